@@ -1,0 +1,30 @@
+"""BMP: boxes, masks and poses of every person in a crowd.
+
+    import bmp
+
+    model = bmp.load("lite.py")
+    people = model("photo.jpg")
+
+Names are imported when they are first used, so that ``import bmp`` is quick and loads no network library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bmp.build import load as load
+    from bmp.errors import UserError as UserError
+    from bmp.people import BMP as BMP
+    from bmp.people import People as People
+
+__version__ = "0.1.0"
+__all__ = ["BMP", "People", "UserError", "load"]
+_HOMES = {"BMP": "bmp.people", "People": "bmp.people", "UserError": "bmp.errors", "load": "bmp.build"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bmp' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,13 @@
+"""One registry for each role a config can fill; scope "bmp". Knows names, not how a pipeline is put together."""
+
+from __future__ import annotations
+
+from mmengine.registry import Registry
+
+DETECTORS = Registry("detector", scope="bmp", locations=["bmp.detectors"])
+POSES = Registry("pose estimator", scope="bmp", locations=["bmp.poses"])
+SEGMENTERS = Registry("segmenter", scope="bmp", locations=["bmp.segmenters"])
+PROMPTERS = Registry("prompter", scope="bmp", locations=["bmp.segmenters.prompting"])
+NEGATIVES = Registry("negative points", scope="bmp", locations=["bmp.segmenters.prompting"])
+BOX_PROMPTS = Registry("box prompt", scope="bmp", locations=["bmp.segmenters.prompting"])
+SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])

@@ -1,0 +1,74 @@
+"""The protocols that the loop is built from: what a stage takes and gives, and nothing about how it does it.
+
+Every stage is batch first: sequences in, lists out, one entry an image, in the same order. People of an image
+never change order inside a stage. Zero images and zero people are ordinary input. No stage changes its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from bmp.structures import Detections, Image, KeypointSet, Masks, Poses, Prompts
+
+ImageView = Any
+"""Whatever a segmenter wants to remember of an image, an embedding for one; only that segmenter looks inside."""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds people in images; also called on images whose known people are painted black."""
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Return the people of each image, best first."""
+        ...
+
+
+@runtime_checkable
+class PoseEstimator(Protocol):
+    """Gives each detected person a skeleton, conditioned on the detection's mask where there is one."""
+
+    keypoints: KeypointSet
+
+    def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
+        """Return poses row by row for ``people``, in pixels of the images."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Gives each person a mask, guided by poses. Which keypoints become prompts is the segmenter's own business."""
+
+    def open(self, images: Sequence[Image]) -> list[ImageView]:
+        """Prepare each image, once, for any number of calls to ``segment``."""
+        ...
+
+    def segment(
+        self,
+        views: Sequence[ImageView],
+        people: Sequence[Detections],
+        poses: Sequence[Poses],
+        others: Sequence[Poses],
+    ) -> list[Masks]:
+        """Return masks row by row for ``people``; ``others`` are poses of those in the image who have one."""
+        ...
+
+
+@runtime_checkable
+class Prompter(Protocol):
+    """A part of point-prompted segmenters: turns the poses of one image into prompts."""
+
+    def prompts(self, people: Detections, poses: Poses, others: Poses) -> Prompts:
+        """Return prompts row by row, always the same number of points a person, padded with label -1."""
+        ...
+
+
+@runtime_checkable
+class Suppressor(Protocol):
+    """Decides who is a duplicate of whom among the people of one image."""
+
+    def keep(self, people: Detections, poses: Poses) -> Tensor:
+        """Return the rows to keep: int64, ascending, unique."""
+        ...

@@ -1,0 +1,377 @@
+"""The records that travel between stages; they know tensors and nothing about any network, file or config.
+
+Coordinates are pixels of the original image, float32. Boxes are xyxy edges: a mask over columns 3..5 has
+x1 = 3 and x2 = 6. Rows are people; all fields of a record are aligned, and zero rows is an ordinary value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+_FLOAT = torch.float32
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What a tensor field must look like: ``shape`` mixes sizes with letters that must agree within a record."""
+
+    shape: tuple[int | str, ...]
+    dtype: torch.dtype
+    low: float | None
+    high: float | None
+
+
+def _column(*shape: int | str, dtype: torch.dtype = _FLOAT, low: float | None = None, high: float | None = None) -> Any:
+    return dataclasses.field(metadata={"column": _Column(shape, dtype, low, high)})
+
+
+def _optional(
+    *shape: int | str, dtype: torch.dtype = _FLOAT, low: float | None = None, high: float | None = None
+) -> Any:
+    return dataclasses.field(default=None, metadata={"column": _Column(shape, dtype, low, high)})
+
+
+def _check(owner: str, name: str, value: Any, column: _Column, sizes: dict[str, int]) -> None:
+    """Raise unless ``value`` fits ``column``; ``sizes`` collects the meaning of its letters on the way."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{owner}.{name}: expected a torch.Tensor, got {type(value).__name__}; use torch.as_tensor")
+    wanted = "(" + ", ".join(f"{s}={sizes[s]}" if s in sizes else str(s) for s in column.shape) + ")"
+    agrees = value.ndim == len(column.shape) and all(
+        size == (sizes.setdefault(s, size) if isinstance(s, str) else s)
+        for s, size in zip(column.shape, value.shape, strict=True)
+    )
+    if not agrees:
+        raise ValueError(
+            f"{owner}.{name}: expected shape {wanted}, got {tuple(value.shape)}; "
+            "rows of all fields are people in the same order"
+        )
+    if value.dtype != column.dtype:
+        raise TypeError(f"{owner}.{name}: expected {column.dtype}, got {value.dtype}; convert with .to({column.dtype})")
+    if value.numel() == 0 or not value.is_floating_point():
+        return
+    # One reduction and one transfer for the three questions, so that records on a GPU stay cheap to make.
+    low, high = torch.stack(torch.aminmax(value)).tolist()
+    if not (abs(low) < float("inf") and abs(high) < float("inf")):
+        raise ValueError(f"{owner}.{name}: expected finite numbers, got NaN or infinity; drop those rows first")
+    if (column.low is not None and low < column.low) or (column.high is not None and high > column.high):
+        raise ValueError(
+            f"{owner}.{name}: expected values in [{column.low}, {column.high}], got [{low:g}, {high:g}]; "
+            "clamp or rescale them where they are made"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Base of all row-aligned records: ``len``, ``[rows]``, ``concat`` and ``to`` for whatever fields there are.
+
+    A field is a tensor, another record, or ``None`` where it is optional and absent. Construction raises
+    ``TypeError`` or ``ValueError`` that says which field, what was expected, what came, and the remedy.
+    """
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        for field in dataclasses.fields(self):
+            value, column = getattr(self, field.name), field.metadata.get("column")
+            if value is None and field.default is None:
+                continue
+            if column is not None:
+                _check(type(self).__name__, field.name, value, column, sizes)
+            elif not isinstance(value, Record):
+                raise TypeError(
+                    f"{type(self).__name__}.{field.name}: expected {field.type}, got {type(value).__name__}; "
+                    "wrap the tensors in that record"
+                )
+            elif len(value) != sizes.setdefault("N", len(value)):
+                raise ValueError(
+                    f"{type(self).__name__}.{field.name}: expected {sizes['N']} rows, got {len(value)}; "
+                    "index every part with the same rows"
+                )
+
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __len__(self) -> int:
+        first = next(iter(self._values().values()))
+        return len(first)
+
+    def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> Self:
+        """Select rows by a slice, a list or an index or bool tensor; the result is a record again, never a bare row."""
+        if isinstance(rows, int):
+            raise TypeError(
+                f"{type(self).__name__}[{rows}]: rows are selected by a slice or a list; use [{rows}:{rows + 1}]"
+            )
+        if not isinstance(rows, slice | Tensor):
+            rows = torch.as_tensor(rows, dtype=torch.int64)
+        return type(self)(**{name: None if value is None else value[rows] for name, value in self._values().items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to ``device``; fields already there are shared, not copied."""
+        return type(self)(
+            **{name: None if value is None else value.to(device) for name, value in self._values().items()}
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        first: Tensor | Record = next(iter(self._values().values()))
+        return first.device
+
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """Stack the rows of ``parts`` in order.
+
+        An optional field survives only if every part that has rows has it: nothing can be said of the others.
+        Raises ``ValueError`` for no parts at all, since the sizes besides the row count would be unknown.
+        """
+        if not parts:
+            raise ValueError(f"{cls.__name__}.concat: expected at least one part, got none; pass an empty record")
+        filled = [part for part in parts if len(part)] or [parts[0]]
+        if len(filled) == 1:
+            return filled[0]
+        joined: dict[str, Any] = {}
+        for name in filled[0]._values():
+            values = [getattr(part, name) for part in filled]
+            if any(value is None for value in values):
+                joined[name] = None
+            elif isinstance(values[0], Record):
+                joined[name] = type(values[0]).concat(values)
+            else:
+                joined[name] = torch.cat(values)
+        return cls(**joined)
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One picture: ``pixels`` uint8 (H, W, 3), RGB, H and W at least 1."""
+
+    pixels: Tensor
+
+    def __post_init__(self) -> None:
+        _check("Image", "pixels", self.pixels, _Column(("H", "W", 3), torch.uint8, None, None), {})
+        if self.pixels.numel() == 0:
+            raise ValueError(
+                f"Image.pixels: expected at least 1x1 pixels, got {tuple(self.pixels.shape)}; skip empty images"
+            )
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return self.pixels.shape[1]
+
+    def to(self, device: torch.device | str) -> Image:
+        """Copy to ``device``; shared if it is there already."""
+        return Image(self.pixels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Detections(Record):
+    """What a detector found.
+
+    boxes: float32 (N, 4), xyxy edges in pixels, x1 <= x2 and y1 <= y2. scores: float32 (N,) in [0, 1].
+    masks: bool (N, H, W), or None from detectors that give boxes only.
+    """
+
+    boxes: Tensor = _column("N", 4)
+    scores: Tensor = _column("N", low=0.0, high=1.0)
+    masks: Tensor | None = _optional("N", "H", "W", dtype=torch.bool)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self) and bool((self.boxes[:, 2:] < self.boxes[:, :2]).any()):
+            raise ValueError(
+                "Detections.boxes: expected xyxy with x1 <= x2 and y1 <= y2, got an inverted box; "
+                "convert xywh boxes with ops.boxes.xywh_to_xyxy"
+            )
+
+    @classmethod
+    def empty(cls, device: torch.device | str = "cpu") -> Detections:
+        """Nobody."""
+        return cls(torch.zeros(0, 4, device=device), torch.zeros(0, device=device))
+
+
+@dataclass(frozen=True, eq=False)
+class Poses(Record):
+    """Skeletons.
+
+    keypoints: float32 (N, K, 2), x and y in pixels, may lie outside the image. scores, visibility, presence:
+    float32 (N, K) in [0, 1]: confidence in the place, probability that the point can be seen, and that it lies
+    within the estimator's window (ProbPose). expected_oks: float32 (N, K) in [0, 1] or None.
+    """
+
+    keypoints: Tensor = _column("N", "K", 2)
+    scores: Tensor = _column("N", "K", low=0.0, high=1.0)
+    visibility: Tensor = _column("N", "K", low=0.0, high=1.0)
+    presence: Tensor = _column("N", "K", low=0.0, high=1.0)
+    expected_oks: Tensor | None = _optional("N", "K", low=0.0, high=1.0)
+
+    @classmethod
+    def empty(cls, count: int, device: torch.device | str = "cpu") -> Poses:
+        """No people, with ``count`` keypoints each."""
+        none = torch.zeros(0, count, device=device)
+        return cls(torch.zeros(0, count, 2, device=device), none, none, none)
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts(Record):
+    """What a point-prompted segmenter is asked.
+
+    points: float32 (N, P, 2) in pixels. labels: int8 (N, P), 1 positive, 0 negative, -1 padding.
+    boxes: float32 (N, 4) xyxy or None. keypoints: int64 (N, P), which keypoint a point is, -1 for none of the
+    person's own (padding, or another person's).
+    """
+
+    points: Tensor = _column("N", "P", 2)
+    labels: Tensor = _column("N", "P", dtype=torch.int8)
+    keypoints: Tensor = _column("N", "P", dtype=torch.int64)
+    boxes: Tensor | None = _optional("N", 4)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks(Record):
+    """What a segmenter gave: bits bool (N, H, W); scores float32 (N,) in [0, 1], the predicted IoU.
+
+    prompts: what it was asked for each person, None from segmenters without point prompts.
+    """
+
+    bits: Tensor = _column("N", "H", "W", dtype=torch.bool)
+    scores: Tensor = _column("N", low=0.0, high=1.0)
+    prompts: Prompts | None = None
+
+    @classmethod
+    def empty(cls, height: int, width: int, device: torch.device | str = "cpu") -> Masks:
+        """Nobody in an image of that size."""
+        return cls(torch.zeros(0, height, width, dtype=torch.bool, device=device), torch.zeros(0, device=device))
+
+
+@dataclass(frozen=True, eq=False)
+class Instances(Record):
+    """People as the loop returns them: row i of every part is the same person.
+
+    round: int64 (N,), the round (from 1) in which the person was found.
+    """
+
+    detections: Detections
+    poses: Poses
+    masks: Masks
+    round: Tensor = _column("N", dtype=torch.int64)
+
+    @classmethod
+    def empty(cls, image: Image, count: int, device: torch.device | str = "cpu") -> Instances:
+        """Nobody in ``image``, with ``count`` keypoints each."""
+        return cls(
+            Detections.empty(device),
+            Poses.empty(count, device),
+            Masks.empty(image.height, image.width, device),
+            torch.zeros(0, dtype=torch.int64, device=device),
+        )
+
+
+@dataclass(frozen=True)
+class KeypointSet:
+    """The meaning of the K keypoints of a pose.
+
+    names: K names. sigmas: K OKS falloffs (COCO's, unit: fraction of sqrt(area)). flip_pairs: index pairs that
+    swap in a mirrored image. skeleton: index pairs drawn as limbs. face: indices that crowd together on a face;
+    spread-out prompts take one of them at most.
+    """
+
+    names: tuple[str, ...]
+    sigmas: tuple[float, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    skeleton: tuple[tuple[int, int], ...]
+    face: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.sigmas):
+            raise ValueError(
+                f"KeypointSet.sigmas: expected one for each of the {len(self.names)} names, got {len(self.sigmas)}; "
+                "list them in the order of the names"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def flip_indices(self) -> tuple[int, ...]:
+        """For each keypoint the one it becomes in a mirrored image."""
+        order = list(range(len(self)))
+        for left, right in self.flip_pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+
+COCO_KEYPOINTS = KeypointSet(
+    names=(
+        "nose",
+        "left_eye",
+        "right_eye",
+        "left_ear",
+        "right_ear",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+    ),
+    sigmas=(
+        0.026,
+        0.025,
+        0.025,
+        0.035,
+        0.035,
+        0.079,
+        0.079,
+        0.072,
+        0.072,
+        0.062,
+        0.062,
+        0.107,
+        0.107,
+        0.087,
+        0.087,
+        0.089,
+        0.089,
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    skeleton=(
+        (15, 13),
+        (13, 11),
+        (16, 14),
+        (14, 12),
+        (11, 12),
+        (5, 11),
+        (6, 12),
+        (5, 6),
+        (5, 7),
+        (6, 8),
+        (7, 9),
+        (8, 10),
+        (1, 2),
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (2, 4),
+        (3, 5),
+        (4, 6),
+    ),
+    face=(0, 1, 2),
+)

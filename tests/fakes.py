@@ -1,0 +1,97 @@
+"""Stages that run in microseconds and whose right answer is plain: people are squares of one bright colour each.
+
+A square's red is 200 + its number; a square drawn later hides what lies under it. The fake detector sees a square
+only while nobody stands in front of it, so that a second round has somebody to find.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from bmp.structures import COCO_KEYPOINTS, Detections, Image, Masks, Poses
+
+KEYPOINT_COUNT = len(COCO_KEYPOINTS)
+
+
+def scene(*squares: tuple[int, int, int, int], height: int = 48, width: int = 64) -> Image:
+    """An image of squares given as xyxy; square i has red 200 + i."""
+    pixels = torch.zeros(height, width, 3, dtype=torch.uint8)
+    for number, (x1, y1, x2, y2) in enumerate(squares):
+        pixels[y1:y2, x1:x2, 0] = 200 + number
+    return Image(pixels)
+
+
+def detections(*boxes: tuple[float, float, float, float], scores: list[float] | None = None) -> Detections:
+    rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return Detections(rows, torch.ones(len(rows)) if scores is None else torch.tensor(scores))
+
+
+@dataclass
+class FakeDetector:
+    """Finds the squares whose extent contains no brighter pixel of another, that is, the front ones."""
+
+    score: float = 0.9
+    calls: list[list[Image]] = field(default_factory=list)
+
+    def detect(self, images):
+        self.calls.append(list(images))
+        return [self._one(image.pixels[..., 0].int()) for image in images]
+
+    def _one(self, red):
+        boxes = []
+        for value in torch.unique(red[red >= 200]).tolist():
+            rows, columns = torch.nonzero(red == value, as_tuple=True)
+            x1, y1, x2, y2 = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+            if int(red[y1:y2, x1:x2].max()) == value:
+                boxes.append((float(x1), float(y1), float(x2), float(y2)))
+        return detections(*boxes, scores=[self.score] * len(boxes))
+
+
+@dataclass
+class FakePose:
+    """Spreads the keypoints on the diagonal of the box."""
+
+    calls: list[list[Detections]] = field(default_factory=list)
+    keypoints = COCO_KEYPOINTS
+
+    def estimate(self, images, people):
+        self.calls.append(list(people))
+        return [self._one(rows.boxes) for rows in people]
+
+    def _one(self, boxes):
+        steps = torch.linspace(0, 1, KEYPOINT_COUNT)[:, None]
+        keypoints = boxes[:, None, :2] + (boxes[:, None, 2:] - boxes[:, None, :2]) * steps
+        certain = torch.full((len(boxes), KEYPOINT_COUNT), 0.9)
+        return Poses(keypoints, certain, certain, certain)
+
+
+@dataclass
+class FakeSegmenter:
+    """Fills the extent of the pose; its score falls with the size, so that small squares win shared pixels."""
+
+    opened: list[Image] = field(default_factory=list)
+    others: list[list[Poses]] = field(default_factory=list)
+
+    def open(self, images):
+        self.opened += images
+        return list(images)
+
+    def segment(self, views, people, poses, others):
+        self.others.append(list(others))
+        return [self._one(image, pose) for image, pose in zip(views, poses, strict=True)]
+
+    def _one(self, image, poses):
+        bits = torch.zeros(len(poses), image.height, image.width, dtype=torch.bool)
+        for row, keypoints in zip(bits, poses.keypoints, strict=True):
+            (x1, y1), (x2, y2) = keypoints.amin(0).int().tolist(), keypoints.amax(0).int().tolist()
+            row[y1:y2, x1:x2] = True
+        return Masks(bits, 1 - bits.flatten(1).float().mean(1))
+
+
+class KeepAll:
+    """Suppresses nobody."""
+
+    def keep(self, people, poses):
+        return torch.arange(len(people))
