@@ -6,6 +6,7 @@ only while nobody stands in front of it, so that a second round has somebody to 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -47,6 +48,23 @@ class FakeDetector:
             if int(red[y1:y2, x1:x2].max()) == value:
                 boxes.append((float(x1), float(y1), float(x2), float(y2)))
         return detections(*boxes, scores=[self.score] * len(boxes))
+
+
+class FussyDetector(FakeDetector):
+    """Breaks on pictures with two squares."""
+
+    def detect(self, images):
+        if any(int(image.pixels[..., 0].max()) == 201 for image in images):
+            raise RuntimeError("out of\nmemory")
+        return super().detect(images)
+
+
+class SlowDetector(FakeDetector):
+    """Takes its time, so that a signal arrives while it works."""
+
+    def detect(self, images):
+        time.sleep(0.3)
+        return super().detect(images)
 
 
 @dataclass

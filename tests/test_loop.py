@@ -19,7 +19,7 @@ def _loop(**changes):
 
 
 def _run(loop, *images, **options):
-    return [r for r in sorted(loop.run(images, **options), key=lambda result: result.index)]
+    return sorted(loop.run(images, **options), key=lambda result: result.index)
 
 
 def _boxes(result):
@@ -92,9 +92,8 @@ def test_no_images_give_no_results():
 
 def test_images_leave_when_they_are_finished():
     detector = FakeDetector()
-    arrivals = []
-    for result in _loop(detector=detector).run([scene(BEHIND, FRONT), scene()]):
-        arrivals.append((result.index, len(detector.calls)))
+    results = _loop(detector=detector).run([scene(BEHIND, FRONT), scene()])
+    arrivals = [(result.index, len(detector.calls)) for result in results]
     assert arrivals == [(1, 1), (0, 2)]
 
 

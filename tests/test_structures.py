@@ -79,18 +79,30 @@ def test_concat_of_nothing_says_what_to_do():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Detections(torch.zeros(2, 4), torch.zeros(3)), ValueError, r"scores: expected shape \(N=2\), got \(3,\)"),
+        (
+            lambda: Detections(torch.zeros(2, 4), torch.zeros(3)),
+            ValueError,
+            r"scores: expected shape \(N=2\), got \(3,\)",
+        ),
         (lambda: Detections(torch.zeros(2, 5), torch.zeros(2)), ValueError, r"boxes: expected shape \(N, 4\)"),
         (lambda: Detections(torch.zeros(0, 4).double(), torch.zeros(0)), TypeError, "expected torch.float32"),
         (lambda: Detections([[0, 0, 1, 1]], torch.zeros(1)), TypeError, "expected a torch.Tensor, got list"),
-        (lambda: Detections(torch.zeros(1, 4), torch.full((1,), 1.5)), ValueError, r"values in \[0.0, 1.0\], got \[1.5"),
+        (
+            lambda: Detections(torch.zeros(1, 4), torch.full((1,), 1.5)),
+            ValueError,
+            r"values in \[0.0, 1.0\], got \[1.5",
+        ),
         (lambda: Detections(torch.full((1, 4), float("nan")), torch.zeros(1)), ValueError, "finite"),
         (lambda: Detections(torch.full((1, 4), float("inf")), torch.zeros(1)), ValueError, "finite"),
         (lambda: Detections(torch.tensor([[5.0, 0, 1, 1]]), torch.zeros(1)), ValueError, "xywh_to_xyxy"),
         (lambda: Poses(torch.zeros(1, 17, 2), *[torch.zeros(1, 16)] * 3), ValueError, r"\(N=1, K=17\), got \(1, 16\)"),
         (lambda: Masks(torch.zeros(1, 4, 5), torch.zeros(1)), TypeError, "expected torch.bool"),
         (lambda: Masks(torch.zeros(1, 4, 5, dtype=torch.bool), torch.zeros(1), "no"), TypeError, "prompts: expected"),
-        (lambda: dataclasses.replace(_instances(2), masks=_instances(1).masks), ValueError, "masks: expected 2 rows, got 1"),
+        (
+            lambda: dataclasses.replace(_instances(2), masks=_instances(1).masks),
+            ValueError,
+            "masks: expected 2 rows, got 1",
+        ),
         (lambda: Image(torch.zeros(3, 4, 3)), TypeError, "uint8"),
         (lambda: Image(torch.zeros(0, 4, 3, dtype=torch.uint8)), ValueError, "1x1"),
         (lambda: _detections(2)[0], TypeError, r"use \[0:1\]"),

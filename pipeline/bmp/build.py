@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from mmengine.config import Config
@@ -82,9 +83,13 @@ def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """Read a config: an existing path, else a file of the package's ``configs`` folder, with or without ``.py``."""
     path = _find_config(name)
     try:
-        config = Config.fromfile(path)
+        # mmengine looks for a base only beside the file that names it; there is no other place to tell it more.
+        with mock.patch.object(Config, "_get_cfg_path", staticmethod(_base_path)):
+            config = Config.fromfile(path)
     except Exception as error:  # a config is a program of the user's: anything can happen in it
-        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"config {path} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
     for key, value in (overrides or {}).items():
         _override(config, key, value)
     return config
@@ -122,12 +127,24 @@ def _find_config(name: str | Path) -> Path:
     raise UserError(f"config {str(name)!r} does not exist; {_choices(str(name), config_names())}, or give a path")
 
 
+_mmengine_base_path = Config._get_cfg_path
+
+
+def _base_path(base: str, filename: str) -> tuple[str, str | None]:
+    """Find a base beside the config that names it, else among the configs of the package."""
+    if "::" not in base and not (Path(filename).parent / base).is_file():
+        for folder in _CONFIG_FOLDERS:
+            if (folder / base).is_file():
+                return str(folder / base), None
+    return _mmengine_base_path(base, filename)  # type: ignore[no-any-return]
+
+
 def _override(config: Config, key: str, value: Any) -> None:
     """Replace one value; everything on the way to it has to exist, so that a misspelt key is not a silent no-op."""
     *parents, last = key.split(".")
     node: Any = config
     for depth, name in enumerate([*parents, last]):
-        options = list(node.keys()) if isinstance(node, Mapping) else None
+        options = list(node.keys()) if isinstance(node, Mapping | Config) else None
         where = ".".join(key.split(".")[:depth])
         if options is None:
             raise UserError(f"--set {key}: {where} is a plain value, {node!r}; there is nothing to set inside it")

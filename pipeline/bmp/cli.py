@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bmp import __version__
 from bmp.errors import UserError
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from bmp.export import PeopleFile
-    from bmp.loop import Result
-    from bmp.people import BMP
+    from bmp.people import BMP, People
     from bmp.structures import Detections, Image
+
+_OVERLAYS, _TRACES = "overlays", "traces"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, ImportError) as error:
         print(f"bmp: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("bmp: interrupted; what is done is written, go on with --resume", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--batch-size", type=_positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with an output folder, skipping what is done")
+    parser.add_argument("--overwrite", action="store_true", help="start anew in an output folder that has results")
+    parser.add_argument("--debug", action="store_true", help="stop at the first unexpected error, with its traceback")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
@@ -59,3 +70,171 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One input: where it is, what it is called in the output, and the boxes to start from, if they are given."""
+
+    path: Path
+    name: str
+    boxes: Detections | None
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
+    from bmp import export, images
+    from bmp.build import build, load_config, parse_overrides
+    from bmp.structures import Detections
+
+    drawn = [(options.output / folder).resolve() for folder in (_OVERLAYS, _TRACES)]
+    paths = [p for p in images.find(options.input) if not any(p.resolve().is_relative_to(folder) for folder in drawn)]
+    if not paths:
+        raise UserError(f"the only pictures found are this program's own, in {options.output}; name other inputs")
+    names = images.output_names(paths)
+    config = load_config(options.config, parse_overrides(options.set))
+    given = export.load_boxes(options.boxes, names) if options.boxes else None
+    results = options.output / "people.json"
+    if results.exists() and not (options.resume or options.overwrite):
+        raise UserError(
+            f"{results} exists; go on with --resume, start anew with --overwrite, or choose another --output"
+        )
+    _make_writable(options.output)
+    model = build(config, options.device)
+
+    nobody = Detections.empty()
+    jobs = [
+        _Job(path, name, None if given is None else given.get(name, nobody))
+        for path, name in zip(paths, names, strict=True)
+    ]
+    settings = {"description": "people found by BMP", "version": __version__, "pipeline": config.pipeline.to_dict()}
+    with export.PeopleFile(results, model.pose.keypoints, names, resume=options.resume, info=settings) as people_file:
+        return _work(model, jobs, people_file, options)
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written, {error.strerror}; choose another --output") from None
+
+
+def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
+    """Send the jobs through the model, put down each result as it comes, and return the exit code."""
+    waiting = [job for job in jobs if not people_file.done(job.name)]
+    failed: list[str] = []
+    count = 0
+    with _progress(options.quiet, len(waiting)) as (say, advance), ThreadPoolExecutor() as pool:
+        if len(waiting) < len(jobs):
+            say(f"{len(jobs) - len(waiting)} of {len(jobs)} images were done before")
+        for batch in _batches(waiting, options.batch_size, pool):
+            drawings = []
+            for job, outcome in _find(model, batch, options.trace, options.debug):
+                if isinstance(outcome, Exception):
+                    reason = " ".join(str(outcome).split()) or type(outcome).__name__
+                    failed.append(reason if str(job.path) in reason else f"{job.path}: {reason}")
+                    people_file.fail(job.name, reason)
+                else:
+                    people_file.add(job.name, outcome.image.height, outcome.image.width, outcome.instances)
+                    drawings.append(pool.submit(_draw, outcome, job.name, options.output))
+                    count += len(outcome)
+                    say(f"{job.name}: {_number(len(outcome), 'person', 'people')}")
+                advance()
+            for drawing in drawings:
+                drawing.result()
+        say(
+            f"{_number(count, 'person', 'people')} in {_number(len(waiting) - len(failed), 'image', 'images')}: "
+            f"{people_file.path}, pictures in {options.output / _OVERLAYS}"
+            + (f" and {options.output / _TRACES}" if options.trace else "")
+        )
+    for line in failed:
+        print(f"bmp: failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _batches(jobs: list[_Job], size: int, pool: Executor) -> Iterator[list[tuple[_Job, Image | UserError]]]:
+    """Read the pictures of the jobs, one batch ahead of the one that is being worked on."""
+    groups = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    ahead: list[Future[Image | UserError]] = []
+    for group, following in zip([[], *groups], [*groups, []], strict=True):
+        pictures, ahead = ahead, [pool.submit(_read, job.path) for job in following]
+        if group:
+            yield [(job, picture.result()) for job, picture in zip(group, pictures, strict=True)]
+
+
+def _read(path: Path) -> Image | UserError:
+    from bmp import images
+
+    try:
+        return images.load(path)
+    except UserError as error:
+        return error
+
+
+def _find(
+    model: BMP, batch: Sequence[tuple[_Job, Image | UserError]], trace: bool, debug: bool
+) -> Iterator[tuple[_Job, People | Exception]]:
+    """Give each job of a batch its people, or the reason why there are none.
+
+    Where the batch breaks, its unfinished images are tried one by one, so that only those fail that must.
+    """
+    from bmp.people import People
+
+    yield from ((job, picture) for job, picture in batch if isinstance(picture, Exception))
+    todo = {i: (job, picture) for i, (job, picture) in enumerate(batch) if not isinstance(picture, Exception)}
+    indices = list(todo)
+    boxes = [job.boxes for job, _ in todo.values() if job.boxes is not None] or None
+    try:
+        for result in model.run([picture for _, picture in todo.values()], boxes, trace):
+            job, image = todo.pop(indices[result.index])
+            yield job, People(image, result.people, model.pose.keypoints, result.trace)
+    except Exception as error:
+        if debug:
+            raise
+        for job, picture in todo.values():
+            if len(indices) == 1:
+                yield job, error
+            else:
+                yield from _find(model, [(job, picture)], trace, debug)
+
+
+def _draw(people: People, name: str, output: Path) -> None:
+    _save(people.plot(), output / _OVERLAYS / name)
+    if people.trace:
+        _save(people.plot_trace(), output / _TRACES / name)
+
+
+def _save(picture: PIL.Image.Image, path: Path) -> None:
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        path = path.with_name(f"{path.name}.jpg")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, quality=90)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written, {error.strerror or error}; make room and --resume") from None
+
+
+@contextmanager
+def _progress(quiet: bool, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """Show a bar with rate and time left; give one function that prints a line above it and one that advances it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(quiet=quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    rate = TextColumn("{task.fields[rate]}")
+    started = time.monotonic()
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def advance() -> None:
+            bar.advance(task)
+            bar.update(task, rate=f"{bar.tasks[0].completed / (time.monotonic() - started):.2f} images/s")
+
+        yield console.print, advance

@@ -118,6 +118,8 @@ class Loop:
             unfinished = self._round(number, cases, boxes if number == 1 else None, trace)
             yield from (self._finish(case) for case in cases if case not in unfinished)
             cases = unfinished
+            if not cases:
+                return
         yield from map(self._finish, cases)
 
     def _round(self, number: int, cases: list[_Case], boxes: Sequence[Detections] | None, trace: bool) -> list[_Case]:

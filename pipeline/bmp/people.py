@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -92,6 +91,12 @@ class People:
 
         return overlay(self.image, self.instances, self.keypoint_set)
 
+    def plot_trace(self) -> PIL.Image.Image:
+        """Draw a contact sheet of what happened round by round; needs people that were found with ``trace=True``."""
+        from bmp.visualize import contact_sheet
+
+        return contact_sheet(self.trace, self.image, self.keypoint_set)
+
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO annotations: bbox xywh, RLE segmentation, keypoints, score; ready for ``json.dump``."""
         from bmp.export import to_annotations
@@ -107,11 +112,16 @@ class BMP(Loop):
 
     @overload
     def __call__(
-        self, image: Sequence[Picture], *, boxes: Any = None, batch_size: int = 4, trace: bool = False
+        self, image: list[Any] | tuple[Any, ...], *, boxes: Any = None, batch_size: int = 4, trace: bool = False
     ) -> list[People]: ...
 
     def __call__(
-        self, image: Picture | Sequence[Picture], *, boxes: Any = None, batch_size: int = 4, trace: bool = False
+        self,
+        image: Picture | list[Any] | tuple[Any, ...],
+        *,
+        boxes: Any = None,
+        batch_size: int = 4,
+        trace: bool = False,
     ) -> People | list[People]:
         """Find the people of one picture, or of a list of pictures.
 
@@ -124,7 +134,7 @@ class BMP(Loop):
         Raises:
             ImageError: a picture cannot be read.
         """
-        if not isinstance(image, Sequence) or isinstance(image, str):
+        if not isinstance(image, list | tuple):
             return self([image], boxes=None if boxes is None else [boxes], trace=trace)[0]
         everybody: list[People] = []
         for start in range(0, len(image), batch_size):

@@ -1,0 +1,3 @@
+"""Suppression of duplicates, one file a policy; importing this registers them all."""
+
+from bmp.suppression import oks as oks

@@ -1,0 +1,42 @@
+# make demo | test | test-fast | lint | bench: each sets up what it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+INPUT ?=
+OUTPUT ?= output/demo
+
+.PHONY: demo test test-fast lint format bench clean
+
+demo: $(READY)
+	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --trace
+
+test: $(READY)
+	$(RUN) -m pytest
+
+test-fast: $(READY)
+	$(RUN) -m pytest -m "not slow"
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(READY)
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: $(READY)
+	$(RUN) benchmarks/speed.py --config lite.py
+
+clean:
+	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache
+
+# The stamp is written last, so an installation that was interrupted is done again.
+$(READY): requirements.txt pyproject.toml $(wildcard third_party/*/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "make: Python 3.10 to 3.13 is needed, $$($(PYTHON) --version) found; try make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	SAM2_BUILD_CUDA=0 $(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
