@@ -1,0 +1,239 @@
+"""What every stage promises, checked on every stage: one list of makers a role, one suite.
+
+Makers return a stage with few or made-up weights; what cannot be made on this machine skips and says why.
+"""
+
+import functools
+
+import pytest
+import torch
+from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, detections
+from matplotlib import cbook
+
+from bmp import UserError, images
+from bmp.segmenters.prompting import (
+    ClosestOther,
+    GivenBox,
+    InflatedBox,
+    LeastVisible,
+    MaxSpread,
+    MaxVisibility,
+)
+from bmp.stages import Detector, PoseEstimator, Prompter, Segmenter, Suppressor
+from bmp.structures import Detections, Image, Poses
+from bmp.suppression.oks import OKSSuppressor
+
+
+def _lite(module, name):
+    def make():
+        stage = getattr(pytest.importorskip(f"bmp.{module}.lite"), name)
+        pytest.importorskip("ai_edge_litert")
+        try:
+            return stage()
+        except UserError as error:
+            pytest.skip(f"the weights of the lite stages cannot be had: {error}")
+
+    return make
+
+
+DETECTORS = {"fake": FakeDetector, "lite": _lite("detectors", "LiteDetector")}
+POSES = {"fake": FakePose, "lite": _lite("poses", "LitePoseEstimator")}
+SEGMENTERS = {"fake": FakeSegmenter, "lite": _lite("segmenters", "LiteSegmenter")}
+PROMPTERS = {
+    "max visibility": MaxVisibility,
+    "max spread": MaxSpread,
+    "max spread, as published": lambda: MaxSpread(candidate_quantile=0.8),
+    "least visible as negative": lambda: MaxVisibility(negative=LeastVisible()),
+    "closest other as negative": lambda: MaxSpread(negative=ClosestOther(), box=GivenBox()),
+    "inflated box": lambda: MaxVisibility(box=InflatedBox()),
+}
+SUPPRESSORS = {"fake": KeepAll, "oks": OKSSuppressor}
+
+
+def _stage(makers):
+    @pytest.fixture(params=makers.values(), ids=makers.keys(), scope="module")
+    def stage(request):
+        return request.param()
+
+    return stage
+
+
+detector, pose, segmenter = _stage(DETECTORS), _stage(POSES), _stage(SEGMENTERS)
+prompter, suppressor = _stage(PROMPTERS), _stage(SUPPRESSORS)
+
+
+@functools.cache
+def photo():
+    """One real person, 256 x 302 pixels."""
+    pixels = images.load(cbook._get_data_path("sample_data/grace_hopper.jpg")).pixels
+    return Image(pixels[::2, ::2].contiguous())
+
+
+def noise(height, width):
+    generator = torch.Generator().manual_seed(height * 1000 + width)
+    return Image(torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator))
+
+
+def people_of(image, count):
+    """``count`` overlapping boxes of different sizes, all within the image."""
+    steps = torch.linspace(0, 0.4, count)[:, None] if count else torch.zeros(0, 1)
+    size = torch.tensor([image.width, image.height])
+    boxes = torch.cat([size * steps, size * (1 - steps / 2)], dim=1)
+    return Detections(boxes, torch.linspace(0.9, 0.5, count))
+
+
+def poses_of(people):
+    (poses,) = FakePose().estimate([photo()], [people])
+    visibility = torch.linspace(1, 0.1, 17).expand(len(people), 17).contiguous()
+    return Poses(poses.keypoints, poses.scores, visibility, poses.presence)
+
+
+ODD = [(1, 1), (1, 40), (33, 7), (151, 128)]
+
+
+def same(first, second):
+    """All tensors of two records are equal."""
+    for value, other in zip(first._values().values(), second._values().values(), strict=True):
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == other.dtype
+            torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
+        elif value is not None:
+            same(value, other)
+        else:
+            assert other is None
+
+
+class TestDetector:
+    def test_fits_the_protocol(self, detector):
+        assert isinstance(detector, Detector)
+
+    def test_no_images(self, detector):
+        assert detector.detect([]) == []
+
+    @pytest.mark.parametrize(("height", "width"), ODD)
+    def test_odd_sizes_and_nobody(self, detector, height, width):
+        (found,) = detector.detect([Image(torch.zeros(height, width, 3, dtype=torch.uint8))])
+        assert isinstance(found, Detections)
+        assert len(found) == 0
+
+    def test_best_first_within_the_image_and_deterministic(self, detector):
+        before = photo().pixels.clone()
+        (found,), (again,) = detector.detect([photo()]), detector.detect([photo()])
+        assert torch.equal(photo().pixels, before)
+        same(found, again)
+        assert torch.equal(found.scores, found.scores.sort(descending=True).values)
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= torch.tensor([photo().width, photo().height] * 2)).all()
+        assert found.masks is None or found.masks.shape == (len(found), photo().height, photo().width)
+
+    def test_a_batch_gives_what_its_images_give_alone(self, detector):
+        batch = [photo(), noise(61, 83), Image(photo().pixels.flip(1).contiguous())]
+        for image, together in zip(batch, detector.detect(batch), strict=True):
+            same(together, *detector.detect([image]))
+
+
+class TestPoseEstimator:
+    def test_fits_the_protocol(self, pose):
+        assert isinstance(pose, PoseEstimator)
+        assert len(pose.keypoints) == 17
+
+    def test_no_images(self, pose):
+        assert pose.estimate([], []) == []
+
+    @pytest.mark.parametrize(("height", "width"), ODD)
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_odd_sizes(self, pose, height, width, count):
+        image = noise(height, width)
+        (poses,) = pose.estimate([image], [people_of(image, count)])
+        assert isinstance(poses, Poses)
+        assert poses.keypoints.shape == (count, 17, 2)
+
+    def test_boxes_without_area_and_outside_the_image(self, pose):
+        boxes = detections((5, 5, 5, 5), (-50, -50, -20, -10), (0, 0, 1e4, 1e4))
+        (poses,) = pose.estimate([photo()], [boxes])
+        assert len(poses) == 3
+
+    def test_rows_keep_their_order(self, pose):
+        people = people_of(photo(), 3)
+        order = torch.tensor([2, 0, 1])
+        (straight,), (shuffled,) = pose.estimate([photo()], [people]), pose.estimate([photo()], [people[order]])
+        same(straight[order], shuffled)
+
+    def test_a_batch_gives_what_its_images_give_alone(self, pose):
+        batch = [photo(), noise(61, 83), noise(40, 90)]
+        people = [people_of(image, count) for image, count in zip(batch, (2, 0, 1), strict=True)]
+        for image, rows, together in zip(batch, people, pose.estimate(batch, people), strict=True):
+            same(together, *pose.estimate([image], [rows]))
+
+
+class TestSegmenter:
+    def test_fits_the_protocol(self, segmenter):
+        assert isinstance(segmenter, Segmenter)
+
+    def test_no_images(self, segmenter):
+        assert segmenter.open([]) == []
+        assert segmenter.segment([], [], [], []) == []
+
+    @pytest.mark.parametrize(("height", "width"), ODD)
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_odd_sizes(self, segmenter, height, width, count):
+        image = noise(height, width)
+        people = people_of(image, count)
+        (masks,) = segmenter.segment(segmenter.open([image]), [people], [poses_of(people)], [Poses.empty(17)])
+        assert masks.bits.shape == (count, height, width)
+
+    def test_rows_keep_their_order(self, segmenter):
+        people = people_of(photo(), 3)
+        order = torch.tensor([2, 0, 1])
+        views = segmenter.open([photo()])
+        (straight,) = segmenter.segment(views, [people], [poses_of(people)], [Poses.empty(17)])
+        (shuffled,) = segmenter.segment(views, [people[order]], [poses_of(people)[order]], [Poses.empty(17)])
+        same(straight[order], shuffled)
+
+    def test_a_batch_gives_what_its_images_give_alone(self, segmenter):
+        batch = [photo(), noise(61, 83), noise(40, 90)]
+        before = [image.pixels.clone() for image in batch]
+        people = [people_of(image, count) for image, count in zip(batch, (2, 0, 1), strict=True)]
+        poses = [poses_of(rows) for rows in people]
+        others = [poses_of(people_of(photo(), 1)), Poses.empty(17), Poses.empty(17)]
+        together = segmenter.segment(segmenter.open(batch), people, poses, others)
+        for i, image in enumerate(batch):
+            assert torch.equal(image.pixels, before[i])
+            same(
+                together[i],
+                *segmenter.segment(segmenter.open([image]), people[i : i + 1], poses[i : i + 1], others[i : i + 1]),
+            )
+
+
+class TestPrompter:
+    def test_fits_the_protocol(self, prompter):
+        assert isinstance(prompter, Prompter)
+
+    @pytest.mark.parametrize("count", [0, 1, 4])
+    @pytest.mark.parametrize("others", [0, 2])
+    def test_the_number_of_points_is_always_the_same(self, prompter, count, others):
+        people = people_of(photo(), count)
+        prompts = prompter.prompts(people, poses_of(people), poses_of(people_of(photo(), others)))
+        reference = prompter.prompts(people_of(photo(), 2), poses_of(people_of(photo(), 2)), Poses.empty(17))
+        assert prompts.points.shape == (count, *reference.points.shape[1:])
+        assert set(prompts.labels.flatten().tolist()) <= {-1, 0, 1}
+
+    def test_rows_keep_their_order(self, prompter):
+        people = people_of(photo(), 3)
+        order = torch.tensor([2, 0, 1])
+        straight = prompter.prompts(people, poses_of(people), Poses.empty(17))
+        same(straight[order], prompter.prompts(people[order], poses_of(people)[order], Poses.empty(17)))
+
+
+class TestSuppressor:
+    def test_fits_the_protocol(self, suppressor):
+        assert isinstance(suppressor, Suppressor)
+
+    @pytest.mark.parametrize("count", [0, 1, 5])
+    def test_kept_rows_are_ascending_and_unique(self, suppressor, count):
+        people = people_of(photo(), count)
+        kept = suppressor.keep(people, poses_of(people))
+        assert kept.dtype == torch.int64
+        assert kept.tolist() == sorted(set(kept.tolist()))
+        assert set(kept.tolist()) <= set(range(count))
+        assert len(kept) >= min(count, 1)
