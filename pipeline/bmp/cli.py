@@ -238,3 +238,7 @@ def _progress(quiet: bool, total: int) -> Iterator[tuple[Callable[[str], None], 
             bar.update(task, rate=f"{bar.tasks[0].completed / (time.monotonic() - started):.2f} images/s")
 
         yield console.print, advance
+
+
+if __name__ == "__main__":
+    sys.exit(main())

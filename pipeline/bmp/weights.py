@@ -1,0 +1,334 @@
+"""The one place that turns the name of a weight into a local file; it knows nothing of what is inside the file."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import http.client
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import Progress
+
+from bmp.errors import UserError
+
+_CHUNK = 1 << 20
+_TIMEOUT = 30.0
+
+
+class Source(Protocol):
+    """Where a weight comes from."""
+
+    def fetch(self, weight: Weight, place: Path) -> Path:
+        """Bring the file to ``place`` (or to a cache of the source's own) and return where it is.
+
+        The file is complete and its sha256 checked where one is known. Raises ``OSError``,
+        ``http.client.HTTPException`` or ``UserError``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One file: ``size`` in bytes and ``sha256`` in hexadecimal are None where nobody has published them."""
+
+    name: str
+    source: Source
+    licence: str
+    sha256: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """File ``path`` of the Hugging Face hub repository ``repo``, kept in the hub's own cache.
+
+    A file found in that cache is used as it is, without a question to the hub, so that a run can be repeated
+    offline and never changes its weights by itself. HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are honoured.
+    """
+
+    repo: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"hf://{self.repo}/{self.path}"
+
+    def fetch(self, weight: Weight, place: Path) -> Path:
+        """Take the file from the hub's cache, or download it there; see `Source`."""
+        from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+        try:
+            cached = try_to_load_from_cache(self.repo, self.path)
+            file = cached if isinstance(cached, str) else hf_hub_download(self.repo, self.path)
+        # The hub client raises errors of several libraries; which ones depends on its version.
+        except Exception as error:
+            offline = constants.HF_HUB_OFFLINE
+            raise OSError("HF_HUB_OFFLINE is set and the hub's cache lacks it" if offline else _line(error)) from error
+        return _verified(Path(file), weight)
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file behind http:// or https://; an interrupted download goes on where it stopped."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def fetch(self, weight: Weight, place: Path) -> Path:
+        """Download to ``place``; see `Source`."""
+        with _alone_in(place.parent):
+            if not place.is_file():
+                partial = place.with_name(place.name + ".part")
+                _download(self.url, partial, weight.name)
+                _verified(partial, weight).replace(place)
+        return place
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A distribution on the package index, of which files are taken out without installing it."""
+
+    requirement: str
+    sha256: str
+    python: str
+    platform: str
+
+    def __str__(self) -> str:
+        return f"the wheel {self.requirement}"
+
+    def download(self, folder: Path) -> Path:
+        """Download the wheel into the empty ``folder`` with pip, for its platform on any machine; check its sha256."""
+        command = [sys.executable, "-m", "pip", "download", self.requirement, f"--dest={folder}", "--no-deps"]
+        command += ["--only-binary=:all:", "--implementation=cp", "--no-input", "--disable-pip-version-check"]
+        command += [f"--python-version={self.python}", f"--platform={self.platform}"]
+        with Console(stderr=True).status(f"downloading {self}"):
+            pip = subprocess.run(command, capture_output=True, text=True, check=False)
+        if pip.returncode != 0 and "No module named pip" in pip.stderr:
+            raise OSError("pip is missing in this environment: run `python -m ensurepip` or `uv pip install pip`")
+        if pip.returncode != 0:
+            reasons = [line for line in pip.stderr.splitlines() if line.startswith("ERROR")] or [pip.stderr]
+            raise OSError(" ".join(f"pip download: {reasons[-1]}".split()))
+        (wheel,) = folder.iterdir()
+        return _check_hash(wheel, self.sha256, wheel.name)
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """File ``path`` inside ``wheel``."""
+
+    wheel: Wheel
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path} in {self.wheel}"
+
+    def fetch(self, weight: Weight, place: Path) -> Path:
+        """Download the wheel, put every registered file of it in its place, drop the wheel; see `Source`."""
+        with _alone_in(place.parent):
+            if not place.is_file():
+                self._unpack(place.parent)
+        return place
+
+    def _unpack(self, folder: Path) -> None:
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as temporary,
+            zipfile.ZipFile(self.wheel.download(Path(temporary))) as wheel,
+        ):
+            for weight in table():
+                if isinstance(weight.source, WheelFile) and weight.source.wheel == self.wheel:
+                    file = _verified(Path(wheel.extract(weight.source.path, temporary)), weight)
+                    place = cache_folder() / weight.name
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file.replace(place)
+
+
+_PMPOSE_HUB = "vrg-prague/BBoxMaskPose"
+_SEE_CARD = f"see the model card of {_PMPOSE_HUB}"
+_MEDIAPIPE = Wheel(
+    requirement="mediapipe==0.10.21",
+    sha256="05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3",
+    python="3.11",
+    platform="manylinux_2_28_x86_64",
+)
+
+_TABLE: tuple[Weight, ...] = (
+    Weight("rtmdet-ins-l-mask.pth", HubFile(_PMPOSE_HUB, "rtmdet-ins-l-mask.pth"), _SEE_CARD),
+    *(
+        Weight(f"{model}-{version}.pth", HubFile(_PMPOSE_HUB, f"{model}-{version}.pth"), _SEE_CARD)
+        for family, version in (("PMPose/PMPose", "1.0.0"), ("MaskPose/MaskPose", "1.1.0"))
+        for model in (f"{family}-{size}" for size in "sblh")
+    ),
+    Weight("SAM-pose2seg_hiera_b+.pt", HubFile(_PMPOSE_HUB, "SAM-pose2seg_hiera_b+.pt"), _SEE_CARD),
+    *(
+        Weight(file, HubFile(f"facebook/sam2.1-hiera-{size}", file), "Apache-2.0")
+        for size in ("tiny", "small", "base-plus", "large")
+        for file in (f"sam2.1_hiera_{size.replace('-', '_')}.pt",)
+    ),
+    *(
+        Weight(file, Url(f"https://dl.fbaipublicfiles.com/segment_anything/{file}"), "Apache-2.0")
+        for file in ("sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
+    ),
+    Weight(
+        name="mediapipe/pose_detection.tflite",
+        source=WheelFile(_MEDIAPIPE, "mediapipe/modules/pose_detection/pose_detection.tflite"),
+        licence="Apache-2.0",
+        sha256="9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+        size=2_959_046,
+    ),
+    Weight(
+        name="mediapipe/pose_landmark_full.tflite",
+        source=WheelFile(_MEDIAPIPE, "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"),
+        licence="Apache-2.0",
+        sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+        size=6_440_512,
+    ),
+)
+
+
+def table() -> list[Weight]:
+    """Return every registered weight."""
+    return list(_TABLE)
+
+
+def cache_folder() -> Path:
+    """Return where files are kept: BMP_CACHE, else XDG_CACHE_HOME/bmp, else ~/.cache/bmp. It need not exist yet."""
+    if own := os.environ.get("BMP_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmp"
+
+
+def resolve(name: str | os.PathLike[str]) -> Path:
+    """Return the local file that ``name`` means, downloading it if need be.
+
+    name: in this order, a path of an existing file, a name in `table`, an http(s):// or file:// URL, or
+    hf://OWNER/REPOSITORY/FILE. Several processes may ask for the same file at once; one of them downloads.
+    Raises ``UserError`` for an unknown name, a file that cannot be had, and a wrong sha256.
+    """
+    name = os.fspath(name)
+    local = Path(name).expanduser()
+    if local.is_file():
+        return local
+    if name.startswith("file:"):
+        return _file_url(name)
+    weight = next((weight for weight in table() if weight.name == name), None) or _direct(name)
+    place = cache_folder() / weight.name
+    try:
+        return _verified(place, weight) if place.is_file() else weight.source.fetch(weight, place)
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(
+            f"{name}: no such file, and {weight.source} could not be had ({_line(error)}); mend that and run again, "
+            f"or get the file elsewhere and put it at {place}, or give its path in place of the name (--set KEY=PATH)"
+        ) from error
+
+
+def _file_url(url: str) -> Path:
+    path = Path(urllib.request.url2pathname(urlsplit(url).path))
+    if not path.is_file():
+        raise UserError(f"{url}: expected an existing file, found none at {path}; check the path")
+    return path
+
+
+def _direct(name: str) -> Weight:
+    """Return the entry for a URL or hub file that is in no table; its name is its path in the cache."""
+    if name.startswith(("http://", "https://")):
+        # The URL's hash keeps apart files of the same name from different places.
+        folder = hashlib.sha256(name.encode()).hexdigest()[:16]
+        file = PurePosixPath(unquote(urlsplit(name).path)).name or "file"
+        return Weight(f"urls/{folder}/{file}", Url(name), "unknown")
+    if name.startswith("hf://"):
+        parts = name.removeprefix("hf://").split("/", 2)
+        if len(parts) < 3 or not all(parts):
+            raise UserError(f"{name}: expected hf://OWNER/REPOSITORY/FILE; write it that way")
+        return Weight(f"hub/{'/'.join(parts)}", HubFile(f"{parts[0]}/{parts[1]}", parts[2]), "unknown")
+    near = difflib.get_close_matches(name, [weight.name for weight in table()], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(
+        f"{name}: expected an existing file, a URL, hf://OWNER/REPOSITORY/FILE or a registered name, "
+        f"found none of them; {hint}Registered names: {', '.join(weight.name for weight in table())}"
+    )
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _verified(file: Path, weight: Weight) -> Path:
+    if weight.sha256 is None:
+        return file
+    return _check_hash(file, weight.sha256, f"{weight.name} from {weight.source}")
+
+
+def _check_hash(file: Path, expected: str, what: str) -> Path:
+    """Return ``file`` if it has the sha256 ``expected``; else delete it and raise ``UserError``."""
+    actual = _sha256(file)
+    if actual == expected:
+        return file
+    # In the hub's cache the file is a link; what it points to is just as wrong.
+    file.resolve().unlink()
+    file.unlink(missing_ok=True)
+    raise UserError(
+        f"{what}: expected sha256 {expected}, got {actual}; {file} was deleted: run again, or take it from elsewhere"
+    )
+
+
+def _alone_in(folder: Path) -> FileLock:
+    """Return the lock that lets one process at a time fill ``folder``, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".lock")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _download(url: str, partial: Path, title: str) -> None:
+    """Download ``url`` to ``partial``, going on after the bytes that are there if the file behind it is unchanged.
+
+    The server's ETag or date is kept beside the partial file and sent back as If-Range: a server whose file has
+    changed since, or that cannot resume, answers with the whole file.
+    """
+    tag_file = partial.with_name(partial.name + ".tag")
+    request = urllib.request.Request(url, headers={"User-Agent": "bmp-pose"})
+    done = 0
+    if partial.exists() and tag_file.exists():
+        # One byte is asked for again: a range that is empty, since all is there already, would be an error.
+        done = max(partial.stat().st_size - 1, 0)
+        request.add_header("Range", f"bytes={done}-")
+        request.add_header("If-Range", tag_file.read_text())
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            done = 0
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        # The old tag goes before the old bytes do, lest they meet again in the next run.
+        tag_file.unlink(missing_ok=True)
+        partial.touch()
+        os.truncate(partial, done)
+        if tag := response.headers.get("ETag") or response.headers.get("Last-Modified"):
+            tag_file.write_text(tag)
+        with partial.open("ab") as file, Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task(title, total=total, completed=done)
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                progress.advance(task, len(chunk))
+    if total is not None and done != total:
+        raise OSError(f"the connection ended after {done} of {total} bytes; the next run goes on from there")
+    tag_file.unlink(missing_ok=True)

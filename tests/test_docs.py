@@ -1,0 +1,78 @@
+"""What the README and the docs show is run as it stands there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib import cbook
+
+from bmp import UserError, weights
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder with a photo, where the lite preset works and ``bmp`` is on the path."""
+    pytest.importorskip("ai_edge_litert")
+    try:
+        weights.resolve("mediapipe/pose_detection.tflite")
+        weights.resolve("mediapipe/pose_landmark_full.tflite")
+    except UserError as error:
+        pytest.skip(f"the weights of the lite stages cannot be had: {error}")
+    shutil.copy(cbook._get_data_path("sample_data/grace_hopper.jpg"), tmp_path / "photo.jpg")
+    return tmp_path
+
+
+def blocks(document, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run(workplace, *command):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), str(workplace)])}
+    done = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def bmp_commands(document):
+    """Every ``bmp`` command of a document, with the program replaced by how it is started here."""
+    lines = [line for block in blocks(document, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    return [[sys.executable, "-m", "bmp.cli", *line.split()[1:]] for line in lines if line.startswith("bmp ")]
+
+
+@pytest.mark.slow
+def test_python_in_the_readme_runs(workplace):
+    snippets = blocks("README.md", "python")
+    assert snippets
+    for snippet in snippets:
+        run(workplace, sys.executable, "-c", snippet)
+
+
+@pytest.mark.slow
+def test_the_documented_stage_of_ones_own_works(workplace):
+    stage, config, library = blocks("docs/stages.md", "python")
+    (workplace / "largest.py").write_text(stage)
+    (workplace / "largest_config.py").write_text(config)
+    (command,) = bmp_commands("docs/stages.md")
+    assert "photo.jpg: 1 person" in run(workplace, *command)
+    assert (workplace / "found" / "people.json").is_file()
+    run(workplace, sys.executable, "-c", library + "\nassert len(people) == 1")
+
+
+def test_the_documented_stage_is_ten_lines():
+    stage = blocks("docs/stages.md", "python")[0]
+    assert len([line for line in stage.splitlines() if line.strip()]) <= 10
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/stages.md"])
+def test_links_and_targets_exist(document):
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert ((ROOT / document).parent / target).exists(), target
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z-]*)", text)) <= targets | {"sure"}

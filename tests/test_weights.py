@@ -1,0 +1,507 @@
+"""Names of weights become local files: against servers, a package index and a hub that this file plays itself."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import venv
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bmp import weights
+from bmp.errors import UserError
+from bmp.weights import HubFile, Url, Weight, Wheel, WheelFile, cache_folder, resolve, table
+
+CONTENT = bytes(range(256)) * 9000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``files``; ``cut`` says after how many bytes the connection to a path breaks, once."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.cut: dict[str, int] = {}
+        self.resumes, self.tags = True, True
+        self.requests: list[tuple[str, str, str | None]] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        asked = self.headers.get("Range")
+        self.server.requests.append((self.command, self.path, asked))
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_response(404)
+            if "/resolve/" in self.path:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
+        start = 0
+        if asked and self.server.resumes and self.headers.get("If-Range", tag) == tag:
+            start = int(asked.removeprefix("bytes=").removesuffix("-").split("-")[0])
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.tags:
+            self.send_header("ETag", tag)
+        if "/resolve/" in self.path:
+            self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if body:
+            self.wfile.write(content[start : self.server.cut.pop(self.path, None)])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("BMP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def register(monkeypatch):
+    def register(*entries: Weight) -> None:
+        monkeypatch.setattr(weights, "_TABLE", entries)
+
+    return register
+
+
+def files_of(folder: Path) -> list[str]:
+    """Every file below ``folder`` but the locks."""
+    return sorted(
+        str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file.name != ".lock"
+    )
+
+
+def in_another_process(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | environment
+    )
+
+
+RESOLVE = """
+import sys
+from bmp.errors import UserError
+from bmp.weights import resolve
+try:
+    print(resolve({!r}))
+except UserError as error:
+    sys.exit(f"UserError: {{error}}")
+"""
+
+
+# Names
+
+
+def test_a_path_means_itself(tmp_path, monkeypatch):
+    file = tmp_path / "a.pth"
+    file.write_bytes(b"x")
+    assert resolve(str(file)) == file
+    assert resolve(file) == file
+    assert resolve(file.as_uri()) == file
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve("~/a.pth") == file
+
+
+def test_a_path_goes_before_a_registered_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("rtmdet-ins-l-mask.pth").write_bytes(b"x")
+    assert resolve("rtmdet-ins-l-mask.pth").read_bytes() == b"x"
+
+
+def test_a_file_url_with_escapes(tmp_path):
+    file = tmp_path / "a b+ü.pth"
+    file.write_bytes(b"x")
+    assert resolve(file.as_uri()) == file
+    with pytest.raises(UserError, match="expected an existing file"):
+        resolve((tmp_path / "none.pth").as_uri())
+
+
+def test_unknown_names_list_the_known(tmp_path):
+    with pytest.raises(UserError) as caught:
+        resolve("PMPose-b-1.0.0.pth")
+    message = str(caught.value)
+    assert "did you mean PMPose/PMPose-b-1.0.0.pth" in message
+    assert all(weight.name in message for weight in table())
+    assert "\n" not in message
+    with pytest.raises(UserError, match="expected an existing file, a URL"):
+        resolve("")
+    with pytest.raises(UserError, match="expected an existing file, a URL"):
+        resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["hf://", "hf://owner", "hf://owner/repository", "hf://owner//file", "hf://owner/repository/"]
+)
+def test_incomplete_hub_names(name):
+    with pytest.raises(UserError, match="expected hf://OWNER/REPOSITORY/FILE"):
+        resolve(name)
+
+
+def test_the_table_covers_the_official_files():
+    names = [weight.name for weight in table()]
+    assert len(names) == len(set(names))
+    for official in (
+        "rtmdet-ins-l-mask.pth",
+        *(f"PMPose/PMPose-{size}-1.0.0.pth" for size in "sblh"),
+        *(f"MaskPose/MaskPose-{size}-1.1.0.pth" for size in "sblh"),
+        "SAM-pose2seg_hiera_b+.pt",
+        *(f"sam2.1_hiera_{size}.pt" for size in ("tiny", "small", "base_plus", "large")),
+        "sam_vit_l_0b3195.pth",
+        "mediapipe/pose_detection.tflite",
+        "mediapipe/pose_landmark_full.tflite",
+    ):
+        assert official in names
+    sources = {weight.name: str(weight.source) for weight in table()}
+    assert sources["PMPose/PMPose-b-1.0.0.pth"] == "hf://vrg-prague/BBoxMaskPose/PMPose/PMPose-b-1.0.0.pth"
+    assert sources["sam2.1_hiera_base_plus.pt"] == "hf://facebook/sam2.1-hiera-base-plus/sam2.1_hiera_base_plus.pt"
+    assert all(weight.licence for weight in table())
+    assert all(re.fullmatch("[0-9a-f]{64}", weight.sha256) for weight in table() if weight.sha256)
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("BMP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "bmp"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "bmp"
+
+
+# Files put in place by hand
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Url("http://127.0.0.1:9/a.pth"),
+        HubFile("owner/repository", "a.pth"),
+        WheelFile(Wheel("nothing", "", "3.11", "any"), "a.pth"),
+    ],
+)
+def test_a_file_put_in_place_by_hand_is_used(register, cache, source):
+    register(Weight("models/a.pth", source, "MIT", sha256=SHA256))
+    (cache / "models").mkdir(parents=True)
+    (cache / "models" / "a.pth").write_bytes(CONTENT)
+    assert resolve("models/a.pth") == cache / "models" / "a.pth"
+
+
+def test_a_wrong_file_put_in_place_by_hand_is_deleted(register, cache):
+    register(Weight("a.pth", Url("http://127.0.0.1:9/a.pth"), "MIT", sha256=SHA256))
+    cache.mkdir()
+    (cache / "a.pth").write_bytes(b"x")
+    with pytest.raises(UserError, match=f"expected sha256 {SHA256}, got .* was deleted"):
+        resolve("a.pth")
+    assert files_of(cache) == []
+
+
+# URLs
+
+
+def test_a_url_with_escapes_and_a_query(server):
+    server.files["/a%20b.pth?version=1"] = CONTENT
+    file = resolve(f"{server.address}/a%20b.pth?version=1")
+    assert file.name == "a b.pth"
+    assert file.read_bytes() == CONTENT
+
+
+def test_a_url_is_downloaded_once(server, cache):
+    server.files["/folder/a.pth"] = CONTENT
+    file = resolve(f"{server.address}/folder/a.pth")
+    assert file.name == "a.pth"
+    assert file.read_bytes() == CONTENT
+    assert resolve(f"{server.address}/folder/a.pth") == file
+    assert len(server.requests) == 1
+    assert files_of(cache) == [str(file.relative_to(cache))]
+
+
+def test_same_file_name_at_two_urls(server):
+    server.files |= {"/1/a.pth": b"one", "/2/a.pth": b"two"}
+    assert resolve(f"{server.address}/1/a.pth").read_bytes() == b"one"
+    assert resolve(f"{server.address}/2/a.pth").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("stop", [0, 1, 1_500_000, len(CONTENT) - 1])
+def test_a_cut_download_is_resumed(server, register, cache, stop):
+    register(Weight("a.pth", Url(f"{server.address}/a.pth"), "MIT", sha256=SHA256))
+    server.files["/a.pth"], server.cut["/a.pth"] = CONTENT, stop
+    with pytest.raises(UserError, match=f"the connection ended after {stop} of {len(CONTENT)} bytes"):
+        resolve("a.pth")
+    assert not (cache / "a.pth").exists()
+    assert resolve("a.pth").read_bytes() == CONTENT
+    assert server.requests[-1] == ("GET", "/a.pth", f"bytes={max(stop - 1, 0)}-")
+    assert files_of(cache) == ["a.pth"]
+
+
+def test_a_download_killed_when_all_was_there_is_finished(server, register, cache):
+    register(Weight("a.pth", Url(f"{server.address}/a.pth"), "MIT"))
+    server.files["/a.pth"] = CONTENT
+    cache.mkdir()
+    (cache / "a.pth.part").write_bytes(CONTENT)
+    (cache / "a.pth.part.tag").write_text(f'"{SHA256}"')
+    assert resolve("a.pth").read_bytes() == CONTENT
+    assert server.requests == [("GET", "/a.pth", f"bytes={len(CONTENT) - 1}-")]
+
+
+@pytest.mark.parametrize("change", ["content", "resumes", "tags"])
+def test_what_cannot_be_resumed_starts_anew(server, cache, change):
+    url = f"{server.address}/a.pth"
+    server.files["/a.pth"], server.cut["/a.pth"] = CONTENT, 1_000_000
+    server.tags = change != "tags"
+    with pytest.raises(UserError, match="the connection ended"):
+        resolve(url)
+    if change == "content":
+        server.files["/a.pth"] = CONTENT[::-1]
+    server.resumes = change != "resumes"
+    assert resolve(url).read_bytes() == server.files["/a.pth"]
+
+
+def test_a_wrong_hash_leaves_nothing(server, register, cache):
+    register(Weight("a.pth", Url(f"{server.address}/a.pth"), "MIT", sha256=SHA256))
+    server.files["/a.pth"] = b"other"
+    with pytest.raises(UserError, match=f"a.pth from {server.address}/a.pth: expected sha256 {SHA256}, got ") as caught:
+        resolve("a.pth")
+    assert "\n" not in str(caught.value)
+    assert files_of(cache) == []
+    server.files["/a.pth"] = CONTENT
+    assert resolve("a.pth").read_bytes() == CONTENT
+
+
+def test_not_found_and_nobody_there(server, register, cache):
+    with pytest.raises(UserError, match="HTTP Error 404: Not Found"):
+        resolve(f"{server.address}/none.pth")
+    register(Weight("models/a.pth", Url("http://127.0.0.1:9/a.pth"), "MIT"))
+    with pytest.raises(UserError) as caught:
+        resolve("models/a.pth")
+    message = str(caught.value)
+    assert message.startswith("models/a.pth: no such file, and http://127.0.0.1:9/a.pth could not be had (")
+    assert "refused" in message
+    assert f"put it at {cache / 'models' / 'a.pth'}" in message
+    assert "--set" in message
+    assert "\n" not in message
+    assert files_of(cache) == []
+
+
+def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("BMP_CACHE", str(tmp_path / "file" / "cache"))
+    server.files["/a.pth"] = CONTENT
+    with pytest.raises(UserError, match="Not a directory"):
+        resolve(f"{server.address}/a.pth")
+
+
+def test_many_processes_ask_at_once(server):
+    server.files["/a.pth"] = CONTENT
+    code = RESOLVE.format(f"{server.address}/a.pth")
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = {process.communicate()[0].strip() for process in processes}
+    assert [process.returncode for process in processes] == [0] * 4
+    (answer,) = answers
+    assert Path(answer).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+# The hub
+
+
+def hub_path(repo: str, path: str) -> str:
+    return f"/{repo}/resolve/main/{path}"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("hf://owner/repository/folder/a.pth", hub_path("owner/repository", "folder/a.pth")),
+        ("PMPose/PMPose-s-1.0.0.pth", hub_path("vrg-prague/BBoxMaskPose", "PMPose/PMPose-s-1.0.0.pth")),
+        ("SAM-pose2seg_hiera_b+.pt", hub_path("vrg-prague/BBoxMaskPose", "SAM-pose2seg_hiera_b%2B.pt")),
+    ],
+)
+def test_hub_files_are_downloaded_then_taken_from_the_hubs_cache(server, name, path):
+    server.files[path] = CONTENT
+    first = in_another_process(RESOLVE.format(name), HF_ENDPOINT=server.address)
+    assert first.returncode == 0, first.stderr
+    file = Path(first.stdout.strip())
+    assert file.read_bytes() == CONTENT
+    assert Path(os.environ["HF_HOME"]) in file.parents
+    asked = len(server.requests)
+    assert asked > 0
+    again = in_another_process(RESOLVE.format(name), HF_ENDPOINT=server.address)
+    offline = in_another_process(RESOLVE.format(name), HF_HUB_OFFLINE="1")
+    assert again.stdout == offline.stdout == first.stdout
+    assert len(server.requests) == asked
+
+
+def test_hub_without_that_file(server):
+    answer = in_another_process(RESOLVE.format("hf://owner/repository/none.pth"), HF_ENDPOINT=server.address)
+    assert (
+        "UserError: hf://owner/repository/none.pth: no such file, and hf://owner/repository/none.pth" in answer.stderr
+    )
+    assert "404" in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+
+
+def test_hub_offline(server, cache):
+    answer = in_another_process(RESOLVE.format("rtmdet-ins-l-mask.pth"), HF_ENDPOINT=server.address, HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set and the hub's cache lacks it" in answer.stderr
+    assert f"put it at {cache / 'rtmdet-ins-l-mask.pth'}" in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert server.requests == []
+
+
+def test_a_wrong_hub_file_leaves_the_hubs_cache(server, register, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    blobs = tmp_path / "hub" / "models--owner--repository"
+    file = blobs / "snapshots" / COMMIT / "a.pth"
+    file.parent.mkdir(parents=True)
+    (blobs / "blobs").mkdir()
+    (blobs / "blobs" / "tag").write_bytes(b"other")
+    file.symlink_to("../../blobs/tag")
+    (blobs / "refs").mkdir()
+    (blobs / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    register(Weight("a.pth", HubFile("owner/repository", "a.pth"), "MIT", sha256=SHA256))
+    with pytest.raises(UserError, match="expected sha256"):
+        resolve("a.pth")
+    assert files_of(blobs) == ["refs/main"]
+    assert not file.is_symlink()
+
+
+# Wheels
+
+
+TINY = {"tiny/one.tflite": b"one" * 100, "tiny/two.tflite": b"two" * 100, "tiny/__init__.py": b"raise SystemExit"}
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch, register) -> Wheel:
+    """A made-up distribution, the only one that pip can find, with two registered files."""
+    index = tmp_path / "index"
+    index.mkdir()
+    file = index / "tiny_models-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in TINY.items():
+            archive.writestr(name, content)
+        archive.writestr(
+            "tiny_models-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-models\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            "tiny_models-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: cp311-cp311-manylinux_2_28_x86_64\n"
+        )
+        archive.writestr("tiny_models-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    wheel = Wheel("tiny-models==1.0", hashlib.sha256(file.read_bytes()).hexdigest(), "3.11", "manylinux_2_28_x86_64")
+    register_wheel(register, wheel)
+    return wheel
+
+
+def register_wheel(register, wheel: Wheel, sha256: str | None = None) -> None:
+    register(
+        *(
+            Weight(name, WheelFile(wheel, name), "MIT", sha256=sha256 or hashlib.sha256(TINY[name]).hexdigest())
+            for name in ("tiny/one.tflite", "tiny/two.tflite")
+        )
+    )
+
+
+def test_files_of_a_wheel_are_taken_out_together(wheel, cache, monkeypatch):
+    assert resolve("tiny/one.tflite").read_bytes() == TINY["tiny/one.tflite"]
+    assert files_of(cache) == ["tiny/one.tflite", "tiny/two.tflite"]
+    monkeypatch.setattr(Wheel, "download", None)
+    assert resolve("tiny/two.tflite").read_bytes() == TINY["tiny/two.tflite"]
+
+
+def test_a_wrong_wheel_leaves_nothing(wheel, cache, register):
+    register_wheel(register, Wheel(wheel.requirement, "0" * 64, wheel.python, wheel.platform))
+    with pytest.raises(UserError, match=r"tiny_models-1.0-.*\.whl: expected sha256 0000.*, got " + wheel.sha256):
+        resolve("tiny/one.tflite")
+    assert files_of(cache) == []
+
+
+def test_a_wrong_file_in_a_wheel_leaves_nothing(wheel, cache, register):
+    register_wheel(register, wheel, sha256="0" * 64)
+    with pytest.raises(UserError, match=r"tiny/one\.tflite from .*: expected sha256 0000"):
+        resolve("tiny/one.tflite")
+    assert files_of(cache) == []
+
+
+def test_a_wheel_that_pip_cannot_find(wheel, cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(UserError, match=r"No matching distribution found for tiny-models==1\.0") as caught:
+        resolve("tiny/one.tflite")
+    assert f"put it at {cache / 'tiny' / 'one.tflite'}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert files_of(cache) == []
+
+
+def test_an_environment_without_pip(wheel, monkeypatch, tmp_path):
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=os.name != "nt")
+    monkeypatch.setattr(sys, "executable", str(next((tmp_path / "bare").glob("[bS]*/python*"))))
+    with pytest.raises(UserError, match=r"pip is missing in this environment: run `python -m ensurepip`") as caught:
+        resolve("tiny/one.tflite")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_real_wheel(cache):
+    """The one test that asks the package index; it checks the hashes written into the table."""
+    try:
+        files = [resolve(weight.name) for weight in table() if isinstance(weight.source, WheelFile)]
+    except UserError as error:
+        if "could not be had" not in str(error):
+            raise
+        pytest.skip(f"the package index cannot be reached: {error}")
+    assert files_of(cache) == ["mediapipe/pose_detection.tflite", "mediapipe/pose_landmark_full.tflite"]
+    for file, weight in zip(files, (weight for weight in table() if weight.size), strict=True):
+        assert file.stat().st_size == weight.size
+        assert file.read_bytes()[4:8] == b"TFL3"
