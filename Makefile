@@ -34,7 +34,7 @@ clean:
 	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache
 
 # The stamp is written last, so an installation that was interrupted is done again.
-$(READY): requirements.txt pyproject.toml $(wildcard third_party/*/pyproject.toml)
+$(READY): requirements.txt pyproject.toml $(shell find third_party -name '*.py' -o -name pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "make: Python 3.10 to 3.13 is needed, $$($(PYTHON) --version) found; try make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import Self
+
 from bmp import __version__
 from bmp.errors import UserError
 
@@ -128,21 +130,18 @@ def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argpar
     with _progress(options.quiet, len(waiting)) as (say, advance), ThreadPoolExecutor() as pool:
         if len(waiting) < len(jobs):
             say(f"{len(jobs) - len(waiting)} of {len(jobs)} images were done before")
-        for batch in _batches(waiting, options.batch_size, pool):
-            drawings = []
-            for job, outcome in _find(model, batch, options.trace, options.debug):
-                if isinstance(outcome, Exception):
-                    reason = " ".join(str(outcome).split()) or type(outcome).__name__
-                    failed.append(reason if str(job.path) in reason else f"{job.path}: {reason}")
-                    people_file.fail(job.name, reason)
-                else:
-                    people_file.add(job.name, outcome.image.height, outcome.image.width, outcome.instances)
-                    drawings.append(pool.submit(_draw, outcome, job.name, options.output))
-                    count += len(outcome)
-                    say(f"{job.name}: {_number(len(outcome), 'person', 'people')}")
-                advance()
-            for drawing in drawings:
-                drawing.result()
+        with _Writer(people_file, options.output, pool) as writer:
+            for batch in _batches(waiting, options.batch_size, pool):
+                for job, outcome in _find(model, batch, options.trace, options.debug):
+                    if isinstance(outcome, Exception):
+                        reason = " ".join(str(outcome).split()) or type(outcome).__name__
+                        failed.append(reason if str(job.path) in reason else f"{job.path}: {reason}")
+                        people_file.fail(job.name, reason)
+                    else:
+                        writer.add(job.name, outcome)
+                        count += len(outcome)
+                        say(f"{job.name}: {_number(len(outcome), 'person', 'people')}")
+                    advance()
         say(
             f"{_number(count, 'person', 'people')} in {_number(len(waiting) - len(failed), 'image', 'images')}: "
             f"{people_file.path}, pictures in {options.output / _OVERLAYS}"
@@ -203,10 +202,34 @@ def _find(
                 yield from _find(model, [(job, picture)], trace, debug)
 
 
-def _draw(people: People, name: str, output: Path) -> None:
-    _save(people.plot(), output / _OVERLAYS / name)
-    if people.trace:
-        _save(people.plot_trace(), output / _TRACES / name)
+class _Writer:
+    """Draws the pictures of one image while the next is worked on, then puts the image down as done."""
+
+    def __init__(self, people_file: PeopleFile, output: Path, pool: Executor) -> None:
+        self._people_file, self._output, self._pool = people_file, output, pool
+        self._drawing: tuple[str, People, Future[None]] | None = None
+
+    def add(self, name: str, people: People) -> None:
+        self._finish()
+        self._drawing = name, people, self._pool.submit(self._draw, name, people)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._drawing:
+            name, people, drawing = self._drawing
+            self._drawing = None
+            drawing.result()
+            self._people_file.add(name, people.image.height, people.image.width, people.instances)
+
+    def _draw(self, name: str, people: People) -> None:
+        _save(people.plot(), self._output / _OVERLAYS / name)
+        if people.trace:
+            _save(people.plot_trace(), self._output / _TRACES / name)
 
 
 def _save(picture: PIL.Image.Image, path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Reads RTMDet-Ins for one class, with mmdet's own layers but sparingly; knows no image, no file and no config.
+
+mmdet makes masks of all classes, in the size of the image, before anybody can choose among them. Here the boxes of
+one class come first, and the masks of those who are wanted later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a network found in one image: rows of one class, in any order.
+
+    boxes: float32 (N, 4), xyxy in pixels of the image or of the network's input. scores: float32 (N,). soft: gives
+    the masks of some rows, float32 (n, h, w) of any size, which show exactly the image and are above ``threshold``
+    inside; None from networks without masks.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    soft: Callable[[Tensor], Tensor] | None = None
+    threshold: float = 0.5
+
+
+def fits(model: nn.Module) -> bool:
+    """Say whether ``model`` is an RTMDet-Ins that this module can read."""
+    from mmdet.models.dense_heads import RTMDetInsSepBNHead
+
+    head = getattr(model, "bbox_head", None)
+    return isinstance(head, RTMDetInsSepBNHead) and not head.with_objectness
+
+
+def quicken(model: nn.Module) -> None:
+    """Make the network faster without a change of its answers: memory layout, and no branch computed twice."""
+    head: Any = model.bbox_head
+    head.forward = MethodType(_forward, head)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def read(
+    model: Any, pixels: Tensor, shown: Sequence[tuple[int, int]], label: int, score_threshold: float
+) -> list[Found]:
+    """Run the network and read one class.
+
+    Args:
+        model: for which ``fits`` holds.
+        pixels: float32 (B, 3, H, W), normalised.
+        shown: height and width of the part of each input that shows an image.
+        label: the class.
+        score_threshold: rows above it are given.
+
+    Returns:
+        for each input what was found; boxes in pixels of the input. They went through the NMS and the greatest number
+        of rows of the model's ``test_cfg``, for this class alone.
+    """
+    from mmcv.ops import batched_nms
+
+    head = model.bbox_head
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    classes, distances, kernels, features = head(model.extract_feat(pixels))
+    grids = head.prior_generator.grid_priors(
+        [level.shape[-2:] for level in classes], device=pixels.device, with_stride=True
+    )
+    priors = torch.cat(grids)
+    scores = _rows([level[:, label : label + 1] for level in classes])[..., 0].sigmoid()
+    distances, kernels = _rows(distances), _rows(kernels)
+
+    def candidates(index: int) -> Found:
+        rows = (scores[index] > score_threshold).nonzero()[:, 0]
+        boxes = head.bbox_coder.decode(priors[rows, :2], distances[index, rows], max_shape=pixels.shape[-2:])
+        best, order = batched_nms(boxes, scores[index, rows], torch.zeros_like(rows), head.test_cfg.nms)
+        most = head.test_cfg.max_per_img
+        best, rows = best[:most], rows[order[:most]]
+
+        def soft(chosen: Tensor) -> Tensor:
+            picked = rows[chosen]
+            logits = head._mask_predict_by_feat_single(features[index], kernels[index, picked], priors[picked])
+            height, width = shown[index]
+            stride = head.prior_generator.strides[0][0]
+            enlarged = F.interpolate(logits[None], scale_factor=stride, mode="bilinear")[0]
+            return enlarged[:, :height, :width]
+
+        threshold = float(torch.tensor(head.test_cfg.mask_thr_binary).logit())
+        return Found(best[:, :4], best[:, 4], soft, threshold)
+
+    return [candidates(index) for index in range(len(shown))]
+
+
+def _rows(levels: Sequence[Tensor]) -> Tensor:
+    """Join maps (B, C, h, w) of several sizes to (B, P, C), one row a place."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+
+
+def _forward(head: Any, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+    """Do what the head's forward does; its branches for classes and boxes are the same layers and run once."""
+    classes, distances, kernels = [], [], []
+    for index, (level, stride) in enumerate(zip(levels, head.prior_generator.strides, strict=True)):
+        features, kernel_features = level, level
+        for layer in head.cls_convs[index]:
+            features = layer(features)
+        for layer in head.kernel_convs[index]:
+            kernel_features = layer(kernel_features)
+        classes.append(head.rtm_cls[index](features))
+        distances.append(head.rtm_reg[index](features).relu() * stride[0])
+        kernels.append(head.rtm_kernel[index](kernel_features))
+    return classes, distances, kernels, head.mask_head(levels)

@@ -1,0 +1,1 @@
+"""What the lite stages share: the LiteRT interpreter, regions of an image, and the landmark network."""

@@ -1,0 +1,71 @@
+"""Runs one LiteRT (TFLite) network; knows nothing of what its inputs and outputs mean."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bmp.errors import UserError
+
+
+class LiteModel:
+    """One network with one float input.
+
+    Rows run one after another: these networks fill the cores with a single row, and batches were no faster. A lock
+    lets several threads share the network.
+
+    Raises ``UserError`` where the file is no LiteRT model or ``num_threads`` below 1, ``ImportError`` where the
+    interpreter is not installed.
+    """
+
+    def __init__(self, path: Path, num_threads: int) -> None:
+        if num_threads < 1:
+            raise UserError(f"num_threads: expected at least 1, got {num_threads}; 2 is a good number")
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ImportError('The lite stages need LiteRT: pip install "bmp-pose[lite]"') from error
+        try:
+            with _silence():
+                self._interpreter = Interpreter(str(path), num_threads=num_threads)
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: expected a LiteRT model (.tflite), could not read it; fetch it again") from error
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
+        self._lock = threading.Lock()
+
+    def __call__(self, row: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return the outputs for one input ``row``, in the model's order, all without the batch axis."""
+        with self._lock:
+            self._interpreter.set_tensor(self._input, row[None])
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(output)[0] for output in self._outputs]
+
+
+@functools.cache
+def load(path: Path, num_threads: int) -> LiteModel:
+    """Return the network of that file, made once a process for each number of threads."""
+    return LiteModel(path, num_threads)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep off the terminal what LiteRT's C++ side, which has no other switch, says of itself there."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+            yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)

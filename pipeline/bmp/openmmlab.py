@@ -1,0 +1,50 @@
+"""Silence for what the OpenMMLab packages warn of and no user can mend; it imports none of them.
+
+For models of theirs inside our own scope, mmengine has what is needed:
+``mmengine.registry.DefaultScope.overwrite_default_scope("mmdet")``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_AT_IMPORT: tuple[tuple[str, type[Warning], str], ...] = (
+    ("pkg_resources is deprecated as an API", UserWarning, r"mmengine\.utils\.package_utils"),
+    ("``MultiScaleDeformableAttention`` has been moved", ImportWarning, r"mmcv\.cnn\.bricks\.transformer"),
+    # Said when a file is compiled, of Python 3.12 on; what stands for the module is then the file's path.
+    (r"(\"\\.\" is an )?invalid escape sequence", SyntaxWarning, r".*[/\\](mmdet|mmpretrain)[/\\]"),
+)
+_AT_USE: tuple[tuple[str, type[Warning], str], ...] = (
+    (r"`torch\.cuda\.amp\.autocast\(args\.\.\.\)` is deprecated", FutureWarning, r"mmdet\."),
+    (r"torch\.meshgrid: in an upcoming release", UserWarning, r"torch\.functional"),
+    ('The metainfo config file "[^"]*" does not exist', UserWarning, r"mmpose\.datasets\.datasets\.utils"),
+)
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Leave out the known warnings of importing mmengine, mmcv, mmdet, mmpose and mmpretrain; all others are shown."""
+    with _without(_AT_IMPORT):
+        yield
+
+
+@contextmanager
+def quiet_models() -> Iterator[None]:
+    """Leave out the known warnings of building and running models of mmdet and mmpose; all others are shown.
+
+    Building a model may import more of these packages: the warnings of imports are left out, too. mmdet's
+    ``init_detector`` puts a filter of its own before these, which lasts to the end of the block: run the model in
+    another block.
+    """
+    with _without(_AT_IMPORT + _AT_USE):
+        yield
+
+
+@contextmanager
+def _without(known: tuple[tuple[str, type[Warning], str], ...]) -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message, category, module in known:
+            warnings.filterwarnings("ignore", message, category, module)
+        yield

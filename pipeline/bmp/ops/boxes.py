@@ -1,0 +1,67 @@
+"""Boxes as tensors: formats, sizes, overlap, and the window a network looks through. Knows no record, no network.
+
+All boxes are float (N, 4) in pixels, xyxy edges unless a name says otherwise, on any device; zero rows are ordinary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_area, box_convert, box_iou, clip_boxes_to_image
+
+
+def xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Convert (N, 4) from left, top, width, height, the format of COCO files, to edges."""
+    converted: Tensor = box_convert(boxes, "xywh", "xyxy")
+    return converted
+
+
+def xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    """Convert (N, 4) from edges to left, top, width, height, the format of COCO files."""
+    converted: Tensor = box_convert(boxes, "xyxy", "xywh")
+    return converted
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Return the area of each box, (N,), in square pixels."""
+    areas: Tensor = box_area(boxes)
+    return areas
+
+
+def iou(first: Tensor, second: Tensor) -> Tensor:
+    """Return intersection over union of each of (N, 4) with each of (M, 4): (N, M) in [0, 1], 0 for two empty boxes."""
+    # box_iou divides 0 by 0 for two boxes without area
+    overlaps: Tensor = box_iou(first, second).nan_to_num(nan=0.0)
+    return overlaps
+
+
+def inflate(boxes: Tensor, factor: float) -> Tensor:
+    """Move each edge outwards by ``factor`` times the box's size in that direction; the centre stays.
+
+    ``factor`` 0.5 is the paper's "50 % in each direction" (§4.3.3): width and height double, the area is four times
+    as large. Boxes may then reach out of the image, see ``clip``. Negative factors above -0.5 shrink.
+    """
+    margin = (boxes[:, 2:] - boxes[:, :2]) * factor
+    return torch.cat((boxes[:, :2] - margin, boxes[:, 2:] + margin), dim=1)
+
+
+def clip(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Cut (N, 4) to an image of that size: x in [0, width], y in [0, height]; a box outside it has no area left."""
+    clipped: Tensor = clip_boxes_to_image(boxes, (height, width))
+    return clipped
+
+
+def fit_aspect(boxes: Tensor, aspect: float, padding: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return the smallest windows of one shape that hold the boxes enlarged ``padding`` times.
+
+    Args:
+        boxes: (N, 4).
+        aspect: width / height of every window, above 0.
+        padding: factor on width and height of the box, before it is widened to the shape; pose networks use 1.25.
+
+    Returns:
+        Centres and sizes (width, height) of the windows, (N, 2) each, in pixels.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    width, height = ((boxes[:, 2:] - boxes[:, :2]) * padding).unbind(1)
+    return centre, torch.stack((torch.maximum(width, height * aspect), torch.maximum(height, width / aspect)), dim=1)

@@ -1,0 +1,221 @@
+"""What segmenters that are prompted with points share: batches, chunks, padding, clean-up and up-sampling.
+
+It knows no network, nor how the points are chosen.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bmp.errors import UserError
+from bmp.ops.masks import fill_holes, remove_specks
+from bmp.stages import Prompter
+from bmp.structures import Detections, Image, Masks, Poses, Prompts
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_LOGIT_BYTES = 256 << 20  # of full-size mask logits that exist at one time
+_NOWHERE = -10.0  # logit of a mask with nothing in it; also what clean-up writes, and its negative
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """What such a segmenter remembers of an image of ``height`` x ``width`` pixels.
+
+    features: what the network's encoder made of it, each (1, C, h, w), in the order the decoder wants.
+    """
+
+    height: int
+    width: int
+    features: tuple[Tensor, ...]
+
+
+class PromptedSegmenter(abc.ABC):
+    """A segmenter whose network encodes an image once and then answers point and box prompts.
+
+    Args:
+        prompter: chooses the prompts of each person.
+        device: torch device string of the network, the views and the masks.
+        dtype: "float32", or "bfloat16" for autocast in the image encoder and the mask decoder.
+        image_batch: images encoded at one time.
+        prompt_chunk: people decoded at one time, whether of one image or of several; None is 4 on a CPU, where
+            more fall out of its cache, and 32 elsewhere. A person takes 30 to 50 MB at SAM's size.
+        hole_area: fill holes of up to so many pixels, counted in the decoder's mask (256 x 256 for SAM); 0 is off.
+        speck_area: likewise remove specks.
+
+    A person for whom the prompter has neither a point nor a box gets an empty mask with score 0. Masks take their
+    (N, H, W) bytes; beside them up-sampling takes chunks of at most 256 MB, or one mask's logits if those are larger.
+    """
+
+    _size: int  # side of the network's square input; set by the subclass, as is the next
+    _logit_size: tuple[int, int]  # height and width of the decoder's masks
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        *,
+        device: str,
+        dtype: str,
+        image_batch: int,
+        prompt_chunk: int | None,
+        hole_area: int,
+        speck_area: int,
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise UserError(f"dtype {dtype!r} is unknown; use {' or '.join(_DTYPES)}")
+        if prompt_chunk is None:
+            prompt_chunk = 4 if torch.device(device).type == "cpu" else 32
+        for name, value, least in (
+            ("image_batch", image_batch, 1),
+            ("prompt_chunk", prompt_chunk, 1),
+            ("hole_area", hole_area, 0),
+            ("speck_area", speck_area, 0),
+        ):
+            if value < least:
+                raise UserError(f"{name}: expected at least {least}, got {value}")
+        self.prompter = prompter
+        self.device = device
+        self.dtype = dtype
+        self.image_batch = image_batch
+        self.prompt_chunk = prompt_chunk
+        self.hole_area = hole_area
+        self.speck_area = speck_area
+
+    @abc.abstractmethod
+    def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
+        """Return features of the images, each (B, C, h, w); the tuple is what ``_decode`` gets."""
+
+    @abc.abstractmethod
+    def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
+        """Turn ``points`` (..., 2) of an image of that size into pixels of the network's input."""
+
+    @abc.abstractmethod
+    def _decode(self, features: tuple[Tensor, ...], prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Return mask logits (N, h, w) and predicted IoU (N,).
+
+        features: a row each for the N prompts, which may be an expanded view. prompts: in pixels of the network's
+        input, without padding; with boxes there may be no points (P = 0).
+        """
+
+    @abc.abstractmethod
+    def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
+        """Scale ``logits`` (N, h, w) up to an image of that size: (N, H, W)."""
+
+    @torch.no_grad()
+    def open(self, images: Sequence[Image]) -> list[EncodedImage]:
+        """Encode each image, ``image_batch`` at a time."""
+        views = []
+        for start in range(0, len(images), self.image_batch):
+            batch = images[start : start + self.image_batch]
+            features = self._encode(batch)
+            for row, image in enumerate(batch):
+                # Copies, so that a view does not keep the features of the whole batch alive.
+                own = tuple(feature[row : row + 1].clone() for feature in features)
+                views.append(EncodedImage(image.height, image.width, own))
+        return views
+
+    @torch.no_grad()
+    def segment(
+        self,
+        views: Sequence[EncodedImage],
+        people: Sequence[Detections],
+        poses: Sequence[Poses],
+        others: Sequence[Poses],
+    ) -> list[Masks]:
+        """Choose prompts image by image, decode those of all images in chunks, return masks row by row."""
+        prompts = [self.prompter.prompts(*image).to(self.device) for image in zip(people, poses, others, strict=True)]
+        decoded = self.logits(views, prompts)
+        return [
+            Masks(self._bits(logits, view), scores, asked)
+            for view, asked, (logits, scores) in zip(views, prompts, decoded, strict=True)
+        ]
+
+    @torch.no_grad()
+    def logits(self, views: Sequence[EncodedImage], prompts: Sequence[Prompts]) -> list[tuple[Tensor, Tensor]]:
+        """Decode the prompts of each image: float32 mask logits (N, h, w) of the decoder's size, and scores (N,).
+
+        A logit above 0 is the person. The score is the predicted IoU, clamped to [0, 1].
+        """
+        sizes = [len(asked) for asked in prompts]
+        height, width = self._logit_size
+        logits = torch.full((sum(sizes), height, width), _NOWHERE, device=self.device)
+        scores = torch.zeros(sum(sizes), device=self.device)
+        if sum(sizes):
+            # Sorting prompts out needs their values, so it happens on the CPU, where reading them waits for nobody.
+            scaled = [self._scaled(view, asked.to("cpu")) for view, asked in zip(views, prompts, strict=True)]
+            owners = [index for index, size in enumerate(sizes) for _ in range(size)]
+            for rows, chunk in _without_padding(Prompts.concat(scaled), self.prompt_chunk):
+                features = _gather([views[owners[row]] for row in rows])
+                chunk_logits, chunk_scores = self._decode(features, chunk.to(self.device))
+                logits[rows] = chunk_logits.float()
+                scores[rows] = chunk_scores.float().clamp(0, 1)
+        return list(zip(torch.split(logits, sizes), torch.split(scores, sizes), strict=True))
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, dtype=_DTYPES[self.dtype], enabled=self.dtype != "float32")
+
+    def _scaled(self, view: EncodedImage, prompts: Prompts) -> Prompts:
+        points = self._to_network(prompts.points, view.height, view.width)
+        boxes = prompts.boxes
+        if boxes is not None:
+            boxes = self._to_network(boxes.reshape(-1, 2, 2), view.height, view.width).reshape(-1, 4)
+        return replace(prompts, points=points, boxes=boxes)
+
+    def _bits(self, logits: Tensor, view: EncodedImage) -> Tensor:
+        """Clean up mask logits and scale them to bits of the view's image, within the memory budget."""
+        logits = self._clean(logits)
+        bits = torch.empty(len(logits), view.height, view.width, dtype=torch.bool, device=logits.device)
+        rows = max(1, _LOGIT_BYTES // (4 * max(view.height * view.width, self._size**2)))
+        for few, out in zip(torch.split(logits, rows), torch.split(bits, rows), strict=True):
+            torch.gt(self._enlarge(few, view.height, view.width), 0, out=out)
+        return bits
+
+    def _clean(self, logits: Tensor) -> Tensor:
+        """Fill small holes, then remove small specks: in logits, so that the edges stay smooth when scaled up."""
+        bits = logits > 0
+        filled = fill_holes(bits, self.hole_area)
+        clean = remove_specks(filled, self.speck_area)
+        # A person far away is a speck all in all, and must not vanish.
+        clean = torch.where(clean.flatten(1).any(1)[:, None, None], clean, filled)
+        return torch.where(clean == bits, logits, torch.where(clean, -_NOWHERE, _NOWHERE))
+
+
+def _without_padding(prompts: Prompts, size: int) -> Iterator[tuple[list[int], Prompts]]:
+    """Yield (rows, their prompts) of at most ``size`` rows with equally many points, padding cut off.
+
+    A padding point is one more token to SAM and changes its answer, so those who need it must not be decoded with
+    those who do not. Rows without any prompt are left out.
+    """
+    real = prompts.labels != -1
+    counts = real.sum(1).tolist()
+    front = real.int().argsort(dim=1, descending=True, stable=True)
+    points = prompts.points.gather(1, front.unsqueeze(-1).expand(-1, -1, 2))
+    prompts = replace(
+        prompts, points=points, labels=prompts.labels.gather(1, front), keypoints=prompts.keypoints.gather(1, front)
+    )
+    for count in sorted(set(counts)):
+        if count == 0 and prompts.boxes is None:
+            continue
+        alike = [row for row, own in enumerate(counts) if own == count]
+        for start in range(0, len(alike), size):
+            rows = alike[start : start + size]
+            few = prompts[rows]
+            yield (
+                rows,
+                replace(
+                    few, points=few.points[:, :count], labels=few.labels[:, :count], keypoints=few.keypoints[:, :count]
+                ),
+            )
+
+
+def _gather(views: Sequence[EncodedImage]) -> tuple[Tensor, ...]:
+    """Stack the features of ``views``; those of a single image are not copied."""
+    if all(view is views[0] for view in views):
+        return tuple(feature.expand(len(views), -1, -1, -1) for feature in views[0].features)
+    return tuple(torch.cat(level) for level in zip(*(view.features for view in views), strict=True))

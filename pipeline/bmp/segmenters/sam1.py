@@ -1,0 +1,126 @@
+"""SAM 1 as a segmenter, for the paper's comparison with SAM 2.1 (Table 4): the networks of segment_anything.
+
+It does not know which keypoints prompt it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.errors import UserError
+from bmp.registry import SEGMENTERS
+from bmp.segmenters.prompted import PromptedSegmenter
+from bmp.stages import Prompter
+from bmp.structures import Image, Prompts
+from bmp.weights import resolve
+
+
+@SEGMENTERS.register_module()
+class SAM1Segmenter(PromptedSegmenter):
+    """SAM 1: the masks of segment_anything's ``SamPredictor``, single-mask output (paper §4.3.4).
+
+    Args:
+        prompter: chooses the points of each person; the paper's choice is ``MaxSpread(count=6)``.
+        checkpoint: name, path or URL for ``bmp.weights.resolve``, of a file in segment_anything's own layout
+            (``sam_vit_l_0b3195.pth``), or "random" for weights made up from a fixed seed, whose masks mean nothing.
+        model: "vit_b", "vit_l" (the paper's) or "vit_h".
+        device, dtype, image_batch, prompt_chunk, hole_area, speck_area: see ``PromptedSegmenter``. Encoding takes
+            about 4 GB for each image of a batch with ViT-L in float32. SAM 1 publishes no clean-up, so it is off.
+
+    Raises:
+        ImportError: where segment_anything is not installed.
+        UserError: for a model that does not exist and a checkpoint that does not fit it.
+    """
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        checkpoint: str,
+        model: str = "vit_l",
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        image_batch: int = 1,
+        prompt_chunk: int | None = None,
+        hole_area: int = 0,
+        speck_area: int = 0,
+    ) -> None:
+        super().__init__(
+            prompter,
+            device=device,
+            dtype=dtype,
+            image_batch=image_batch,
+            prompt_chunk=prompt_chunk,
+            hole_area=hole_area,
+            speck_area=speck_area,
+        )
+        self._network = build_sam1(model, checkpoint).to(device)
+        self._size = self._network.image_encoder.img_size
+        self._logit_size = self._network.prompt_encoder.mask_input_size
+        from segment_anything.utils.transforms import ResizeLongestSide
+
+        self._transform = ResizeLongestSide(self._size)
+        self._position = self._network.prompt_encoder.get_dense_pe()
+
+    def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
+        pixels = torch.stack([self._preprocess(image) for image in images])
+        with self._autocast():
+            return (self._network.image_encoder(pixels),)
+
+    def _preprocess(self, image: Image) -> Tensor:
+        # SAM 1 expects the rounding of its own resizing, which is Pillow's, on the CPU.
+        resized = self._transform.apply_image(image.pixels.cpu().numpy())
+        padded: Tensor = self._network.preprocess(torch.as_tensor(resized, device=self.device).permute(2, 0, 1))
+        return padded
+
+    def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
+        resized: Tensor = self._transform.apply_coords_torch(points, (height, width))
+        return resized
+
+    def _decode(self, features: tuple[Tensor, ...], prompts: Prompts) -> tuple[Tensor, Tensor]:
+        (embedding,) = features
+        sparse, dense = self._network.prompt_encoder(
+            points=(prompts.points, prompts.labels.int()), boxes=prompts.boxes, masks=None
+        )
+        with self._autocast():
+            # The decoder repeats one image's embedding and adds the dense prompts to it. Prompts of several images
+            # go through it together when the embeddings come in with the latter.
+            masks, ious = self._network.mask_decoder(
+                image_embeddings=torch.zeros_like(embedding[:1]),
+                image_pe=self._position,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=embedding + dense,
+                multimask_output=False,
+            )
+        return masks[:, 0], ious[:, 0]
+
+    def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
+        rows, columns = self._transform.get_preprocess_shape(height, width, self._size)
+        square = F.interpolate(logits.unsqueeze(1), (self._size,) * 2, mode="bilinear", align_corners=False)
+        unpadded = square[..., :rows, :columns]
+        return F.interpolate(unpadded, (height, width), mode="bilinear", align_corners=False).squeeze(1)
+
+
+def build_sam1(model: str, checkpoint: str) -> Any:
+    """Return the network on the CPU, in evaluation mode; arguments and errors as for ``SAM1Segmenter``."""
+    try:
+        from segment_anything import sam_model_registry
+    except ImportError as error:
+        raise ImportError(
+            f'SAM1Segmenter needs the package segment-anything ({error}); pip install "bmp-pose[openmmlab]"'
+        ) from error
+    if model not in sam_model_registry:
+        raise UserError(f"model {model!r} does not exist; there is: {', '.join(sorted(sam_model_registry))}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network: Any = sam_model_registry[model]()
+    if checkpoint != "random":
+        path = resolve(checkpoint)
+        load_strictly(network, load_state_dict(path), file=path)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,168 @@
+"""SAM 2.1 and SAM-pose2seg as a segmenter: the networks of the package sam2, built, loaded and called in batches.
+
+It does not know which keypoints prompt it, nor anything of SAM's video side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torchvision.transforms.v2.functional import normalize, resize
+
+from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.errors import UserError
+from bmp.registry import SEGMENTERS
+from bmp.segmenters.prompted import PromptedSegmenter
+from bmp.stages import Prompter
+from bmp.structures import Image, Prompts
+from bmp.weights import resolve
+
+_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+# What sam2's own builder sets for images: where the single mask's outline is unsure, the best of three is taken.
+_STABILITY = {
+    "dynamic_multimask_via_stability": True,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
+
+
+@SEGMENTERS.register_module()
+class SAM2Segmenter(PromptedSegmenter):
+    """SAM 2.1, or SAM-pose2seg, which is its b+ model with a fine-tuned prompt encoder and mask decoder (paper §3).
+
+    Gives the masks of sam2's ``SAM2ImagePredictor``, single-mask output, followed by clean-up.
+
+    Args:
+        prompter: chooses the points of each person; each checkpoint has one that suits it (paper §3.3):
+            ``MaxVisibility(count=3)`` SAM-pose2seg, ``MaxSpread(count=6)`` base SAM 2.1.
+        checkpoint: name, path or URL for ``bmp.weights.resolve``, or "random" for weights made up from a fixed seed,
+            whose masks mean nothing.
+        model: "sam2.1_hiera_t", "_s", "_b+" or "_l", or the path of a model config (YAML) like those of sam2.
+        device, dtype, image_batch, prompt_chunk, hole_area, speck_area: see ``PromptedSegmenter``. Encoding takes
+            about 0.5 GB for each image of a batch with b+ in float32.
+
+    Raises:
+        ImportError: where sam2 is not installed.
+        UserError: for a model that does not exist and a checkpoint that does not fit it.
+    """
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        checkpoint: str,
+        model: str = "sam2.1_hiera_b+",
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        image_batch: int = 4,
+        prompt_chunk: int | None = None,
+        hole_area: int = 10,
+        speck_area: int = 50,
+    ) -> None:
+        super().__init__(
+            prompter,
+            device=device,
+            dtype=dtype,
+            image_batch=image_batch,
+            prompt_chunk=prompt_chunk,
+            hole_area=hole_area,
+            speck_area=speck_area,
+        )
+        network = build_sam2(model, checkpoint)
+        # The rest, memory attention and the like, serves videos and is let go.
+        self._image_encoder = network.image_encoder.to(device)
+        self._prompt_encoder = network.sam_prompt_encoder.to(device)
+        self._mask_decoder = network.sam_mask_decoder.to(device)
+        self._no_memory = network.no_mem_embed.detach().reshape(1, -1, 1, 1).to(device)
+        self._size = network.image_size
+        self._logit_size = network.sam_prompt_encoder.mask_input_size
+        with torch.no_grad():
+            self._position = self._prompt_encoder.get_dense_pe()
+
+    def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
+        pixels = torch.stack([self._preprocess(image) for image in images])
+        with self._autocast():
+            stride4, stride8, stride16 = self._image_encoder(pixels)["backbone_fpn"]
+            # The decoder's projections do not depend on the prompts, so they are made here, once.
+            stride4, stride8 = self._mask_decoder.conv_s0(stride4), self._mask_decoder.conv_s1(stride8)
+        return stride16 + self._no_memory, stride4, stride8
+
+    def _preprocess(self, image: Image) -> Tensor:
+        pixels = image.pixels.to(self.device).permute(2, 0, 1).float() / 255
+        normal: Tensor = normalize(resize(pixels, [self._size, self._size], antialias=True), _MEAN, _STD)
+        return normal
+
+    def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
+        return points / points.new_tensor([width, height]) * self._size
+
+    def _decode(self, features: tuple[Tensor, ...], prompts: Prompts) -> tuple[Tensor, Tensor]:
+        embedding, *high_resolution = features
+        points, labels = prompts.points, prompts.labels.int()
+        if prompts.boxes is not None:  # to SAM 2 the corners of a box are two points with labels of their own
+            corners = labels.new_tensor([[2, 3]]).expand(len(prompts), -1)
+            points = torch.cat([prompts.boxes.reshape(-1, 2, 2), points], dim=1)
+            labels = torch.cat([corners, labels], dim=1)
+        # Not under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
+        sparse, dense = self._prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        with self._autocast():
+            masks, ious, _, _ = self._mask_decoder(
+                image_embeddings=embedding,
+                image_pe=self._position,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=False,
+                repeat_image=False,
+                high_res_features=high_resolution,
+            )
+        return masks[:, 0], ious[:, 0]
+
+    def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
+        return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
+
+
+def build_sam2(model: str, checkpoint: str) -> Any:
+    """Return sam2's network on the CPU, in evaluation mode; arguments and errors as for ``SAM2Segmenter``."""
+    package = _import_sam2()
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.load(_config_file(package, model))
+    OmegaConf.update(config, "model.sam_mask_decoder_extra_args", _STABILITY, force_add=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network: Any = instantiate(config.model)
+    if checkpoint != "random":
+        path = resolve(checkpoint)
+        load_strictly(network, load_state_dict(path), file=path)
+    return network.eval().requires_grad_(False)
+
+
+def _import_sam2() -> ModuleType:
+    """Import sam2 without its side effect: it takes hydra's one global slot, which belongs to the user's program."""
+    try:
+        from hydra.core.global_hydra import GlobalHydra
+
+        was_free = not GlobalHydra.instance().is_initialized()
+        import sam2
+    except ImportError as error:
+        raise ImportError(
+            f'SAM2Segmenter needs the package sam2 ({error}); pip install "bmp-pose[openmmlab]"'
+        ) from error
+    if was_free:
+        GlobalHydra.instance().clear()
+    return sam2  # type: ignore[no-any-return]
+
+
+def _config_file(package: ModuleType, model: str) -> Path:
+    folder = Path(package.__path__[0]) / "configs" / "sam2.1"
+    for file in (folder / f"{model}.yaml", Path(model)):
+        if file.is_file():
+            return file
+    names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+    raise UserError(f"model {model!r} does not exist; there is: {names}, or give the path of a YAML file")

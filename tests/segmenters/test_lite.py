@@ -1,0 +1,173 @@
+"""Tests of the lite segmenter: where a pose makes it look, predicted quality, and the real network on photos."""
+
+import json
+
+import cv2
+import matplotlib.cbook
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmp.errors import UserError
+from bmp.lite.landmarks import SIZE, Landmarks
+from bmp.registry import SEGMENTERS
+from bmp.segmenters import lite
+from bmp.segmenters.lite import LiteSegmenter
+from bmp.structures import Detections, Image, Poses
+
+HEAD = [[0, -70], [3, -73], [-3, -73], [6, -72], [-6, -72]]
+ARMS = [[15, -50], [-15, -50], [20, -25], [-20, -25], [22, 0], [-22, 0]]
+LEGS = [[10, 0], [-10, 0], [10, 40], [-10, 40], [10, 80], [-10, 80]]
+STANDING = np.array([*HEAD, *ARMS, *LEGS], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> LiteSegmenter:
+    try:
+        return LiteSegmenter()
+    except (UserError, ImportError) as error:
+        pytest.skip(f"the lite networks cannot be had here: {error}")
+
+
+def poses(keypoints: torch.Tensor, scores: torch.Tensor) -> Poses:
+    return Poses(keypoints, scores, scores, scores)
+
+
+def nobody() -> Poses:
+    return Poses.empty(17)
+
+
+def test_it_is_registered():
+    assert SEGMENTERS.get("LiteSegmenter") is LiteSegmenter
+
+
+@given(st.floats(-500, 500), st.floats(-500, 500), st.floats(0.5, 10), st.floats(-3.1, 3.1))
+def test_the_region_moves_grows_and_turns_with_the_pose(x, y, scale, angle):
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], dtype=np.float32)
+    moved = STANDING @ turn * np.float32(scale) + np.array([x, y], np.float32)
+    none = np.zeros((1, 4), np.float32)
+    ones = np.ones((1, 17), np.float32)
+    before, after = (lite.look_where(pose[None], ones, none)[0] for pose in (STANDING, moved))
+    assert before[:2] == pytest.approx([0, 0], abs=1e-3)
+    assert before[3] == pytest.approx(0, abs=1e-3)
+    assert before[2] / 2 > np.abs(STANDING).max()
+    assert after[:2] == pytest.approx([x, y], abs=0.05)
+    assert after[2] == pytest.approx(before[2] * scale, rel=1e-3)
+    assert np.cos(after[3] - angle) == pytest.approx(1, abs=1e-3)
+
+
+def test_points_of_which_nothing_is_known_do_not_count():
+    pose, scores = STANDING[None].copy(), np.ones((1, 17), np.float32)
+    pose[0, 16], pose[0, 11], scores[0, 16], scores[0, 11] = 9999, -9999, 0, 0
+    region = lite.look_where(pose, scores, np.zeros((1, 4), np.float32))[0]
+    assert region[:2].tolist() == [-10, 0]
+    assert region[2] < 500
+
+
+@pytest.mark.parametrize("unknown", [lite.HIPS, lite.SHOULDERS, list(range(17))])
+def test_without_hips_or_shoulders_the_box_counts(unknown):
+    scores = np.ones((1, 17), np.float32)
+    scores[:, unknown] = 0
+    region = lite.look_where(STANDING[None], scores, np.array([[10, 20, 50, 100]], np.float32))[0]
+    assert region.tolist() == [30, 60, 100, 0]
+
+
+def test_quality_is_flag_times_sureness_times_share_of_the_pose_inside():
+    masks = np.zeros((2, SIZE, SIZE), np.float32)
+    masks[:, :128] = 0.9
+    regions = np.tile(np.array([128, 128, 256, 0], np.float32), (2, 1))
+    none = np.zeros((2, 39), np.float32)
+    seen = Landmarks(regions, np.zeros((2, 39, 2), np.float32), none, none, none, np.array([1, 0.5], np.float32), masks)
+    keypoints = np.zeros((2, 17, 2), np.float32)
+    keypoints[:, :, 0] = 100
+    keypoints[1, :, 1] = 200  # below the mask
+    keypoints[1, 0] = (-5, 5)  # outside the region
+    keypoints[1, 1] = (5, 5)
+    scores = np.ones((2, 17), np.float32)
+    assert lite.quality(seen, keypoints, scores) == pytest.approx([0.9, 0.5 * 0.9 / 17])
+    assert lite.quality(seen, keypoints, scores * 0).tolist() == [0, 0]
+
+
+@pytest.mark.slow
+def test_nobody_and_wrong_poses(segmenter):
+    images = [Image(torch.zeros(5, 7, 3, dtype=torch.uint8))]
+    assert segmenter.open([]) == []
+    assert segmenter.segment([], [], [], []) == []
+    masks = segmenter.segment(segmenter.open(images), [Detections.empty()], [nobody()], [nobody()])[0]
+    assert masks.bits.shape == (0, 5, 7)
+    with pytest.raises(ValueError, match="COCO's 17 keypoints"):
+        segmenter.segment(segmenter.open(images), [Detections.empty()], [Poses.empty(14)], [nobody()])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (301, 517)])
+def test_any_pose_in_any_image_has_a_mask_of_its_size(segmenter, size):
+    image = Image(torch.zeros(*size, 3, dtype=torch.uint8))
+    keypoints = torch.from_numpy(np.stack([STANDING, STANDING * 0, STANDING - 5000]))
+    people = Detections(torch.tensor([[0.0, 0, size[1], size[0]]] * 3), torch.ones(3))
+    masks = segmenter.segment(segmenter.open([image]), [people], [poses(keypoints, torch.ones(3, 17))], [nobody()])[0]
+    assert masks.bits.shape == (3, *size)
+    assert not masks.bits[2].any()
+    assert masks.prompts is None
+
+
+@pytest.mark.slow
+def test_the_portrait_is_cut_out(segmenter):
+    from bmp.poses.lite import LitePoseEstimator
+
+    path = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    image = Image(torch.from_numpy(np.array(PIL.Image.open(path))))
+    people = Detections(torch.tensor([[0.0, 20, 512, 600]]), torch.ones(1))
+    pose = LitePoseEstimator().estimate([image], [people])
+    bits = segmenter.segment(segmenter.open([image]), [people], pose, [nobody()])[0].bits[0]
+    assert bits[150:350, 200:350].float().mean() > 0.98  # the face
+    assert bits[450:, 100:400].float().mean() > 0.95  # the coat
+    assert bits[:300, 430:].float().mean() < 0.02  # blue background
+    assert bits[:300, :120].float().mean() < 0.05  # the flag
+
+
+def labelled(shared):
+    folder = shared / "data" / "coco_mini"
+    labels = json.loads((folder / "test_coco.json").read_text())
+    for entry in labels["images"]:
+        people = [a for a in labels["annotations"] if a["image_id"] == entry["id"] and a["num_keypoints"] > 0]
+        yield Image(torch.from_numpy(np.array(PIL.Image.open(folder / entry["file_name"]).convert("RGB")))), people
+
+
+def as_records(people):
+    boxes = torch.tensor([a["bbox"] for a in people])
+    keypoints = torch.tensor([a["keypoints"] for a in people]).reshape(-1, 17, 3).float()
+    known = (keypoints[..., 2] > 0).float()
+    found = Detections(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1), torch.ones(len(boxes)))
+    return found, poses(keypoints[..., :2].contiguous(), known)
+
+
+@pytest.mark.slow
+def test_labelled_poses_lead_to_labelled_masks(segmenter, shared):
+    """Mean mask IoU from labelled poses; 0.80 was measured."""
+    overlaps = []
+    for image, people in labelled(shared):
+        found, pose = as_records(people)
+        masks = segmenter.segment(segmenter.open([image]), [found], [pose], [nobody()])[0]
+        for bits, label in zip(masks.bits.numpy(), people, strict=True):
+            polygons = [np.rint(np.reshape(p, (-1, 2))).astype(np.int32) for p in label["segmentation"]]
+            truth = cv2.fillPoly(np.zeros(bits.shape, np.uint8), polygons, 1) > 0
+            overlaps.append((bits & truth).sum() / (bits | truth).sum())
+    assert np.mean(overlaps) > 0.77
+
+
+@pytest.mark.slow
+def test_rows_keep_their_order_and_do_not_touch_each_other(segmenter, shared):
+    image, people = list(labelled(shared))[3]
+    found, pose = as_records(people)
+    order = torch.arange(len(found)).flip(0)
+    view = segmenter.open([image])[0]
+    forward, backward, alone = segmenter.segment(
+        [view] * 3, [found, found[order], found[2:3]], [pose, pose[order], pose[2:3]], [nobody()] * 3
+    )
+    for name in ("bits", "scores"):
+        assert torch.equal(getattr(backward, name)[order], getattr(forward, name))
+        assert torch.equal(getattr(alone, name), getattr(forward, name)[2:3])

@@ -1,0 +1,171 @@
+"""SAM 1 against segment_anything's own predictor, on a shrunk network with made-up weights; the full size is slow."""
+
+import sys
+import warnings
+from functools import partial
+
+import pytest
+import torch
+from prompt_fakes import NOBODY, PosePrompter, crowd, hide, pad, picture
+
+from bmp.errors import UserError
+from bmp.registry import SEGMENTERS
+from bmp.segmenters.sam1 import SAM1Segmenter, build_sam1
+from bmp.structures import Detections, Poses
+
+segment_anything = pytest.importorskip("segment_anything", reason="the package segment-anything is not installed")
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> str:
+    """A SAM 1 of 128 x 128 pixels and two layers, registered where segment_anything keeps its models."""
+    from segment_anything import modeling
+
+    def build():
+        encoder = modeling.ImageEncoderViT(
+            depth=2,
+            embed_dim=32,
+            img_size=128,
+            mlp_ratio=2,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            num_heads=2,
+            patch_size=16,
+            qkv_bias=True,
+            use_rel_pos=True,
+            global_attn_indexes=[1],
+            window_size=4,
+            out_chans=64,
+        )
+        prompts = modeling.PromptEncoder(
+            embed_dim=64, image_embedding_size=(8, 8), input_image_size=(128, 128), mask_in_chans=16
+        )
+        decoder = modeling.MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=64, mlp_dim=64, num_heads=8),
+            transformer_dim=64,
+            iou_head_depth=3,
+            iou_head_hidden_dim=64,
+        )
+        return modeling.Sam(encoder, prompts, decoder)
+
+    monkeypatch.setitem(segment_anything.sam_model_registry, "tiny", build)
+    return "tiny"
+
+
+def assert_equal_to_predictor(model, image, prompter, people, poses):
+    segmenter = SAM1Segmenter(prompter, "random", model)
+    (masks,) = segmenter.segment(segmenter.open([image]), [people], [poses], [NOBODY])
+    own = segment_anything.SamPredictor(build_sam1(model, "random"))
+    own.set_image(image.pixels.numpy())
+    for row in range(len(people)):
+        asked = masks.prompts[[row]]
+        logits, iou, _ = own.predict(
+            asked.points[0].numpy(),
+            asked.labels[0].numpy(),
+            None if asked.boxes is None else asked.boxes[0].numpy(),
+            multimask_output=False,
+            return_logits=True,
+        )
+        expected = torch.from_numpy(logits[0])
+        assert 0.02 < (expected > 0).float().mean() < 0.98, "a mask of everything or nothing would test nothing"
+        certain = expected.abs() > 1e-5  # batches of another size round the last bit differently
+        assert certain.float().mean() > 0.99
+        assert torch.equal(masks.bits[row][certain], (expected > 0)[certain])
+        assert masks.scores[row].item() == pytest.approx(max(iou[0], 0), abs=1e-5)
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (37, 91), (301, 150), (5, 40)])
+def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
+    people, poses = crowd(5, height, width)
+    assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
+
+
+@pytest.mark.slow
+def test_masks_equal_those_of_the_predictor_at_full_size(shared):
+    from bmp.images import load
+
+    image = load(shared / "data" / "ochuman_mini" / "000817.jpg")
+    people, poses = crowd(2, image.height, image.width)
+    assert_equal_to_predictor("vit_b", image, PosePrompter(boxes=True), people, poses)
+
+
+def test_images_and_uneven_prompts_are_decoded_together(tiny):
+    images = [picture(60, 80, seed=1), picture(33, 97, seed=2)]
+    people, poses = zip(*(crowd(3, i.height, i.width, seed=i.width) for i in images), strict=True)
+    poses = (poses[0], hide(poses[1], 0, 0))
+    segmenter = SAM1Segmenter(PosePrompter(), "random", tiny, image_batch=2, prompt_chunk=4)
+    views = segmenter.open(images)
+    prompts = [segmenter.prompter.prompts(*row, NOBODY) for row in zip(people, poses, strict=True)]
+    together = segmenter.logits(views, [pad(asked, 1, 2) for asked in prompts])
+    alone = SAM1Segmenter(PosePrompter(), "random", tiny, prompt_chunk=1)
+    for image, asked, (logits, scores) in zip(images, prompts, together, strict=True):
+        ((expected, expected_scores),) = alone.logits(alone.open([image]), [asked])
+        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(scores, expected_scores, atol=1e-5, rtol=0)
+
+
+def test_a_box_alone(tiny):
+    people, poses = crowd(1, 60, 80)
+    hidden = hide(poses, 0, 0, 1, 2)
+    segmenter = SAM1Segmenter(PosePrompter(boxes=True), "random", tiny)
+    image = picture(60, 80)
+    (masks,) = segmenter.segment(segmenter.open([image]), [people], [hidden], [NOBODY])
+    own = segment_anything.SamPredictor(build_sam1(tiny, "random"))
+    own.set_image(image.pixels.numpy())
+    expected, _, _ = own.predict(box=people.boxes[0].numpy(), multimask_output=False)
+    assert torch.equal(masks.bits[0], torch.from_numpy(expected[0]))
+
+
+def test_nobody(tiny):
+    segmenter = SAM1Segmenter(PosePrompter(), "random", tiny)
+    (masks,) = segmenter.segment(segmenter.open([picture(5, 9)]), [Detections.empty()], [Poses.empty(17)], [NOBODY])
+    assert masks.bits.shape == (0, 5, 9)
+
+
+def test_bfloat16(tiny):
+    people, poses = crowd(4, 100, 120)
+    image = picture(100, 120)
+    exact, quick = (SAM1Segmenter(PosePrompter(), "random", tiny, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    prompts = exact.prompter.prompts(people, poses, NOBODY)
+    ((expected, _),) = exact.logits(exact.open([image]), [prompts])
+    ((logits, _),) = quick.logits(quick.open([image]), [prompts])
+    assert not torch.equal(logits, expected)
+    assert (logits - expected).abs().mean() < 0.1 * expected.std()
+
+
+def test_a_checkpoint_is_loaded_strictly(tiny, tmp_path):
+    network = build_sam1(tiny, "random")
+    with torch.no_grad():
+        network.mask_decoder.iou_token.weight.fill_(0.5)
+    path = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), path)
+    assert (build_sam1(tiny, str(path)).mask_decoder.iou_token.weight == 0.5).all()
+    state = network.state_dict()
+    del state["image_encoder.pos_embed"]
+    torch.save(state, path)
+    with pytest.raises(UserError, match=r"1 missing: image_encoder\.pos_embed"):
+        SAM1Segmenter(PosePrompter(), str(path), tiny)
+
+
+def test_an_unknown_model_names_those_there_are():
+    with pytest.raises(UserError, match=r"model 'vit_xl' does not exist; there is: .*vit_b, vit_h, vit_l"):
+        SAM1Segmenter(PosePrompter(), "random", "vit_xl")
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "segment_anything", None)
+    with pytest.raises(ImportError, match="pip install"):
+        SAM1Segmenter(PosePrompter(), "random")
+
+
+def test_it_is_registered():
+    assert SEGMENTERS.get("SAM1Segmenter") is SAM1Segmenter
+
+
+def test_no_warnings(tiny):
+    people, poses = crowd(2, 40, 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter = SAM1Segmenter(PosePrompter(boxes=True), "random", tiny)
+        segmenter.segment(segmenter.open([picture(40, 50)]), [people], [poses], [NOBODY])

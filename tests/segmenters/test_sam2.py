@@ -1,0 +1,262 @@
+"""SAM 2.1 against sam2's own predictor, on a shrunk network with made-up weights; the full sizes are slow."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+import torch
+from prompt_fakes import NOBODY, PosePrompter, crowd, hide, pad, picture
+
+from bmp.errors import UserError
+from bmp.registry import SEGMENTERS
+from bmp.structures import Detections, Poses
+
+pytest.importorskip("sam2", reason="the package sam2 is not installed")
+from omegaconf import OmegaConf
+
+from bmp.segmenters.sam2 import SAM2Segmenter, _config_file, _import_sam2, build_sam2
+
+SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """A SAM 2.1 of 128 x 128 pixels: the packaged config of the smallest one, with less of everything."""
+    config = OmegaConf.load(_config_file(_import_sam2(), "sam2.1_hiera_t"))
+    encoder = config.model.image_encoder
+    config.model.image_size = SIDE
+    encoder.trunk.update(embed_dim=16, stages=[1, 1, 2, 1], global_att_blocks=[3])
+    encoder.neck.update(d_model=64, backbone_channel_list=[128, 64, 32, 16])
+    encoder.neck.position_encoding.num_pos_feats = 64
+    config.model.memory_attention.num_layers = 1
+    path = tmp_path_factory.mktemp("sam2") / "tiny.yaml"
+    OmegaConf.save(config, path)
+    return str(path)
+
+
+def predictor(model, image):
+    """sam2's own, with the same made-up weights."""
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it uses torch.jit.script
+        own = SAM2ImagePredictor(build_sam2(model, "random"))
+    side = own.model.image_size // 4
+    own._bb_feat_sizes = [(side, side), (side // 2, side // 2), (side // 4, side // 4)]
+    own.set_image(image.pixels.numpy())
+    return own
+
+
+def raw(prompter, model, **options):
+    """A segmenter that leaves the network's masks as they are."""
+    return SAM2Segmenter(prompter, "random", model, hole_area=0, speck_area=0, **options)
+
+
+def assert_equal_to_predictor(model, image, prompter, people, poses):
+    segmenter = raw(prompter, model)
+    (masks,) = segmenter.segment(segmenter.open([image]), [people], [poses], [NOBODY])
+    own = predictor(model, image)
+    for row in range(len(people)):
+        asked = masks.prompts[[row]]
+        logits, iou, _ = own.predict(
+            asked.points[0].numpy(),
+            asked.labels[0].numpy(),
+            None if asked.boxes is None else asked.boxes[0].numpy(),
+            multimask_output=False,
+            return_logits=True,
+        )
+        expected = torch.from_numpy(logits[0])
+        assert 0.02 < (expected > 0).float().mean() < 0.98, "a mask of everything or nothing would test nothing"
+        certain = expected.abs() > 1e-5  # batches of another size round the last bit differently
+        assert certain.float().mean() > 0.99
+        assert torch.equal(masks.bits[row][certain], (expected > 0)[certain])
+        assert masks.scores[row].item() == pytest.approx(iou[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (37, 91), (301, 150), (1, 40)])
+def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
+    people, poses = crowd(5, height, width)
+    assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["sam2.1_hiera_t", "sam2.1_hiera_b+"])
+def test_masks_equal_those_of_the_predictor_at_full_size(model, shared):
+    from bmp.images import load
+
+    image = load(shared / "data" / "ochuman_mini" / "000817.jpg")
+    people, poses = crowd(3, image.height, image.width)
+    assert_equal_to_predictor(model, image, PosePrompter(boxes=True), people, poses)
+
+
+def test_preprocessing_is_the_predictors(tiny):
+    image = picture(75, 211)
+    (view,) = raw(PosePrompter(), tiny).open([image])
+    own = predictor(tiny, image)._features
+    assert torch.equal(view.features[0], own["image_embed"])
+    for feature, expected in zip(view.features[1:], own["high_res_feats"], strict=True):
+        assert torch.equal(feature, expected)
+
+
+def test_padding_changes_nothing_though_it_would_change_the_network(tiny):
+    people, poses = crowd(3, 60, 80)
+    segmenter = raw(PosePrompter(), tiny)
+    views = segmenter.open([picture(60, 80)])
+    prompts = segmenter.prompter.prompts(people, poses, NOBODY)
+    ((plain, plain_scores),) = segmenter.logits(views, [prompts])
+    for front, back in ((0, 1), (2, 3)):
+        padded = pad(prompts, front, back)
+        ((same, same_scores),) = segmenter.logits(views, [padded])
+        assert torch.equal(plain, same)
+        assert torch.equal(plain_scores, same_scores)
+        features = tuple(feature.expand(3, -1, -1, -1) for feature in views[0].features)
+        other, _ = segmenter._decode(features, segmenter._scaled(views[0], padded))
+        assert not torch.allclose(plain, other, atol=1e-4)
+
+
+def test_images_of_other_batches_are_decoded_together(tiny):
+    images = [picture(60, 80, seed=1), picture(33, 97, seed=2), picture(150, 40, seed=3)]
+    people, poses = zip(*(crowd(2, i.height, i.width, seed=i.width) for i in images), strict=True)
+    poses = (poses[0], hide(poses[1], 0, 0), poses[2])
+    segmenter = raw(PosePrompter(), tiny, image_batch=2, prompt_chunk=4)
+    together = segmenter.segment(segmenter.open(images), people, poses, [NOBODY] * 3)
+    for row, masks in zip(zip(images, people, poses, strict=True), together, strict=True):
+        alone = raw(PosePrompter(), tiny, prompt_chunk=1)
+        prompts = alone.prompter.prompts(row[1], row[2], NOBODY)
+        views = alone.open([row[0]])
+        ((logits, scores),) = alone.logits(views, [prompts])
+        certain = alone._enlarge(logits, row[0].height, row[0].width).abs() > 1e-5
+        (expected,) = alone.segment(views, [row[1]], [row[2]], [NOBODY])
+        assert torch.equal(masks.bits[certain], expected.bits[certain])
+        torch.testing.assert_close(masks.scores, scores)
+
+
+def test_the_encoder_runs_once_an_image(tiny):
+    segmenter = raw(PosePrompter(), tiny, image_batch=2)
+    seen = []
+    segmenter._image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    views = segmenter.open([picture(40 + i, 50) for i in range(3)])
+    for seed in (1, 2):
+        people, poses = zip(*(crowd(2, 40, 50, seed=seed) for _ in range(3)), strict=True)
+        segmenter.segment(views, people, poses, [NOBODY] * 3)
+    assert seen == [2, 1]
+
+
+def test_nobody(tiny):
+    segmenter = raw(PosePrompter(), tiny)
+    (masks,) = segmenter.segment(segmenter.open([picture(5, 9)]), [Detections.empty()], [Poses.empty(17)], [NOBODY])
+    assert masks.bits.shape == (0, 5, 9)
+
+
+def test_bfloat16_moves_edges_only(tiny):
+    people, poses = crowd(4, 100, 120)
+    image = picture(100, 120)
+    exact, quick = (raw(PosePrompter(), tiny, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    prompts = exact.prompter.prompts(people, poses, NOBODY)
+    views = quick.open([image])
+    assert {feature.dtype for feature in views[0].features} <= {torch.bfloat16, torch.float32}
+    ((expected, _),) = exact.logits(exact.open([image]), [prompts])
+    ((logits, scores),) = quick.logits(views, [prompts])
+    assert logits.dtype == scores.dtype == torch.float32
+    assert not torch.equal(logits, expected)
+    assert (logits - expected).abs().mean() < 0.1 * expected.std()
+
+
+def test_made_up_weights_are_the_same_each_time_and_leave_the_generator_alone(tiny):
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    first, second = build_sam2(tiny, "random"), build_sam2(tiny, "random")
+    assert torch.equal(state, torch.random.get_rng_state())
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not first.training
+
+
+def test_a_checkpoint_is_loaded_strictly(tiny, tmp_path):
+    people, poses = crowd(2, 40, 50)
+    network = build_sam2(tiny, "random")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.1)
+    path = tmp_path / "weights.pt"
+    torch.save({"model": network.state_dict()}, path)
+    loaded = SAM2Segmenter(PosePrompter(), str(path), tiny)
+    assert torch.equal(loaded._no_memory.flatten(), network.no_mem_embed.flatten())
+    made_up = raw(PosePrompter(), tiny)
+    prompts = loaded.prompter.prompts(people, poses, NOBODY)
+    assert not torch.allclose(
+        loaded.logits(loaded.open([picture(40, 50)]), [prompts])[0][0],
+        made_up.logits(made_up.open([picture(40, 50)]), [prompts])[0][0],
+    )
+    state = network.state_dict()
+    del state["memory_encoder.out_proj.weight"]
+    torch.save({"model": state}, path)
+    with pytest.raises(UserError, match=r"1 missing: memory_encoder\.out_proj\.weight"):
+        SAM2Segmenter(PosePrompter(), str(path), tiny)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "name"), [("t", "hiera_tiny"), ("b+", "hiera_base_plus"), ("l", "hiera_large")])
+def test_the_networks_have_the_tensors_of_the_official_checkpoints(model, name, shared):
+    file = shared / "reference" / "checkpoints" / f"sam2.1_{name}.json"
+    expected = json.loads(file.read_text())["state_dict"]
+    network = build_sam2(f"sam2.1_hiera_{model}", "random")
+    assert {key: list(value.shape) for key, value in network.state_dict().items()} == expected
+
+
+def test_an_unknown_model_names_those_there_are():
+    with pytest.raises(
+        UserError, match=r"model 'hiera_xl' does not exist; there is: sam2\.1_hiera_b\+, sam2\.1_hiera_l"
+    ):
+        SAM2Segmenter(PosePrompter(), "random", "hiera_xl")
+
+
+def test_without_sam2_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sam2", None)
+    with pytest.raises(ImportError, match="pip install"):
+        SAM2Segmenter(PosePrompter(), "random")
+
+
+def test_it_is_registered():
+    assert SEGMENTERS.get("SAM2Segmenter") is SAM2Segmenter
+
+
+@pytest.mark.slow
+def test_hydra_and_training_are_left_alone(tmp_path):
+    """In a process of its own, since sam2 takes hydra's global slot when it is first imported."""
+    (tmp_path / "user.yaml").write_text("answer: 42")
+    program = """
+        import sys
+        from hydra import compose, initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+        from prompt_fakes import PosePrompter
+        from bmp.segmenters.sam2 import SAM2Segmenter, _import_sam2
+
+        assert "sam2" not in sys.modules and "hydra" in sys.modules
+        _import_sam2()
+        assert "sam2" in sys.modules and not GlobalHydra.instance().is_initialized()
+        with initialize_config_dir(sys.argv[1], version_base=None):
+            _import_sam2()
+            assert compose("user").answer == 42
+        assert "training" not in sys.modules
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", textwrap.dedent(program), str(tmp_path)],
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_warnings(tiny):
+    people, poses = crowd(2, 40, 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter = SAM2Segmenter(PosePrompter(boxes=True), "random", tiny, hole_area=10, speck_area=50)
+        segmenter.segment(segmenter.open([picture(40, 50)]), [people], [poses], [NOBODY])
