@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Continuous integration runs on slow and busy machines: how long an example takes says nothing there.
+hypothesis.settings.register_profile("bmp", deadline=None)
+hypothesis.settings.load_profile("bmp")
 
 _SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 

@@ -136,7 +136,7 @@ def _panels(
         (f"round {entry.round}: {len(found)} detected", seen),
         (f"poses: {len(kept)} kept, {len(lost)} suppressed", skeletons),
         (f"prompts: {asked}", prompted),
-        (f"masks: {len(entry.people)} people", masked),
+        (f"masks: {len(entry.people)} in all", masked),
         (f"left after round {entry.round}", left),
     ]
 
