@@ -1,6 +1,5 @@
 """Pictures of people: what is drawn where, what is left alone, and sizes from one pixel to twelve million."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
