@@ -10,7 +10,7 @@ OUTPUT ?= output/demo
 .PHONY: demo test test-fast lint format bench clean
 
 demo: $(READY)
-	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --trace
+	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --overwrite --trace
 
 test: $(READY)
 	$(RUN) -m pytest
