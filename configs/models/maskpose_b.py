@@ -1,0 +1,8 @@
+"""MaskPose-b: ViT-B."""
+
+_base_ = ["_base_/maskpose.py"]
+
+model = dict(
+    backbone=dict(arch="base"),
+    head=dict(in_channels=768),
+)

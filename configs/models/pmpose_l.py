@@ -1,0 +1,8 @@
+"""PMPose-l: ViT-L."""
+
+_base_ = ["_base_/pmpose.py"]
+
+model = dict(
+    backbone=dict(arch="large"),
+    head=dict(in_channels=1024),
+)

@@ -1,0 +1,101 @@
+"""Finds and reads config files, and overrides their values; does not know what a pipeline is made of."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from mmengine.config import Config
+
+from bmp.errors import UserError
+
+_HERE = Path(__file__).resolve().parent
+_FOLDERS = (_HERE / "configs", _HERE.parents[1] / "configs")  # in an installed wheel; in a checkout
+
+
+def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a config: an existing path, else a file of the package's ``configs`` folder, with or without ``.py``."""
+    path = find_config(name)
+    try:
+        # mmengine looks for a base only beside the file that names it; there is no other place to tell it more.
+        with mock.patch.object(Config, "_get_cfg_path", staticmethod(_base_path)):
+            config = Config.fromfile(path)
+    except Exception as error:  # a config is a program of the user's: anything can happen in it
+        raise UserError(
+            f"config {path} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    for key, value in (overrides or {}).items():
+        _override(config, key, value)
+    return config
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """Parse ``key=value`` strings; a value is a Python literal, true, false or none in any case, else a string."""
+    words = {"true": True, "false": False, "none": None}
+    overrides = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {setting}: expected key=value, for example --set pipeline.rounds=1")
+        try:
+            value = ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            value = words.get(text.lower(), text)
+        overrides[key.strip()] = value
+    return overrides
+
+
+def config_names() -> list[str]:
+    """Names of the configs that come with the package."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
+    if folder is None:
+        return []
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*.py") if "_base_" not in p.parts)
+
+
+def find_config(name: str | Path) -> Path:
+    candidates = [Path(name), *(folder / name for folder in _FOLDERS)]
+    for candidate in (path for base in candidates for path in (base, Path(f"{base}.py"))):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"config {str(name)!r} does not exist; {choices(str(name), config_names())}, or give a path")
+
+
+_mmengine_base_path = Config._get_cfg_path
+
+
+def _base_path(base: str, filename: str) -> tuple[str, str | None]:
+    """Find a base beside the config that names it, else among the configs of the package."""
+    if "::" not in base and not (Path(filename).parent / base).is_file():
+        for folder in _FOLDERS:
+            if (folder / base).is_file():
+                return str(folder / base), None
+    return _mmengine_base_path(base, filename)  # type: ignore[no-any-return]
+
+
+def _override(config: Config, key: str, value: Any) -> None:
+    """Replace one value; everything on the way to it has to exist, so that a misspelt key is not a silent no-op."""
+    *parents, last = key.split(".")
+    node: Any = config
+    for depth, name in enumerate([*parents, last]):
+        options = list(node.keys()) if isinstance(node, Mapping | Config) else None
+        where = ".".join(key.split(".")[:depth])
+        if options is None:
+            raise UserError(f"--set {key}: {where} is a plain value, {node!r}; there is nothing to set inside it")
+        # Inside a stage a new key may be one of its arguments that has a default: building it checks that.
+        if name not in options and not (depth == len(parents) and (where == "pipeline" or "type" in options)):
+            raise UserError(f"--set {key}: {where or 'the config'} has no {name!r}; {choices(name, options)}")
+        if depth < len(parents):
+            node = node[name]
+    node[last] = value
+
+
+def choices(name: str, options: Iterable[str]) -> str:
+    options = list(options)
+    close = difflib.get_close_matches(name, options, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return f"{guess}there is: {', '.join(options) or 'nothing'}"

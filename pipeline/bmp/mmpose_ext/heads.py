@@ -1,0 +1,198 @@
+"""The head of ProbPose and PMPose: keypoint maps that are probabilities, and four scalars a keypoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.structures import InstanceData, PixelData
+from mmpose.models.heads import HeatmapHead
+from mmpose.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bmp.mmpose_ext.sparsemax import sparsemax
+from bmp.ops.heatmaps import find_maxima, oks_variances
+from bmp.structures import COCO_KEYPOINTS
+
+_POOLS = ((4, 3), (2, 2), (2, 2))  # 16 x 12 features to a single cell
+_TEMPERATURE = 0.5
+
+
+class KeypointMaps(NamedTuple):
+    """What the head says of B people and K keypoints, float32, all in [0, 1] but for the error.
+
+    heatmaps: (B, K, H, W). presence, visibility, expected_oks: (B, K), the probabilities that a keypoint lies in the
+    crop and that it can be seen, and the OKS to be expected. expected_error: (B, K), the distance to be expected in map
+    cells, or None from a head without that branch.
+    """
+
+    heatmaps: Tensor
+    presence: Tensor
+    visibility: Tensor
+    expected_oks: Tensor
+    expected_error: Tensor | None
+
+    def averaged_with_mirrored(self, mirrored: KeypointMaps, flip_indices: Sequence[int]) -> KeypointMaps:
+        """Average with what the head said of the mirrored crops.
+
+        Args:
+            mirrored: of the same people, still mirrored.
+            flip_indices: K, for each keypoint the one it becomes in a mirrored image.
+        """
+        order = list(flip_indices)
+
+        def average(straight: Tensor | None, other: Tensor | None) -> Tensor | None:
+            if straight is None or other is None:
+                return None
+            return (straight + (other.flip(-1) if other.ndim == 4 else other)[:, order]) * 0.5
+
+        return KeypointMaps(*map(average, self, mirrored))  # type: ignore[arg-type]
+
+
+@MODELS.register_module()
+class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
+    """MMPose's heatmap head with sparsemax over the cells, and branches for four scalars a keypoint (ProbPose).
+
+    The branches turn features of 16 x 12 cells into one; larger ones are averaged at the end.
+
+    Args:
+        in_channels: channels of the features.
+        out_channels: K.
+        deconv_out_channels: of the deconvolutions that lead to the maps.
+        deconv_kernel_sizes: as many.
+        normalize: factor of the maps after the sparsemax.
+        with_error: whether there is a branch for the expected localisation error.
+        loss: config of the loss of the maps.
+        branch_loss_weight: factor of the losses of the branches.
+        **kwargs: what else HeatmapHead takes.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        deconv_out_channels: Sequence[int] = (256, 256),
+        deconv_kernel_sizes: Sequence[int] = (4, 4),
+        normalize: float = 1.0,
+        with_error: bool = True,
+        loss: Mapping[str, Any] | None = None,
+        branch_loss_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            deconv_out_channels=deconv_out_channels,
+            deconv_kernel_sizes=deconv_kernel_sizes,
+            loss=dict(loss or {"type": "ExpectedOKSLoss"}),
+            **kwargs,
+        )
+        self.normalize = normalize
+        self.branch_loss_weight = branch_loss_weight
+        self.probability_layers = _branch(in_channels, out_channels)
+        self.visibility_layers = _branch(in_channels, out_channels)
+        self.oks_layers = _branch(in_channels, out_channels)
+        self.error_layers = _branch(in_channels, out_channels) if with_error else None
+
+    def forward(self, feats: tuple[Tensor, ...]) -> KeypointMaps:
+        """Read maps and scalars off the last of the features, (B, C, h, w)."""
+        features = feats[-1]
+        logits = super().forward(feats).float()
+        cells = sparsemax(logits.flatten(2) / _TEMPERATURE) * self.normalize
+        error = None if self.error_layers is None else _scalars(self.error_layers, features).relu()
+        return KeypointMaps(
+            heatmaps=cells.clamp(0, 1).view_as(logits),
+            presence=_scalars(self.probability_layers, features).sigmoid(),
+            visibility=_scalars(self.visibility_layers, features).sigmoid(),
+            expected_oks=_scalars(self.oks_layers, features).sigmoid(),
+            expected_error=error,
+        )
+
+    def predict(self, feats: Any, batch_data_samples: Any, test_cfg: Any = None) -> Any:
+        """Predict for MMPose's runner: see HeatmapHead.predict.
+
+        Beside the usual fields there are, of shape (1, K): ``keypoints_visible`` (visibility), ``keypoints_probs``
+        (presence), ``keypoints_oks`` and, with that branch, ``keypoints_error`` (fraction of the map's diagonal).
+        As published, ``keypoint_scores`` is the expected OKS.
+        """
+        test_cfg = test_cfg or {}
+        if test_cfg.get("flip_test", False):
+            straight, mirrored = (self.forward(each) for each in feats)
+            found = straight.averaged_with_mirrored(mirrored, batch_data_samples[0].metainfo["flip_indices"])
+        else:
+            found = self.forward(feats)
+        fields = {
+            "keypoint_scores": found.expected_oks,
+            "keypoints_visible": found.visibility,
+            "keypoints_probs": found.presence,
+            "keypoints_oks": found.expected_oks,
+        }
+        if found.expected_error is not None:
+            fields["keypoints_error"] = found.expected_error / math.hypot(*found.heatmaps.shape[-2:])
+        predictions: list[InstanceData] = self.decode(found.heatmaps)
+        for name, values in fields.items():
+            for prediction, row in zip(predictions, values[:, None].cpu().numpy(), strict=True):
+                prediction.set_field(row, name)
+        if test_cfg.get("output_heatmaps", False):
+            return predictions, [PixelData(heatmaps=maps) for maps in found.heatmaps.detach()]
+        return predictions
+
+    def loss(self, feats: Any, batch_data_samples: Any, train_cfg: Any = None) -> dict[str, Tensor]:
+        """Compute the losses of a batch with targets from the codec ``OKSHeatmap``.
+
+        The maps are trained by ``loss``, presence and visibility by binary cross-entropy, the expected OKS and the
+        expected error by squared error against what the maps' own maxima score.
+        """
+        found = self.forward(feats)
+        labels = {
+            name: torch.cat([sample.gt_instance_labels[name] for sample in batch_data_samples])
+            for name in batch_data_samples[0].gt_instance_labels.keys()  # noqa: SIM118 -- an InstanceData, not a dict
+        }
+        targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
+        weights = labels["keypoint_weights"]
+        oks, error = self._achieved(found.heatmaps.detach(), labels["keypoint_places"])
+        losses = {
+            "loss_kpt": self.loss_module(found.heatmaps, targets, weights),
+            "loss_presence": self._branch_loss(
+                _cross_entropy(found.presence, labels["presence"]), labels["presence_weights"]
+            ),
+            "loss_visibility": self._branch_loss(
+                _cross_entropy(found.visibility, labels["visibility"]), labels["visibility_weights"]
+            ),
+            "loss_oks": self._branch_loss((found.expected_oks - oks) ** 2, weights),
+        }
+        if found.expected_error is not None:
+            diagonal = math.hypot(*found.heatmaps.shape[-2:])
+            losses["loss_error"] = self._branch_loss(((found.expected_error - error) / diagonal) ** 2, weights)
+        return losses
+
+    def _achieved(self, maps: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the OKS and the distance in cells, (B, K) both, that the maxima of the maps score."""
+        sigmas = getattr(self.decoder, "sigmas", COCO_KEYPOINTS.sigmas)
+        variances = maps.new_tensor(oks_variances(sigmas, *maps.shape[-2:]))
+        distance = (find_maxima(maps)[0] - places).norm(dim=-1)
+        return torch.exp(-(distance**2) / (2 * variances)), distance
+
+    def _branch_loss(self, values: Tensor, weights: Tensor) -> Tensor:
+        return self.branch_loss_weight * (values * weights).sum() / weights.sum().clamp_min(1)
+
+
+def _branch(channels: int, keypoints: int) -> nn.Sequential:
+    # The order of the layers gives the official weights their names.
+    layers: list[nn.Module] = []
+    for pool in _POOLS:
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.MaxPool2d(pool), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(channels, keypoints, 1))
+
+
+def _scalars(layers: nn.Sequential, features: Tensor) -> Tensor:
+    return layers(features).float().mean((-2, -1))  # type: ignore[no-any-return]
+
+
+def _cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
+    # Autocast refuses binary_cross_entropy, whose inputs are float32 here already.
+    with torch.autocast(probability.device.type, enabled=False):
+        return functional.binary_cross_entropy(probability, target, reduction="none")

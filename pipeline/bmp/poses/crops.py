@@ -1,0 +1,111 @@
+"""Top-down crops of people, mask-conditioned, batched on the image's device; knows no network and no keypoint.
+
+A window is what a crop shows of the image: its centre and its size in pixels. Crops are bilinear and rounded to
+uint8, with the arithmetic of OpenCV 5's warpAffine; pixels beyond the image are black.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bmp.ops.boxes import fit_aspect
+
+_SMALLEST = 1.0
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What P crops show: ``centers`` and ``sizes`` float32 (P, 2), (x, y) and (width, height) in image pixels."""
+
+    centers: Tensor
+    sizes: Tensor
+
+    def __getitem__(self, rows: slice) -> Windows:
+        return Windows(self.centers[rows], self.sizes[rows])
+
+    def to_image(self, points: Tensor, width: int, height: int) -> Tensor:
+        """Map points from crops of ``width`` x ``height`` into the image: 0 is a window's edge, ``width`` its other.
+
+        Args:
+            points: float32 (P, K, 2) in crop pixels.
+            width: of the crops.
+            height: of the crops.
+
+        Returns:
+            float32 (P, K, 2) in image pixels.
+        """
+        share = points / points.new_tensor((width, height)) - 0.5
+        return self.centers[:, None] + share * self.sizes[:, None]
+
+
+def windows_around(boxes: Tensor, *, aspect: float, padding: float) -> Windows:
+    """Return the windows of boxes: enlarged ``padding`` times, then widened or heightened to the aspect.
+
+    Args:
+        boxes: float32 (P, 4), xyxy in image pixels; one without any size gets a window of a pixel.
+        aspect: width / height of the crops.
+        padding: 1.25 in all published top-down models.
+    """
+    centers, sizes = fit_aspect(boxes, aspect, padding)
+    return Windows(centers, sizes.clamp_min(_SMALLEST))
+
+
+def crop(
+    pixels: Tensor,
+    windows: Windows,
+    *,
+    width: int,
+    height: int,
+    unbiased: bool,
+    masks: Tensor | None = None,
+    alpha: float = 0.25,
+) -> Tensor:
+    """Cut people out of one image and darken what does not belong to them (BMP's mask conditioning).
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        windows: P windows.
+        width: of the crops.
+        height: of the crops.
+        unbiased: put the window's edges on the centres of the outermost pixels (UDP), else on their outer edges.
+        masks: bool (P, H, W). Pixels outside a person's mask are multiplied by 1 - alpha and rounded before the
+            crop; an empty mask counts as none.
+        alpha: strength of the conditioning in [0, 1].
+
+    Returns:
+        uint8 (P, 3, height, width).
+    """
+    xs = _samples(windows.centers[:, 0], windows.sizes[:, 0], width, unbiased)
+    ys = _samples(windows.centers[:, 1], windows.sizes[:, 1], height, unbiased)
+    rows, columns = pixels.shape[:2]
+    # The four pixels around each sample: (P, height, 2, width, 2).
+    column, column_inside, along_x = _neighbours(xs, columns)
+    row, row_inside, along_y = _neighbours(ys, rows)
+    index = row[:, :, :, None, None] * columns + column[:, None, None]
+    colours = pixels.reshape(-1, 3)
+    if masks is not None and len(masks) and alpha > 0:
+        dark = torch.round(colours * (1.0 - alpha)).to(torch.uint8)
+        colours = torch.cat((colours, dark))
+        unmasked = ~masks.flatten(1) & masks.flatten(1).any(1, keepdim=True)
+        index = index + unmasked.gather(1, index.flatten(1)).view_as(index) * (rows * columns)
+    taps = colours[index].float()
+    taps *= (row_inside[:, :, :, None, None] & column_inside[:, None, None])[..., None]
+    across = taps[..., 0, :] + along_x[:, None, None, :, None] * (taps[..., 1, :] - taps[..., 0, :])
+    blended = across[:, :, 0] + along_y[:, :, None, None] * (across[:, :, 1] - across[:, :, 0])
+    return blended.round().to(torch.uint8).permute(0, 3, 1, 2)
+
+
+def _samples(center: Tensor, size: Tensor, count: int, unbiased: bool) -> Tensor:
+    """Return where the ``count`` pixels of each crop lie along one axis of the image, (P, count)."""
+    step = size / (count - 1 if unbiased else count)
+    return (center - 0.5 * size)[:, None] + step[:, None] * torch.arange(count, device=size.device)
+
+
+def _neighbours(samples: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the two pixels beside each sample, (P, count, 2), which of them exist, and the way to the second."""
+    first = samples.floor()
+    both = torch.stack((first, first + 1), -1).long()
+    return both.clamp(0, length - 1), (both >= 0) & (both < length), samples - first

@@ -1,0 +1,334 @@
+"""Any MMPose top-down model as a pose estimator; knows MMPose's models, not how the loop uses the poses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bmp.errors import UserError
+from bmp.openmmlab import quiet_imports, quiet_models
+from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
+from bmp.poses.crops import Windows, crop, windows_around
+from bmp.registry import POSES
+from bmp.structures import COCO_KEYPOINTS, Detections, Image, KeypointSet, Poses
+
+Decoder = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Takes maps float32 (B, K, H, W); returns places (B, K, 2) in map cells and scores (B, K)."""
+
+_PADDING = 1.25
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class _Found:
+    """What the network says of B people: keypoints (B, K, 2) in crop pixels, the rest (B, K) or None."""
+
+    keypoints: Tensor
+    scores: Tensor
+    visibility: Tensor | None = None
+    presence: Tensor | None = None
+    expected_oks: Tensor | None = None
+
+
+@POSES.register_module()
+class MMPoseEstimator:
+    """Estimates poses with an MMPose top-down model, all people of all images in batches on the device.
+
+    Crops, mask conditioning, normalisation, the flip test and the decoding of unbiased (UDP) heatmaps are batched
+    tensor operations; models with other codecs (SimCC, biased heatmaps, regression) decode with their own head.
+    The model's first keypoints have to be those of ``keypoints``, further ones are dropped.
+
+    Args:
+        config: see ``bmp.mmpose_ext.models.read_config``: "models/pmpose_b.py", the name of an MMPose config, a path,
+            or a dict.
+        checkpoint: a name or path of weights; "random" makes them up.
+        device: torch device of the network.
+        batch_size: people at a time; with the flip test the network sees twice as many crops.
+        flip_test: average with the mirrored crop.
+        decoder: for unbiased heatmaps: "dark_udp", "expected_oks" or a function; None is the model's own.
+        alpha: strength of the mask conditioning in [0, 1]; 0 is none, for models that were trained without.
+        visibility_from: "score" puts the score in the place of the visibility; None is the model's own estimate.
+        presence_from: likewise for the presence.
+        scores_from: "map", the height of the maximum, or "expected_oks", the model's estimate of how well it did.
+            None is the latter where the model has it, as the published PMPose does, else the former.
+        dtype: "float32" or "bfloat16", in which the network computes; decoding is always in float32.
+        keypoints: what the keypoints mean.
+
+    Raises:
+        UserError: for a config, checkpoint or option that does not go together with the model, in particular for a
+            model without estimates of visibility or presence where nothing is chosen to stand in.
+        ImportError: where MMPose is not installed.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any],
+        checkpoint: str,
+        *,
+        device: str = "cpu",
+        batch_size: int = 32,
+        flip_test: bool = True,
+        decoder: str | Decoder | None = None,
+        alpha: float = 0.25,
+        visibility_from: str | None = None,
+        presence_from: str | None = None,
+        scores_from: str | None = None,
+        dtype: str = "float32",
+        keypoints: KeypointSet = COCO_KEYPOINTS,
+    ) -> None:
+        _check("dtype", dtype, _DTYPES)
+        _check("visibility_from", visibility_from, (None, "score"))
+        _check("presence_from", presence_from, (None, "score"))
+        _check("scores_from", scores_from, (None, "map", "expected_oks"))
+        if batch_size < 1:
+            raise UserError(f"batch_size: expected at least 1, got {batch_size}; choose how many people fit in memory")
+        if not 0 <= alpha <= 1:
+            raise UserError(f"alpha: expected a number in [0, 1], got {alpha}; PMPose and MaskPose use 0.25")
+        try:
+            with quiet_imports():
+                from bmp.mmpose_ext import heads, models
+        except ImportError as error:
+            raise ImportError(f'MMPoseEstimator needs MMPose ({error}); pip install "bmp-pose[openmmlab]"') from error
+
+        settings = models.read_config(config)
+        model: Any = models.build_topdown(settings["model"], checkpoint)
+        head = model.head
+        self._probabilistic = isinstance(head, heads.ProbabilisticHeatmapHead)
+        if self._probabilistic:
+            head.error_layers = None  # a fifth of the head's work, and nobody here asks for it
+        for option, value in (("visibility_from", visibility_from), ("presence_from", presence_from)):
+            if value is None and not self._probabilistic:
+                what = option.removesuffix("_from")
+                raise UserError(
+                    f'{option}: {type(head).__name__} does not estimate {what}; say {option}="score" to let the '
+                    "score stand in for it"
+                )
+        if scores_from == "expected_oks" and not self._probabilistic:
+            raise UserError(f'scores_from: {type(head).__name__} does not estimate the OKS; use scores_from="map"')
+        count = _keypoint_count(head)
+        if count < len(keypoints):
+            raise UserError(
+                f"config: expected a model of {len(keypoints)} keypoints or more, got {count}; "
+                "choose one that begins with these keypoints"
+            )
+
+        self.keypoints = keypoints
+        self._device = torch.device(device)
+        self._model: Any = model.to(self._device)
+        self._batch_size = batch_size
+        self._flip_test = flip_test
+        self._alpha = alpha
+        self._visibility_from = visibility_from
+        self._presence_from = presence_from
+        self._scores_from = scores_from or ("expected_oks" if self._probabilistic else "map")
+        self._dtype = _DTYPES[dtype]
+        self._width, self._height = _input_size(head.decoder)
+        self._unbiased = _is_unbiased(settings, head.decoder)
+        # Keypoints beyond the set's own are dropped in the end: whether they swap sides does not matter.
+        self._flip_indices = [*keypoints.flip_indices, *range(len(keypoints), count)]
+        self._decode = _decoder_of(head, model.test_cfg, decoder, keypoints)
+
+    def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
+        """Estimate a pose for each person; see ``bmp.stages.PoseEstimator``.
+
+        People with a mask are conditioned on it; those with an empty one, or none, see the image as it is.
+        """
+        if len(images) != len(people):
+            raise ValueError(f"estimate: expected people of {len(images)} images, got {len(people)}; pair them up")
+        counts = [len(each) for each in people]
+        if not any(counts):
+            return [Poses.empty(len(self.keypoints), self._device) for _ in images]
+        with torch.inference_mode(), quiet_models():
+            chunks = [self._to_poses(crops, windows) for crops, windows in self._chunks(images, people)]
+            rows = Poses.concat(chunks)
+        ends = torch.tensor(counts).cumsum(0).tolist()
+        return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+    def _chunks(self, images: Sequence[Image], people: Sequence[Detections]) -> Iterator[tuple[Tensor, Windows]]:
+        """Yield uint8 crops (B, 3, H, W) and their windows, ``batch_size`` people at a time across the images."""
+        parts: list[tuple[Tensor, Windows]] = []
+        room = self._batch_size
+        for image, group in zip(images, people, strict=True):
+            pixels = image.pixels.to(self._device) if len(group) else image.pixels
+            start = 0
+            while start < len(group):
+                part = group[start : start + room]
+                parts.append(self._crop(pixels, part))
+                start += len(part)
+                room -= len(part)
+                if room == 0:
+                    yield _join(parts)
+                    parts, room = [], self._batch_size
+        if parts:
+            yield _join(parts)
+
+    def _crop(self, pixels: Tensor, people: Detections) -> tuple[Tensor, Windows]:
+        boxes = people.boxes.to(self._device)
+        masks = None if people.masks is None else people.masks.to(self._device)
+        windows = windows_around(boxes, aspect=self._width / self._height, padding=_PADDING)
+        crops = crop(
+            pixels,
+            windows,
+            width=self._width,
+            height=self._height,
+            unbiased=self._unbiased,
+            masks=masks,
+            alpha=self._alpha,
+        )
+        return crops, windows
+
+    def _to_poses(self, crops: Tensor, windows: Windows) -> Poses:
+        inputs = self._normalize(crops)
+        found = self._from_maps(inputs) if self._decode is not None else self._from_head(inputs)
+        scores = found.scores if self._scores_from == "map" else found.expected_oks
+        visibility = scores if self._visibility_from == "score" else found.visibility
+        presence = scores if self._presence_from == "score" else found.presence
+        assert scores is not None  # the constructor saw to it, and to the other two
+        assert visibility is not None
+        assert presence is not None
+        return Poses(
+            keypoints=windows.to_image(found.keypoints, self._width, self._height),
+            scores=scores.clamp(0, 1),
+            visibility=visibility.clamp(0, 1),
+            presence=presence.clamp(0, 1),
+            expected_oks=None if found.expected_oks is None else found.expected_oks.clamp(0, 1),
+        )
+
+    def _normalize(self, crops: Tensor) -> Tensor:
+        """Prepare RGB crops as the model's own data preprocessor would prepare BGR ones."""
+        preprocessor = self._model.data_preprocessor
+        inputs = crops if preprocessor._channel_conversion else crops.flip(1)
+        if not preprocessor._enable_normalize:
+            return inputs.float()
+        normalized: Tensor = (inputs - preprocessor.mean) / preprocessor.std
+        return normalized
+
+    def _network(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+    def _from_maps(self, inputs: Tensor) -> _Found:
+        """Run a model with unbiased heatmaps; crops and mirrored crops make one batch."""
+        count = len(inputs)
+        with self._network():
+            batch = torch.cat((inputs, inputs.flip(-1))) if self._flip_test else inputs
+            output = self._model.head(self._model.extract_feat(batch))
+        outputs = (
+            (output.heatmaps, output.presence, output.visibility, output.expected_oks)
+            if (self._probabilistic)
+            else (output,)
+        )
+        maps, *scalars = (self._averaged(values.float(), count) for values in outputs)
+        assert self._decode is not None
+        places, scores = self._decode(maps)
+        # The centres of the first and the last cell lie on the window's edges.
+        cells = places.new_tensor((maps.shape[-1] - 1, maps.shape[-2] - 1))
+        keypoints = places / cells * places.new_tensor((self._width, self._height))
+        presence, visibility, expected_oks = scalars or (None, None, None)
+        return _Found(keypoints, scores, visibility, presence, expected_oks)
+
+    def _averaged(self, values: Tensor, count: int) -> Tensor:
+        """Average the first ``count`` rows with the mirrored rest; keep the set's keypoints."""
+        wanted = len(self.keypoints)
+        straight = values[:count, :wanted]
+        if not self._flip_test:
+            return straight
+        mirrored = values[count:, self._flip_indices[:wanted]]
+        return (straight + (mirrored.flip(-1) if values.ndim == 4 else mirrored)) * 0.5
+
+    def _from_head(self, inputs: Tensor) -> _Found:
+        """Run any other model and let its head do the flip test and the decoding, in float32."""
+        from mmpose.structures import PoseDataSample
+
+        features = [self._features(inputs)]
+        if self._flip_test:
+            features.append(self._features(inputs.flip(-1)))
+        sample = PoseDataSample(
+            metainfo={"flip_indices": self._flip_indices, "input_size": (self._width, self._height)}
+        )
+        predictions = self._model.head.predict(
+            features if self._flip_test else features[0],
+            [sample] * len(inputs),
+            test_cfg={**self._model.test_cfg, "flip_test": self._flip_test, "output_heatmaps": False},
+        )
+        wanted = len(self.keypoints)
+        keypoints = torch.stack([torch.as_tensor(each.keypoints[0, :wanted, :2]) for each in predictions])
+        scores = torch.stack([torch.as_tensor(each.keypoint_scores[0, :wanted]) for each in predictions])
+        return _Found(keypoints.float().to(self._device), scores.float().to(self._device))
+
+    def _features(self, inputs: Tensor) -> Any:
+        with self._network():
+            features = self._model.extract_feat(inputs)
+        return features if self._dtype == torch.float32 else _to_float32(features)
+
+
+def _check(option: str, value: Any, allowed: Any) -> None:
+    if value not in allowed:
+        raise UserError(
+            f"{option}: expected one of {', '.join(map(repr, allowed))}, got {value!r}; choose one of these"
+        )
+
+
+def _join(parts: Sequence[tuple[Tensor, Windows]]) -> tuple[Tensor, Windows]:
+    crops = torch.cat([crops for crops, _ in parts])
+    centers = torch.cat([windows.centers for _, windows in parts])
+    return crops, Windows(centers, torch.cat([windows.sizes for _, windows in parts]))
+
+
+def _to_float32(features: Any) -> Any:
+    """Convert the features of a backbone, which some models nest."""
+    return features.float() if isinstance(features, Tensor) else tuple(map(_to_float32, features))
+
+
+def _keypoint_count(head: Any) -> int:
+    """Return how many keypoints a head predicts; heads of different kinds say it differently."""
+    if hasattr(head, "num_joints"):
+        return int(head.num_joints)
+    offsets_too = getattr(head.decoder, "heatmap_type", "gaussian") == "combined"
+    return int(head.out_channels) // (3 if offsets_too else 1)
+
+
+def _input_size(codec: Any) -> tuple[int, int]:
+    """Return width and height of the crops."""
+    if not hasattr(codec, "input_size"):
+        raise UserError(
+            f"{type(codec).__name__}: expected a codec with an input_size, found none; choose another model"
+        )
+    width, height = codec.input_size
+    return int(width), int(height)
+
+
+def _is_unbiased(settings: Mapping[str, Any], codec: Any) -> bool:
+    """Say whether the model was trained on UDP crops: its test pipeline tells, else its codec does."""
+    dataset = settings.get("test_dataloader", {}).get("dataset", {})
+    for step in dataset.get("pipeline", ()):
+        if step["type"] == "TopdownAffine":
+            return bool(step.get("use_udp", False))
+    return type(codec).__name__ in ("UDPHeatmap", "OKSHeatmap")
+
+
+def _decoder_of(
+    head: Any, test_cfg: Mapping[str, Any], choice: str | Decoder | None, keypoints: KeypointSet
+) -> Decoder | None:
+    """Return the batched decoder for a head with unbiased heatmaps, None for one that has to decode itself."""
+    from mmpose.models.heads import HeatmapHead
+
+    codec = head.decoder
+    unbiased = isinstance(head, HeatmapHead) and type(codec).__name__ in ("UDPHeatmap", "OKSHeatmap")
+    if not unbiased or getattr(codec, "heatmap_type", "gaussian") != "gaussian" or test_cfg.get("shift_heatmap", False):
+        if choice is not None:
+            raise UserError(
+                f"decoder: {type(head).__name__} with {type(codec).__name__} decodes by itself; leave the option out"
+            )
+        return None
+    if callable(choice):
+        return choice
+    name = choice or getattr(codec, "decoder", "dark_udp")
+    _check("decoder", name, ("dark_udp", "expected_oks"))
+    if name == "expected_oks":
+        return lambda maps: decode_expected_oks(maps, keypoints.sigmas)
+    return lambda maps: decode_dark_udp(maps, blur_kernel_size=codec.blur_kernel_size)

@@ -1,0 +1,174 @@
+"""The probabilistic head: what it gives, how it averages, and that its losses train it."""
+
+import pytest
+import torch
+
+pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
+
+from mmengine.structures import InstanceData, PixelData
+from mmpose.registry import MODELS
+from mmpose.structures import PoseDataSample
+
+from bmp.mmpose_ext.codecs import OKSHeatmap
+from bmp.mmpose_ext.heads import KeypointMaps, ProbabilisticHeatmapHead
+from bmp.structures import COCO_KEYPOINTS
+
+_CODEC = {"type": "OKSHeatmap", "input_size": (192, 256), "heatmap_size": (48, 64)}
+
+
+def _head(**changes):
+    settings = {"in_channels": 8, "out_channels": 17, "deconv_out_channels": (8, 8), "decoder": _CODEC}
+    torch.manual_seed(0)
+    return MODELS.build({"type": "ProbabilisticHeatmapHead", **settings, **changes})
+
+
+def _features(people=2):
+    return (torch.randn(people, 8, 16, 12, generator=torch.Generator().manual_seed(1)),)
+
+
+def test_everything_it_says_is_a_probability():
+    head = _head().eval()
+    with torch.no_grad():
+        found = head(_features())
+    assert found.heatmaps.shape == (2, 17, 64, 48)
+    torch.testing.assert_close(found.heatmaps.sum((-2, -1)), torch.ones(2, 17), atol=1e-4, rtol=0)
+    for values in found[:4]:
+        assert values.min() >= 0
+        assert values.max() <= 1
+    for scalar in found[1:]:
+        assert scalar.shape == (2, 17)
+    assert found.expected_error.min() >= 0
+
+
+def test_without_the_error_branch_everything_else_is_the_same():
+    full, lean = _head().eval(), _head(with_error=False).eval()
+    missing, surplus = lean.load_state_dict(full.state_dict(), strict=False)
+    assert not missing
+    assert {name.split(".")[0] for name in surplus} == {"error_layers"}
+    with torch.no_grad():
+        expected, found = full(_features()), lean(_features())
+    assert found.expected_error is None
+    for value, reference in zip(found[:4], expected[:4], strict=True):
+        assert torch.equal(value, reference)
+
+
+def test_normalize_scales_the_maps_and_one_stays_the_limit():
+    with torch.no_grad():
+        plain, doubled = (_head(normalize=factor).eval()(_features()).heatmaps for factor in (1.0, 1e6))
+    assert torch.equal(doubled > 0, plain > 0)
+    assert doubled.max() == 1
+
+
+def test_mirroring_swaps_sides_and_columns():
+    maps = torch.zeros(1, 3, 2, 4)
+    maps[0, 1, 0, 0] = 1
+    scalars = torch.tensor([[0.0, 1.0, 0.0]])
+    straight = KeypointMaps(maps, scalars, scalars, scalars, None)
+    mirrored_maps = torch.zeros(1, 3, 2, 4)
+    mirrored_maps[0, 2, 0, 3] = 1
+    swapped = torch.tensor([[0.0, 0.0, 0.5]])
+    average = straight.averaged_with_mirrored(KeypointMaps(mirrored_maps, *[swapped] * 3, None), [0, 2, 1])
+    assert torch.equal(average.heatmaps, maps)
+    assert average.presence.tolist() == [[0, 0.75, 0]]
+    assert average.expected_error is None
+
+
+def test_mmpose_gets_its_fields():
+    head = _head().eval()
+    sample = PoseDataSample(metainfo={"flip_indices": list(COCO_KEYPOINTS.flip_indices)})
+    with torch.no_grad():
+        predictions, fields = head.predict(
+            [_features(), _features()], [sample] * 2, {"flip_test": True, "output_heatmaps": True}
+        )
+        found = head(_features())
+        straight = head.predict(_features(), [sample] * 2)
+    assert len(predictions) == len(fields) == 2
+    assert fields[0].heatmaps.shape == (17, 64, 48)
+    assert predictions[0].keypoints.shape == (1, 17, 2)
+    for name in ("keypoint_scores", "keypoints_visible", "keypoints_probs", "keypoints_oks", "keypoints_error"):
+        assert predictions[1][name].shape == (1, 17), name
+    torch.testing.assert_close(torch.from_numpy(straight[1].keypoints_oks[0]), found.expected_oks[1])
+
+
+def _samples(people=2):
+    codec = OKSHeatmap((192, 256), (48, 64))
+    samples = []
+    for person in range(people):
+        generator = torch.Generator().manual_seed(person)
+        keypoints = (torch.rand(1, 17, 2, generator=generator) * torch.tensor([192.0, 256.0])).numpy()
+        keypoints[0, 0] = -50
+        flags = torch.randint(0, 3, (1, 17), generator=generator).numpy()
+        encoded = codec.encode(keypoints, flags > 0, flags)
+        sample = PoseDataSample(gt_fields=PixelData(heatmaps=encoded.pop("heatmaps")).to_tensor())
+        sample.gt_instance_labels = InstanceData(**encoded).to_tensor()
+        samples.append(sample)
+    return samples
+
+
+def test_a_few_steps_lower_every_loss():
+    head, samples, features = _head().train(), _samples(), _features()
+    head.init_weights()
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+    history = []
+    for _ in range(40):
+        losses = head.loss(features, samples)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        history.append({name: loss.item() for name, loss in losses.items()})
+    assert set(history[0]) == {"loss_kpt", "loss_presence", "loss_visibility", "loss_oks", "loss_error"}
+    for name in history[0]:
+        assert history[-1][name] < 0.8 * history[0][name], name
+
+
+def test_unlabelled_keypoints_teach_nothing():
+    head, samples = _head().train(), _samples(1)
+    for name in ("keypoint_weights", "presence_weights", "visibility_weights"):
+        samples[0].gt_instance_labels[name].zero_()
+    losses = head.loss((torch.randn(2, 8, 16, 12),), samples * 2)
+    assert sum(losses.values()).item() == 0
+
+
+def test_a_right_and_sure_head_has_no_loss():
+    samples = _samples(1)
+    labels = samples[0].gt_instance_labels
+    head = _head()
+    maps = torch.zeros(1, 17, 64, 48)
+    targets = samples[0].gt_fields.heatmaps[None]
+    cells = targets.flatten(2).argmax(-1, keepdim=True)
+    maps.flatten(2).scatter_(2, cells, 1.0)
+    oks, error = head._achieved(maps, labels["keypoint_places"])
+    perfect = KeypointMaps(maps, labels["presence"], labels["visibility"], oks, error)
+    head.forward = lambda features: perfect
+    losses = head.loss(None, samples)
+    assert {name: pytest.approx(0, abs=1e-6) for name in losses} == {n: v.item() for n, v in losses.items()}
+
+
+def test_bfloat16_autocast_trains():
+    head = _head().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = head.loss(_features(), _samples())
+    total = sum(losses.values())
+    assert total.dtype == torch.float32
+    total.backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in head.parameters())
+
+
+def test_the_published_name_builds_the_same_network():
+    published = MODELS.build(
+        {
+            "type": "MultiHead",
+            "in_channels": 8,
+            "out_channels": 17,
+            "deconv_out_channels": (8, 8),
+            "deconv_kernel_sizes": (4, 4),
+            "final_layer": {"kernel_size": 1},
+            "normalize": 1.0,
+            "keypoint_loss": {"type": "NotKnownHere"},
+            "decoder": {"type": "ArgMaxProbMap", "input_size": (192, 256), "heatmap_size": (48, 64), "sigma": -1},
+        }
+    )
+    assert isinstance(published, ProbabilisticHeatmapHead)
+    assert published.decoder.decoder == "dark_udp"
+    shapes = {name: value.shape for name, value in _head().state_dict().items()}
+    assert {name: value.shape for name, value in published.state_dict().items()} == shapes
