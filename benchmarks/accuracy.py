@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import bmp
-from bmp.build import parse_overrides
+from bmp.config import parse_overrides
 from bmp.ops import boxes as box_ops
 from bmp.ops import masks as mask_ops
 from bmp.ops.oks import oks

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bmp import BMP, UserError
-from bmp.build import build, config_names, load, load_config, parse_overrides, resolve_device
+from bmp.build import build, load, resolve_device
+from bmp.config import config_names, load_config, parse_overrides
 
 FAKES = dict(
     detector=dict(type="fakes.FakeDetector"),

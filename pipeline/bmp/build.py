@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], where: str,
     if missing:
         raise UserError(f"{where}: {factory.__name__} needs {', '.join(missing)}; give a value in the config")
     built = {
-        name: _build_part(value, _ROLES[name], f"{where}.{name}", device)
+        name: build_part(value, name, device, f"{where}.{name}")
         if name in _ROLES and isinstance(value, Mapping)
         else value
         for name, value in arguments.items()
@@ -102,8 +102,9 @@ def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], where: str,
     return factory(**built)
 
 
-def _build_part(config: Mapping[str, Any], registry: Registry, where: str, device: str) -> Any:
-    arguments = dict(config)
+def build_part(config: Mapping[str, Any], role: str, device: str = "cpu", where: str = "") -> Any:
+    """Build one stage or policy from its dict; ``role`` is the argument it is for ("detector", "prompter", ...)."""
+    where, registry, arguments = where or role, _ROLES[role], dict(config)
     if "type" not in arguments:
         raise UserError(f"{where}: expected a type; {choices('', _registered(registry))}")
     kind = arguments.pop("type")

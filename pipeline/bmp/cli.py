@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.insert(0, "")
     try:
         return _run(options)
-    except (UserError, ImportError) as error:
+    except UserError as error:
         print(f"bmp: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -86,7 +86,8 @@ class _Job:
 def _run(options: argparse.Namespace) -> int:
     """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
     from bmp import export, images
-    from bmp.build import build, load_config, parse_overrides
+    from bmp.build import build
+    from bmp.config import load_config, parse_overrides
     from bmp.structures import Detections
 
     drawn = [(options.output / folder).resolve() for folder in (_OVERLAYS, _TRACES)]
@@ -102,7 +103,10 @@ def _run(options: argparse.Namespace) -> int:
             f"{results} exists; go on with --resume, start anew with --overwrite, or choose another --output"
         )
     _make_writable(options.output)
-    model = build(config, options.device)
+    try:
+        model = build(config, options.device)
+    except ImportError as error:  # of an extra that is not installed; the message says which
+        raise UserError(str(error)) from error
 
     nobody = Detections.empty()
     jobs = [
@@ -251,9 +255,8 @@ def _progress(quiet: bool, total: int) -> Iterator[tuple[Callable[[str], None], 
     console = Console(quiet=quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
     rate = TextColumn("{task.fields[rate]}")
     started = time.monotonic()
-    with Progress(
-        BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console, transient=True
-    ) as bar:
+    columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, rate="")
 
         def advance() -> None:

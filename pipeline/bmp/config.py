@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import difflib
+import importlib.util
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from unittest import mock
 
@@ -19,15 +21,7 @@ _FOLDERS = (_HERE / "configs", _HERE.parents[1] / "configs")  # in an installed 
 
 def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a config: an existing path, else a file of the package's ``configs`` folder, with or without ``.py``."""
-    path = find_config(name)
-    try:
-        # mmengine looks for a base only beside the file that names it; there is no other place to tell it more.
-        with mock.patch.object(Config, "_get_cfg_path", staticmethod(_base_path)):
-            config = Config.fromfile(path)
-    except Exception as error:  # a config is a program of the user's: anything can happen in it
-        raise UserError(
-            f"config {path} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+    config = _read(_find_config(name))
     for key, value in (overrides or {}).items():
         _override(config, key, value)
     return config
@@ -50,19 +44,72 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def config_names() -> list[str]:
-    """Names of the configs that come with the package."""
+    """Names of the presets that come with the package."""
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
     if folder is None:
         return []
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*.py") if "_base_" not in p.parts)
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*.py") if p.parent == folder)
 
 
-def find_config(name: str | Path) -> Path:
-    candidates = [Path(name), *(folder / name for folder in _FOLDERS)]
-    for candidate in (path for base in candidates for path in (base, Path(f"{base}.py"))):
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"config {str(name)!r} does not exist; {choices(str(name), config_names())}, or give a path")
+def load_model_config(config: str | Path | Mapping[str, Any], library: str) -> dict[str, Any]:
+    """Read the config of a network of an OpenMMLab library ("mmdet", "mmpose").
+
+    config: a dict with an entry "model", or that section itself; else a path, a path within the ``configs`` of this
+    package ("models/pmpose_b.py") or of the library, or the bare name of one of the library's, all with or without
+    ".py". Returns a dict with the entry "model"; ``UserError`` for what cannot be found or read, or has no model.
+    """
+    found: dict[str, Any]
+    if isinstance(config, Mapping):
+        found = copy.deepcopy(dict(config) if "model" in config else {"model": dict(config)})
+    else:
+        specification = importlib.util.find_spec(library)
+        if specification is None or specification.origin is None:
+            raise ImportError(f'{library} is not installed; pip install "bmp-pose[openmmlab]"')
+        bundled = Path(specification.origin).parent / ".mim" / "configs"
+        found = _read(_find_model_config(str(config), library, bundled)).to_dict()
+    if not isinstance(found.get("model"), Mapping) or "type" not in found["model"]:
+        raise UserError(f"config {config}: expected model=dict(type=...), found none; give the config of a model")
+    return found
+
+
+def _read(path: Path) -> Config:
+    try:
+        # mmengine looks for a base only beside the file that names it; there is no other place to tell it more.
+        with mock.patch.object(Config, "_get_cfg_path", staticmethod(_base_path)):
+            return Config.fromfile(path)
+    except Exception as error:  # a config is a program of the user's: anything can happen in it
+        reason = " ".join(str(error).split())
+        raise UserError(f"config {path} cannot be read: {type(error).__name__}: {reason}") from error
+
+
+def _find_config(name: str | Path) -> Path:
+    found = _existing(name, *_FOLDERS)
+    if found is None:
+        raise UserError(f"config {str(name)!r} does not exist; {choices(str(name), config_names())}, or give a path")
+    return found
+
+
+def _find_model_config(name: str, library: str, bundled: Path) -> Path:
+    if found := _existing(name, *_FOLDERS, bundled):
+        return found
+    known = [
+        path.relative_to(bundled).as_posix() for path in sorted(bundled.rglob("*.py")) if "_base_" not in path.parts
+    ]
+    namesakes = [path for path in known if PurePosixPath(path).stem == name.removesuffix(".py")]
+    if len(namesakes) == 1:
+        return bundled / namesakes[0]
+    if namesakes:
+        raise UserError(f"config {name!r}: {library} has several of that name; give one of {', '.join(namesakes)}")
+    near = difflib.get_close_matches(name, known, n=3) or known[:1]
+    raise UserError(
+        f"config {name!r}: found neither a file of that name nor one of {library}'s, such as {', '.join(near)}"
+    )
+
+
+def _existing(name: str | Path, *folders: Path) -> Path | None:
+    bases = [Path(name), *(folder / name for folder in folders)]
+    candidates = (path for base in bases for path in (base, base.with_name(f"{base.name}.py")))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 _mmengine_base_path = Config._get_cfg_path
@@ -95,6 +142,7 @@ def _override(config: Config, key: str, value: Any) -> None:
 
 
 def choices(name: str, options: Iterable[str]) -> str:
+    """Word for an error what could have been meant instead of ``name``."""
     options = list(options)
     close = difflib.get_close_matches(name, options, n=1)
     guess = f"did you mean {close[0]!r}? " if close else ""

@@ -104,9 +104,9 @@ def test_probabilistic_head(vectors):
 
 
 def _tiny_model(shared, vectors, folder):
-    from bmp.mmpose_ext.models import read_config
+    from bmp.config import load_model_config
 
-    section = read_config("models/pmpose_b.py")["model"]
+    section = load_model_config("models/pmpose_b.py", "mmpose")["model"]
     section["backbone"]["arch"] = {"embed_dims": 48, "num_layers": 2, "num_heads": 3, "feedforward_channels": 96}
     section["head"].update(in_channels=48, deconv_out_channels=(32, 32))
     expected = vectors("pose_model")

@@ -9,8 +9,9 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from bmp.config import load_model_config
 from bmp.errors import UserError
-from bmp.mmpose_ext.models import build_topdown, read_config
+from bmp.mmpose_ext.models import build_topdown
 from bmp.poses.mmpose import MMPoseEstimator
 from bmp.stages import PoseEstimator
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, KeypointSet, Poses
@@ -20,7 +21,7 @@ _TINY_VIT = {"embed_dims": 32, "num_layers": 1, "num_heads": 2, "feedforward_cha
 
 
 def _section(family="pmpose"):
-    section = read_config(f"models/{family}_b.py")["model"]
+    section = load_model_config(f"models/{family}_b.py", "mmpose")["model"]
     section["backbone"]["arch"] = _TINY_VIT
     section["head"].update(in_channels=32, deconv_out_channels=(16, 16))
     return section
@@ -273,7 +274,7 @@ def test_a_smaller_set_takes_the_first_keypoints(crowd, checkpoint):
 
 
 def _shrunk(name):
-    config = read_config(name)
+    config = load_model_config(name, "mmpose")
     backbone = config["model"]["backbone"]
     if backbone["type"] == "ResNet":
         backbone["depth"] = 18

@@ -63,7 +63,7 @@ def _silence() -> Iterator[None]:
     sys.stderr.flush()
     terminal = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nothing:
+        with Path(os.devnull).open("wb") as nothing:
             os.dup2(nothing.fileno(), 2)
             yield
     finally:

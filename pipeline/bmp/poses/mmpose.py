@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bmp.config import load_model_config
 from bmp.errors import UserError
 from bmp.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
@@ -44,7 +45,7 @@ class MMPoseEstimator:
     The model's first keypoints have to be those of ``keypoints``, further ones are dropped.
 
     Args:
-        config: see ``bmp.mmpose_ext.models.read_config``: "models/pmpose_b.py", the name of an MMPose config, a path,
+        config: see ``bmp.config.load_model_config``: "models/pmpose_b.py", the name of an MMPose config, a path,
             or a dict.
         checkpoint: a name or path of weights; "random" makes them up.
         device: torch device of the network.
@@ -95,7 +96,7 @@ class MMPoseEstimator:
         except ImportError as error:
             raise ImportError(f'MMPoseEstimator needs MMPose ({error}); pip install "bmp-pose[openmmlab]"') from error
 
-        settings = models.read_config(config)
+        settings = load_model_config(config, "mmpose")
         model: Any = models.build_topdown(settings["model"], checkpoint)
         head = model.head
         self._probabilistic = isinstance(head, heads.ProbabilisticHeatmapHead)
