@@ -8,7 +8,7 @@ import platform
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -71,18 +71,28 @@ class TimedStage:
         return timed
 
 
-def repeat(function: Callable[[Stopwatch], object], warmup: int, repeats: int) -> dict[str, Timing]:
-    """Call ``function`` with a fresh stopwatch each time; timings by name, ``total`` among them."""
+def repeat(
+    functions: Mapping[str, Callable[[Stopwatch], object]], warmup: int, repeats: int
+) -> dict[str, dict[str, Timing]]:
+    """Call each function in turn, ``repeats`` times; timings by function and name, ``total`` among the names.
+
+    In turn, so that whatever else the machine does meets all of them alike.
+    """
     for _ in range(warmup):
-        function(Stopwatch())
-    runs: list[dict[str, float]] = []
+        for function in functions.values():
+            function(Stopwatch())
+    runs: dict[str, list[dict[str, float]]] = {key: [] for key in functions}
     for _ in range(repeats):
-        stopwatch, whole = Stopwatch(), Stopwatch()
-        with whole.time("total"):
-            function(stopwatch)
-        runs.append({**stopwatch.seconds, **whole.seconds})
-    names = dict.fromkeys(name for run in runs for name in run)
-    return {name: Timing.of([run.get(name, 0.0) for run in runs]) for name in names}
+        for key, function in functions.items():
+            stopwatch, whole = Stopwatch(), Stopwatch()
+            with whole.time("total"):
+                function(stopwatch)
+            runs[key].append({**stopwatch.seconds, **whole.seconds})
+    names = {key: dict.fromkeys(name for run in rows for name in run) for key, rows in runs.items()}
+    return {
+        key: {name: Timing.of([run.get(name, 0.0) for run in rows]) for name in names[key]}
+        for key, rows in runs.items()
+    }
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -6,8 +6,9 @@ own pipeline, each image by itself through MMDetection's. The networks and their
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -32,8 +33,9 @@ class PublishedDetector:
     def __init__(self, config: str, checkpoint: str, device: str = "cpu", **_: Any) -> None:
         with quiet_imports():
             from mmdet.apis import init_detector
-        with quiet_models():
-            self.model = init_detector(load_model_config(config, "mmdet"), None, device=device)
+        with quiet_models(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no checkpoint yet
+            self.model = init_detector(Config(load_model_config(config, "mmdet")), None, device=device)
         if checkpoint != "random":
             path = resolve(checkpoint)
             load_strictly(self.model, load_state_dict(path), file=path)
@@ -57,7 +59,7 @@ class PublishedPose:
             from bmp.mmpose_ext.models import build_topdown
 
         settings = load_model_config(config, "mmpose")
-        self.model: Any = build_topdown(settings["model"], checkpoint).to(device)
+        self.model = cast(Any, build_topdown(settings["model"], checkpoint).to(device))
         self.model.head.error_layers = None  # nobody asks for it, in either schedule
         size = self.model.head.decoder.input_size
         pipeline = [

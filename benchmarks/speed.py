@@ -16,7 +16,7 @@ its effect on speed is in the ratio, on accuracy in the differences from the pub
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def profile(options: argparse.Namespace) -> dict[str, Any]:
                 with stopwatch.time("draw"):
                     people.plot()
 
-    timings = repeat(run, options.warmup, options.repeats)
+    timings = repeat({"all": run}, options.warmup, options.repeats)["all"]
     print(f"{len(paths)} images, {count} people, batches of {options.batch_size}, {options.device}; all together:")
     overhead = _report(timings)
     return {"images": len(paths), "people": count, "timings": timings, "loop_itself": overhead}
@@ -103,26 +103,22 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         model.suppressor, model.rounds = published.KeepEverybody(), 2
     batch = [image] * options.batch_size
 
-    def together(loop: Loop) -> list[Instances]:
-        return [result.people for result in loop.run(batch)]
+    found: dict[str, list[Instances]] = {}
 
-    def one_by_one(loop: Loop) -> list[Instances]:
-        return [result.people for image in batch for result in loop.run([image])]
+    def together(stopwatch: Stopwatch) -> None:
+        with stopwatch.time("loop"):
+            results = _timed(ours, stopwatch).run(batch)
+            found["ours"] = [result.people for result in sorted(results, key=lambda result: result.index)]
 
-    timings, found = {}, {}
-    schedules: dict[str, tuple[Loop, Callable[[Loop], list[Instances]]]] = {
-        "ours": (ours, together),
-        "published": (theirs, one_by_one),
-    }
-    for name, (model, schedule) in schedules.items():
+    def one_by_one(stopwatch: Stopwatch) -> None:
+        with stopwatch.time("loop"):
+            model = _timed(theirs, stopwatch)
+            found["published"] = [result.people for image in batch for result in model.run([image])]
 
-        def run(stopwatch: Stopwatch, name: str = name, model: Loop = model, schedule: Any = schedule) -> None:
-            with stopwatch.time("loop"):
-                found[name] = schedule(_timed(model, stopwatch))
-
+    timings = repeat({"ours": together, "published": one_by_one}, options.warmup, options.repeats)
+    for name, rows in timings.items():
         print(f"{name}: {len(batch)} images, {options.people} + 1 people each, {options.device}; all together:")
-        timings[name] = repeat(run, options.warmup, options.repeats)
-        _report(timings[name])
+        _report(rows)
     differences = _differences(found["ours"], found["published"])
     for what, value in differences.items():
         print(f"{what}: {value:.3g}")
@@ -161,7 +157,7 @@ def _report(timings: dict[str, Timing]) -> float:
 
 
 def _config(options: argparse.Namespace, ours: bool) -> Any:
-    overrides = {}
+    overrides: dict[str, Any] = {}
     if options.random_weights:
         overrides = {f"pipeline.{stage}.checkpoint": "random" for stage in ("detector", "pose", "segmenter")}
     if options.people:
@@ -180,7 +176,7 @@ def _timed(model: Loop, stopwatch: Stopwatch) -> Loop:
 def _sample_photo() -> str:
     from matplotlib import cbook
 
-    return str(cbook._get_data_path("sample_data/grace_hopper.jpg"))  # type: ignore[attr-defined]
+    return str(cbook._get_data_path("sample_data/grace_hopper.jpg"))
 
 
 def _options() -> argparse.Namespace:

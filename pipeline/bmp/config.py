@@ -51,16 +51,17 @@ def config_names() -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*.py") if p.parent == folder)
 
 
-def load_model_config(config: str | Path | Mapping[str, Any], library: str) -> dict[str, Any]:
+def load_model_config(config: str | Path | Mapping[str, Any] | Config, library: str) -> dict[str, Any]:
     """Read the config of a network of an OpenMMLab library ("mmdet", "mmpose").
 
     config: a dict with an entry "model", or that section itself; else a path, a path within the ``configs`` of this
     package ("models/pmpose_b.py") or of the library, or the bare name of one of the library's, all with or without
     ".py". Returns a dict with the entry "model"; ``UserError`` for what cannot be found or read, or has no model.
     """
-    found: dict[str, Any]
+    if isinstance(config, Config):
+        config = config.to_dict()
     if isinstance(config, Mapping):
-        found = copy.deepcopy(dict(config) if "model" in config else {"model": dict(config)})
+        found: dict[str, Any] = copy.deepcopy(dict(config) if "model" in config else {"model": dict(config)})
     else:
         specification = importlib.util.find_spec(library)
         if specification is None or specification.origin is None:

@@ -249,7 +249,7 @@ def test_a_model_of_plain_heatmaps_needs_an_explicit_choice(crowd):
     ("options", "message"),
     [
         ({"decoder": "best"}, "decoder: expected one of 'dark_udp', 'expected_oks', got 'best'"),
-        ({"dtype": "float16"}, "dtype: expected one of 'float32', 'bfloat16', got 'float16'"),
+        ({"dtype": "float16"}, "dtype: expected one of float32, bfloat16, got 'float16'"),
         ({"visibility_from": "presence"}, "visibility_from: expected one of None, 'score', got 'presence'"),
         ({"scores_from": "oks"}, "scores_from: expected one of None, 'map', 'expected_oks', got 'oks'"),
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),

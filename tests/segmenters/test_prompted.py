@@ -223,7 +223,7 @@ def test_numbers_that_make_no_sense(option, value):
 
 
 def test_unknown_dtype():
-    with pytest.raises(UserError, match="dtype 'float8' is unknown; use float32 or bfloat16"):
+    with pytest.raises(UserError, match="dtype: expected one of float32, bfloat16, got 'float8'"):
         PromptedSegmenter.__init__(
             BlobSegmenter(),
             PosePrompter(),

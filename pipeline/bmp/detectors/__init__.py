@@ -1,3 +1,4 @@
-"""Detectors, one file a backend; importing this registers them all, and their libraries load when one is built."""
+"""Detectors, one file a backend; importing this registers them all, without their libraries."""
 
 from bmp.detectors import lite as lite
+from bmp.detectors import mmdet as mmdet

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bmp.compute import autocast, dtype_of, prepare
 from bmp.config import load_model_config
 from bmp.errors import UserError
 from bmp.openmmlab import quiet_imports, quiet_models
@@ -22,7 +23,6 @@ Decoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes maps float32 (B, K, H, W); returns places (B, K, 2) in map cells and scores (B, K)."""
 
 _PADDING = 1.25
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -58,6 +58,7 @@ class MMPoseEstimator:
         scores_from: "map", the height of the maximum, or "expected_oks", the model's estimate of how well it did.
             None is the latter where the model has it, as the published PMPose does, else the former.
         dtype: "float32" or "bfloat16", in which the network computes; decoding is always in float32.
+        channels_last, compile: for backbone and head, see ``bmp.compute.prepare``.
         keypoints: what the keypoints mean.
 
     Raises:
@@ -80,9 +81,10 @@ class MMPoseEstimator:
         presence_from: str | None = None,
         scores_from: str | None = None,
         dtype: str = "float32",
+        channels_last: bool = False,
+        compile: bool = False,
         keypoints: KeypointSet = COCO_KEYPOINTS,
     ) -> None:
-        _check("dtype", dtype, _DTYPES)
         _check("visibility_from", visibility_from, (None, "score"))
         _check("presence_from", presence_from, (None, "score"))
         _check("scores_from", scores_from, (None, "map", "expected_oks"))
@@ -127,7 +129,8 @@ class MMPoseEstimator:
         self._visibility_from = visibility_from
         self._presence_from = presence_from
         self._scores_from = scores_from or ("expected_oks" if self._probabilistic else "map")
-        self._dtype = _DTYPES[dtype]
+        self._dtype = dtype_of(dtype)
+        prepare(model.backbone, model.head, channels_last=channels_last, compiled=compile)
         self._width, self._height = _input_size(head.decoder)
         self._unbiased = _is_unbiased(settings, head.decoder)
         # Keypoints beyond the set's own are dropped in the end: whether they swap sides does not matter.
@@ -210,7 +213,7 @@ class MMPoseEstimator:
         return normalized
 
     def _network(self) -> torch.autocast:
-        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+        return autocast(self._device, self._dtype)
 
     def _from_maps(self, inputs: Tensor) -> _Found:
         """Run a model with unbiased heatmaps; crops and mirrored crops make one batch."""

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from bmp.compute import autocast, dtype_of
 from bmp.errors import UserError
 from bmp.ops.masks import fill_holes, remove_specks
 from bmp.stages import Prompter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LOGIT_BYTES = 256 << 20  # of full-size mask logits that exist at one time
 _NOWHERE = -10.0  # logit of a mask with nothing in it; also what clean-up writes, and its negative
 
@@ -42,6 +41,7 @@ class PromptedSegmenter(abc.ABC):
         prompter: chooses the prompts of each person.
         device: torch device string of the network, the views and the masks.
         dtype: "float32", or "bfloat16" for autocast in the image encoder and the mask decoder.
+        channels_last, compile: of the subclasses, for the image encoder; see ``bmp.compute.prepare``.
         image_batch: images encoded at one time.
         prompt_chunk: people decoded at one time, whether of one image or of several; None is 4 on a CPU, where
             more fall out of its cache, and 32 elsewhere. A person takes 30 to 50 MB at SAM's size.
@@ -66,8 +66,6 @@ class PromptedSegmenter(abc.ABC):
         hole_area: int,
         speck_area: int,
     ) -> None:
-        if dtype not in _DTYPES:
-            raise UserError(f"dtype {dtype!r} is unknown; use {' or '.join(_DTYPES)}")
         if prompt_chunk is None:
             prompt_chunk = 4 if torch.device(device).type == "cpu" else 32
         for name, value, least in (
@@ -80,7 +78,7 @@ class PromptedSegmenter(abc.ABC):
                 raise UserError(f"{name}: expected at least {least}, got {value}")
         self.prompter = prompter
         self.device = device
-        self.dtype = dtype
+        self.dtype = dtype_of(dtype)
         self.image_batch = image_batch
         self.prompt_chunk = prompt_chunk
         self.hole_area = hole_area
@@ -156,9 +154,8 @@ class PromptedSegmenter(abc.ABC):
                 scores[rows] = chunk_scores.float().clamp(0, 1)
         return list(zip(torch.split(logits, sizes), torch.split(scores, sizes), strict=True))
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, dtype=_DTYPES[self.dtype], enabled=self.dtype != "float32")
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.device, self.dtype)
 
     def _scaled(self, view: EncodedImage, prompts: Prompts) -> Prompts:
         points = self._to_network(prompts.points, view.height, view.width)

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.compute import prepare
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter
@@ -30,8 +31,9 @@ class SAM1Segmenter(PromptedSegmenter):
         checkpoint: name, path or URL for ``bmp.weights.resolve``, of a file in segment_anything's own layout
             (``sam_vit_l_0b3195.pth``), or "random" for weights made up from a fixed seed, whose masks mean nothing.
         model: "vit_b", "vit_l" (the paper's) or "vit_h".
-        device, dtype, image_batch, prompt_chunk, hole_area, speck_area: see ``PromptedSegmenter``. Encoding takes
-            about 4 GB for each image of a batch with ViT-L in float32. SAM 1 publishes no clean-up, so it is off.
+        device, dtype, channels_last, compile, image_batch, prompt_chunk, hole_area, speck_area: see
+            ``PromptedSegmenter``. Encoding takes about 4 GB for each image of a batch with ViT-L in float32. SAM 1
+            publishes no clean-up, so it is off.
 
     Raises:
         ImportError: where segment_anything is not installed.
@@ -46,6 +48,8 @@ class SAM1Segmenter(PromptedSegmenter):
         *,
         device: str = "cpu",
         dtype: str = "float32",
+        channels_last: bool = False,
+        compile: bool = False,
         image_batch: int = 1,
         prompt_chunk: int | None = None,
         hole_area: int = 0,
@@ -61,6 +65,7 @@ class SAM1Segmenter(PromptedSegmenter):
             speck_area=speck_area,
         )
         self._network = build_sam1(model, checkpoint).to(device)
+        prepare(self._network.image_encoder, channels_last=channels_last, compiled=compile)
         self._size = self._network.image_encoder.img_size
         self._logit_size = self._network.prompt_encoder.mask_input_size
         from segment_anything.utils.transforms import ResizeLongestSide

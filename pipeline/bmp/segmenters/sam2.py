@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import normalize, resize
 
 from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.compute import prepare
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter
@@ -44,7 +45,8 @@ class SAM2Segmenter(PromptedSegmenter):
         checkpoint: name, path or URL for ``bmp.weights.resolve``, or "random" for weights made up from a fixed seed,
             whose masks mean nothing.
         model: "sam2.1_hiera_t", "_s", "_b+" or "_l", or the path of a model config (YAML) like those of sam2.
-        device, dtype, image_batch, prompt_chunk, hole_area, speck_area: see ``PromptedSegmenter``. Encoding takes
+        device, dtype, channels_last, compile, image_batch, prompt_chunk, hole_area, speck_area: see
+            ``PromptedSegmenter``. Encoding takes
             about 0.5 GB for each image of a batch with b+ in float32.
 
     Raises:
@@ -60,6 +62,8 @@ class SAM2Segmenter(PromptedSegmenter):
         *,
         device: str = "cpu",
         dtype: str = "float32",
+        channels_last: bool = False,
+        compile: bool = False,
         image_batch: int = 4,
         prompt_chunk: int | None = None,
         hole_area: int = 10,
@@ -77,6 +81,7 @@ class SAM2Segmenter(PromptedSegmenter):
         network = build_sam2(model, checkpoint)
         # The rest, memory attention and the like, serves videos and is let go.
         self._image_encoder = network.image_encoder.to(device)
+        prepare(self._image_encoder, channels_last=channels_last, compiled=compile)
         self._prompt_encoder = network.sam_prompt_encoder.to(device)
         self._mask_decoder = network.sam_mask_decoder.to(device)
         self._no_memory = network.no_mem_embed.detach().reshape(1, -1, 1, 1).to(device)

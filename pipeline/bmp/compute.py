@@ -1,0 +1,36 @@
+"""How networks compute: number format, memory layout, compilation. Knows no network and no stage."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bmp.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """Return the number format of a stage's ``dtype`` argument; ``UserError`` for an unknown one."""
+    if name not in DTYPES:
+        raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r}; choose one of these")
+    return DTYPES[name]
+
+
+def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
+    """Return the context in which networks compute in ``dtype``; for float32 it does nothing."""
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
+def prepare(*modules: nn.Module, channels_last: bool, compiled: bool) -> None:
+    """Set up, in place, the parts of a network that take most of its time.
+
+    channels_last: keep weights, and with them activations, with the channels innermost, which convolutions may like.
+    compiled: compile each part with torch.compile when it first runs, which takes minutes and needs a C++ compiler
+    on a CPU; state dicts and types of the parts stay as they are.
+    """
+    for module in modules:
+        if channels_last:
+            module.to(memory_format=torch.channels_last)
+        if compiled:
+            module.compile()

@@ -1,0 +1,304 @@
+"""Any MMDetection detector as a person detector; knows mmdet's models, not how the loop uses the people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.compute import autocast, dtype_of, prepare
+from bmp.config import load_model_config
+from bmp.detectors import rtmdet_ins
+from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
+from bmp.detectors.rtmdet_ins import Found
+from bmp.errors import UserError
+from bmp.openmmlab import quiet_models
+from bmp.ops.boxes import clip
+from bmp.ops.masks import to_boxes
+from bmp.registry import DETECTORS
+from bmp.structures import Detections, Image
+from bmp.weights import resolve
+
+RANDOM = "random"
+"""The checkpoint that means made-up weights, for tests and timings."""
+
+_LARGEST_INPUT = 1 << 20  # pixels of the usual networks' inputs
+_INSTANCES = 100  # so many, of all classes, mmdet's segmenters give by default
+
+
+@DETECTORS.register_module()
+class MMDetDetector:
+    """Finds people with any MMDetection detector, with masks where the model makes them.
+
+    Images are resized and padded on the device, and those whose inputs are of one size go through the network
+    together. RTMDet-Ins makes masks of the people that are returned and of nobody else; other models make all of
+    theirs, if need be smaller than the image, so that they stay within ``mask_bytes``. Models prompted with text
+    are not supported.
+
+    Args:
+        config: the path of a config file, the name of one that comes with mmdet
+            ("rtmdet/rtmdet-ins_l_8xb32-300e_coco.py"), both with or without ".py", or a dict with "model" and
+            "test_pipeline" or "test_dataloader". An mmengine ``Config`` counts as a dict.
+        checkpoint: a name, path or URL for ``bmp.weights.resolve``; "random" makes weights up from a fixed seed.
+        device: torch device of the network and of the results.
+        score_threshold: people with a score above it are kept (paper: 0.3).
+        nms_iou: of two boxes that overlap more than this IoU, the one with the lower score goes (paper: 0.3). It
+            comes on top of what the model does by itself.
+        label: class that means person, by name in any case or by index.
+        batch_size: images at a time; None is 1 on a CPU, where more fall out of its cache, and 8 elsewhere.
+            RTMDet-Ins-L takes about 0.1 GB for each.
+        dtype: "float32", or "bfloat16" for autocast in backbone, neck and dense heads; the rest is in float32.
+        channels_last, compile: likewise, see ``bmp.compute.prepare``.
+        mask_bytes: bound, for each image of a batch, on what masks take on their way to the image's size, beside the
+            result's own N x H x W.
+
+    Raises:
+        UserError: for a config that does not exist or has no such class, and a checkpoint that does not fit it.
+        ImportError: where mmdet is not installed.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any],
+        checkpoint: str,
+        *,
+        device: str = "cpu",
+        score_threshold: float = 0.3,
+        nms_iou: float = 0.3,
+        label: str | int = "person",
+        batch_size: int | None = None,
+        dtype: str = "float32",
+        channels_last: bool = True,
+        compile: bool = False,
+        mask_bytes: int = 1 << 29,
+    ) -> None:
+        for option, value in (("score_threshold", score_threshold), ("nms_iou", nms_iou)):
+            if not 0 <= value <= 1:
+                raise UserError(f"{option}: expected a number in [0, 1], got {value}; the paper's is 0.3")
+        network_dtype = dtype_of(dtype)
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size: expected at least 1, got {batch_size}; choose how many images fit in memory")
+        if mask_bytes < 1:
+            raise UserError(f"mask_bytes: expected at least 1, got {mask_bytes}; choose how much memory masks may take")
+        with quiet_models():
+            try:
+                import mmdet.models  # noqa: F401 - registers the models
+            except ImportError as error:
+                raise ImportError(f'MMDetDetector needs mmdet ({error}); pip install "bmp-pose[openmmlab]"') from error
+            from mmengine.registry import DefaultScope
+
+            settings = load_model_config(config, "mmdet")
+            with DefaultScope.overwrite_default_scope("mmdet"):
+                dataset = _test_dataset(settings)
+                self._label = _label(label, dataset)
+                self._inputs = _inputs(settings, dataset)
+                model = _build(ConfigDict(settings["model"]), checkpoint)  # mmdet reads its parts as attributes
+        _check_label(self._label, model)
+        self._sparing = rtmdet_ins.fits(model) and isinstance(self._inputs, Letterbox)
+        if self._sparing:
+            rtmdet_ins.quicken(model)
+        self._device = torch.device(device)
+        layers = _dense_layers(model)
+        prepare(*layers, channels_last=channels_last, compiled=compile)
+        if network_dtype != torch.float32:
+            _compute_in(layers, network_dtype)
+        self._model: Any = model.to(self._device)
+        self._score_threshold = score_threshold
+        self._nms_iou = nms_iou
+        self._batch_size = batch_size or (1 if self._device.type == "cpu" else 8)
+        self._mask_bytes = mask_bytes
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Return the people of each image, best first; boxes lie within the image. See ``bmp.stages.Detector``."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            alike.setdefault(self._inputs.key(image), []).append(index)
+        people: dict[int, Detections] = {}
+        with quiet_models(), torch.inference_mode():
+            for indices in alike.values():
+                for start in range(0, len(indices), self._batch_size):
+                    chunk = indices[start : start + self._batch_size]
+                    people.update(zip(chunk, self._detect([images[index] for index in chunk]), strict=True))
+        return [people[index] for index in range(len(images))]
+
+    def _detect(self, images: Sequence[Image]) -> Iterator[Detections]:
+        inputs = [self._inputs.prepare(image.to(self._device)) for image in images]
+        found = self._read_sparingly(images, inputs) if self._sparing else self._read(images, inputs)
+        return map(self._to_people, images, found)
+
+    def _to_people(self, image: Image, found: Found) -> Detections:
+        boxes = clip(found.boxes, image.height, image.width)
+        # What lies in the padding has no area left.
+        rows = ((found.scores > self._score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero()[:, 0]
+        rows = rows[nms(boxes[rows], found.scores[rows], self._nms_iou)]
+        masks = None if found.soft is None else self._masks(found, rows, image)
+        return Detections(boxes[rows], found.scores[rows], masks)
+
+    def _masks(self, found: Found, rows: Tensor, image: Image) -> Tensor:
+        """Return the masks of ``rows`` in the size of the image, a few at a time."""
+        assert found.soft is not None
+        size = (image.height, image.width)
+        bits = torch.empty(len(rows), *size, dtype=torch.bool, device=self._device)
+        step = max(1, self._mask_bytes // (8 * max(image.height * image.width, _LARGEST_INPUT)))
+        for start in range(0, len(rows), step):
+            few, out = rows[start : start + step], bits[start : start + step]
+            soft = F.interpolate(found.soft(few)[None], size, mode="bilinear")[0]
+            torch.gt(soft, found.threshold, out=out)
+        return bits
+
+    def _read_sparingly(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[Found]:
+        """Read RTMDet-Ins."""
+        factors = [each.metainfo["scale_factor"] for each in inputs]
+        shown = [
+            (round(image.height * factor[1]), round(image.width * factor[0]))
+            for image, factor in zip(images, factors, strict=True)
+        ]
+        pixels = self._model.data_preprocessor({"inputs": [each.pixels for each in inputs]}, False)["inputs"]
+        found = rtmdet_ins.read(self._model, pixels, shown, self._label, self._score_threshold)
+        for each, (across, down) in zip(found, factors, strict=True):
+            yield replace(each, boxes=each.boxes / each.boxes.new_tensor((across, down, across, down)))
+
+    def _read(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[Found]:
+        """Read any other model, whose masks come in the size that it takes for the image's."""
+        from mmdet.structures import DetDataSample
+
+        sizes = [self._mask_size(image) for image in images]
+        samples = []
+        for image, each, (height, width) in zip(images, inputs, sizes, strict=True):
+            across, down = each.metainfo["scale_factor"]
+            factor = (across * image.width / width, down * image.height / height)
+            samples.append(
+                DetDataSample(metainfo={**each.metainfo, "ori_shape": (height, width), "scale_factor": factor})
+            )
+        outputs = self._model.test_step({"inputs": [each.pixels for each in inputs], "data_samples": samples})
+        for image, output, (height, width) in zip(images, outputs, sizes, strict=True):
+            people = output.pred_instances
+            people = people[people.labels == self._label]
+            masks = torch.as_tensor(people.masks, device=self._device) if "masks" in people else None
+            boxes = people.bboxes
+            if masks is not None and not boxes.any():  # some segmenters, SOLO for one, make no boxes
+                boxes = to_boxes(masks)
+            across, down = image.width / width, image.height / height
+            boxes = boxes * boxes.new_tensor((across, down, across, down))
+            yield Found(boxes.float(), people.scores.float(), None if masks is None else partial(_floats, masks))
+
+    def _mask_size(self, image: Image) -> tuple[int, int]:
+        """Return height and width of the image or, if masks of that size take too much memory, smaller ones."""
+        shrink = min(1.0, math.sqrt(self._mask_bytes / (4 * _INSTANCES * image.height * image.width)))
+        return max(1, round(image.height * shrink)), max(1, round(image.width * shrink))
+
+
+def _floats(masks: Tensor, rows: Tensor) -> Tensor:
+    return masks[rows].float()
+
+
+def _test_dataset(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the section of the data that the model is tested on, empty if there is none."""
+    dataset = config.get("test_dataloader", {}).get("dataset", {})
+    while "pipeline" not in dataset and ("dataset" in dataset or "datasets" in dataset):
+        dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
+    return dataset  # type: ignore[no-any-return]
+
+
+def _label(label: str | int, dataset: Mapping[str, Any]) -> int:
+    """Return the index of a class, given by name or index."""
+    if isinstance(label, int):
+        return label
+    from mmdet.registry import DATASETS
+
+    kind = dataset.get("type")
+    owner = DATASETS.get(kind) if isinstance(kind, str) else kind
+    classes = (dataset.get("metainfo") or {}).get("classes") or getattr(owner, "METAINFO", {}).get("classes", ())
+    names = [str(name).lower() for name in classes]
+    if label.lower() not in names:
+        listed = ", ".join(map(str, classes)) or "none; name them in test_dataloader.dataset.metainfo"
+        raise UserError(
+            f"label: expected a class of the model, got {label!r}; give the name or the index of the class that means "
+            f"person, there is: {listed}"
+        )
+    return names.index(label.lower())
+
+
+def _check_label(label: int, model: Any) -> None:
+    counts = [module.num_classes for module in model.modules() if isinstance(getattr(module, "num_classes", None), int)]
+    if label < 0 or (counts and label >= max(counts)):
+        raise UserError(
+            f"label: expected a class of the model, which has {max(counts)}, got index {label}; the first is 0"
+        )
+
+
+def _inputs(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> Inputs:
+    pipeline = dataset.get("pipeline") or config.get("test_pipeline")
+    if not pipeline:
+        raise UserError("config: expected a test_pipeline, found none; add it, or test_dataloader.dataset.pipeline")
+    with _one_line("the test pipeline"):
+        return from_pipeline(pipeline)
+
+
+def _build(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
+    """Return the network on the CPU, in evaluation mode."""
+    from mmdet.models.detectors.base import BaseDetector
+    from mmdet.registry import MODELS
+    from mmengine.model import revert_sync_batchnorm
+
+    path = None if checkpoint == RANDOM else resolve(checkpoint)
+    with _one_line(str(section["type"])), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: Any = MODELS.build(section)
+    if not isinstance(model, BaseDetector):
+        raise UserError(f"config: expected a detector of mmdet, got {type(model).__name__}; give a detector's config")
+    model = revert_sync_batchnorm(model)
+    if path is not None:
+        load_strictly(model, load_state_dict(path), file=path)
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Turn what mmdet raises about a bad config into one line."""
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"mmdet cannot build {what}: {reason}; mend the config") from error
+
+
+def _dense_layers(model: Any) -> list[nn.Module]:
+    """Return backbone, neck and dense head: nearly all of the work, and nothing that depends on what is found."""
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+
+    head = getattr(model, "bbox_head", None)
+    layers = (model.backbone, getattr(model, "neck", None), head if isinstance(head, BaseDenseHead) else None)
+    return [layer for layer in layers if layer is not None]
+
+
+def _compute_in(layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
+    """Let ``layers`` compute under autocast and give float32."""
+    for layer in layers:
+        layer.forward = _autocast(layer.forward, dtype)
+
+
+def _autocast(forward: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    def run(first: Any, *others: Any, **options: Any) -> Any:
+        with autocast((first if isinstance(first, Tensor) else first[0]).device, dtype):
+            return _to_float32(forward(first, *others, **options))
+
+    return run
+
+
+def _to_float32(outputs: Any) -> Any:
+    """Convert the tensors of nested tuples and lists."""
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    return tuple(map(_to_float32, outputs)) if isinstance(outputs, list | tuple) else outputs
