@@ -56,6 +56,8 @@ class PublishedPose:
 
     def __init__(self, config: str, checkpoint: str, device: str = "cpu", alpha: float = 0.25, **_: Any) -> None:
         with quiet_imports():
+            import mmpose.apis  # noqa: F401 - loaded here, where its warnings are known
+
             from bmp.mmpose_ext.models import build_topdown
 
         settings = load_model_config(config, "mmpose")
@@ -104,7 +106,9 @@ class PublishedSegmenter:
         network = build_sam2(model, checkpoint).to(device)
         from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-        self.predictor = SAM2ImagePredictor(network)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch.jit, which its transforms use
+            self.predictor = SAM2ImagePredictor(network)
         self.prompter = prompter
 
     def open(self, images: Sequence[Image]) -> list[Image]:

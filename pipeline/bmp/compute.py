@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -33,4 +34,8 @@ def prepare(*modules: nn.Module, channels_last: bool, compiled: bool) -> None:
         if channels_last:
             module.to(memory_format=torch.channels_last)
         if compiled:
+            for part in module.modules():
+                for name, value in vars(part).items():
+                    if isinstance(value, np.generic):  # mmpretrain's drop rates, over which torch.compile stumbles
+                        vars(part)[name] = value.item()
             module.compile()

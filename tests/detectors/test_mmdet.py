@@ -7,7 +7,6 @@ import copy
 import json
 import logging
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,35 +25,17 @@ pytest.importorskip("mmdet.models")
 import mmdet
 import mmdet.apis
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import save_checkpoint
+from tiny_models import DETECTOR_SIDE as SIDE
+from tiny_models import detector_config as bundled
+from tiny_models import rtmdet
 from torchvision.ops import nms
 
 from bmp.detectors import mmdet_inputs
 from bmp.detectors.mmdet import MMDetDetector
 
-SIDE = 320
 RTMDET_INS_L = "rtmdet/rtmdet-ins_l_8xb32-300e_coco.py"
-
-
-def bundled(name):
-    config = Config.fromfile(Path(mmdet.__path__[0]) / ".mim" / "configs" / name)
-    for step in config.test_dataloader.dataset.pipeline:
-        for key in {"scale", "size"} & set(step):
-            step[key] = (SIDE, SIDE)
-    return config
-
-
-def rtmdet(name):
-    config = bundled(f"rtmdet/{name}_tiny_8xb32-300e_coco.py")
-    config.model.backbone.update(deepen_factor=0.167, widen_factor=0.125)
-    config.model.neck.update(in_channels=[32, 64, 128], out_channels=24)
-    config.model.bbox_head.update(in_channels=24, feat_channels=24, num_classes=3)
-    # mmdet counts all classes against these limits, we count people
-    config.model.test_cfg.update(score_thr=0.25, nms_pre=10_000, max_per_img=1000)
-    config.test_dataloader.dataset.metainfo = {"classes": ("person", "dog", "cat")}
-    return config
 
 
 def rcnn(masks):
@@ -441,7 +422,9 @@ MISTAKES = {
     "batch_size: expected at least 1": lambda: {"batch_size": 0},
     "mask_bytes: expected at least 1": lambda: {"mask_bytes": 0},
     "dtype: expected one of": lambda: {"dtype": "float16"},
-    "one of mmdet's, such as rtmdet/rtmdet-ins_l_8xb32-300e_coco.py": lambda: {"config": "rtmdet/rtmdet-ins_l_8xb32_coco.py"},
+    "one of mmdet's, such as rtmdet/rtmdet-ins_l_8xb32-300e_coco.py": lambda: {
+        "config": "rtmdet/rtmdet-ins_l_8xb32_coco.py"
+    },
     "found neither a file of that name nor one of mmdet": lambda: {"config": "zzz"},
     "expected model=dict": lambda: {"config": {"detector": {}}},
     "there is: dog, Person": lambda: {"config": rcnn(masks=False), "label": "cat"},

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_models import VIT, pose_section
 
 pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
 
@@ -17,20 +18,12 @@ from bmp.stages import PoseEstimator
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, KeypointSet, Poses
 
 _STAND_INS = {"visibility_from": "score", "presence_from": "score"}
-_TINY_VIT = {"embed_dims": 32, "num_layers": 1, "num_heads": 2, "feedforward_channels": 32}
-
-
-def _section(family="pmpose"):
-    section = load_model_config(f"models/{family}_b.py", "mmpose")["model"]
-    section["backbone"]["arch"] = _TINY_VIT
-    section["head"].update(in_channels=32, deconv_out_channels=(16, 16))
-    return section
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Weights whose maps have a few clear peaks each."""
-    model = build_topdown(_section(), "random")
+    model = build_topdown(pose_section(), "random")
     torch.manual_seed(3)
     torch.nn.init.normal_(model.backbone.pos_embed, std=0.5)
     model.head.final_layer.weight.data *= 8
@@ -71,7 +64,7 @@ def _equal(first: Poses, second: Poses, atol=1e-4):
 
 
 def test_it_is_a_pose_estimator(crowd, checkpoint):
-    estimator = MMPoseEstimator(_section(), checkpoint)
+    estimator = MMPoseEstimator(pose_section(), checkpoint)
     assert isinstance(estimator, PoseEstimator)
     images, people = crowd
     poses = estimator.estimate(images, people)
@@ -85,16 +78,16 @@ def test_it_is_a_pose_estimator(crowd, checkpoint):
 
 def test_batch_size_changes_nothing(crowd, checkpoint):
     images, people = crowd
-    expected = MMPoseEstimator(_section(), checkpoint, batch_size=64).estimate(images, people)
+    expected = MMPoseEstimator(pose_section(), checkpoint, batch_size=64).estimate(images, people)
     for batch_size in (1, 2, 3):
-        poses = MMPoseEstimator(_section(), checkpoint, batch_size=batch_size).estimate(images, people)
+        poses = MMPoseEstimator(pose_section(), checkpoint, batch_size=batch_size).estimate(images, people)
         for ours, reference in zip(poses, expected, strict=True):
             _equal(ours, reference)
 
 
 def test_no_batch_is_larger_than_allowed(crowd, checkpoint):
     images, people = crowd
-    estimator = MMPoseEstimator(_section(), checkpoint, batch_size=2)
+    estimator = MMPoseEstimator(pose_section(), checkpoint, batch_size=2)
     sizes = []
     extract = estimator._model.extract_feat
     estimator._model.extract_feat = lambda inputs: sizes.append(len(inputs)) or extract(inputs)
@@ -104,7 +97,7 @@ def test_no_batch_is_larger_than_allowed(crowd, checkpoint):
 
 def test_people_keep_their_rows(crowd, checkpoint):
     images, people = crowd
-    estimator = MMPoseEstimator(_section(), checkpoint)
+    estimator = MMPoseEstimator(pose_section(), checkpoint)
     straight = estimator.estimate(images, people)
     reversed_people = [each[list(range(len(each) - 1, -1, -1))] for each in people]
     backwards = estimator.estimate(images, reversed_people)
@@ -113,7 +106,7 @@ def test_people_keep_their_rows(crowd, checkpoint):
 
 
 def test_nobody(checkpoint):
-    estimator = MMPoseEstimator(_section(), checkpoint)
+    estimator = MMPoseEstimator(pose_section(), checkpoint)
     image = _image(30, 40, 0)
     assert estimator.estimate([], []) == []
     poses = estimator.estimate([image, image], [Detections.empty(), _people(image)])
@@ -124,7 +117,7 @@ def test_nobody(checkpoint):
 
 def test_masks_condition_and_empty_ones_do_not(crowd, checkpoint):
     images, people = crowd[0][:1], crowd[1][:1]
-    estimator = MMPoseEstimator(_section(), checkpoint)
+    estimator = MMPoseEstimator(pose_section(), checkpoint)
     conditioned = estimator.estimate(images, people)[0]
     plain = estimator.estimate(images, [Detections(people[0].boxes, people[0].scores)])[0]
     assert (conditioned.keypoints - plain.keypoints).abs().max() > 0.1
@@ -133,11 +126,11 @@ def test_masks_condition_and_empty_ones_do_not(crowd, checkpoint):
     mixed = estimator.estimate(images, [Detections(people[0].boxes, people[0].scores, masks)])[0]
     _equal(mixed[[1]], plain[[1]])
     _equal(mixed[[0, 2]], conditioned[[0, 2]])
-    _equal(MMPoseEstimator(_section(), checkpoint, alpha=0.0).estimate(images, people)[0], plain)
+    _equal(MMPoseEstimator(pose_section(), checkpoint, alpha=0.0).estimate(images, people)[0], plain)
 
 
 def test_a_mirrored_image_gives_the_mirrored_pose(checkpoint):
-    estimator = MMPoseEstimator(_section(), checkpoint)
+    estimator = MMPoseEstimator(pose_section(), checkpoint)
     image = _image(90, 121, 4)
     people = _people(image, [20, 10, 70, 80])
     mirrored_image = Image(image.pixels.flip(1).contiguous())
@@ -152,12 +145,12 @@ def test_a_mirrored_image_gives_the_mirrored_pose(checkpoint):
     torch.testing.assert_close(other.scores[:, order], straight.scores, atol=1e-2, rtol=0)
     back = torch.stack((120 - other.keypoints[:, order, 0], other.keypoints[:, order, 1]), -1)
     assert (back - straight.keypoints).abs().median() < 0.1
-    without = MMPoseEstimator(_section(), checkpoint, flip_test=False).estimate([image], [people])[0]
+    without = MMPoseEstimator(pose_section(), checkpoint, flip_test=False).estimate([image], [people])[0]
     assert (without.presence - straight.presence).abs().max() > 1e-3
 
 
 def test_the_pose_moves_along_with_the_person(checkpoint):
-    estimator = MMPoseEstimator(_section(), checkpoint)
+    estimator = MMPoseEstimator(pose_section(), checkpoint)
     image = _image(90, 120, 5)
     people = _people(image, [40, 30, 80, 70])
     canvas = torch.zeros(190, 240, 3, dtype=torch.uint8)
@@ -173,14 +166,14 @@ def test_the_pose_moves_along_with_the_person(checkpoint):
 def test_boxes_without_size_and_outside_the_image(checkpoint):
     image = _image(40, 40, 6)
     people = _people(image, [10, 10, 10, 10], [5, 5, 5, 30], [500, 500, 520, 560], [-100, -100, -90, -90], masks=False)
-    poses = MMPoseEstimator(_section(), checkpoint).estimate([image], [people])[0]
+    poses = MMPoseEstimator(pose_section(), checkpoint).estimate([image], [people])[0]
     assert poses.keypoints.isfinite().all()
 
 
 def test_the_arguments_stay_as_they_are(crowd, checkpoint):
     images, people = crowd
     before = [image.pixels.clone() for image in images], [each.masks.clone() for each in people]
-    MMPoseEstimator(_section(), checkpoint).estimate(images, people)
+    MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)
     for image, pixels in zip(images, before[0], strict=True):
         assert torch.equal(image.pixels, pixels)
     for each, masks in zip(people, before[1], strict=True):
@@ -189,25 +182,25 @@ def test_the_arguments_stay_as_they_are(crowd, checkpoint):
 
 def test_decoders(crowd, checkpoint):
     images, people = crowd
-    dark = MMPoseEstimator(_section(), checkpoint).estimate(images, people)[0]
-    named = MMPoseEstimator(_section(), checkpoint, decoder="dark_udp").estimate(images, people)[0]
+    dark = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
+    named = MMPoseEstimator(pose_section(), checkpoint, decoder="dark_udp").estimate(images, people)[0]
     _equal(dark, named, atol=0)
-    expected_oks = MMPoseEstimator(_section(), checkpoint, decoder="expected_oks").estimate(images, people)[0]
+    expected_oks = MMPoseEstimator(pose_section(), checkpoint, decoder="expected_oks").estimate(images, people)[0]
     assert (expected_oks.keypoints - dark.keypoints).abs().max() > 0.01
 
     def corner(maps):
         return torch.zeros(*maps.shape[:2], 2), maps.amax((2, 3))
 
-    own = MMPoseEstimator(_section(), checkpoint, decoder=corner).estimate(images, people)[0]
+    own = MMPoseEstimator(pose_section(), checkpoint, decoder=corner).estimate(images, people)[0]
     window_corner = torch.tensor([35 - 0.5 * 70 * 1.25 * 0.75, 45 - 0.5 * 70 * 1.25])
     torch.testing.assert_close(own.keypoints[0], window_corner.expand(17, 2))
 
 
 def test_scores_may_be_the_expected_oks(crowd, checkpoint):
     images, people = crowd
-    by_map = MMPoseEstimator(_section(), checkpoint, scores_from="map").estimate(images, people)[0]
-    by_oks = MMPoseEstimator(_section(), checkpoint, scores_from="expected_oks").estimate(images, people)[0]
-    own = MMPoseEstimator(_section(), checkpoint).estimate(images, people)[0]
+    by_map = MMPoseEstimator(pose_section(), checkpoint, scores_from="map").estimate(images, people)[0]
+    by_oks = MMPoseEstimator(pose_section(), checkpoint, scores_from="expected_oks").estimate(images, people)[0]
+    own = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
     torch.testing.assert_close(by_oks.scores, by_map.expected_oks)
     torch.testing.assert_close(own.scores, by_oks.scores)
     assert not torch.allclose(by_map.scores, by_map.expected_oks)
@@ -215,8 +208,8 @@ def test_scores_may_be_the_expected_oks(crowd, checkpoint):
 
 def test_stand_ins_replace_the_models_own(crowd, checkpoint):
     images, people = crowd
-    own = MMPoseEstimator(_section(), checkpoint).estimate(images, people)[0]
-    poses = MMPoseEstimator(_section(), checkpoint, visibility_from="score").estimate(images, people)[0]
+    own = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
+    poses = MMPoseEstimator(pose_section(), checkpoint, visibility_from="score").estimate(images, people)[0]
     assert torch.equal(poses.visibility, poses.scores)
     torch.testing.assert_close(poses.presence, own.presence)
     assert not torch.allclose(own.visibility, own.scores)
@@ -224,8 +217,8 @@ def test_stand_ins_replace_the_models_own(crowd, checkpoint):
 
 def test_bfloat16_is_near(crowd, checkpoint):
     images, people = crowd
-    exact = MMPoseEstimator(_section(), checkpoint).estimate(images, people)[0]
-    rough = MMPoseEstimator(_section(), checkpoint, dtype="bfloat16").estimate(images, people)[0]
+    exact = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
+    rough = MMPoseEstimator(pose_section(), checkpoint, dtype="bfloat16").estimate(images, people)[0]
     assert rough.keypoints.dtype == torch.float32
     torch.testing.assert_close(rough.presence, exact.presence, atol=0.05, rtol=0)
     assert (rough.keypoints - exact.keypoints).abs().median() < 1
@@ -233,13 +226,13 @@ def test_bfloat16_is_near(crowd, checkpoint):
 
 def test_a_model_of_plain_heatmaps_needs_an_explicit_choice(crowd):
     with pytest.raises(UserError, match='visibility_from="score"'):
-        MMPoseEstimator(_section("maskpose"), "random")
+        MMPoseEstimator(pose_section("maskpose"), "random")
     with pytest.raises(UserError, match='presence_from="score"'):
-        MMPoseEstimator(_section("maskpose"), "random", visibility_from="score")
+        MMPoseEstimator(pose_section("maskpose"), "random", visibility_from="score")
     with pytest.raises(UserError, match="scores_from"):
-        MMPoseEstimator(_section("maskpose"), "random", scores_from="expected_oks", **_STAND_INS)
+        MMPoseEstimator(pose_section("maskpose"), "random", scores_from="expected_oks", **_STAND_INS)
     images, people = crowd
-    poses = MMPoseEstimator(_section("maskpose"), "random", **_STAND_INS).estimate(images, people)[0]
+    poses = MMPoseEstimator(pose_section("maskpose"), "random", **_STAND_INS).estimate(images, people)[0]
     assert torch.equal(poses.visibility, poses.scores)
     assert torch.equal(poses.presence, poses.scores)
     assert poses.expected_oks is None
@@ -260,7 +253,7 @@ def test_a_model_of_plain_heatmaps_needs_an_explicit_choice(crowd):
     ],
 )
 def test_mistakes_are_one_clear_line(options, message):
-    arguments = {"config": _section(), "checkpoint": "random"} | options
+    arguments = {"config": pose_section(), "checkpoint": "random"} | options
     with pytest.raises(UserError, match=message):
         MMPoseEstimator(**arguments)
 
@@ -268,8 +261,8 @@ def test_mistakes_are_one_clear_line(options, message):
 def test_a_smaller_set_takes_the_first_keypoints(crowd, checkpoint):
     images, people = crowd
     nose_and_eyes = KeypointSet(("nose", "left_eye", "right_eye"), (0.026, 0.025, 0.025), ((1, 2),), ())
-    few = MMPoseEstimator(_section(), checkpoint, keypoints=nose_and_eyes).estimate(images, people)[0]
-    every = MMPoseEstimator(_section(), checkpoint).estimate(images, people)[0]
+    few = MMPoseEstimator(pose_section(), checkpoint, keypoints=nose_and_eyes).estimate(images, people)[0]
+    every = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
     torch.testing.assert_close(few.keypoints, every.keypoints[:, :3])
 
 
@@ -280,7 +273,7 @@ def _shrunk(name):
         backbone["depth"] = 18
         config["model"]["head"]["in_channels"] = 512
     elif backbone["type"] == "mmpretrain.VisionTransformer":
-        backbone["arch"] = _TINY_VIT
+        backbone["arch"] = VIT
         config["model"]["head"].update(in_channels=32, deconv_out_channels=(16, 16))
     return config
 
@@ -337,14 +330,14 @@ def test_simcc_in_bfloat16_and_with_a_decoder(crowd):
 
 def test_building_leaves_the_default_scope_alone():
     before = DefaultScope.get_current_instance()
-    MMPoseEstimator(_section(), "random")
+    MMPoseEstimator(pose_section(), "random")
     assert DefaultScope.get_current_instance() is before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_results_are_on_the_device(crowd, checkpoint):
     images, people = crowd
-    on_cpu = MMPoseEstimator(_section(), checkpoint).estimate(images, people)
-    on_cuda = MMPoseEstimator(_section(), checkpoint, device="cuda").estimate(images, people)
+    on_cpu = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)
+    on_cuda = MMPoseEstimator(pose_section(), checkpoint, device="cuda").estimate(images, people)
     assert {each.device.type for each in on_cuda} == {"cuda"}
     torch.testing.assert_close(on_cuda[0].presence.cpu(), on_cpu[0].presence, atol=1e-3, rtol=0)

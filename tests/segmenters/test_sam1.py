@@ -2,9 +2,9 @@
 
 import sys
 import warnings
-from functools import partial
 
 import pytest
+import tiny_models
 import torch
 from prompt_fakes import NOBODY, PosePrompter, crowd, hide, pad, picture
 
@@ -19,36 +19,7 @@ segment_anything = pytest.importorskip("segment_anything", reason="the package s
 @pytest.fixture
 def tiny(monkeypatch) -> str:
     """A SAM 1 of 128 x 128 pixels and two layers, registered where segment_anything keeps its models."""
-    from segment_anything import modeling
-
-    def build():
-        encoder = modeling.ImageEncoderViT(
-            depth=2,
-            embed_dim=32,
-            img_size=128,
-            mlp_ratio=2,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            num_heads=2,
-            patch_size=16,
-            qkv_bias=True,
-            use_rel_pos=True,
-            global_attn_indexes=[1],
-            window_size=4,
-            out_chans=64,
-        )
-        prompts = modeling.PromptEncoder(
-            embed_dim=64, image_embedding_size=(8, 8), input_image_size=(128, 128), mask_in_chans=16
-        )
-        decoder = modeling.MaskDecoder(
-            num_multimask_outputs=3,
-            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=64, mlp_dim=64, num_heads=8),
-            transformer_dim=64,
-            iou_head_depth=3,
-            iou_head_hidden_dim=64,
-        )
-        return modeling.Sam(encoder, prompts, decoder)
-
-    monkeypatch.setitem(segment_anything.sam_model_registry, "tiny", build)
+    monkeypatch.setitem(segment_anything.sam_model_registry, "tiny", tiny_models.sam1)
     return "tiny"
 
 

@@ -15,26 +15,17 @@ from bmp.registry import SEGMENTERS
 from bmp.structures import Detections, Poses
 
 pytest.importorskip("sam2", reason="the package sam2 is not installed")
-from omegaconf import OmegaConf
 
-from bmp.segmenters.sam2 import SAM2Segmenter, _config_file, _import_sam2, build_sam2
+import tiny_models
 
-SIDE = 128
+from bmp.segmenters.sam2 import SAM2Segmenter, build_sam2
+
+SIDE = tiny_models.SAM_SIDE
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> str:
-    """A SAM 2.1 of 128 x 128 pixels: the packaged config of the smallest one, with less of everything."""
-    config = OmegaConf.load(_config_file(_import_sam2(), "sam2.1_hiera_t"))
-    encoder = config.model.image_encoder
-    config.model.image_size = SIDE
-    encoder.trunk.update(embed_dim=16, stages=[1, 1, 2, 1], global_att_blocks=[3])
-    encoder.neck.update(d_model=64, backbone_channel_list=[128, 64, 32, 16])
-    encoder.neck.position_encoding.num_pos_feats = 64
-    config.model.memory_attention.num_layers = 1
-    path = tmp_path_factory.mktemp("sam2") / "tiny.yaml"
-    OmegaConf.save(config, path)
-    return str(path)
+    return tiny_models.sam2_config(tmp_path_factory.mktemp("sam2"))
 
 
 def predictor(model, image):

@@ -1,0 +1,73 @@
+"""Number format, memory layout and compilation change how a network computes and, but for rounding, not what."""
+
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+from fakes import detections
+from prompt_fakes import NOBODY, PosePrompter, crowd, picture
+from torch import nn
+
+from bmp import UserError
+from bmp.compute import autocast, dtype_of, prepare
+
+
+def test_number_formats():
+    assert dtype_of("bfloat16") == torch.bfloat16
+    with pytest.raises(UserError, match="expected one of float32, bfloat16, got 'float16'"):
+        dtype_of("float16")
+    product = torch.ones(2, 2)
+    with autocast("cpu", torch.float32):
+        assert (product @ product).dtype == torch.float32
+    with autocast("cpu", torch.bfloat16):
+        assert (product @ product).dtype == torch.bfloat16
+
+
+def test_channels_last_is_a_layout_and_keeps_the_answer():
+    network = nn.Conv2d(4, 8, 3)
+    pixels = torch.rand(1, 4, 9, 9)
+    before = network(pixels)
+    prepare(network, channels_last=True, compiled=False)
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(network(pixels), before)
+
+
+def _pose(**options):
+    pytest.importorskip("mmpose")
+    from bmp.poses.mmpose import MMPoseEstimator
+
+    estimator = MMPoseEstimator(tiny_models.pose_section(), "random", **options)
+    (poses,) = estimator.estimate([picture(60, 80)], [detections((5, 5, 40, 55), (20, 0, 80, 60))])
+    return poses.expected_oks
+
+
+def _sam2(folder: Path, **options):
+    pytest.importorskip("sam2")
+    from bmp.segmenters.sam2 import SAM2Segmenter
+
+    segmenter = SAM2Segmenter(PosePrompter(), "random", tiny_models.sam2_config(folder), **options)
+    people, poses = crowd(2, 60, 80)
+    (masks,) = segmenter.segment(segmenter.open([picture(60, 80)]), [people], [poses], [NOBODY])
+    return masks.scores
+
+
+def _detector(**options):
+    pytest.importorskip("mmcv.ops")
+    from bmp.detectors.mmdet import MMDetDetector
+
+    detector = MMDetDetector(tiny_models.rtmdet("rtmdet-ins"), "random", score_threshold=0, **options)
+    (people,) = detector.detect([picture(200, 320)])
+    return people.scores[:20]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["channels_last", "compile"])
+@pytest.mark.parametrize("stage", ["detector", "pose", "segmenter"])
+def test_every_network_takes_the_options(stage, option, tmp_path):
+    def answer(**options):
+        if stage == "segmenter":
+            return _sam2(tmp_path, **options)
+        return (_pose if stage == "pose" else _detector)(**options)
+
+    torch.testing.assert_close(answer(**{option: True}), answer(**{option: False}), atol=2e-3, rtol=0)

@@ -1,0 +1,96 @@
+"""The networks of the adapters with less of everything, built from the libraries' own configs; weights are made up."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bmp.config import load_model_config
+
+SAM_SIDE = 128
+DETECTOR_SIDE = 320
+VIT = {"embed_dims": 32, "num_layers": 1, "num_heads": 2, "feedforward_channels": 32}
+
+
+def sam2_config(folder: Path) -> str:
+    """Write the config of a SAM 2.1 of 128 x 128 pixels: that of the smallest one, shrunk. Returns its path."""
+    from omegaconf import OmegaConf
+
+    from bmp.segmenters.sam2 import _config_file, _import_sam2
+
+    config: Any = OmegaConf.load(_config_file(_import_sam2(), "sam2.1_hiera_t"))
+    encoder = config.model.image_encoder
+    config.model.image_size = SAM_SIDE
+    encoder.trunk.update(embed_dim=16, stages=[1, 1, 2, 1], global_att_blocks=[3])
+    encoder.neck.update(d_model=64, backbone_channel_list=[128, 64, 32, 16])
+    encoder.neck.position_encoding.num_pos_feats = 64
+    config.model.memory_attention.num_layers = 1
+    path = folder / "tiny.yaml"
+    OmegaConf.save(config, path)
+    return str(path)
+
+
+def sam1() -> Any:
+    """A SAM 1 of 128 x 128 pixels and two layers."""
+    from segment_anything import modeling
+
+    encoder = modeling.ImageEncoderViT(
+        depth=2,
+        embed_dim=32,
+        img_size=SAM_SIDE,
+        mlp_ratio=2,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        num_heads=2,
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=[1],
+        window_size=4,
+        out_chans=64,
+    )
+    prompts = modeling.PromptEncoder(
+        embed_dim=64, image_embedding_size=(8, 8), input_image_size=(SAM_SIDE, SAM_SIDE), mask_in_chans=16
+    )
+    decoder = modeling.MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=64, mlp_dim=64, num_heads=8),
+        transformer_dim=64,
+        iou_head_depth=3,
+        iou_head_hidden_dim=64,
+    )
+    return modeling.Sam(encoder, prompts, decoder)
+
+
+def detector_config(name: str) -> Any:
+    """The config of one of mmdet's detectors for images of 320 x 320 pixels."""
+    import mmdet
+    from mmengine.config import Config
+
+    config = Config.fromfile(Path(mmdet.__path__[0]) / ".mim" / "configs" / name)
+    for step in config.test_dataloader.dataset.pipeline:
+        for key in {"scale", "size"} & set(step):
+            step[key] = (DETECTOR_SIDE, DETECTOR_SIDE)
+    return config
+
+
+def rtmdet(name: str) -> Any:
+    """The config of a small "rtmdet" or "rtmdet-ins" for three classes."""
+    config = detector_config(f"rtmdet/{name}_tiny_8xb32-300e_coco.py")
+    config.model.backbone.update(deepen_factor=0.167, widen_factor=0.125)
+    config.model.neck.update(in_channels=[32, 64, 128], out_channels=24)
+    config.model.bbox_head.update(in_channels=24, feat_channels=24, num_classes=3)
+    # mmdet counts all classes against these limits, we count people
+    config.model.test_cfg.update(score_thr=0.25, nms_pre=10_000, max_per_img=1000)
+    config.test_dataloader.dataset.metainfo = {"classes": ("person", "dog", "cat")}
+    return config
+
+
+def pose_section(family: str = "pmpose") -> dict[str, Any]:
+    """The model section of a small "pmpose" or "maskpose"."""
+    section: dict[str, Any] = load_model_config(f"models/{family}_b.py", "mmpose")["model"]
+    section["backbone"]["arch"] = VIT
+    section["head"].update(in_channels=32, deconv_out_channels=(16, 16))
+    return section
