@@ -49,7 +49,14 @@ def photos(tmp_path):
 def _start(folder, *arguments, config="config.py"):
     command = [sys.executable, str(ROOT / "run_bmp.py"), "--config", config, *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells start what they put into the background with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

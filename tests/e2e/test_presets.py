@@ -1,0 +1,87 @@
+"""The presets of the paper: full-size networks, made-up weights, the official files' format, what users are told."""
+
+import json
+
+import pytest
+import torch
+from matplotlib import cbook
+
+import bmp
+from bmp import UserError
+from bmp.config import config_names
+from bmp.detectors.mmdet import MMDetDetector
+from bmp.poses.mmpose import MMPoseEstimator
+from bmp.segmenters.prompting import MaxSpread, MaxVisibility
+from bmp.segmenters.sam2 import SAM2Segmenter
+
+pytest.importorskip("mmpose", reason='the networks of the paper need pip install "bmp-pose[openmmlab]"')
+
+PAPER = [name for name in config_names() if name != "lite.py"]
+RANDOM = {f"pipeline.{stage}.checkpoint": "random" for stage in ("detector", "pose", "segmenter")}
+PHOTO = cbook._get_data_path("sample_data/grace_hopper.jpg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_presets_build_without_a_gpu(name):
+    model = bmp.load(name, device="cpu", overrides=RANDOM)
+    assert isinstance(model.detector, MMDetDetector)
+    assert isinstance(model.pose, MMPoseEstimator)
+    assert isinstance(model.segmenter, SAM2Segmenter)
+    modern = name.startswith("bmp_v2")
+    assert isinstance(model.segmenter.prompter, MaxVisibility if modern else MaxSpread)
+    assert model.segmenter.prompter.count == (3 if modern else 6)
+
+
+@pytest.mark.slow
+def test_the_whole_loop_runs_at_full_size():
+    model = bmp.load("bmp_v2.py", device="cpu", overrides=RANDOM | {"pipeline.rounds": 1, "pipeline.repose": True})
+    people = model(PHOTO, boxes=[[20, 10, 500, 600], [150, 40, 400, 300]], trace=True)
+    assert 1 <= len(people) <= 2
+    assert people.masks.shape == (len(people), 600, 512)
+    assert torch.isfinite(people.keypoints).all()
+    (only,) = people.trace
+    assert (only.segmented.prompts.labels == 1).sum(1).tolist() == [3] * len(only.segmented)
+
+
+@pytest.mark.slow
+def test_official_files_given_by_path_are_loaded_by_their_stages(shared, tmp_path):
+    files = {"detector": "rtmdet-ins-l-mask", "pose": "PMPose-b-1.0.0", "segmenter": "sam2.1_hiera_base_plus"}
+    overrides = {}
+    for stage, name in files.items():
+        shapes = json.loads((shared / f"reference/checkpoints/{name}.json").read_text())["state_dict"]
+        state = {key: torch.full(shape, 0.25, dtype=torch.float16) for key, shape in shapes.items()}
+        path = tmp_path / f"{name}.pth"
+        torch.save({"model" if stage == "segmenter" else "state_dict": state}, path)
+        overrides[f"pipeline.{stage}.checkpoint"] = str(path)
+    model = bmp.load("bmp_v2.py", device="cpu", overrides=overrides)
+    weight = model.pose._model.backbone.patch_embed.projection.weight
+    assert weight.dtype == torch.float32
+    assert (weight == 0.25).all()
+    assert (model.detector._model.backbone.stem[0].conv.weight == 0.25).all()
+    assert (next(model.segmenter._image_encoder.parameters()) == 0.25).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["pose", "segmenter"])
+def test_a_checkpoint_of_another_size_is_refused_by_name(stage, shared, tmp_path):
+    name = {"pose": "PMPose-s-1.0.0", "segmenter": "sam2.1_hiera_tiny"}[stage]
+    shapes = json.loads((shared / f"reference/checkpoints/{name}.json").read_text())["state_dict"]
+    state = {key: torch.zeros((), dtype=torch.float16).expand(shape) for key, shape in shapes.items()}
+    torch.save({"model": state} if stage == "segmenter" else {"state_dict": state}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth: does not fit .* (missing|misshapen): "):
+        bmp.load(
+            "bmp_v2.py", device="cpu", overrides=RANDOM | {f"pipeline.{stage}.checkpoint": str(tmp_path / "other.pth")}
+        )
+
+
+def test_without_the_weights_one_line_says_where_to_put_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("BMP_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError) as caught:
+        bmp.load("bmp_v2.py", device="cpu")
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in ("rtmdet-ins-l-mask.pth", "hf://vrg-prague/BBoxMaskPose", str(tmp_path / "rtmdet-ins-l-mask.pth")):
+        assert word in message
