@@ -19,6 +19,7 @@ _AT_IMPORT: tuple[tuple[str, type[Warning], str], ...] = (
 _AT_USE: tuple[tuple[str, type[Warning], str], ...] = (
     (r"`torch\.cuda\.amp\.autocast\(args\.\.\.\)` is deprecated", FutureWarning, r"mmdet\."),
     (r"torch\.meshgrid: in an upcoming release", UserWarning, r"torch\.functional"),
+    ("'pkgutil.find_loader' is deprecated", DeprecationWarning, r"mmengine\.utils\.dl_utils\.misc"),
     ("The arguments `dropout` in MultiheadAttention", DeprecationWarning, r"mmcv\.cnn\.bricks\.transformer"),
     (r'"(dropout|add_residual)" is deprecated in `FFN\.__init__`', DeprecationWarning, r"mmengine\.utils\.misc"),
     ('The metainfo config file "[^"]*" does not exist', UserWarning, r"mmpose\.datasets\.datasets\.utils"),

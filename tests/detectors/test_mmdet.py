@@ -189,6 +189,7 @@ def assert_alike(people, boxes, scores, masks):
         assert not len(masks) or (people.masks[:, :height, :width] != masks).float().mean((1, 2)).max() < 0.02
 
 
+@pytest.mark.slow
 def test_people_are_those_of_mmdet(model, photos):
     name, config, checkpoint = model
     # The other memory layout rounds differently, and the scores of random networks are full of ties at 1.
@@ -203,6 +204,7 @@ def test_people_are_those_of_mmdet(model, photos):
     assert sum(map(len, found)) > 40
 
 
+@pytest.mark.slow
 def test_people_are_exactly_those_of_mmdet_where_nothing_is_resized(model, photos):
     name, config, checkpoint = model
     crops = [
@@ -230,6 +232,7 @@ def test_rows_are_best_first_distinct_and_inside_the_image(model, photos):
             assert people.masks.shape[1:] == (photo.height, photo.width)
 
 
+@pytest.mark.slow
 def test_an_image_gets_the_same_answer_in_any_company(model, photos):
     _, config, checkpoint = model
     together = MMDetDetector(config, str(checkpoint), batch_size=3).detect([*photos, photos[0]])
@@ -297,6 +300,7 @@ def test_rtmdet_ins_makes_masks_of_nobody_but_the_people_returned(saved, photos,
     assert sum(made) == sum(map(len, found)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rtmdet-ins", "rtmdet", "faster r-cnn"])
 def test_bfloat16_is_for_the_network_alone(saved, photos, calm, name):
     config, checkpoint = saved(name)
@@ -370,6 +374,7 @@ def test_the_l_model_takes_the_official_checkpoint(shared):
     assert own == names
 
 
+@pytest.mark.slow
 def test_weights_made_up_are_the_same_every_time(photos):
     before = torch.random.get_rng_state()
     one, other = (MMDetDetector(rtmdet("rtmdet-ins"), "random", score_threshold=0.0) for _ in range(2))

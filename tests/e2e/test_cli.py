@@ -16,6 +16,7 @@ from PIL import Image as PILImage
 from pycocotools.coco import COCO
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow  # each starts the program anew, which takes seconds
 CONFIG = """
 pipeline = dict(
     detector=dict(type="fakes.FakeDetector"),
