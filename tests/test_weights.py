@@ -505,3 +505,20 @@ def test_the_real_wheel(cache):
     for file, weight in zip(files, (weight for weight in table() if weight.size), strict=True):
         assert file.stat().st_size == weight.size
         assert file.read_bytes()[4:8] == b"TFL3"
+
+
+@pytest.mark.slow  # the hub's client tries for half a minute
+def test_a_hub_out_of_reach_is_one_line_and_nothing_is_printed(tmp_path):
+    """In a process of its own, since the client reads its settings once."""
+    code = "from bmp import weights\ntry: weights.resolve('SAM-pose2seg_hiera_b+.pt')\nexcept weights.UserError as e: print(e)"
+    environment = os.environ | {
+        "BMP_CACHE": str(tmp_path),
+        "HF_HOME": str(tmp_path / "hub"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "0",
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    assert str(tmp_path / "SAM-pose2seg_hiera_b+.pt") in line
+    assert "hf://vrg-prague/BBoxMaskPose/SAM-pose2seg_hiera_b+.pt" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import http.client
+import logging
 import os
 import subprocess
 import sys
@@ -68,6 +69,9 @@ class HubFile:
         """Take the file from the hub's cache, or download it there; see `Source`."""
         from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
+        logger = logging.getLogger("huggingface_hub")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it tells of every retry; the error below says it once
         try:
             cached = try_to_load_from_cache(self.repo, self.path)
             file = cached if isinstance(cached, str) else hf_hub_download(self.repo, self.path)
@@ -75,6 +79,8 @@ class HubFile:
         except Exception as error:
             offline = constants.HF_HUB_OFFLINE
             raise OSError("HF_HUB_OFFLINE is set and the hub's cache lacks it" if offline else _line(error)) from error
+        finally:
+            logger.setLevel(level)
         return _verified(Path(file), weight)
 
 
