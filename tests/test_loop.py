@@ -171,6 +171,15 @@ def test_reposing_is_conditioned_on_the_segmenters_masks():
     assert second[0].masks.sum() == 100
 
 
+def test_reposing_sees_masks_without_what_belongs_to_people_of_earlier_rounds():
+    pose = FakePose()
+    _run(_loop(pose=pose, repose=True), scene(BEHIND, FRONT))
+    refined = pose.calls[-1][0].masks  # of the one behind, found in round 2
+    x1, y1, x2, y2 = FRONT
+    assert not refined[:, y1:y2, x1:x2].any()
+    assert refined.sum() == 25 * 25 - 10 * 10
+
+
 def test_the_trace_tells_each_round_and_only_on_request():
     image = scene(BEHIND, FRONT)
     (silent,) = _run(_loop(), image)

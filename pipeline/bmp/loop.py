@@ -135,8 +135,8 @@ class Loop:
             case.poses = poses
 
         for case in cases:
-            everybody = Detections.concat([case.people.detections, case.found])
-            case.kept = self.suppressor.keep(everybody, Poses.concat([case.people.poses, case.poses])).to(self.device)
+            detections = Detections.concat([case.people.detections, case.found])
+            case.kept = self.suppressor.keep(detections, Poses.concat([case.people.poses, case.poses])).to(self.device)
             known = len(case.people)
             rows = case.kept[case.kept >= known] - known
             case.old = case.people[case.kept[case.kept < known]]
@@ -146,7 +146,11 @@ class Loop:
 
         self._segment(busy)
         if self.repose:
-            refined = [replace(case.new, masks=_resolve(case.new_masks).bits) for case in busy]
+            everybody = [_resolve(Masks.concat([case.old.masks, case.new_masks])) for case in busy]
+            refined = [
+                replace(case.new, masks=masks.bits[len(case.old) :])
+                for case, masks in zip(busy, everybody, strict=True)
+            ]
             for case, poses in zip(busy, self._estimate(busy, refined), strict=True):
                 case.new_poses = poses
 
