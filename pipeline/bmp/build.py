@@ -1,8 +1,8 @@
-"""From a config to a pipeline; the only module that knows configs. It knows no stage by name.
+"""From a config to a pipeline or a data set; the only module that knows configs. It knows no stage by name.
 
 A config is an mmengine ``Config`` file in plain Python whose ``pipeline`` is a dict of constructor arguments of
-``bmp.BMP``. A dict with a ``type`` is built first: the type is a name from the registry of the argument's role, or
-the full dotted path of a class anywhere.
+``bmp.BMP``, and whose ``dataset``, if there is one, says what to evaluate on. A dict with a ``type`` is built first:
+the type is a name from the registry of the argument's role, or the full dotted path of a class anywhere.
 """
 
 from __future__ import annotations
@@ -17,9 +17,20 @@ import torch
 from mmengine.registry import Registry
 
 from bmp.config import choices, load_config
+from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.people import BMP
-from bmp.registry import BOX_PROMPTS, DETECTORS, NEGATIVES, POSES, PROMPTERS, SEGMENTERS, SUPPRESSORS
+from bmp.registry import (
+    BOX_PROMPTS,
+    DATASETS,
+    DETECTORS,
+    NEGATIVES,
+    POINT_SAMPLERS,
+    POSES,
+    PROMPTERS,
+    SEGMENTERS,
+    SUPPRESSORS,
+)
 
 _ROLES: dict[str, Registry] = {
     "detector": DETECTORS,
@@ -30,6 +41,8 @@ _ROLES: dict[str, Registry] = {
     "prompter": PROMPTERS,
     "negative": NEGATIVES,
     "box": BOX_PROMPTS,
+    "dataset": DATASETS,
+    "sampler": POINT_SAMPLERS,
 }
 
 
@@ -53,6 +66,13 @@ def build(config: Mapping[str, Any], device: str = "auto") -> BMP:
     if not isinstance(config.get("pipeline"), Mapping):
         raise UserError("this config has no pipeline = dict(...); start it with _base_ = ['_base_/bmp.py']")
     return _call(BMP, config["pipeline"], "pipeline", resolve_device(device))  # type: ignore[no-any-return]
+
+
+def build_dataset(config: Mapping[str, Any]) -> PeopleDataset:
+    """Build the data set of a loaded config; ``UserError`` for any mistake in it or in the files it names."""
+    if not isinstance(config.get("dataset"), Mapping):
+        raise UserError("this config has no dataset = dict(type=...); take one that has, such as ochuman.py")
+    return build_part(config["dataset"], "dataset")  # type: ignore[no-any-return]
 
 
 def resolve_device(name: str) -> str:

@@ -10,4 +10,11 @@ SEGMENTERS = Registry("segmenter", scope="bmp", locations=["bmp.segmenters"])
 PROMPTERS = Registry("prompter", scope="bmp", locations=["bmp.segmenters.prompting"])
 NEGATIVES = Registry("negative points", scope="bmp", locations=["bmp.segmenters.prompting"])
 BOX_PROMPTS = Registry("box prompt", scope="bmp", locations=["bmp.segmenters.prompting"])
+POINT_SAMPLERS = Registry("point sampler", scope="bmp", locations=["bmp.segmenters.finetune.samplers"])
 SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])
+# Each module by itself: importing one data set loads no other.
+DATASETS = Registry(
+    "dataset",
+    scope="bmp",
+    locations=[f"bmp.datasets.{name}" for name in ("people", "ochuman", "coco", "cihp", "synthcrowd")],
+)

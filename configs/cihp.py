@@ -1,0 +1,8 @@
+"""Benchmark on CIHP val, masks of many people at a time, with the paper's pipeline.
+
+Give the folder of the data set with --set dataset.root=DIR; what has to be in it is in docs/datasets.md.
+"""
+
+_base_ = ["bmp_v2.py"]
+
+dataset = dict(type="CIHP", root=None, split="val")

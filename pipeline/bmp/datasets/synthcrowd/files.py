@@ -1,0 +1,199 @@
+"""Scenes as COCO JSON and JPEG, in memory and on the disk; knows nothing of how scenes are made."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bmp.datasets.synthcrowd.backgrounds import Pixels
+from bmp.datasets.synthcrowd.scenes import Scene, Settings, make_scene
+from bmp.errors import UserError
+from bmp.export import CATEGORY_ID, category
+from bmp.ops.masks import to_rle
+from bmp.structures import COCO_KEYPOINTS
+
+_QUALITY = 95
+
+
+def to_coco(scenes: Iterable[Scene], split: str = "scenes") -> dict[str, Any]:
+    """Return the truth of ``scenes`` as a COCO dataset of persons, plain values ready for ``json``.
+
+    Image ids are 1, 2, ... in the order of the scenes, and image i (from 0) is called ``<split>/<i, six digits>.jpg``.
+    Masks are compressed RLE with ``counts`` str; beside COCO's fields a person has ``amodal_segmentation``, the mask
+    with nobody and nothing in front, and ``depth_order``, 0 for whoever is farthest from the viewer.
+    """
+    return _dataset(split, [(scene.image.shape[:2], _people(scene)) for scene in scenes], {})
+
+
+def encode(image: Pixels) -> bytes:
+    """Return uint8 (H, W, 3) RGB as JPEG of quality 95."""
+    _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return bytes(jpeg)
+
+
+def render(
+    split: str, settings: Settings, count: int, seed: int = 0, advance: Callable[[], None] | None = None
+) -> tuple[dict[str, Any], list[bytes]]:
+    """Make ``count`` scenes in memory: their COCO dataset, as ``write`` leaves it, and each one's JPEG.
+
+    ``advance`` is called after each scene.
+    """
+    entries, jpegs = [], []
+    for index in range(count):
+        scene = make_scene(seed, index, settings)
+        entries.append((scene.image.shape[:2], _people(scene)))
+        jpegs.append(encode(scene.image))
+        if advance:
+            advance()
+    return _dataset(split, entries, _info(settings, seed)), jpegs
+
+
+def write(
+    folder: Path,
+    split: str,
+    settings: Settings,
+    count: int,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    extras: bool = False,
+    overwrite: bool = False,
+    advance: Callable[[], None] | None = None,
+) -> Path:
+    """Make ``count`` scenes and write them; the same files for any number of workers.
+
+    Writes ``<split>/<six digits>.jpg`` and, when all are there, ``<split>.json``; with ``extras`` also
+    ``<split>_parts/<six digits>.png``, uint8 with CIHP's part labels.
+
+    Args:
+        folder: is made where it does not exist.
+        split: name of the files.
+        settings: what kind of scenes.
+        count: how many.
+        seed: of all scenes.
+        workers: processes that make scenes.
+        extras: whether to write the parts.
+        overwrite: whether a split that is there already may be replaced.
+        advance: is called after each scene.
+
+    Returns the path of the JSON. Raises ``UserError`` for a split that is there already and for a folder that cannot
+    be written.
+    """
+    path, images, parts = folder / f"{split}.json", folder / split, folder / f"{split}_parts"
+    with _one_line(folder):
+        for old in (path, images, parts):
+            if old.is_file() or (old.is_dir() and any(old.iterdir())):
+                if not overwrite:
+                    raise UserError(f"{old} exists; replace it with --overwrite, or choose another --output")
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        for new in (images, parts) if extras else (images,):
+            new.mkdir(parents=True, exist_ok=True)
+        make = partial(_write_scene, settings, seed, images, parts if extras else None)
+        entries = []
+        for entry in _each(make, count, workers):
+            entries.append(entry)
+            if advance:
+                advance()
+        unfinished = path.with_name(f"{path.name}.tmp")
+        unfinished.write_text(json.dumps(_dataset(split, entries, _info(settings, seed))), encoding="utf-8")
+        unfinished.replace(path)
+    return path
+
+
+_Entry = tuple[tuple[int, ...], list[dict[str, Any]]]
+"""Height and width of an image and its annotations, without ids."""
+
+
+def _each(make: Callable[[int], _Entry], count: int, workers: int) -> Iterator[_Entry]:
+    if workers == 1:
+        yield from map(make, range(count))
+        return
+    # Not forked: the parent has the threads of torch, of which a copy without them may wait for ever.
+    with multiprocessing.get_context("spawn").Pool(workers, _prepare_worker) as pool:
+        yield from pool.imap(make, range(count), chunksize=8)
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says that it was interrupted, once
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _write_scene(settings: Settings, seed: int, images: Path, parts: Path | None, index: int) -> _Entry:
+    scene = make_scene(seed, index, settings)
+    (images / f"{index:06}.jpg").write_bytes(encode(scene.image))
+    if parts is not None:
+        _, png = cv2.imencode(".png", scene.parts)
+        (parts / f"{index:06}.png").write_bytes(bytes(png))
+    return scene.image.shape[:2], _people(scene)
+
+
+def _people(scene: Scene) -> list[dict[str, Any]]:
+    visible, amodal = (to_rle(torch.from_numpy(masks)) for masks in (scene.visible, scene.amodal))
+    sizes = np.concatenate([scene.boxes[:, :2], scene.boxes[:, 2:] - scene.boxes[:, :2]], axis=1)
+    areas = scene.visible.sum(axis=(1, 2))
+    return [
+        {
+            "category_id": CATEGORY_ID,
+            "bbox": sizes[row].tolist(),
+            "area": int(areas[row]),
+            "segmentation": visible[row],
+            "iscrowd": 0,
+            "keypoints": _rounded(points),
+            "num_keypoints": int((points[:, 2] > 0).sum()),
+            "amodal_segmentation": amodal[row],
+            "depth_order": int(scene.order[row]),
+        }
+        for row, points in enumerate(scene.keypoints)
+    ]
+
+
+def _rounded(points: npt.NDArray[np.float32]) -> list[float | int]:
+    """Coordinates to 0.01 pixels; v as a whole number."""
+    places = points[:, :2].astype(np.float64).round(2).tolist()
+    return [value for (x, y), v in zip(places, points[:, 2], strict=True) for value in (x, y, int(v))]
+
+
+def _info(settings: Settings, seed: int) -> dict[str, Any]:
+    return {
+        "description": "SynthCrowd, made by BMP",
+        "seed": seed,
+        "settings": json.loads(json.dumps(asdict(settings))),
+    }
+
+
+def _dataset(split: str, entries: Sequence[_Entry], info: dict[str, Any]) -> dict[str, Any]:
+    images = [
+        {"id": number + 1, "file_name": f"{split}/{number:06}.jpg", "height": height, "width": width}
+        for number, ((height, width), _) in enumerate(entries)
+    ]
+    rows = [(number + 1, person) for number, (_, people) in enumerate(entries) for person in people]
+    return {
+        "info": info,
+        "images": images,
+        "annotations": [{"id": i, "image_id": number, **person} for i, (number, person) in enumerate(rows, 1)],
+        "categories": [category(COCO_KEYPOINTS)],
+    }
+
+
+@contextmanager
+def _one_line(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written, {error.strerror or error}; make room or choose another --output"
+        ) from None

@@ -1,0 +1,39 @@
+"""The fixed parts of SynthCrowd: how many scenes each has and of what kind; knows nothing of how they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bmp.datasets.synthcrowd.scenes import Settings
+from bmp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the data set.
+
+    Attributes:
+        count: how many scenes it has unless somebody asks for another number.
+        settings: what its scenes are like.
+    """
+
+    count: int
+    settings: Settings
+
+
+_HARD = Settings(stream=3, people=(2, 5), pairs=1.0, pair_iou=(0.501, 0.9), heights=(90.0, 300.0), teams=0.4)
+
+SPLITS = {
+    "train": Split(8000, Settings(stream=0, people=(1, 7), empty=0.03, min_visible=0.1)),
+    "val": Split(500, Settings(stream=1)),
+    "test": Split(500, Settings(stream=2)),
+    "test-hard": Split(500, _HARD),
+}
+"""Every split by name. ``test-hard`` has a pair with boxes of IoU above 0.5 in every scene."""
+
+
+def find_split(name: str) -> Split:
+    """Return a split by its name; ``UserError`` that lists the names if there is none."""
+    if name not in SPLITS:
+        raise UserError(f"SynthCrowd has no split {name!r}; choose one of {', '.join(SPLITS)}")
+    return SPLITS[name]
