@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 import torch
-from common import machine, write
+from common import write
 
 import bmp
 from bmp.config import parse_overrides
 from bmp.structures import Detections, Image
+from bmp.timing import machine
 
 STAGES = ("detector", "pose", "segmenter")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Stopwatch, TimedStage, Timing, machine, repeat, write
+from common import Timing, repeat, write
 
 from bmp import images
 from bmp.build import build, resolve_device
@@ -30,14 +30,8 @@ from bmp.export import to_annotations
 from bmp.loop import Loop, Result
 from bmp.people import People
 from bmp.structures import Image, Instances
+from bmp.timing import STAGES, Stopwatch, machine, timed
 
-STAGES = {
-    "detector": {"detect": "detector"},
-    "redetector": {"detect": "detector"},
-    "pose": {"estimate": "pose"},
-    "segmenter": {"open": "segmenter: encode", "segment": "segmenter: decode"},
-    "suppressor": {"keep": "suppressor"},
-}
 PHOTO = (686, 948)
 
 
@@ -160,10 +154,7 @@ def _config(options: argparse.Namespace, ours: bool) -> Any:
 
 def _run(model: Loop, pictures: Sequence[Image], stopwatch: Stopwatch) -> list[Result]:
     """Send pictures through the loop and time it, its stages, and what it does between them."""
-    parts: dict[str, Any] = {
-        name: TimedStage(getattr(model, name), stopwatch, methods) for name, methods in STAGES.items()
-    }
-    loop = Loop(**parts, rounds=model.rounds, repose=model.repose, device=model.device)
+    loop = timed(model, stopwatch)
     stages, whole = {name for names in STAGES.values() for name in names.values()}, Stopwatch()
     before = sum(stopwatch.seconds[name] for name in stages)
     with whole.time("loop"):

@@ -16,7 +16,7 @@ import pytest
 
 from bmp import weights
 from bmp.errors import UserError
-from bmp.weights import HubFile, Url, Weight, Wheel, WheelFile, cache_folder, resolve, table
+from bmp.weights import HubFile, Packaged, Url, Weight, Wheel, WheelFile, cache_folder, resolve, table
 
 CONTENT = bytes(range(256)) * 9000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -198,6 +198,8 @@ def test_the_table_covers_the_official_files():
         "sam_vit_l_0b3195.pth",
         "mediapipe/pose_detection.tflite",
         "mediapipe/pose_landmark_full.tflite",
+        "nano/rtmdet-ins-nano.safetensors",
+        "nano/pmpose-nano.safetensors",
     ):
         assert official in names
     sources = {weight.name: str(weight.source) for weight in table()}
@@ -241,6 +243,36 @@ def test_a_wrong_file_put_in_place_by_hand_is_deleted(register, cache):
     with pytest.raises(UserError, match=f"expected sha256 {SHA256}, got .* was deleted"):
         resolve("a.pth")
     assert files_of(cache) == []
+
+
+# Files that come with the package
+
+
+def test_a_packaged_file_is_used_where_it_is(register, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_PACKAGED", tmp_path)
+    (tmp_path / "a.safetensors").write_bytes(CONTENT)
+    register(Weight("nano/a.safetensors", Packaged("a.safetensors"), "MIT", sha256=SHA256))
+    assert resolve("nano/a.safetensors") == tmp_path / "a.safetensors"
+    assert not cache.exists()
+
+
+def test_a_file_put_in_place_by_hand_goes_before_a_packaged_one(register, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_PACKAGED", tmp_path)
+    (tmp_path / "a.safetensors").write_bytes(b"packaged")
+    register(Weight("nano/a.safetensors", Packaged("a.safetensors"), "MIT"))
+    (cache / "nano").mkdir(parents=True)
+    (cache / "nano" / "a.safetensors").write_bytes(b"by hand")
+    assert resolve("nano/a.safetensors").read_bytes() == b"by hand"
+
+
+def test_a_packaged_file_that_is_lacking(register, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_PACKAGED", tmp_path)
+    register(Weight("nano/a.safetensors", Packaged("a.safetensors"), "MIT"))
+    with pytest.raises(
+        UserError, match="this installation lacks it: `make train-nano` in a checkout makes it"
+    ) as caught:
+        resolve("nano/a.safetensors")
+    assert "\n" not in str(caught.value)
 
 
 # URLs

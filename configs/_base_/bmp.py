@@ -4,3 +4,6 @@ pipeline = dict(
     rounds=2,
     suppressor=dict(type="OKSSuppressor", threshold=0.8),
 )
+
+# How sure a mask is when masks are evaluated: "detection_times_iou", "detection" or "iou" (predicted).
+evaluation = dict(segm_score="detection_times_iou")

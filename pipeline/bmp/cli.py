@@ -1,4 +1,6 @@
-"""The command line: pictures in, overlays and people.json out. Knows files and messages, no network.
+"""The command line: pictures in, overlays and people.json out, or a data set in and a report out.
+
+Knows files and messages, no network and no metric.
 
 Exit codes: 0 everything done, 1 some inputs failed (they are listed), 2 wrong use, 130 interrupted.
 """
@@ -12,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +27,11 @@ from bmp.errors import UserError
 
 if TYPE_CHECKING:
     import PIL.Image
+    import rich.console
 
     from bmp.export import PeopleFile
     from bmp.people import BMP, People
-    from bmp.structures import Detections, Image
+    from bmp.structures import Detections
 
 _OVERLAYS, _TRACES = "overlays", "traces"
 
@@ -37,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
     sys.path.insert(0, "")
     try:
-        return _run(options)
+        return _run(options) if options.input else _evaluate(options)
     except UserError as error:
         print(f"bmp: {error}", file=sys.stderr)
         return 2
@@ -49,16 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bmp",
-        description="Find every person in photos: boxes, masks and poses, also where people overlap.",
+        description="Find every person in photos: boxes, masks and poses, also where people overlap. "
+        "Without --input, measure a config on a data set: its own, or that of --dataset and --images.",
         epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use, 130 interrupted (people.json stays valid)",
     )
     parser.add_argument("--version", action="version", version=f"bmp {__version__}")
     parser.add_argument("--config", default="lite.py", help="path or name of a config (default: %(default)s)")
-    parser.add_argument("--input", nargs="+", required=True, metavar="PATH", help="photos, folders or globs")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for everything written")
+    parser.add_argument("--input", nargs="+", metavar="PATH", help="photos, folders or globs")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for everything written (default without --input: output/CONFIG)",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
-    parser.add_argument("--boxes", type=Path, metavar="FILE", help="COCO JSON or results that give round 1's boxes")
-    parser.add_argument("--trace", action="store_true", help="draw what happened, round by round, for each image")
+    photos = parser.add_argument_group("with --input")
+    photos.add_argument("--boxes", type=Path, metavar="FILE", help="COCO JSON or results that give round 1's boxes")
+    photos.add_argument("--trace", action="store_true", help="draw what happened, round by round, for each image")
+    photos.add_argument(
+        "--min-score", type=_share, metavar="S", help="leave out people that score below S, from 0 to 1"
+    )
+    measured = parser.add_argument_group("without --input")
+    measured.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people to measure the config on")
+    measured.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
+    measured.add_argument("--limit", type=_positive, metavar="N", help="take only the first N images of the data set")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--batch-size", type=_positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with an output folder, skipping what is done")
@@ -72,6 +91,75 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return share
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    """Complain about options that would have no effect."""
+    for name in names:
+        if getattr(options, name.replace("-", "_")) not in (None, False):
+            raise UserError(f"--{name} {reason}")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    """Measure a config on a data set; of several processes only the first one speaks."""
+    from bmp.config import load_config, parse_overrides
+    from bmp.evaluation.benchmark import evaluate
+    from bmp.evaluation.processes import Processes
+
+    _refuse(options, ("boxes", "trace", "min-score"), "goes with --input; name photos, or leave it out to evaluate")
+    if (options.dataset is None) != (options.images is None):
+        missing, given = ("--images DIR", "--dataset") if options.images is None else ("--dataset FILE", "--images")
+        raise UserError(f"{given} needs {missing} beside it: annotations and the folder of their images")
+    overrides = parse_overrides(options.set)
+    if options.dataset and (key := next((key for key in overrides if key.split(".")[0] == "dataset"), None)):
+        raise UserError(f"--set {key} has no effect beside --dataset; leave out one of them")
+    config = load_config(options.config, overrides)
+    if options.dataset:
+        config.dataset = dict(type="PeopleDataset", annotations=str(options.dataset), images=str(options.images))
+    elif not config.get("dataset"):
+        raise UserError(
+            f"nothing to do: name photos with --input, or give --dataset FILE --images DIR, or a config with a data "
+            f"set, such as ochuman.py ({options.config} has none)"
+        )
+    folder = options.output or Path("output", Path(options.config).stem)
+    with Processes.joined() as processes:
+        outcome = evaluate(
+            config,
+            folder,
+            processes,
+            partial(_progress, options.quiet or processes.rank > 0),
+            device=options.device,
+            batch_size=options.batch_size,
+            limit=options.limit,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            debug=options.debug,
+        )
+    if outcome is None:
+        return 0
+    console = _console(options.quiet)
+    for table in outcome.tables:
+        console.print(table.rich())
+    for sentence in outcome.sentences:
+        console.print(sentence)
+    console.print(f"Report: {folder / 'report.md'}")
+    return _report_failed(outcome.failed)
+
+
+def _report_failed(failed: list[str]) -> int:
+    for line in failed:
+        print(f"bmp: failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +178,9 @@ def _run(options: argparse.Namespace) -> int:
     from bmp.config import load_config, parse_overrides
     from bmp.structures import Detections
 
+    _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or leave out --input")
+    if options.output is None:
+        raise UserError("--input needs --output DIR, the folder for everything written")
     drawn = [(options.output / folder).resolve() for folder in (_OVERLAYS, _TRACES)]
     paths = [p for p in images.find(options.input) if not any(p.resolve().is_relative_to(folder) for folder in drawn)]
     if not paths:
@@ -114,6 +205,8 @@ def _run(options: argparse.Namespace) -> int:
         for path, name in zip(paths, names, strict=True)
     ]
     settings = {"description": "people found by BMP", "version": __version__, "pipeline": config.pipeline.to_dict()}
+    if options.min_score is not None:
+        settings["min_score"] = options.min_score
     with export.PeopleFile(results, model.pose.keypoints, names, resume=options.resume, info=settings) as people_file:
         return _work(model, jobs, people_file, options)
 
@@ -128,6 +221,9 @@ def _make_writable(folder: Path) -> None:
 
 def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
     """Send the jobs through the model, put down each result as it comes, and return the exit code."""
+    from bmp import images
+    from bmp.batches import find_people, read_ahead
+
     waiting = [job for job in jobs if not people_file.done(job.name)]
     failed: list[str] = []
     count = 0
@@ -135,75 +231,37 @@ def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argpar
         if len(waiting) < len(jobs):
             say(f"{len(jobs) - len(waiting)} of {len(jobs)} images were done before")
         with _Writer(people_file, options.output, pool) as writer:
-            for batch in _batches(waiting, options.batch_size, pool):
-                for job, outcome in _find(model, batch, options.trace, options.debug):
+            groups = [
+                waiting[start : start + options.batch_size] for start in range(0, len(waiting), options.batch_size)
+            ]
+            for batch in read_ahead(groups, lambda job: images.load(job.path), pool):
+                boxes = attrgetter("boxes")
+                for job, outcome in find_people(model, batch, boxes, trace=options.trace, debug=options.debug):
                     if isinstance(outcome, Exception):
                         reason = " ".join(str(outcome).split()) or type(outcome).__name__
                         failed.append(reason if str(job.path) in reason else f"{job.path}: {reason}")
                         people_file.fail(job.name, reason)
                     else:
-                        writer.add(job.name, outcome)
-                        count += len(outcome)
-                        say(f"{job.name}: {_number(len(outcome), 'person', 'people')}")
+                        people = outcome if options.min_score is None else _certain(outcome, options.min_score)
+                        writer.add(job.name, people)
+                        count += len(people)
+                        say(f"{job.name}: {_number(len(people), 'person', 'people')}")
                     advance()
         say(
             f"{_number(count, 'person', 'people')} in {_number(len(waiting) - len(failed), 'image', 'images')}: "
             f"{people_file.path}, pictures in {options.output / _OVERLAYS}"
             + (f" and {options.output / _TRACES}" if options.trace else "")
         )
-    for line in failed:
-        print(f"bmp: failed: {line}", file=sys.stderr)
-    return 1 if failed else 0
+    return _report_failed(failed)
+
+
+def _certain(people: People, min_score: float) -> People:
+    """Leave out people with a lower score; their pixels stay theirs, and the trace shows everybody."""
+    return replace(people, instances=people.instances[people.scores >= min_score])
 
 
 def _number(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
-
-
-def _batches(jobs: list[_Job], size: int, pool: Executor) -> Iterator[list[tuple[_Job, Image | UserError]]]:
-    """Read the pictures of the jobs, one batch ahead of the one that is being worked on."""
-    groups = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    ahead: list[Future[Image | UserError]] = []
-    for group, following in zip([[], *groups], [*groups, []], strict=True):
-        pictures, ahead = ahead, [pool.submit(_read, job.path) for job in following]
-        if group:
-            yield [(job, picture.result()) for job, picture in zip(group, pictures, strict=True)]
-
-
-def _read(path: Path) -> Image | UserError:
-    from bmp import images
-
-    try:
-        return images.load(path)
-    except UserError as error:
-        return error
-
-
-def _find(
-    model: BMP, batch: Sequence[tuple[_Job, Image | UserError]], trace: bool, debug: bool
-) -> Iterator[tuple[_Job, People | Exception]]:
-    """Give each job of a batch its people, or the reason why there are none.
-
-    Where the batch breaks, its unfinished images are tried one by one, so that only those fail that must.
-    """
-    from bmp.people import People
-
-    yield from ((job, picture) for job, picture in batch if isinstance(picture, Exception))
-    todo = {i: (job, picture) for i, (job, picture) in enumerate(batch) if not isinstance(picture, Exception)}
-    indices = list(todo)
-    boxes = [job.boxes for job, _ in todo.values() if job.boxes is not None] or None
-    try:
-        for result in model.run([picture for _, picture in todo.values()], boxes, trace):
-            job, image = todo.pop(indices[result.index])
-            yield job, People(image, result.people, model.pose.keypoints, result.trace)
-    except Exception as error:
-        if debug:
-            raise
-        for job, picture in todo.values():
-            if len(indices) == 1:
-                yield job, error
-            else:
-                yield from _find(model, [(job, picture)], trace, debug)
 
 
 class _Writer:
@@ -249,10 +307,9 @@ def _save(picture: PIL.Image.Image, path: Path) -> None:
 @contextmanager
 def _progress(quiet: bool, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
     """Show a bar with rate and time left; give one function that prints a line above it and one that advances it."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(quiet=quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console = _console(quiet)
     rate = TextColumn("{task.fields[rate]}")
     started = time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
@@ -264,6 +321,12 @@ def _progress(quiet: bool, total: int) -> Iterator[tuple[Callable[[str], None], 
             bar.update(task, rate=f"{bar.tasks[0].completed / (time.monotonic() - started):.2f} images/s")
 
         yield console.print, advance
+
+
+def _console(quiet: bool) -> rich.console.Console:
+    from rich.console import Console
+
+    return Console(quiet=quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 if __name__ == "__main__":

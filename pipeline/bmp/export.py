@@ -1,16 +1,15 @@
 """Writes people as COCO JSON while a run goes on, and reads boxes from COCO JSON; knows no network and no picture.
 
-What is written loads into ``pycocotools.coco.COCO``. Numbers are rounded: coordinates to 0.01 pixels, scores to 0.0001.
+What is written loads into ``pycocotools.coco.COCO``. Numbers are rounded, coordinates to 0.01 pixels and scores to
+0.0001, unless they are asked for exactly.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -22,6 +21,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from bmp.errors import UserError
+from bmp.journal import Journal, Record, check_settings, replacing, writing
 from bmp.ops.boxes import xywh_to_xyxy, xyxy_to_xywh
 from bmp.ops.masks import to_rle
 from bmp.structures import Detections, Instances, KeypointSet
@@ -42,7 +42,7 @@ def category(keypoints: KeypointSet) -> dict[str, Any]:
 
 
 def to_annotations(
-    instances: Instances, image_id: int, keypoints: KeypointSet, first_id: int = 1
+    instances: Instances, image_id: int, keypoints: KeypointSet, first_id: int = 1, *, exact: bool = False
 ) -> list[dict[str, Any]]:
     """Return one COCO annotation a person, in order, with ids from ``first_id``; plain values, ready for ``json``.
 
@@ -52,8 +52,10 @@ def to_annotations(
     the estimate whatever v is: evaluation scores the places of all keypoints.
 
     Ours: ``mask_score`` (predicted IoU), ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``, and the
-    ``round`` in which the person was found.
+    ``round`` in which the person was found. Numbers are rounded for short files, or with ``exact`` left as they are
+    for evaluation, where rounded scores would tie and change the order.
     """
+    places, shares = (None, None) if exact else (2, 4)
     detections, poses, masks = instances.detections, instances.poses, instances.masks
     if poses.scores.shape[1] != len(keypoints):
         raise ValueError(
@@ -62,15 +64,15 @@ def to_annotations(
         )
     flags = torch.where(poses.presence < 0.5, 0, torch.where(poses.visibility >= 0.5, 2, 1)).tolist()
     rows = zip(
-        _plain(xyxy_to_xywh(detections.boxes), 2),
-        _plain(detections.scores, 4),
+        _plain(xyxy_to_xywh(detections.boxes), places),
+        _plain(detections.scores, shares),
         to_rle(masks.bits),
-        _plain(masks.scores, 4),
-        _plain(poses.keypoints, 2),
+        _plain(masks.scores, shares),
+        _plain(poses.keypoints, places),
         flags,
-        _plain(poses.scores, 4),
-        _plain(poses.visibility, 4),
-        _plain(poses.presence, 4),
+        _plain(poses.scores, shares),
+        _plain(poses.visibility, shares),
+        _plain(poses.presence, shares),
         instances.round.tolist(),
         strict=True,
     )
@@ -98,9 +100,10 @@ def to_annotations(
     ]
 
 
-def _plain(values: Tensor, decimals: int) -> list[Any]:
+def _plain(values: Tensor, decimals: int | None) -> list[Any]:
     """Round in double precision, where 0.3 prints as 0.3; adding zero turns -0.0 into 0.0."""
-    numbers: list[Any] = (values.cpu().double().round(decimals=decimals) + 0.0).tolist()
+    precise = values.cpu().double()
+    numbers: list[Any] = ((precise if decimals is None else precise.round(decimals=decimals)) + 0.0).tolist()
     return numbers
 
 
@@ -152,22 +155,23 @@ class PeopleFile:
         self.path = Path(path)
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._keypoints = keypoints
-        self._header = json.loads(json.dumps({"info": info or {}, "keypoints": list(keypoints.names)}))
+        self._info = json.loads(json.dumps(info or {}))
+        self._settings = {"keypoints": list(keypoints.names), **self._info}
         self._names = dict.fromkeys(file_names)
         if len(self._names) != len(file_names):
             raise ValueError("expected every file name once; make them distinct with bmp.images.output_names")
         self._interval = interval
         self._entries: dict[str, _Entry] = {}
-        with self._one_line():
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not (resume and self._partial.exists()):
-                lines = _journal_of(self.path) if resume and self.path.exists() else [self._header]
-                self._check_header(lines[0])
-                with _replacing(self._partial) as file:
-                    file.writelines(map(_line, lines))
-            self._journal = self._partial.open("r+b")
+            finished: list[Record] = []
+            if resume and self.path.exists() and not self._partial.exists():
+                settings, finished = _journal_of(self.path)
+                check_settings(self.path, settings, self._settings)
+            self._journal = Journal(self._partial, self._settings, resume=resume, records=finished)
             try:
-                self._read_journal()
+                for offset, record in self._journal.records():
+                    self._remember(record, offset)
                 self._write()
             except BaseException:
                 self._journal.close()
@@ -190,7 +194,7 @@ class PeopleFile:
     def close(self) -> None:
         """Write the file and remove the journal; more than once does nothing."""
         if not self._journal.closed:
-            with self._one_line():
+            with writing(self.path):
                 self._write()
                 self._journal.close()
                 self._partial.unlink()
@@ -206,11 +210,8 @@ class PeopleFile:
     def _append(self, record: dict[str, Any]) -> None:
         if record["file_name"] not in self._names:
             raise ValueError(f"expected one of the run's file names, got {record['file_name']!r}; pass all up front")
-        with self._one_line():
-            offset = self._journal.seek(0, os.SEEK_END)
-            self._journal.write(_line(record).encode())
-            self._journal.flush()
-            self._remember(record, offset)
+        with writing(self.path):
+            self._remember(record, self._journal.append(record))
             if time.monotonic() >= self._due:
                 self._write()
 
@@ -219,39 +220,9 @@ class PeopleFile:
         self._names.setdefault(name)
         self._entries[name] = _Entry(offset, record.get("height", 0), record.get("width", 0), record.get("failed"))
 
-    def _read_journal(self) -> None:
-        """Index the journal, and cut off a last line that a kill left unfinished."""
-        offset = 0
-        for line in self._journal:
-            if not line.endswith(b"\n"):
-                self._journal.truncate(offset)
-                break
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = {}  # spoilt by a crash of the machine; its image is to be done again
-            if not isinstance(record, dict):
-                record = {}
-            if offset == 0:
-                self._check_header(record)
-            elif "file_name" in record:
-                self._remember(record, offset)
-            offset += len(line)
-
-    def _check_header(self, header: dict[str, Any]) -> None:
-        if set(header) != set(self._header) or not isinstance(header["info"], dict):
-            raise UserError(f"{self._partial}: not a journal of this program; move it away or do not resume")
-        old, new = ({"keypoints": part["keypoints"], **part["info"]} for part in (header, self._header))
-        changed = [key for key in {**old, **new} if key not in old or key not in new or old[key] != new[key]]
-        if changed:
-            raise UserError(
-                f"{self.path}: made with other settings ({', '.join(changed)}); "
-                "resume with the same ones, choose another output folder, or do not resume"
-            )
-
     def _write(self) -> None:
         started = time.monotonic()
-        with _replacing(self.path) as file:
+        with replacing(self.path) as file:
             self._dump(file)
         self._due = time.monotonic() + max(self._interval, 20 * (time.monotonic() - started))
 
@@ -261,7 +232,7 @@ class PeopleFile:
             (number, name, self._entries[name]) for number, name in enumerate(self._names, 1) if name in self._entries
         ]
         head = {
-            "info": self._header["info"],
+            "info": self._info,
             "categories": [category(self._keypoints)],
             "images": [
                 {"id": number, "file_name": name, "height": entry.height, "width": entry.width}
@@ -277,21 +248,11 @@ class PeopleFile:
         for number, _, entry in known:
             if entry.failed is not None:
                 continue
-            self._journal.seek(entry.offset)
-            for row in json.loads(self._journal.readline())["annotations"]:
+            for row in self._journal.read(entry.offset)["annotations"]:
                 annotation_id += 1
                 file.write(",\n" if annotation_id > 1 else "\n")
                 file.write(json.dumps({"id": annotation_id, "image_id": number, **row}))
         file.write("\n]}\n")
-
-    @contextmanager
-    def _one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written, {error.strerror or error}; make room or choose another output folder"
-            ) from None
 
 
 def _record(file_name: str, height: int, width: int, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -300,19 +261,14 @@ def _record(file_name: str, height: int, width: int, rows: Iterable[dict[str, An
     return {"file_name": file_name, "height": height, "width": width, "annotations": kept}
 
 
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"
-
-
-def _journal_of(path: Path) -> list[dict[str, Any]]:
-    """Turn a finished file back into the lines of its journal."""
+def _journal_of(path: Path) -> tuple[dict[str, Any], list[Record]]:
+    """Turn a finished file back into the settings and records of its journal."""
     data = _read_json(path)
     try:
         rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in data["annotations"]:
             rows[row["image_id"]].append(row)
-        return [
-            {"info": dict(data["info"]), "keypoints": data["categories"][0]["keypoints"]},
+        return {"keypoints": data["categories"][0]["keypoints"], **data["info"]}, [
             *(
                 _record(image["file_name"], image["height"], image["width"], rows[image["id"]])
                 for image in data["images"]
@@ -321,20 +277,6 @@ def _journal_of(path: Path) -> list[dict[str, Any]]:
         ]
     except (KeyError, IndexError, TypeError, ValueError):
         raise UserError(f"{path}: not written by this program; move it away or do not resume") from None
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """Open a file that takes the place of ``path`` in one step, once it is complete and on the disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_boxes(path: str | Path, file_names: Sequence[str]) -> dict[str, Detections]:

@@ -15,6 +15,7 @@ from matplotlib import cbook
 
 from bmp import UserError, images
 from bmp.segmenters.cropped import CroppedSegmenter
+from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.prompting import (
     ClosestOther,
     GivenBox,
@@ -92,6 +93,7 @@ POSES = {
 }
 SEGMENTERS = {
     "fake": FakeSegmenter,
+    "the detector's own": DetectedMasks,
     "lite": _lite("segmenters", "LiteSegmenter"),
     "sam 2.1": _sam2,
     "sam 1": _sam1,
@@ -138,6 +140,15 @@ def people_of(image, count):
     size = torch.tensor([image.width, image.height])
     boxes = torch.cat([size * steps, size * (1 - steps / 2)], dim=1)
     return Detections(boxes, torch.linspace(0.9, 0.5, count))
+
+
+def masked_people_of(image, count):
+    """The same people with masks that fill their boxes."""
+    people = people_of(image, count)
+    rows, columns = torch.arange(image.height)[:, None], torch.arange(image.width)
+    x1, y1, x2, y2 = people.boxes[:, :, None, None].unbind(1)
+    masks = (columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2)
+    return Detections(people.boxes, people.scores, masks)
 
 
 def poses_of(people):
@@ -239,12 +250,12 @@ class TestSegmenter:
     @pytest.mark.parametrize("count", [0, 1])
     def test_odd_sizes(self, segmenter, height, width, count):
         image = noise(height, width)
-        people = people_of(image, count)
+        people = masked_people_of(image, count)
         (masks,) = segmenter.segment(segmenter.open([image]), [people], [poses_of(people)], [Poses.empty(17)])
         assert masks.bits.shape == (count, height, width)
 
     def test_rows_keep_their_order(self, segmenter):
-        people = people_of(photo(), 3)
+        people = masked_people_of(photo(), 3)
         order = torch.tensor([2, 0, 1])
         views = segmenter.open([photo()])
         (straight,) = segmenter.segment(views, [people], [poses_of(people)], [Poses.empty(17)])
@@ -254,7 +265,7 @@ class TestSegmenter:
     def test_a_batch_gives_what_its_images_give_alone(self, segmenter):
         batch = [photo(), noise(61, 83), noise(40, 90)]
         before = [image.pixels.clone() for image in batch]
-        people = [people_of(image, count) for image, count in zip(batch, (2, 0, 1), strict=True)]
+        people = [masked_people_of(image, count) for image, count in zip(batch, (2, 0, 1), strict=True)]
         poses = [poses_of(rows) for rows in people]
         others = [poses_of(people_of(photo(), 1)), Poses.empty(17), Poses.empty(17)]
         together = segmenter.segment(segmenter.open(batch), people, poses, others)

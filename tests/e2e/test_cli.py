@@ -1,70 +1,26 @@
 """The command in a subprocess, as a user runs it, on the fake stages: files, messages and exit codes."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import scene
 from PIL import Image as PILImage
+from program import BEHIND, CONFIG, FRONT, run, save, start
 from pycocotools.coco import COCO
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow  # each starts the program anew, which takes seconds
-CONFIG = """
-pipeline = dict(
-    detector=dict(type="fakes.FakeDetector"),
-    pose=dict(type="fakes.FakePose"),
-    segmenter=dict(type="fakes.FakeSegmenter"),
-    suppressor=dict(type="OKSSuppressor"),
-)
-"""
-FRONT, BEHIND = (20, 10, 30, 20), (15, 5, 40, 30)
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), str(ROOT / "tests")]),
-    "COLUMNS": "200",
-}
-
-
-def _save(path, *squares):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PILImage.fromarray(scene(*squares).pixels.numpy()).save(path)
-    return path
 
 
 @pytest.fixture
 def photos(tmp_path):
     (tmp_path / "config.py").write_text(CONFIG)
-    _save(tmp_path / "photos" / "a.png", BEHIND, FRONT)
-    _save(tmp_path / "photos" / "b.png", FRONT)
-    _save(tmp_path / "photos" / "c.png")
+    save(tmp_path / "photos" / "a.png", BEHIND, FRONT)
+    save(tmp_path / "photos" / "b.png", FRONT)
+    save(tmp_path / "photos" / "c.png")
     return tmp_path / "photos"
-
-
-def _start(folder, *arguments, config="config.py"):
-    command = [sys.executable, str(ROOT / "run_bmp.py"), "--config", config, *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Shells start what they put into the background with Ctrl-C ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def _run(folder, *arguments, config="config.py"):
-    process = _start(folder, *arguments, config=config)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
 
 
 def _people(folder):
@@ -72,7 +28,7 @@ def _people(folder):
 
 
 def test_a_folder_becomes_overlays_and_a_coco_file(photos, tmp_path):
-    code, out, err = _run(tmp_path, "--input", "photos", "--output", "out", "--trace")
+    code, out, err = run(tmp_path, "--input", "photos", "--output", "out", "--trace")
     assert (code, err) == (0, "")
     assert "a.png: 2 people" in out
     assert "3 people in 3 images" in out
@@ -92,7 +48,7 @@ def test_a_folder_becomes_overlays_and_a_coco_file(photos, tmp_path):
 def test_a_broken_image_is_reported_and_the_rest_goes_on(photos, tmp_path):
     (photos / "broken.jpg").write_bytes((photos / "a.png").read_bytes()[:80])
     (photos / "text.jpg").write_text("no picture")
-    code, out, err = _run(tmp_path, "--input", "photos", "--output", "out")
+    code, out, err = run(tmp_path, "--input", "photos", "--output", "out")
     assert code == 1
     assert len(err.splitlines()) == 2
     assert "broken.jpg" in err
@@ -105,22 +61,22 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(photos, tmp_path):
 
 def test_an_image_that_breaks_the_model_does_not_take_its_batch_along(photos, tmp_path):
     (tmp_path / "fussy_config.py").write_text(CONFIG.replace("fakes.FakeDetector", "fakes.FussyDetector"))
-    code, _, err = _run(tmp_path, "--input", "photos", "--output", "out", config="fussy_config.py")
+    code, _, err = run(tmp_path, "--input", "photos", "--output", "out", config="fussy_config.py")
     assert code == 1
     assert err == "bmp: failed: photos/a.png: out of memory\n"
     assert [image["file_name"] for image in _people(tmp_path / "out")["images"]] == ["b.png", "c.png"]
-    code, _, err = _run(tmp_path, "--input", "photos", "--output", "again", "--debug", config="fussy_config.py")
+    code, _, err = run(tmp_path, "--input", "photos", "--output", "again", "--debug", config="fussy_config.py")
     assert code == 1
     assert "Traceback" in err
 
 
 def test_quiet_prints_nothing(photos, tmp_path):
-    assert _run(tmp_path, "--input", "photos", "--output", "out", "--quiet") == (0, "", "")
+    assert run(tmp_path, "--input", "photos", "--output", "out", "--quiet") == (0, "", "")
 
 
 def test_names_in_subfolders_do_not_collide(photos, tmp_path):
-    _save(photos / "sub" / "a.png", FRONT)
-    code, _, _ = _run(tmp_path, "--input", "photos", "--output", "out")
+    save(photos / "sub" / "a.png", FRONT)
+    code, _, _ = run(tmp_path, "--input", "photos", "--output", "out")
     assert code == 0
     assert [image["file_name"] for image in _people(tmp_path / "out")["images"]] == [
         "a.png",
@@ -132,39 +88,39 @@ def test_names_in_subfolders_do_not_collide(photos, tmp_path):
 
 
 def test_globs_are_expanded_where_the_shell_did_not(photos, tmp_path):
-    code, out, _ = _run(tmp_path, "--input", "photos/[ab].png", "--output", "out")
+    code, out, _ = run(tmp_path, "--input", "photos/[ab].png", "--output", "out")
     assert code == 0
     assert "in 2 images" in out
 
 
 def test_results_are_not_lost_by_running_again(photos, tmp_path):
-    assert _run(tmp_path, "--input", "photos", "--output", "out")[0] == 0
+    assert run(tmp_path, "--input", "photos", "--output", "out")[0] == 0
     before = (tmp_path / "out" / "people.json").read_bytes()
-    code, _, err = _run(tmp_path, "--input", "photos", "--output", "out")
+    code, _, err = run(tmp_path, "--input", "photos", "--output", "out")
     assert code == 2
     assert "--resume" in err
     assert "--overwrite" in err
     assert (tmp_path / "out" / "people.json").read_bytes() == before
-    code, out, _ = _run(tmp_path, "--input", "photos", "--output", "out", "--resume")
+    code, out, _ = run(tmp_path, "--input", "photos", "--output", "out", "--resume")
     assert code == 0
     assert "3 of 3 images were done before" in out
     assert (tmp_path / "out" / "people.json").read_bytes() == before
-    code, out, _ = _run(tmp_path, "--input", "photos/b.png", "--output", "out", "--overwrite")
+    code, out, _ = run(tmp_path, "--input", "photos/b.png", "--output", "out", "--overwrite")
     assert code == 0
     assert len(_people(tmp_path / "out")["images"]) == 1
 
 
 def test_resuming_with_other_settings_is_refused(photos, tmp_path):
-    assert _run(tmp_path, "--input", "photos", "--output", "out")[0] == 0
-    code, _, err = _run(tmp_path, "--input", "photos", "--output", "out", "--resume", "--set", "pipeline.rounds=1")
+    assert run(tmp_path, "--input", "photos", "--output", "out")[0] == 0
+    code, _, err = run(tmp_path, "--input", "photos", "--output", "out", "--resume", "--set", "pipeline.rounds=1")
     assert code == 2
     assert "other settings (pipeline)" in err
 
 
 def test_pictures_in_the_output_folder_are_no_inputs(photos, tmp_path):
-    assert _run(tmp_path, "--input", ".", "--output", ".")[0] == 0
+    assert run(tmp_path, "--input", ".", "--output", ".")[0] == 0
     first = _people(tmp_path)
-    assert _run(tmp_path, "--input", ".", "--output", ".", "--overwrite")[0] == 0
+    assert run(tmp_path, "--input", ".", "--output", ".", "--overwrite")[0] == 0
     assert _people(tmp_path) == first
 
 
@@ -172,7 +128,7 @@ def test_given_boxes_take_the_place_of_the_first_detection(photos, tmp_path):
     x1, y1, x2, y2 = BEHIND
     boxes = [{"image_id": "a", "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.7}]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    code, _, err = _run(tmp_path, "--input", "photos", "--output", "out", "--boxes", "boxes.json")
+    code, _, err = run(tmp_path, "--input", "photos", "--output", "out", "--boxes", "boxes.json")
     assert (code, err) == (0, "")
     people = _people(tmp_path / "out")["annotations"]
     assert [(person["image_id"], person["bbox"], person["score"]) for person in people] == [
@@ -181,7 +137,7 @@ def test_given_boxes_take_the_place_of_the_first_detection(photos, tmp_path):
 
 
 def test_settings_reach_the_pipeline(photos, tmp_path):
-    code, out, _ = _run(tmp_path, "--input", "photos", "--output", "out", "--set", "pipeline.rounds=1")
+    code, out, _ = run(tmp_path, "--input", "photos", "--output", "out", "--set", "pipeline.rounds=1")
     assert code == 0
     assert "2 people in 3 images" in out
 
@@ -203,7 +159,7 @@ def test_settings_reach_the_pipeline(photos, tmp_path):
 )  # fmt: skip
 def test_wrong_use_is_one_clear_line_and_code_2(photos, tmp_path, arguments, words):
     (tmp_path / "empty").mkdir()
-    code, out, err = _run(tmp_path, *arguments)
+    code, out, err = run(tmp_path, *arguments)
     assert (code, out) == (2, "")
     assert re.search(words, err), err
     assert "Traceback" not in err
@@ -215,11 +171,11 @@ def test_wrong_use_is_one_clear_line_and_code_2(photos, tmp_path, arguments, wor
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_valid_results_and_can_be_resumed(tmp_path, how):
     for number in range(8):
-        _save(tmp_path / "photos" / f"{number}.png", FRONT)
+        save(tmp_path / "photos" / f"{number}.png", FRONT)
     (tmp_path / "config.py").write_text(CONFIG.replace("fakes.FakeDetector", "fakes.SlowDetector"))
     arguments = ["--input", "photos", "--batch-size", "1"]
-    assert _run(tmp_path, *arguments, "--output", "whole")[0] == 0
-    process = _start(tmp_path, *arguments, "--output", "out")
+    assert run(tmp_path, *arguments, "--output", "whole")[0] == 0
+    process = start(tmp_path, *arguments, "--output", "out")
     journal = tmp_path / "out" / "people.json.partial"
     while not (journal.exists() and len(journal.read_bytes().splitlines()) > 3):
         assert process.poll() is None, process.communicate()
@@ -232,13 +188,13 @@ def test_an_interrupted_run_leaves_valid_results_and_can_be_resumed(tmp_path, ho
         assert 2 <= len(_people(tmp_path / "out")["images"]) < 8
         assert "--resume" in err
         assert "Traceback" not in err
-    code, out, _ = _run(tmp_path, *arguments, "--output", "out", "--resume")
+    code, out, _ = run(tmp_path, *arguments, "--output", "out", "--resume")
     assert code == 0
     assert "of 8 images were done before" in out
     assert (tmp_path / "out" / "people.json").read_bytes() == (tmp_path / "whole" / "people.json").read_bytes()
 
 
 def test_help_names_the_exit_codes(tmp_path):
-    code, out, _ = _run(tmp_path, "--help")
+    code, out, _ = run(tmp_path, "--help")
     assert code == 0
     assert "exit codes: 0" in out

@@ -6,14 +6,14 @@ from prompt_fakes import NOBODY, PosePrompter, crowd, hide, pad, picture
 
 from bmp.errors import UserError
 from bmp.segmenters import prompted
-from bmp.segmenters.prompted import PromptedSegmenter
+from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.structures import Detections, Poses, Prompts
 
 
 class BlobSegmenter(PromptedSegmenter):
     """Its mask is a disc around each positive point, less each negative one; the picture's mean sets the radius.
 
-    Like SAM's, its answer changes with every padding point that reaches it.
+    Like SAM's, its answer changes with every padding point that reaches it. A previous answer is added to the new one.
     """
 
     _size = 64
@@ -22,7 +22,7 @@ class BlobSegmenter(PromptedSegmenter):
     def __init__(self, prompter=None, **options):
         defaults = {"image_batch": 2, "prompt_chunk": 3, "hole_area": 0, "speck_area": 0}
         super().__init__(prompter or PosePrompter(), device="cpu", dtype="float32", **(defaults | options))
-        self.encoded, self.decoded, self.enlarged = [], [], []
+        self.encoded, self.decoded, self.multimask, self.enlarged = [], [], [], []
 
     def _encode(self, images):
         self.encoded.append(len(images))
@@ -31,8 +31,9 @@ class BlobSegmenter(PromptedSegmenter):
     def _to_network(self, points, height, width):
         return points / points.new_tensor([width, height]) * self._size
 
-    def _decode(self, features, prompts):
+    def _decode(self, features, prompts, previous=None, multimask=False):
         self.decoded.append(len(prompts))
+        self.multimask.append(multimask)
         grid = (torch.arange(16) + 0.5) * 4
         cells = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), dim=-1).reshape(-1, 2)
         near = (12 + 12 * features[0].reshape(-1, 1, 1) - torch.cdist(prompts.points, cells)).clamp(min=-1)
@@ -40,6 +41,8 @@ class BlobSegmenter(PromptedSegmenter):
         logits = (near * sign).sum(1).reshape(-1, 16, 16)
         if prompts.boxes is not None:
             logits = logits + (prompts.boxes[:, 2] - prompts.boxes[:, 0]).reshape(-1, 1, 1) / 64
+        if previous is not None:
+            logits = logits + previous
         return logits, torch.full((len(prompts),), 1.5) - prompts.labels.shape[1]
 
     def _enlarge(self, logits, height, width):
@@ -194,7 +197,7 @@ def test_clean_up_fills_holes_and_drops_specks_of_the_decoders_mask():
     people, poses = crowd(1, 16, 16)
     for holes, specks, expected in ((0, 0, 100), (2, 0, 102), (3, 2, 103), (2, 3, 97), (3, 3, 100)):
         segmenter = BlobSegmenter(hole_area=holes, speck_area=specks)
-        segmenter._decode = lambda features, prompts: (logits.clone(), torch.ones(1))
+        segmenter._decode = lambda *_: (logits.clone(), torch.ones(1))
         masks = one_image(segmenter, people, poses, picture(16, 16))
         assert masks.bits.sum() == expected, (holes, specks)
 
@@ -242,6 +245,58 @@ def test_masks_can_be_changed_in_place():
     masks = one_image(BlobSegmenter(), people, poses, picture(20, 30))
     masks.bits[0] = False
     assert not masks.bits.any()
+
+
+def test_the_answer_to_prompts_is_what_segment_gives_for_the_poses_they_came_from():
+    images = [picture(20, 30, seed=3), picture(45, 33, seed=4)]
+    people, poses = zip(
+        *(crowd(n, i.height, i.width, seed=n) for n, i in zip((3, 0), images, strict=True)), strict=True
+    )
+    segmenter = BlobSegmenter()
+    views = segmenter.open(images)
+    prompts = [segmenter.prompter.prompts(*one, NOBODY) for one in zip(people, poses, strict=True)]
+    segmented = segmenter.segment(views, people, poses, [NOBODY] * 2)
+    for masks, expected in zip(segmenter.answer(views, prompts), segmented, strict=True):
+        assert torch.equal(masks.bits, expected.bits)
+        assert torch.equal(masks.scores, expected.scores)
+        assert torch.equal(masks.prompts.points, expected.prompts.points)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_everybody_is_corrected_from_their_own_previous_answer(chunk):
+    images = [picture(20, 30, seed=3), picture(45, 33, seed=4), picture(64, 20, seed=5)]
+    people, poses = zip(
+        *(crowd(n, i.height, i.width, seed=n) for n, i in zip((3, 0, 4), images, strict=True)), strict=True
+    )
+    poses = (hide(poses[0], 1, 0), poses[1], hide(poses[2], 0, 0, 1, 2))
+    segmenter = BlobSegmenter(prompt_chunk=chunk)
+    views = segmenter.open(images)
+    prompts = [segmenter.prompter.prompts(*one, NOBODY) for one in zip(people, poses, strict=True)]
+    plain = segmenter.logits(views, prompts)
+    previous = [torch.randn(n, 16, 16, generator=torch.Generator().manual_seed(n)) for n in (3, 0, 4)]
+    corrected = segmenter.logits(views, prompts, previous)
+    for (before, _), (after, _), earlier in zip(plain, corrected, previous, strict=True):
+        asked = (before != -10).flatten(1).any(dim=1)  # nobody answers about the person without prompts
+        assert torch.equal(after[asked], before[asked] + earlier[asked])
+        assert torch.equal(after[~asked], before[~asked])
+    assert int((plain[2][0] == -10).flatten(1).all(dim=1).sum()) == 1
+
+
+def test_the_network_is_told_when_to_draw_several_masks():
+    people, poses = crowd(2, 20, 30)
+    segmenter = BlobSegmenter()
+    views = segmenter.open([picture(20, 30)])
+    prompts = segmenter.prompter.prompts(people, poses, NOBODY)
+    segmenter.logits(views, [prompts])
+    segmenter.logits(views, [prompts], multimask=True)
+    assert segmenter.multimask == [False, True]
+
+
+def test_of_several_masks_the_one_of_highest_predicted_iou_is_taken():
+    masks = torch.arange(2 * 3 * 4).reshape(2, 3, 2, 2).float()
+    logits, scores = best_mask(masks, torch.tensor([[0.1, 0.3, 0.2], [0.9, 0.3, 0.4]]))
+    assert torch.equal(logits, torch.stack([masks[0, 1], masks[1, 0]]))
+    assert scores.tolist() == pytest.approx([0.3, 0.9])
 
 
 def test_prompts_are_not_changed():

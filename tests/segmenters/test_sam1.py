@@ -52,6 +52,36 @@ def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
     assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
 
 
+def test_corrections_equal_those_of_the_predictor(tiny):
+    """Asked with one point, three masks to choose from; then with more points and the logits of the answer before."""
+    image = picture(75, 91)
+    people, poses = crowd(3, 75, 91)
+    segmenter = SAM1Segmenter(PosePrompter(), "random", tiny)
+    own = segment_anything.SamPredictor(build_sam1(tiny, "random"))
+    own.set_image(image.pixels.numpy())
+    views = segmenter.open([image])
+    previous, own_previous = None, [None] * len(people)
+    for count in (1, 2, 3):
+        prompts = PosePrompter(count).prompts(people, poses, NOBODY)
+        ((logits, scores),) = segmenter.logits(views, [prompts], previous, multimask=count == 1)
+        previous = [logits]
+        for row in range(len(people)):
+            masks, ious, low = own.predict(
+                prompts.points[row].numpy(),
+                prompts.labels[row].numpy(),
+                mask_input=own_previous[row],
+                multimask_output=count == 1,
+                return_logits=True,
+            )
+            best = ious.argmax()
+            large = segmenter._enlarge(logits[[row]], 75, 91)[0]
+            torch.testing.assert_close(large, torch.from_numpy(masks[best]), atol=1e-4, rtol=1e-4)
+            assert scores[row].item() == pytest.approx(max(ious[best], 0), abs=1e-5)
+            own_previous[row] = low[[best]]
+    ((uncorrected, _),) = segmenter.logits(views, [prompts])
+    assert not torch.allclose(logits, uncorrected, atol=1e-3)
+
+
 @pytest.mark.slow
 def test_masks_equal_those_of_the_predictor_at_full_size(shared):
     from bmp.images import load

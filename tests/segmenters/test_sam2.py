@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,38 @@ def assert_equal_to_predictor(model, image, prompter, people, poses):
 def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
     people, poses = crowd(5, height, width)
     assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_corrections_equal_those_of_the_predictor(tiny, boxes):
+    """Asked with one point, three masks to choose from; then with more points and the logits of the answer before."""
+    image = picture(75, 91)
+    people, poses = crowd(3, 75, 91)
+    segmenter, own = raw(PosePrompter(), tiny), predictor(tiny, image)
+    views = segmenter.open([image])
+    previous, own_previous = None, [None] * len(people)
+    for count in (1, 2, 3):
+        prompts = PosePrompter(count + 1, boxes=boxes).prompts(people, poses, NOBODY)
+        prompts = replace(prompts, labels=prompts.labels.clone().index_fill_(1, torch.tensor([count]), -1))
+        ((logits, scores),) = segmenter.logits(views, [prompts], previous, multimask=count == 1)
+        previous = [logits * 1000]  # beyond what the network is given
+        for row in range(len(people)):
+            masks, ious, low = own.predict(
+                prompts.points[row, :count].numpy(),
+                prompts.labels[row, :count].numpy(),
+                None if prompts.boxes is None else prompts.boxes[row].numpy(),
+                mask_input=own_previous[row],
+                multimask_output=count == 1,
+                return_logits=True,
+            )
+            best = ious.argmax()
+            expected = torch.from_numpy(masks[best])
+            large = segmenter._enlarge(logits[[row]], 75, 91)[0]
+            torch.testing.assert_close(large, expected, atol=1e-4, rtol=1e-4)
+            assert scores[row].item() == pytest.approx(ious[best], abs=1e-5)
+            own_previous[row] = (torch.from_numpy(low[[best]]) * 1000).clamp(-32, 32).numpy()
+    ((uncorrected, _),) = segmenter.logits(views, [prompts])
+    assert not torch.allclose(logits, uncorrected, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Segmenters, one file a backend, and prompting; importing this registers them all, without their libraries."""
 
 from bmp.segmenters import cropped as cropped
+from bmp.segmenters import detected as detected
 from bmp.segmenters import lite as lite
 from bmp.segmenters import prompting as prompting
 from bmp.segmenters import sam1 as sam1

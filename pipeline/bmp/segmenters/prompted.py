@@ -93,11 +93,13 @@ class PromptedSegmenter(abc.ABC):
         """Turn ``points`` (..., 2) of an image of that size into pixels of the network's input."""
 
     @abc.abstractmethod
-    def _decode(self, features: tuple[Tensor, ...], prompts: Prompts) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, features: tuple[Tensor, ...], prompts: Prompts, previous: Tensor | None = None, multimask: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return mask logits (N, h, w) and predicted IoU (N,).
 
         features: a row each for the N prompts, which may be an expanded view. prompts: in pixels of the network's
-        input, without padding; with boxes there may be no points (P = 0).
+        input, without padding; with boxes there may be no points (P = 0). previous, multimask: see ``logits``.
         """
 
     @abc.abstractmethod
@@ -126,18 +128,36 @@ class PromptedSegmenter(abc.ABC):
         others: Sequence[Poses],
     ) -> list[Masks]:
         """Choose prompts image by image, decode those of all images in chunks, return masks row by row."""
-        prompts = [self.prompter.prompts(*image).to(self.device) for image in zip(people, poses, others, strict=True)]
-        decoded = self.logits(views, prompts)
+        return self.answer(views, [self.prompter.prompts(*image) for image in zip(people, poses, others, strict=True)])
+
+    @torch.no_grad()
+    def answer(self, views: Sequence[EncodedImage], prompts: Sequence[Prompts]) -> list[Masks]:
+        """Give each person the mask that the prompts ask for; what ``segment`` does once the prompts are chosen."""
         return [
-            Masks(self._bits(logits, view), scores, asked)
-            for view, asked, (logits, scores) in zip(views, prompts, decoded, strict=True)
+            Masks(self.bits(view, logits), scores, asked.to(self.device))
+            for view, asked, (logits, scores) in zip(views, prompts, self.logits(views, prompts), strict=True)
         ]
 
     @torch.no_grad()
-    def logits(self, views: Sequence[EncodedImage], prompts: Sequence[Prompts]) -> list[tuple[Tensor, Tensor]]:
+    def logits(
+        self,
+        views: Sequence[EncodedImage],
+        prompts: Sequence[Prompts],
+        previous: Sequence[Tensor] | None = None,
+        *,
+        multimask: bool = False,
+    ) -> list[tuple[Tensor, Tensor]]:
         """Decode the prompts of each image: float32 mask logits (N, h, w) of the decoder's size, and scores (N,).
 
         A logit above 0 is the person. The score is the predicted IoU, clamped to [0, 1].
+
+        Args:
+            views: the images, as ``open`` returned them.
+            prompts: of the people of each image.
+            previous: logits that an earlier call returned for the same people, which the prompts are to correct;
+                None for a first question.
+            multimask: let the network draw three masks and take the one of highest predicted IoU, which is what SAM
+                is trained to do when a single point may mean a person, a coat or a button; False for its one mask.
         """
         sizes = [len(asked) for asked in prompts]
         height, width = self._logit_size
@@ -146,10 +166,13 @@ class PromptedSegmenter(abc.ABC):
         if sum(sizes):
             # Sorting prompts out needs their values, so it happens on the CPU, where reading them waits for nobody.
             scaled = [self._scaled(view, asked.to("cpu")) for view, asked in zip(views, prompts, strict=True)]
+            earlier = None if previous is None else torch.cat(list(previous)).to(self.device)
             owners = [index for index, size in enumerate(sizes) for _ in range(size)]
             for rows, chunk in _without_padding(Prompts.concat(scaled), self.prompt_chunk):
                 features = _gather([views[owners[row]] for row in rows])
-                chunk_logits, chunk_scores = self._decode(features, chunk.to(self.device))
+                chunk_logits, chunk_scores = self._decode(
+                    features, chunk.to(self.device), None if earlier is None else earlier[rows], multimask
+                )
                 logits[rows] = chunk_logits.float()
                 scores[rows] = chunk_scores.float().clamp(0, 1)
         return list(zip(torch.split(logits, sizes), torch.split(scores, sizes), strict=True))
@@ -164,8 +187,12 @@ class PromptedSegmenter(abc.ABC):
             boxes = self._to_network(boxes.reshape(-1, 2, 2), view.height, view.width).reshape(-1, 4)
         return replace(prompts, points=points, boxes=boxes)
 
-    def _bits(self, logits: Tensor, view: EncodedImage) -> Tensor:
-        """Clean up mask logits and scale them to bits of the view's image, within the memory budget."""
+    @torch.no_grad()
+    def bits(self, view: EncodedImage, logits: Tensor) -> Tensor:
+        """Clean up mask logits (N, h, w) and scale them to the view's image: bool (N, H, W).
+
+        Chunks keep within the memory that the class describes.
+        """
         logits = self._clean(logits)
         bits = torch.empty(len(logits), view.height, view.width, dtype=torch.bool, device=logits.device)
         rows = max(1, _LOGIT_BYTES // (4 * max(view.height * view.width, self._size**2)))
@@ -181,6 +208,12 @@ class PromptedSegmenter(abc.ABC):
         # A person far away is a speck all in all, and must not vanish.
         clean = torch.where(clean.flatten(1).any(1)[:, None, None], clean, filled)
         return torch.where(clean == bits, logits, torch.where(clean, -_NOWHERE, _NOWHERE))
+
+
+def best_mask(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
+    """Take of M masks (N, M, h, w) a prompt the one of highest predicted IoU (N, M): (N, h, w) and (N,)."""
+    rows, best = torch.arange(len(ious), device=ious.device), ious.argmax(dim=1)
+    return masks[rows, best], ious[rows, best]
 
 
 def _without_padding(prompts: Prompts, size: int) -> Iterator[tuple[list[int], Prompts]]:

@@ -16,7 +16,7 @@ from bmp.checkpoints import load_state_dict, load_strictly
 from bmp.compute import prepare
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
-from bmp.segmenters.prompted import PromptedSegmenter
+from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
 from bmp.weights import resolve
@@ -88,10 +88,14 @@ class SAM1Segmenter(PromptedSegmenter):
         resized: Tensor = self._transform.apply_coords_torch(points, (height, width))
         return resized
 
-    def _decode(self, features: tuple[Tensor, ...], prompts: Prompts) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, features: tuple[Tensor, ...], prompts: Prompts, previous: Tensor | None = None, multimask: bool = False
+    ) -> tuple[Tensor, Tensor]:
         (embedding,) = features
         sparse, dense = self._network.prompt_encoder(
-            points=(prompts.points, prompts.labels.int()), boxes=prompts.boxes, masks=None
+            points=(prompts.points, prompts.labels.int()),
+            boxes=prompts.boxes,
+            masks=None if previous is None else previous.unsqueeze(1),
         )
         with self._autocast():
             # The decoder repeats one image's embedding and adds the dense prompts to it. Prompts of several images
@@ -101,9 +105,9 @@ class SAM1Segmenter(PromptedSegmenter):
                 image_pe=self._position,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=embedding + dense,
-                multimask_output=False,
+                multimask_output=multimask,
             )
-        return masks[:, 0], ious[:, 0]
+        return best_mask(masks, ious)
 
     def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
         rows, columns = self._transform.get_preprocess_shape(height, width, self._size)

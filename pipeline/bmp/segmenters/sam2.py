@@ -19,7 +19,7 @@ from bmp.checkpoints import load_state_dict, load_strictly
 from bmp.compute import prepare
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
-from bmp.segmenters.prompted import PromptedSegmenter
+from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
 from bmp.weights import resolve
@@ -106,7 +106,9 @@ class SAM2Segmenter(PromptedSegmenter):
     def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
         return points / points.new_tensor([width, height]) * self._size
 
-    def _decode(self, features: tuple[Tensor, ...], prompts: Prompts) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, features: tuple[Tensor, ...], prompts: Prompts, previous: Tensor | None = None, multimask: bool = False
+    ) -> tuple[Tensor, Tensor]:
         embedding, *high_resolution = features
         points, labels = prompts.points, prompts.labels.int()
         if prompts.boxes is not None:  # to SAM 2 the corners of a box are two points with labels of their own
@@ -114,18 +116,20 @@ class SAM2Segmenter(PromptedSegmenter):
             points = torch.cat([prompts.boxes.reshape(-1, 2, 2), points], dim=1)
             labels = torch.cat([corners, labels], dim=1)
         # Not under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
-        sparse, dense = self._prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        # Extreme logits are clamped, as sam2's predictors do before they hand them back to the network.
+        masks = None if previous is None else previous.clamp(-32, 32).unsqueeze(1)
+        sparse, dense = self._prompt_encoder(points=(points, labels), boxes=None, masks=masks)
         with self._autocast():
             masks, ious, _, _ = self._mask_decoder(
                 image_embeddings=embedding,
                 image_pe=self._position,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,
-                multimask_output=False,
+                multimask_output=multimask,
                 repeat_image=False,
                 high_res_features=high_resolution,
             )
-        return masks[:, 0], ious[:, 0]
+        return best_mask(masks, ious)
 
     def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
         return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)

@@ -1,0 +1,1 @@
+"""Measures people against labels: numbers, and beside them those of the literature; knows no network."""

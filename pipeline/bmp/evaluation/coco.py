@@ -1,0 +1,260 @@
+"""COCO's numbers, computed by pycocotools from plain COCO dicts; knows no data set, no model and no file.
+
+pycocotools' COCOeval is the one engine: every number equals its own to the last digit. Truth and results are read and
+never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from bmp.config import choices
+from bmp.errors import UserError
+
+Kind = Literal["bbox", "segm", "keypoints"]
+"""What of a person is compared: its box, its mask or its pose."""
+
+SEGM_SCORES: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "detection": lambda row: float(row["score"]),
+    "iou": lambda row: float(row["mask_score"]),
+    "detection_times_iou": lambda row: float(row["score"] * row["mask_score"]),
+}
+"""How sure a mask is: the detection's score, the segmenter's predicted IoU, or their product."""
+
+_CONFIDENT_KEYPOINT = 0.2
+_KEYPOINT_NUMBERS = 17 * 3
+_FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
+_MAX_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}
+
+
+@dataclass(frozen=True)
+class CocoNumbers:
+    """Average precision and recall as COCO defines them, in [0, 1]; None where there is no number.
+
+    There is none where nobody is labelled in that range of sizes (pycocotools says -1), nor where COCO has no such
+    number: small people have no poses, and recall at 1 and 10 results an image is one of boxes and masks.
+
+    ap, ar: mean over IoU (or OKS) 0.5, 0.55, ..., 0.95. ap50, ap75, ar50, ar75: at that threshold. small, medium,
+    large: people of areas up to 32², up to 96², and beyond, in square pixels. ar_1, ar_10: ar with the best 1 and 10
+    results of each image; all others use the best ``max_detections``.
+    """
+
+    kind: Kind
+    max_detections: int
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar: float | None
+    ar50: float | None
+    ar75: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+    ar_1: float | None
+    ar_10: float | None
+
+
+def to_results(
+    rows: Sequence[Mapping[str, Any]], kind: Kind, segm_score: str = "detection_times_iou"
+) -> list[dict[str, Any]]:
+    """Return COCO results for one kind, a result a row in the same order, ready for ``json`` and pycocotools.
+
+    The score of a box is its detection's. That of a mask is one of ``SEGM_SCORES``. That of a pose is the detection's
+    times the mean score of its keypoints above 0.2, and 0 if none is, as in MMPose's ``CocoMetric``.
+
+    A mask's result has no ``bbox``, so that pycocotools takes the area of the mask for its size; a pose's result has
+    one, as MMPose's do, so that its size is that of the box. That makes a difference to the numbers by size only.
+
+    Args:
+        rows: annotations as ``bmp.export.to_annotations`` makes them.
+        kind: which result to make of each.
+        segm_score: a name of ``SEGM_SCORES``; for "segm" only.
+
+    Raises:
+        UserError: there is no such score.
+    """
+    if segm_score not in SEGM_SCORES:
+        raise UserError(f"there is no segm_score {segm_score!r}; {choices(segm_score, SEGM_SCORES)}")
+    fields = ("bbox", "keypoints") if kind == "keypoints" else (_FIELDS[kind],)
+    score = {"bbox": SEGM_SCORES["detection"], "segm": SEGM_SCORES[segm_score], "keypoints": _pose_score}[kind]
+    return [
+        {
+            "image_id": row["image_id"],
+            "category_id": row["category_id"],
+            **{field: row[field] for field in fields},
+            "score": score(row),
+        }
+        for row in rows
+    ]
+
+
+def evaluate(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    kind: Kind,
+    max_detections: int | None = None,
+) -> CocoNumbers:
+    """Compare results with the truth as pycocotools does.
+
+    Keypoints are compared with COCO's 17 sigmas at the labelled areas, with 20 results an image, which is also what
+    MMPose's ``CocoMetric`` does for OCHuman; its additional suppression of alike poses is not part of this.
+
+    Args:
+        truth: COCO dict with images, annotations and categories. Without ``iscrowd`` an annotation is no crowd;
+            without ``keypoints`` nobody has labelled them. Ids of annotations do not matter, 0 included.
+        results: COCO results of ``kind``; ``to_results`` makes them out of annotations.
+        kind: what to compare.
+        max_detections: how many results of an image count, the best first; COCO's 100, for keypoints 20, if None.
+
+    Raises:
+        UserError: a field is missing, or a result is of an image that the truth does not have.
+    """
+    return summarize(compare(truth, results, kind, max_detections))
+
+
+def summarize(evaluation: COCOeval) -> CocoNumbers:
+    """Return the averages over what ``compare`` matched with COCO's own thresholds."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+    limits = evaluation.params.maxDets
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+
+    def mean(table: npt.NDArray[np.float64], threshold: float | None = None, area: str = "all") -> float | None:
+        return _mean(evaluation, table, threshold, area, limits[-1])
+
+    return CocoNumbers(
+        kind=evaluation.params.iouType,
+        max_detections=limits[-1],
+        ap=mean(precision),
+        ap50=mean(precision, 0.5),
+        ap75=mean(precision, 0.75),
+        ap_small=mean(precision, area="small"),
+        ap_medium=mean(precision, area="medium"),
+        ap_large=mean(precision, area="large"),
+        ar=mean(recall),
+        ar50=mean(recall, 0.5),
+        ar75=mean(recall, 0.75),
+        ar_small=mean(recall, area="small"),
+        ar_medium=mean(recall, area="medium"),
+        ar_large=mean(recall, area="large"),
+        ar_1=_mean(evaluation, recall, None, "all", 1),
+        ar_10=_mean(evaluation, recall, None, "all", 10),
+    )
+
+
+def compare(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    kind: Kind,
+    max_detections: int | None = None,
+    thresholds: Sequence[float] | None = None,
+    engine: type[COCOeval] = COCOeval,
+) -> COCOeval:
+    """Match results with the truth image by image and return pycocotools' evaluation, not accumulated yet.
+
+    In it the id of an annotation is its index in ``truth["annotations"]`` plus 1, that of a result its index in
+    ``results`` plus 1: pycocotools takes id 0 for "not matched".
+
+    Args:
+        truth: as for ``evaluate``.
+        results: as for ``evaluate``.
+        kind: as for ``evaluate``.
+        max_detections: as for ``evaluate``.
+        thresholds: IoU or OKS from which a result counts as right, ascending; COCO's ten if None. With thresholds of
+            one's own all sizes count as one, since nobody averages over them.
+        engine: COCOeval, or a class that measures alikeness differently.
+
+    Raises:
+        UserError: as for ``evaluate``.
+    """
+    limit = _MAX_DETECTIONS[kind] if max_detections is None else max_detections
+    with contextlib.redirect_stdout(io.StringIO()):
+        labels = COCO()
+        labels.dataset = {
+            "images": list(truth["images"]),
+            "categories": list(truth["categories"]),
+            "annotations": [_label(row, kind, number) for number, row in enumerate(truth["annotations"], 1)],
+        }
+        labels.createIndex()
+        found = _found(labels, results, kind)
+        evaluation = engine(labels, found, kind)
+        parameters = evaluation.params
+        parameters.maxDets = (
+            [limit] if kind == "keypoints" else sorted({count for count in (1, 10) if count < limit} | {limit})
+        )
+        if thresholds is not None:
+            parameters.iouThrs = np.asarray(thresholds, dtype=np.float64)
+            parameters.maxDets, parameters.areaRng, parameters.areaRngLbl = [limit], parameters.areaRng[:1], ["all"]
+        evaluation.evaluate()
+    return evaluation
+
+
+def _label(annotation: Mapping[str, Any], kind: Kind, number: int) -> dict[str, Any]:
+    """Return a copy for pycocotools, which writes into it."""
+    label = {"iscrowd": 0, **annotation, "id": number}
+    if kind == "keypoints":
+        keypoints = label.setdefault("keypoints", [0] * _KEYPOINT_NUMBERS)
+        label.setdefault("num_keypoints", sum(flag > 0 for flag in keypoints[2::3]))
+    _check(label, ("image_id", "category_id", "area", "bbox", _FIELDS[kind]), kind, f"truth, annotation {number}")
+    return label
+
+
+def _found(labels: COCO, results: Sequence[Mapping[str, Any]], kind: Kind) -> COCO:
+    """Load results as pycocotools does, but for copies of them, and none at all is nothing special."""
+    copies = [dict(result) for result in results]
+    shared = ("bbox",) if copies and "bbox" in copies[0] else ()  # pycocotools takes the first for all
+    for number, result in enumerate(copies, 1):
+        _check(result, ("image_id", "category_id", "score", *shared, _FIELDS[kind]), kind, f"results, row {number}")
+        if result["image_id"] not in labels.imgs:
+            raise UserError(
+                f"results, row {number}: the truth has no image {result['image_id']!r}; "
+                "compare with the truth that they were made for"
+            )
+    if copies:
+        return labels.loadRes(copies)
+    nobody = COCO()
+    nobody.dataset = {**labels.dataset, "annotations": []}
+    nobody.createIndex()
+    return nobody
+
+
+def _check(row: Mapping[str, Any], fields: Sequence[str], kind: Kind, place: str) -> None:
+    for field in fields:
+        if field not in row:
+            raise UserError(f"{place}: has no {field!r}, which the evaluation of {kind} needs; it has {', '.join(row)}")
+    if kind == "keypoints" and len(row["keypoints"]) != _KEYPOINT_NUMBERS:
+        raise UserError(
+            f"{place}: expected COCO's 17 keypoints as x, y, v, which are {_KEYPOINT_NUMBERS} numbers, "
+            f"got {len(row['keypoints'])}; leave out keypoints beyond those"
+        )
+
+
+def _mean(
+    evaluation: COCOeval, table: npt.NDArray[np.float64], threshold: float | None, area: str, limit: int
+) -> float | None:
+    """Return the mean of what pycocotools filled in; (T, ..., A, M) for thresholds, areas and limits."""
+    parameters = evaluation.params
+    if area not in parameters.areaRngLbl or limit not in parameters.maxDets:
+        return None
+    chosen = table[..., parameters.areaRngLbl.index(area), parameters.maxDets.index(limit)]
+    if threshold is not None:
+        chosen = chosen[np.isclose(parameters.iouThrs, threshold)]
+    known = chosen[chosen > -1]
+    return float(known.mean()) if known.size else None
+
+
+def _pose_score(row: Mapping[str, Any]) -> float:
+    confident = [score for score in row["keypoint_scores"] if score > _CONFIDENT_KEYPOINT]
+    return float(row["score"]) * sum(confident) / len(confident) if confident else 0.0

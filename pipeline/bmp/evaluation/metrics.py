@@ -1,0 +1,212 @@
+"""Who was found, and how well: recall, precision, mask overlap, what a round changed; knows no data set and no model.
+
+People are named by their index in ``truth["annotations"]``, results by their index in the rows. Matching is COCO's:
+results choose in the order of their scores, each the free person it overlaps most, from IoU 0.5 on; one that overlaps
+nobody but a crowd region is neither right nor wrong.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from bmp.evaluation.coco import compare, to_results
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Which result is which person; results in descending order of scores, all fields of them aligned.
+
+    people: int64 (P,), everybody who is to be found, which are all but crowd regions. rows: int64 (D,), the results.
+    scores: float64 (D,). person: int64 (D,), whom the result shows, -1 for nobody. overlaps: float64 (D,) in [0, 1],
+    its IoU with that person, 0 with nobody. ignored: bool (D,), on a crowd region, neither right nor wrong.
+    """
+
+    people: Ints
+    rows: Ints
+    scores: Floats
+    person: Ints
+    overlaps: Floats
+    ignored: Bools
+
+    def found(self, min_score: float = 0.0) -> Ints:
+        """Return the people that results of at least that score show, ascending."""
+        return np.sort(self.person[(self.person >= 0) & (self.scores >= min_score)])
+
+
+@dataclass(frozen=True)
+class EqualPrecision:
+    """Recall of two runs where the second is at least as precise as the first; None where there is no number.
+
+    precision: of all results of the first. first, second: recall, in [0, 1]. min_score: from which score on the
+    second's results were taken; None if no choice of them is as precise, then its recall is 0.
+    """
+
+    precision: float | None
+    first: float | None
+    second: float | None
+    min_score: float | None
+
+
+def match(
+    truth: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    kind: Literal["bbox", "segm"] = "bbox",
+    min_iou: float = 0.5,
+    segm_score: str = "detection_times_iou",
+) -> Matches:
+    """Match annotation rows with the truth, by boxes or by masks, all of them and not only the best 100 an image.
+
+    Args:
+        truth: COCO dict.
+        rows: annotations as ``bmp.export.to_annotations`` makes them.
+        kind: what has to overlap.
+        min_iou: from which IoU on it is the same person.
+        segm_score: which score orders masks, a name of ``bmp.evaluation.coco.SEGM_SCORES``.
+
+    Raises:
+        UserError: a row is of an image that the truth does not have, a field is missing, or there is no such score.
+    """
+    results = to_results(rows, kind, segm_score)
+    evaluation = compare(truth, results, kind, max_detections=max(1, len(results)), thresholds=[min_iou])
+    person = np.full(len(results), -1)
+    overlaps = np.zeros(len(results))
+    ignored = np.zeros(len(results), dtype=bool)
+    order: list[int] = []
+    for image in filter(None, evaluation.evalImgs):
+        key = image["image_id"], image["category_id"]
+        # The table of overlaps has the results by score, like the matches, and the labels as they are in the truth.
+        labels = evaluation.cocoGt.getAnnIds(imgIds=[key[0]], catIds=[key[1]])
+        columns = {label: column for column, label in enumerate(labels)}
+        matches = zip(image["dtIds"], image["dtMatches"][0], image["dtIgnore"][0], strict=True)
+        for line, (result, label, is_ignored) in enumerate(matches):
+            row = result - 1
+            order.append(row)
+            ignored[row] = is_ignored
+            if label and not is_ignored:
+                person[row] = label - 1
+                overlaps[row] = evaluation.ious[key][line, columns[label]]
+    scores = np.array([result["score"] for result in results], dtype=np.float64)
+    best_first = np.array(order, dtype=np.int64)
+    best_first = best_first[np.argsort(-scores[best_first], kind="stable")]
+    people = [index for index, label in enumerate(truth["annotations"]) if not label.get("iscrowd")]
+    return Matches(
+        np.array(people, dtype=np.int64),
+        best_first,
+        scores[best_first],
+        person[best_first],
+        overlaps[best_first],
+        ignored[best_first],
+    )
+
+
+def recall(matches: Matches, min_score: float = 0.0, among: Sequence[int] | Ints | None = None) -> float | None:
+    """Return which part of the people is found by results of at least ``min_score``; None if there is nobody to find.
+
+    among: count these people only, such as those in crowds; everybody if None.
+    """
+    people, found = matches.people, matches.found(min_score)
+    if among is not None:
+        people, found = people[np.isin(people, among)], found[np.isin(found, among)]
+    return len(found) / len(people) if len(people) else None
+
+
+def precision(matches: Matches, min_score: float = 0.0) -> float | None:
+    """Return which part of the results of at least ``min_score`` shows somebody; None if there are no results."""
+    counted = (matches.scores >= min_score) & ~matches.ignored
+    return float((matches.person[counted] >= 0).mean()) if counted.any() else None
+
+
+def mean_iou(matches: Matches) -> float | None:
+    """Return the mean IoU of results with the people they show; None if they show nobody."""
+    hits = matches.person >= 0
+    return float(matches.overlaps[hits].mean()) if hits.any() else None
+
+
+def found_and_lost(before: Matches, after: Matches) -> tuple[Ints, Ints]:
+    """Return who is found now and was not before, and who was found before and is not now; int64, ascending.
+
+    Raises ``ValueError`` if they are not of the same truth.
+    """
+    _check_same_people(before, after)
+    earlier, later = before.found(), after.found()
+    return np.setdiff1d(later, earlier), np.setdiff1d(earlier, later)
+
+
+def recall_at_equal_precision(first: Matches, second: Matches) -> EqualPrecision:
+    """Compare the recall of two runs without letting the second pay for it with false alarms.
+
+    The first counts with all its results, and so does its precision. Of the second only the results from some score
+    on count: the lowest score at which they are at least as precise. Results of equal score stay together. Every
+    false alarm more in the second thus costs it people, and what is left of its gain is worth having.
+
+    Raises ``ValueError`` if they are not of the same truth.
+    """
+    _check_same_people(first, second)
+    target = precision(first)
+    if target is None or not len(first.people):
+        return EqualPrecision(target, recall(first), None, None)
+    scores, right = second.scores[~second.ignored], second.person[~second.ignored] >= 0
+    # Of one score all results come or none, so only its last one is a place to stop.
+    last_of_its_score = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
+    precise = right.cumsum() / np.arange(1, len(scores) + 1) >= target
+    stops = np.flatnonzero(last_of_its_score & precise)
+    if not len(stops):
+        return EqualPrecision(target, recall(first), 0.0, None)
+    lowest = float(scores[stops[-1]])
+    return EqualPrecision(target, recall(first), recall(second, lowest), lowest)
+
+
+def pair_overlaps(truth: Mapping[str, Any]) -> Floats:
+    """Return for each annotation the largest IoU of its box with that of another person in the image, float64 (A,).
+
+    Crowd regions are nobody: theirs is 0, and they are in nobody's way.
+    """
+    largest = np.zeros(len(truth["annotations"]))
+    people: dict[Any, list[int]] = defaultdict(list)
+    for index, label in enumerate(truth["annotations"]):
+        if not label.get("iscrowd"):
+            people[label["image_id"]].append(index)
+    for indices in people.values():
+        if len(indices) > 1:
+            boxes = np.array([truth["annotations"][index]["bbox"] for index in indices], dtype=np.float64)
+            overlaps = coco_mask.iou(boxes, boxes, [0] * len(boxes))
+            np.fill_diagonal(overlaps, 0)
+            largest[indices] = overlaps.max(axis=1)
+    return largest
+
+
+def crowded_images(
+    truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], min_overlap: float
+) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    """Return of truth and rows what belongs to images with two people whose boxes have an IoU above ``min_overlap``.
+
+    Nothing is copied or changed but the lists. For single people instead of images, give ``recall`` those of
+    ``numpy.flatnonzero(pair_overlaps(truth) > min_overlap)``.
+    """
+    entangled = pair_overlaps(truth) > min_overlap
+    images = {truth["annotations"][index]["image_id"] for index in np.flatnonzero(entangled)}
+    subset = {
+        **truth,
+        "images": [image for image in truth["images"] if image["id"] in images],
+        "annotations": [label for label in truth["annotations"] if label["image_id"] in images],
+    }
+    return subset, [row for row in rows if row["image_id"] in images]
+
+
+def _check_same_people(first: Matches, second: Matches) -> None:
+    if not np.array_equal(first.people, second.people):
+        raise ValueError(
+            f"expected matches with the same truth, got {len(first.people)} and {len(second.people)} people in them; "
+            "match both runs with one truth"
+        )

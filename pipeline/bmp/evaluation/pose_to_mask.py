@@ -1,0 +1,345 @@
+"""Labelled people to masks, without a detector: the paper's Tables 1 to 7 and Figures 2 to 4. Knows no metric.
+
+Everybody labelled gets one pose, estimated in the labelled box or taken from the labels, and the pose prompts the
+segmenter. Annotation rows come out, which ``bmp.evaluation.coco`` turns into AP::
+
+    rows = list(segment_poses(detected_poses(dataset, pose), segmenter))
+    ap = evaluate(dataset.truth, to_results(rows, "segm", segm_score="iou"), "segm").ap
+
+A row's detection score is 1, since nothing was detected, so predicted IoU alone ranks the masks. All functions are
+generators over batches of images: memory does not grow with the data set. Each image with somebody in it is loaded
+once, the others never. Crowd regions are left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from bmp.errors import UserError
+from bmp.export import to_annotations
+from bmp.ops.boxes import xywh_to_xyxy
+from bmp.ops.masks import exclusive, from_rle
+from bmp.segmenters.finetune.samplers import Keypoints, MaskRefine
+from bmp.segmenters.prompted import PromptedSegmenter
+from bmp.stages import PoseEstimator, Prompter, Segmenter
+from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses, Prompts
+
+if TYPE_CHECKING:
+    from bmp.datasets.people import PeopleDataset
+
+Row = dict[str, Any]
+Setting = TypeVar("Setting", bound=Hashable)
+
+_SAMPLER = MaskRefine(truth_probability=0)
+_NO_KEYPOINTS = Keypoints.none(1)
+
+
+@dataclass(frozen=True, eq=False)
+class PosedImage:
+    """An image and everybody labelled in it, at least one person, in the order of the annotations.
+
+    annotations: of the truth, a row each. people: the labelled boxes with score 1, without masks. poses: what the
+    segmenter is to be guided by. unlabelled: bool (N, K), keypoints whose place nobody knows and which must not
+    become prompts; None where the poses are estimates.
+    """
+
+    image: Image
+    annotations: list[Row]
+    people: Detections
+    poses: Poses
+    unlabelled: Tensor | None = None
+
+
+def detected_poses(dataset: PeopleDataset, pose: PoseEstimator, image_batch: int = 4) -> Iterator[list[PosedImage]]:
+    """Estimate one pose in each labelled box (paper Tables 1, 2, 5, 6, 7), ``image_batch`` images at a time.
+
+    The estimator is given boxes without masks. Raises ``ImageError`` for a broken image.
+    """
+    for batch in _labelled(dataset, image_batch):
+        people = [_people(annotations) for _, annotations in batch]
+        poses = pose.estimate([image for image, _ in batch], people)
+        yield [
+            PosedImage(image, annotations, boxes, own)
+            for (image, annotations), boxes, own in zip(batch, people, poses, strict=True)
+        ]
+
+
+def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4) -> Iterator[list[PosedImage]]:
+    """Take the labelled keypoints for poses (paper Table 3), ``image_batch`` images at a time.
+
+    Labels have a flag in place of probabilities. A keypoint labelled as seen (v = 2) gets visibility 1, one labelled
+    although hidden (v = 1) visibility ``hidden``, both score and presence 1. All others get 0 for all three and are
+    not to be prompted with: the prompter needs a threshold above 0, as ``MaxSpread(count=3)``, the paper's choice,
+    has. Somebody without any labelled keypoint stays: prompted with nothing, that person has an empty mask of score 0
+    and counts as missed.
+
+    Args:
+        dataset: of which somebody has labelled keypoints.
+        hidden: in [0, 1]. 0.5 lets ``MaxSpread`` use keypoints that another body may cover, after the visible ones
+            and above its threshold of 0.3; 0 leaves them out.
+        image_batch: images that are loaded at a time.
+
+    Raises:
+        UserError: nobody has labelled keypoints, or ``hidden`` is out of range.
+        ImageError: an image is broken.
+    """
+    if not 0 <= hidden <= 1:
+        raise UserError(f"hidden: expected the visibility of a hidden keypoint in [0, 1], got {hidden}")
+    if not any(annotation.get("num_keypoints", 0) for annotation in dataset.truth["annotations"]):
+        raise UserError(f"{dataset.name}: nobody has labelled keypoints; choose another data set or estimated poses")
+    for batch in _labelled(dataset, image_batch):
+        yield [_truly_posed(image, annotations, hidden) for image, annotations in batch]
+
+
+def segment_poses(
+    batches: Iterable[Sequence[PosedImage]], segmenter: Segmenter, *, resolve_overlaps: bool = False
+) -> Iterator[Row]:
+    """Give each person the mask that the pose asks for: a row a person, in the order of the truth.
+
+    Args:
+        batches: from ``detected_poses`` or ``true_poses``.
+        segmenter: any. Everybody in an image is asked about at the same time, as the loop does in a round.
+        resolve_overlaps: give each pixel to the mask of highest predicted IoU, as the loop does and the paper's
+            pose-to-mask numbers do not.
+
+    Yields:
+        Annotations as ``bmp.export.to_annotations`` makes them, unrounded, ``id`` being that of the labelled person.
+
+    Raises:
+        UserError: the segmenter's prompter chose keypoints that nobody labelled.
+    """
+    for images in batches:
+        views = segmenter.open([posed.image for posed in images])
+        people, poses = [posed.people for posed in images], [posed.poses for posed in images]
+        for posed, masks in zip(images, segmenter.segment(views, people, poses, _nobody(poses)), strict=True):
+            if masks.prompts is not None:
+                _check_labelled(posed, masks.prompts)
+            if resolve_overlaps:
+                masks = replace(masks, bits=exclusive(masks.bits, masks.scores))
+            yield from _rows(posed, range(len(masks)), masks)
+
+
+def prompt_curve(
+    batches: Iterable[Sequence[PosedImage]], segmenter: PromptedSegmenter, prompters: Mapping[Setting, Prompter]
+) -> Iterator[tuple[Setting, Row]]:
+    """Prompt for the same people in several ways (paper Figures 3 and 4; also Tables 4, 5 and 6).
+
+    Poses are estimated once and images encoded once for all ways, and a question that several ways ask, such as that
+    of ``MaxSpread`` with 5 and with 6 points about somebody with 5 visible keypoints, is answered once::
+
+        prompters = {("MaxSpread", count): MaxSpread(count) for count in range(1, 9)}
+
+    Args:
+        batches: from ``detected_poses`` or ``true_poses``.
+        segmenter: one prompted with points; its own prompter is not asked.
+        prompters: the ways, by the name of the setting.
+
+    Yields:
+        The setting and a row as ``segment_poses`` has them: of a batch of images all people in the first setting,
+        then in the second and so on. Overlaps are not resolved.
+
+    Raises:
+        UserError: for a segmenter without point prompts, and for a prompter that chose keypoints nobody labelled.
+    """
+    _check_prompted(segmenter)
+    for images in batches:
+        views = segmenter.open([posed.image for posed in images])
+        nobody = _nobody([posed.poses for posed in images])
+        answered: list[dict[tuple[int, bytes], Row]] = [{} for _ in images]  # by person and question
+        for setting, prompter in prompters.items():
+            prompts = [
+                prompter.prompts(posed.people, posed.poses, others).to("cpu")
+                for posed, others in zip(images, nobody, strict=True)
+            ]
+            for posed, asked in zip(images, prompts, strict=True):
+                _check_labelled(posed, asked)
+            questions = [list(enumerate(_questions(asked))) for asked in prompts]
+            fresh = [
+                [row for row, question in own if (row, question) not in known]
+                for own, known in zip(questions, answered, strict=True)
+            ]
+            masks = segmenter.answer(views, [asked[rows] for asked, rows in zip(prompts, fresh, strict=True)])
+            for posed, rows, mask, own, known in zip(images, fresh, masks, questions, answered, strict=True):
+                known.update(zip([own[row] for row in rows], _rows(posed, rows, mask), strict=True))
+                yield from ((setting, dict(known[question])) for question in own)
+
+
+def correction_curve(
+    dataset: PeopleDataset, segmenter: PromptedSegmenter, corrections: int = 7, seed: int = 0, image_batch: int = 4
+) -> Iterator[tuple[int, list[float]]]:
+    """Correct each mask point by point, as SAM's training does, and see how good it gets (paper §4.3.1, Figure 2).
+
+    Points are those of ``MaskRefine``, whose corrections here are never from the true mask for its own sake. Each is
+    asked together with all points before it and the previous answer's logits. To a single point the network draws
+    three masks and the one of highest predicted IoU counts; to more it draws one. Masks are the segmenter's own, with
+    its clean-up, in the size of the image.
+
+    The points of a person depend on ``seed``, the annotation's id and the answers, and on nobody else. The curve is
+    the mean over people: ``numpy.mean([ious for _, ious in correction_curve(...)], axis=0)``.
+
+    Args:
+        dataset: with masks. Somebody whose mask has no pixel is left out.
+        segmenter: one prompted with points; its prompter is not asked.
+        corrections: how many points after the first.
+        seed: at least 0.
+        image_batch: images in memory at a time.
+
+    Yields:
+        The id of the annotation, and the mask's IoU with the truth after 0, 1, ... ``corrections`` corrections.
+
+    Raises:
+        UserError: for a segmenter without point prompts, and for labels without a mask.
+        ImageError: an image is broken.
+    """
+    _check_prompted(segmenter)
+    for batch in _labelled(dataset, image_batch):
+        views = segmenter.open([image for image, _ in batch])
+        people = [_Corrected(image, annotations, seed) for image, annotations in batch]
+        previous: list[Tensor] | None = None
+        for count in range(corrections + 1):
+            prompts = [crowd.ask() for crowd in people]
+            answers = segmenter.logits(views, prompts, previous, multimask=count == 0)
+            previous = [logits for logits, _ in answers]
+            for crowd, view, logits in zip(people, views, previous, strict=True):
+                crowd.hear(segmenter.bits(view, logits))
+        for crowd in people:
+            yield from zip(crowd.ids, torch.stack(crowd.ious, dim=1).tolist(), strict=True)
+
+
+class _Corrected:
+    """The people of one image while their masks are corrected.
+
+    ids: their annotations'. ious: after each answer, float64 (N,).
+    """
+
+    def __init__(self, image: Image, annotations: Sequence[Row], seed: int) -> None:
+        truth = torch.stack([_mask(annotation, image) for annotation in annotations])
+        rows = truth.flatten(1).any(dim=1).nonzero().flatten().tolist()
+        self.ids: list[int] = [annotations[row]["id"] for row in rows]
+        self.ious: list[Tensor] = []
+        self._truth = truth[rows]
+        self._answer = torch.zeros_like(self._truth)  # nothing yet, so that the whole truth is the first error
+        self._generators = [_generator(seed, number) for number in self.ids]
+        self._prompts = Prompts(
+            torch.zeros(len(rows), 0, 2),
+            torch.zeros(len(rows), 0, dtype=torch.int8),
+            torch.zeros(len(rows), 0, dtype=torch.int64),
+        )
+
+    def ask(self) -> Prompts:
+        """Add a point for each person and return all so far."""
+        # One by one, so that a person's points depend on nobody else.
+        drawn = [
+            _SAMPLER.correct(truth[None], answer[None], _NO_KEYPOINTS, generator)
+            for truth, answer, generator in zip(self._truth, self._answer, self._generators, strict=True)
+        ]
+        point = torch.cat([self._prompts.points.new_zeros(0, 1, 2), *(point for point, _ in drawn)])
+        label = torch.cat([self._prompts.labels.new_zeros(0, 1), *(label for _, label in drawn)])
+        self._prompts = Prompts(
+            torch.cat([self._prompts.points, point.floor()], dim=1),  # SAM counts pixels, hence whole numbers
+            torch.cat([self._prompts.labels, label], dim=1),
+            torch.cat([self._prompts.keypoints, torch.full_like(label, -1, dtype=torch.int64)], dim=1),
+        )
+        return self._prompts
+
+    def hear(self, bits: Tensor) -> None:
+        """Take the masks (N, H, W) that were the answer."""
+        self._answer = bits.cpu()
+        shared = (self._answer & self._truth).flatten(1).sum(dim=1)
+        joined = (self._answer | self._truth).flatten(1).sum(dim=1)
+        self.ious.append(shared.double() / joined)
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """Return a source of chance for the person with that id, which may be any integer."""
+    words = np.random.SeedSequence([seed, number % (1 << 64)]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0]))
+
+
+def _labelled(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Row]]]]:
+    """Yield the images that have people, loaded, with these people's annotations, ``size`` images at a time."""
+    if size < 1:
+        raise UserError(f"image_batch: expected at least 1, got {size}")
+    annotations: dict[Any, list[Row]] = defaultdict(list)
+    for annotation in dataset.truth["annotations"]:
+        if not annotation["iscrowd"]:
+            annotations[annotation["image_id"]].append(annotation)
+    ids = [entry["id"] for entry in dataset.truth["images"]]
+    peopled = [index for index, image_id in enumerate(ids) if image_id in annotations]
+    for start in range(0, len(peopled), size):
+        yield [(dataset.load(index), annotations[ids[index]]) for index in peopled[start : start + size]]
+
+
+def _people(annotations: Sequence[Row]) -> Detections:
+    boxes = torch.tensor([annotation["bbox"] for annotation in annotations], dtype=torch.float32)
+    return Detections(xywh_to_xyxy(boxes), torch.ones(len(boxes)))
+
+
+def _truly_posed(image: Image, annotations: list[Row], hidden: float) -> PosedImage:
+    values = torch.tensor([annotation["keypoints"] for annotation in annotations], dtype=torch.float32)
+    x, y, flags = values.reshape(len(annotations), -1, 3).unbind(2)
+    seen, covered = (flags == 2).float(), (flags == 1).float()
+    labelled = seen + covered
+    poses = Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
+    return PosedImage(image, annotations, _people(annotations), poses, unlabelled=labelled == 0)
+
+
+def _mask(annotation: Row, image: Image) -> Tensor:
+    """Return the labelled mask, bool (H, W)."""
+    shape = annotation.get("segmentation")
+    if shape is None:
+        raise UserError(f"annotation {annotation['id']} has no segmentation; corrections need people with masks")
+    if isinstance(shape, list):
+        shape = coco_mask.merge(coco_mask.frPyObjects(shape, image.height, image.width))
+    return from_rle([shape], image.height, image.width)[0]
+
+
+def _nobody(poses: Sequence[Poses]) -> list[Poses]:
+    """Return for each image the poses of people who have a mask already."""
+    return [Poses.empty(own.keypoints.shape[1], own.device) for own in poses]
+
+
+def _rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> list[Row]:
+    """Return annotations of the people ``rows`` with these masks."""
+    found = torch.ones(len(rows), dtype=torch.int64)
+    instances = Instances(posed.people[rows], posed.poses[rows], masks, found)
+    annotations = to_annotations(instances, posed.annotations[0]["image_id"], COCO_KEYPOINTS, exact=True)
+    return [{**own, "id": posed.annotations[row]["id"]} for own, row in zip(annotations, rows, strict=True)]
+
+
+def _questions(prompts: Prompts) -> list[bytes]:
+    """Return what each person is asked as something to look up, padding left out; ``prompts`` are on the CPU."""
+    boxes = prompts.points.new_zeros(len(prompts), 0) if prompts.boxes is None else prompts.boxes
+    labelled = torch.cat([prompts.points, prompts.labels[..., None].float()], dim=2)
+    return [
+        torch.cat([points[points[:, 2] != -1].flatten(), box]).numpy().tobytes()
+        for points, box in zip(labelled, boxes, strict=True)
+    ]
+
+
+def _check_labelled(posed: PosedImage, prompts: Prompts) -> None:
+    if posed.unlabelled is None:
+        return
+    own = prompts.keypoints.cpu()
+    wrong = ((own >= 0) & posed.unlabelled.take_along_dim(own.clamp(min=0), dim=1)).any(dim=1)
+    if wrong.any():
+        annotation = posed.annotations[int(wrong.int().argmax())]
+        raise UserError(
+            f"annotation {annotation['id']}: prompted with a keypoint that is not labelled; "
+            "labelled poses need a prompter with a threshold above 0, MaxSpread(count=3) for one"
+        )
+
+
+def _check_prompted(segmenter: Any) -> None:
+    if not isinstance(segmenter, PromptedSegmenter):
+        raise UserError(
+            f"expected a segmenter that is prompted with points, such as SAM2Segmenter, got {type(segmenter).__name__}"
+        )

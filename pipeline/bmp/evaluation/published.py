@@ -1,0 +1,191 @@
+"""Numbers from the literature to stand beside ours in a report; knows nothing of how ours come about.
+
+All are average precisions in per cent. The tables are those of the paper on SAM-pose2seg ("SAM-pose2seg: Pose-Guided
+Human Instance Segmentation in Crowds"). What they repeat is here once, under the table that has it first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from bmp.config import choices
+from bmp.errors import UserError
+from bmp.evaluation.coco import Kind
+
+Protocol = Literal["loop", "detected_poses", "ground_truth_poses"]
+"""How a number came about: "loop", people are detected; the others, people are given by their labelled boxes, and masks
+are prompted with the poses estimated in these or with the labelled ones."""
+
+DATASETS = {
+    "ochuman_test": "OCHuman test",
+    "ochuman_val": "OCHuman val",
+    "coco_val": "COCO val2017",
+    "coco_star_val": "COCO* val2017",
+    "cihp_val": "CIHP val",
+}
+"""Keys of the data sets that have published numbers, with their names for people."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number of the literature.
+
+    method: the model or recipe. prompts: which keypoints it was prompted with, and what else; "" where it has none.
+    dataset: a key of ``DATASETS``. kind, protocol: what was compared, and how. value: AP in per cent. source: paper
+    and table. verified: whether it was read in that source itself, or only in what others write of it. note: what to
+    bear in mind, "" if nothing.
+    """
+
+    method: str
+    prompts: str
+    dataset: str
+    kind: Kind
+    protocol: Protocol
+    value: float
+    source: str
+    verified: bool = True
+    note: str = ""
+
+
+def published(dataset: str | None, kind: Kind | None = None, protocol: Protocol | None = None) -> list[Published]:
+    """Return the published numbers for a data set, in the order of the paper; none for a data set without any.
+
+    Args:
+        dataset: a key of ``DATASETS``, or None for a data set that nobody has published numbers for.
+        kind: only those of that kind.
+        protocol: only those of that protocol.
+
+    Raises:
+        UserError: the key is unknown.
+    """
+    if dataset is not None and dataset not in DATASETS:
+        raise UserError(f"no published numbers go by the key {dataset!r}; {choices(dataset, DATASETS)}")
+    return [
+        number
+        for number in NUMBERS
+        if number.dataset == dataset and kind in (None, number.kind) and protocol in (None, number.protocol)
+    ]
+
+
+class _Row(NamedTuple):
+    """A method, its prompts, its AP on each of the table's data sets, and a note."""
+
+    method: str
+    prompts: str
+    values: tuple[float | None, ...]
+    note: str = ""
+
+
+def _table(name: str, protocol: Protocol, datasets: tuple[str, ...], *rows: _Row) -> list[Published]:
+    return [
+        Published(row.method, row.prompts, dataset, "segm", protocol, value, f"SAM-pose2seg, {name}", note=row.note)
+        for row in rows
+        for dataset, value in zip(datasets, row.values, strict=True)
+        if value is not None
+    ]
+
+
+_TUNED, _SAM1, _SAM21 = "SAM-pose2seg", "SAM 1", "SAM 2.1"
+_VISIBLE_3, _VISIBLE_6, _SPREAD_3, _SPREAD_6 = "MaxVisibility 3", "MaxVisibility 6", "MaxSpread 3", "MaxSpread 6"
+
+_POSES = "other keypoints than those of the SAM rows"
+_LOOSE = f"{_POSES}; estimates masks or reports the AP of boxes"
+_ODD = "Table 1 gives these values to MaskRefine, and higher ones to SAM-pose2seg"
+_SPLIT = "split not named in the source"
+_ONE_PASS = f"detected boxes without a loop; {_SPLIT}"
+
+NUMBERS: tuple[Published, ...] = (
+    *_table(
+        "Table 1",
+        "detected_poses",
+        ("coco_val", "ochuman_test", "cihp_val"),
+        _Row(_SAM21, _VISIBLE_6, (37.7, 29.4, 66.4)),
+        _Row(_SAM21, _SPREAD_6, (41.2, 29.5, 71.6)),
+        _Row("SAM 2.1 tuned on COCO with MaxVisibility", _VISIBLE_6, (41.2, 27.0, 62.2)),
+        _Row("SAM 2.1 tuned on COCO with MaxSpread", _SPREAD_6, (42.6, 26.1, 64.3)),
+        _Row("SAM 2.1 tuned on COCO+CIHP with MaxSpread", _SPREAD_6, (43.3, 29.3, 67.7)),
+        _Row("SAM 2.1 tuned on COCO with MaskRefine", _VISIBLE_3, (43.7, 29.8, 68.9)),
+        _Row("SAM 2.1 tuned on COCO+CIHP with MaskRefine", _VISIBLE_3, (43.7, 34.1, 71.7)),
+        _Row("SAM 2.1 tuned on COCO+CIHP with Pose1MaskRefine", _VISIBLE_3, (44.5, 34.5, 72.7)),
+        _Row(f"{_TUNED} (COCO+CIHP with PoseMaskRefine)", _VISIBLE_3, (44.6, 34.7, 72.7)),
+    ),
+    *_table(
+        "Table 2",
+        "detected_poses",
+        ("coco_val", "coco_star_val", "ochuman_test"),
+        _Row("HQNet R-50", "", (None, None, 31.1), _POSES),
+        _Row("Pose2Seg", "", (None, 55.5, 23.8), _POSES),
+        _Row("ExPoSeg", "", (None, 61.9, 26.8), _LOOSE),
+        _Row("Occlusion C&P", "", (None, None, 28.3), _LOOSE),
+        _Row("Crowd-SAM", "", (22.0, None, 31.4), _LOOSE),
+        _Row("MultiPoseSeg", "", (None, 56.3, None), _POSES),
+        _Row(_SAM21, _SPREAD_6, (None, 56.0, None)),
+        _Row(_TUNED, _VISIBLE_3, (None, 60.3, None)),
+    ),
+    *_table(
+        "Table 3",
+        "ground_truth_poses",
+        ("coco_star_val", "ochuman_test", "ochuman_val"),
+        _Row("Pose2Seg", "", (58.2, 55.2, 54.4)),
+        _Row(_SAM21, "MaxSpread", (57.1, 70.1, 70.2)),
+        _Row(_TUNED, _SPREAD_3, (61.6, 70.0, 69.5)),
+    ),
+    *_table(
+        "Table 4",
+        "detected_poses",
+        ("coco_val", "cihp_val"),
+        _Row(_SAM21, f"{_SPREAD_6}, labelled box", (50.5, 76.4)),
+        _Row(_SAM21, f"{_SPREAD_6}, labelled box inflated", (17.5, 52.4)),
+        _Row(_SAM1, f"{_SPREAD_6}, labelled box", (52.5, 72.2)),
+        _Row(_SAM1, f"{_SPREAD_6}, labelled box inflated", (45.2, 59.2)),
+        _Row(_SAM1, _SPREAD_6, (43.0, 65.6)),
+    ),
+    *_table(
+        "Table 5",
+        "detected_poses",
+        ("coco_val", "ochuman_test", "cihp_val"),
+        _Row(_SAM21, f"{_SPREAD_6}, least visible as negative", (37.5, 26.4, 66.9)),
+        _Row(_SAM21, f"{_SPREAD_6}, closest of others as negative", (39.4, 27.7, 69.0)),
+        _Row(_TUNED, f"{_VISIBLE_3}, least visible as negative", (41.2, 26.3, 68.8)),
+        _Row(_TUNED, f"{_VISIBLE_3}, closest of others as negative", (40.4, 35.2, 70.1)),
+        _Row(_TUNED, f"{_VISIBLE_3}, no negatives", (43.7, 34.1, 71.7), _ODD),
+        _Row(_SAM1, f"{_SPREAD_6}, least visible as negative", (40.2, 28.1, 63.2)),
+        _Row(_SAM1, f"{_SPREAD_6}, closest of others as negative", (40.9, 28.8, 66.9)),
+        _Row(_SAM1, _SPREAD_6, (None, 28.1, None)),
+    ),
+    *_table(
+        "Table 6",
+        "detected_poses",
+        ("coco_val", "ochuman_test", "cihp_val"),
+        _Row(_SAM21, f"{_SPREAD_6} by presence", (38.2, 23.0, 61.8)),
+        _Row(_SAM21, f"{_SPREAD_6} by expected OKS", (35.4, 25.3, 64.5)),
+        _Row(_TUNED, f"{_VISIBLE_3} by presence", (43.8, 31.0, 69.3)),
+        _Row(_TUNED, f"{_VISIBLE_3} by expected OKS", (43.9, 34.7, 72.0)),
+    ),
+    *_table(
+        "Table 7",
+        "detected_poses",
+        ("coco_val", "cihp_val"),
+        _Row(_SAM21, f"{_SPREAD_6}, cropped to 1.5x the box", (36.8, 61.1)),
+        _Row(_TUNED, f"{_VISIBLE_3}, cropped to 1.5x the box", (34.6, 60.3)),
+    ),
+    Published(
+        "BMP loop with SAM 2", "", "ochuman_test", "segm", "loop", 31.8, "SAM-pose2seg, Conclusions", note=_SPLIT
+    ),
+    Published(
+        "BMP loop with SAM-pose2seg", "", "ochuman_test", "segm", "loop", 33.7, "SAM-pose2seg, Conclusions", note=_SPLIT
+    ),
+    *(
+        Published(
+            method, "", "ochuman_test", "keypoints", "loop", value, "secondary sources", verified=False, note=note
+        )
+        for method, value, note in (
+            ("ViTPose-b", 42.5, _ONE_PASS),
+            ("MaskPose-b", 45.3, _ONE_PASS),
+            ("BMPv1", 49.0, f"about; {_SPLIT}"),
+            ("BMPv2", 50.0, f"above; {_SPLIT}"),
+        )
+    ),
+)
+"""Everything that is known, table by table."""

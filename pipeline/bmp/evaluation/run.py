@@ -1,0 +1,206 @@
+"""Runs the loop over a data set and keeps what it finds after each round; knows files and processes, no metric.
+
+What is found is written as the run goes, into a journal for each process; what is done is whatever is in one of the
+journals of the folder. Batches are fixed by the place of their images in the data set: a resumed run, or one of
+several processes, feeds the networks the same batches as an undisturbed one, and finds the same people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bmp import __version__
+from bmp.batches import find_people, read_ahead
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError
+from bmp.evaluation.processes import Processes
+from bmp.export import to_annotations
+from bmp.journal import Journal, JournalReader, Record, writing
+from bmp.loop import Loop, RoundTrace
+from bmp.people import People
+from bmp.structures import KeypointSet
+from bmp.timing import Stopwatch, timed
+
+Progress = Callable[[int], AbstractContextManager[tuple[Callable[[str], None], Callable[[], None]]]]
+"""Shows how far a run is: given the number of images, a context with a function to say a line and one to count one."""
+
+_JOURNALS = "journal.*.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What an evaluation is of. Two runs with equal ``settings`` find the same people.
+
+    dataset: the images and the people in them. limit: only so many images of it, the first ones. pipeline: the
+    config of the loop, plain values. batch_size: images that go through the networks together.
+    """
+
+    dataset: PeopleDataset
+    pipeline: dict[str, Any]
+    batch_size: int = 4
+    limit: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
+
+    @cached_property
+    def truth(self) -> dict[str, Any]:
+        """COCO dict of the images that count."""
+        truth = self.dataset.truth
+        images = truth["images"][: len(self)]
+        known = {image["id"] for image in images}
+        rows = [row for row in truth["annotations"] if row["image_id"] in known]
+        return {**truth, "images": images, "annotations": rows}
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that decides what is found, plain values; the truth is there as a checksum."""
+        checksum = hashlib.sha256(json.dumps(self.truth, sort_keys=True).encode()).hexdigest()
+        return {
+            "version": __version__,
+            "pipeline": self.pipeline,
+            "dataset": {"name": self.dataset.name, "images": len(self), "sha256": checksum},
+            "batch_size": self.batch_size,
+        }
+
+
+class Found:
+    """What the journals in a folder hold: people by image and round, failures, seconds.
+
+    An image that failed in one journal and is done in another is done. Rows are read from the files when asked for.
+
+    Raises:
+        UserError: a journal was made with other settings, or cannot be read.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._open = ExitStack()
+        self._places: dict[Any, tuple[JournalReader, int]] = {}
+        self.failed: dict[Any, str] = {}
+        self.seconds: dict[str, float] = {}
+        try:
+            for path in sorted(folder.glob(_JOURNALS)):
+                journal = JournalReader(path, settings)
+                self._open.callback(journal.close)
+                for offset, record in journal.records():
+                    self._remember(record, (journal, offset))
+        except BaseException:
+            self._open.close()
+            raise
+
+    def _remember(self, record: Record, place: tuple[JournalReader, int]) -> None:
+        for name, seconds in record.get("seconds", {}).items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if "rounds" in record:
+            self._places[record["image"]] = place
+            self.failed.pop(record["image"], None)
+        elif "failed" in record and record["image"] not in self._places:
+            self.failed[record["image"]] = record["failed"]
+
+    def done(self, image_id: Any) -> bool:
+        """Tell whether the people of this image are known; images that failed are to be tried again."""
+        return image_id in self._places
+
+    def rows(self, truth: dict[str, Any], round_number: int) -> Iterator[dict[str, Any]]:
+        """Yield an annotation for each person known after a round, by image in the order of ``truth``.
+
+        They are as ``to_annotations`` makes them, with all digits and without ``id``. What is known of an image that
+        needed fewer rounds is known after the others, too.
+        """
+        for image in truth["images"]:
+            if image["id"] in self._places:
+                journal, offset = self._places[image["id"]]
+                rounds = journal.read(offset)["rounds"]
+                for row in rounds[min(round_number, len(rounds)) - 1]:
+                    yield {"image_id": image["id"], **row}
+
+    def close(self) -> None:
+        """Close the journals."""
+        self._open.close()
+
+    def __enter__(self) -> Found:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make an output folder ready; what an earlier evaluation left there is removed with ``overwrite``.
+
+    Raises:
+        UserError: the folder cannot be made, or has results and neither flag is set.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        journals = sorted(folder.glob(_JOURNALS))
+        if overwrite:
+            for path in journals:
+                path.unlink()
+        elif journals and not resume:
+            raise UserError(
+                f"{folder} has an evaluation; go on with --resume, start anew with --overwrite, "
+                "or choose another --output"
+            )
+
+
+def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: Progress, debug: bool = False) -> None:
+    """Find the people of all images that are this process's share and are not done yet, and write them down.
+
+    Raises:
+        UserError: what is in the folder was made with other settings, or the folder cannot be written.
+    """
+    settings = task.settings()
+    with Found(folder, settings) as found:
+        done = {image["id"] for image in task.truth["images"] if found.done(image["id"])}
+    batches = [range(start, min(start + task.batch_size, len(task))) for start in range(0, len(task), task.batch_size)]
+    ids = [image["id"] for image in task.truth["images"]]
+    share = batches[processes.rank :: processes.count]
+    waiting = [batch for batch in share if any(ids[index] not in done for index in batch)]
+    path = folder / f"journal.{processes.rank}.jsonl"
+    images = sum(ids[index] not in done for batch in waiting for index in batch)
+    with ThreadPoolExecutor() as pool, progress(images) as (say, advance), ExitStack() as closing:
+        if done:
+            say(f"{len(done)} of {len(task)} images were done before")
+        if processes.count > 1:
+            say(f"{processes.count} processes; the first one's share is {images} images")
+        with writing(path):
+            journal = Journal(path, settings, resume=True)
+        closing.callback(journal.close)
+        stopwatch = Stopwatch()
+        stages = timed(model, stopwatch)
+        for batch in read_ahead(waiting, task.dataset.load, pool):
+            stopwatch.seconds.clear()
+            with stopwatch.time("all"):
+                for index, outcome in find_people(stages, batch, trace=True, debug=debug):
+                    if ids[index] not in done:
+                        record = _record(outcome, model.pose.keypoints)
+                        with writing(path):
+                            journal.append({"image": ids[index], **record})
+                        advance()
+            with writing(path):
+                journal.append({"seconds": stopwatch.seconds})
+
+
+def _record(outcome: People | Exception, keypoints: KeypointSet) -> Record:
+    if isinstance(outcome, Exception):
+        return {"failed": " ".join(str(outcome).split()) or type(outcome).__name__}
+    return {"rounds": _rounds(outcome.trace, keypoints)}
+
+
+def _rounds(trace: Sequence[RoundTrace], keypoints: KeypointSet) -> list[list[dict[str, Any]]]:
+    """Return the annotations of everybody known after each round."""
+    return [
+        [
+            {key: value for key, value in row.items() if key not in ("id", "image_id")}
+            for row in to_annotations(entry.people, 0, keypoints, exact=True)
+        ]
+        for entry in trace
+    ]

@@ -1,0 +1,133 @@
+"""The command that estimates a pose in each labelled box, on the fake estimator."""
+
+import json
+
+import pytest
+from fakes import KEYPOINT_COUNT, FakePose, scene
+from PIL import Image as PILImage
+
+from bmp.predict_keypoints import main
+from bmp.segmenters.finetune.data import PosedPeople
+
+CONFIG = """
+pipeline = dict(pose=dict(type="{pose}"))
+dataset = dict(type="PeopleDataset", annotations="{folder}/people.json", images="{folder}")
+"""
+
+
+class Interrupted(FakePose):
+    """Is interrupted at the third image."""
+
+    def estimate(self, images, people):
+        if len(self.calls) == 2:
+            raise KeyboardInterrupt
+        return super().estimate(images, people)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    squares = [[(8, 10, 20, 30), (30, 5, 50, 40)], [], [(5, 5, 30, 40)], [(1, 1, 20, 20), (30, 30, 60, 47)]]
+    images, rows = [], []
+    for number, boxes in enumerate(squares, 1):
+        PILImage.fromarray(scene(*boxes).pixels.numpy()).save(tmp_path / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "height": 48, "width": 64})
+        for own, (x1, y1, x2, y2) in enumerate(boxes):
+            row = {"id": 10 * number + own, "image_id": number, "category_id": 1, "area": 9, "iscrowd": 0}
+            rows.append(row | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
+    rows[-1]["iscrowd"] = 1
+    (tmp_path / "people.json").write_text(json.dumps({"images": images, "annotations": rows}))
+    return tmp_path
+
+
+def run(folder, *arguments, pose="fakes.FakePose"):
+    (folder / "config.py").write_text(CONFIG.format(folder=folder, pose=pose))
+    output = folder / "out" / "keypoints.json"
+    return main(["--config", str(folder / "config.py"), "--output", str(output), "--batch-size", "1", *arguments])
+
+
+def written(folder):
+    return json.loads((folder / "out" / "keypoints.json").read_text())
+
+
+def test_everybody_but_crowd_regions_gets_a_pose(folder):
+    assert run(folder) == 0
+    rows = written(folder)["annotations"]
+    assert [(row["image_id"], row["id"]) for row in rows] == [(1, 10), (1, 11), (3, 30), (4, 40)]
+    assert all(len(row["keypoints"]) == 3 * KEYPOINT_COUNT for row in rows)
+    assert rows[1]["keypoints"][:3] == [30.0, 5.0, 2]
+    assert rows[1]["keypoints"][-3:] == [50.0, 40.0, 2]
+    assert rows[0]["keypoint_visibility"] == rows[0]["keypoint_presence"] == rows[0]["keypoint_scores"] == [0.9] * 17
+    assert "keypoint_expected_oks" not in rows[0]
+    assert [path.name for path in (folder / "out").iterdir()] == ["keypoints.json"]
+
+
+def test_what_it_writes_is_what_training_reads(folder):
+    run(folder)
+    source = dict(type="PeopleDataset", annotations=folder / "people.json", images=folder)
+    people = PosedPeople(source, folder / "out" / "keypoints.json")
+    assert len(people) == 3
+    posed = people.load(0)
+    assert posed.poses.keypoints[1, 0].tolist() == [30, 5]
+    assert posed.poses.visibility.min() == pytest.approx(0.9)
+
+
+def test_batches_do_not_matter(folder):
+    run(folder)
+    alone = written(folder)["annotations"]
+    (folder / "out" / "keypoints.json").unlink()
+    run(folder, "--batch-size", "16")
+    assert written(folder)["annotations"] == alone
+
+
+def test_an_interrupted_run_goes_on(folder, capsys):
+    assert run(folder, pose="test_predict_keypoints.Interrupted") == 130
+    assert not (folder / "out" / "keypoints.json").exists()
+    assert run(folder, pose="test_predict_keypoints.Interrupted") == 2
+    assert "was begun or made before; go on with --resume" in capsys.readouterr().err
+    assert run(folder, "--resume") == 2
+    assert "made with other settings (pose)" in capsys.readouterr().err
+    # one image is left: it is the only one that is estimated
+    assert run(folder, "--resume", pose="test_predict_keypoints.Interrupted") == 0
+    assert len(written(folder)["annotations"]) == 4
+
+
+def test_broken_images_are_listed_and_tried_again(folder, capsys):
+    whole = (folder / "3.png").read_bytes()
+    (folder / "3.png").write_bytes(whole[:40])
+    assert run(folder) == 1
+    assert "failed: " in capsys.readouterr().err
+    assert [row["id"] for row in written(folder)["annotations"]] == [10, 11, 40]
+    (folder / "3.png").write_bytes(whole)
+    assert run(folder, "--resume") == 0
+    assert [row["id"] for row in written(folder)["annotations"]] == [10, 11, 30, 40]
+
+
+def test_a_data_set_can_be_named(folder):
+    data = json.loads((folder / "people.json").read_text())
+    data["annotations"] = data["annotations"][:1]
+    (folder / "few.json").write_text(json.dumps(data))
+    assert run(folder, "--dataset", str(folder / "few.json"), "--images", str(folder)) == 0
+    assert len(written(folder)["annotations"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "x.json"], "--dataset needs --images DIR beside it"),
+        (["--batch-size", "0"], "--batch-size: expected at least 1, got 0"),
+        (["--set", "dataset.images=nowhere"], "nowhere: 4 of the 4 images"),
+        (["--set", "pipeline.pose.type=Nobody"], "there is no pose estimator 'Nobody'"),
+        (["--device", "abacus"], "device 'abacus' is unknown"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, folder, capsys):
+    assert run(folder, *arguments) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert line.startswith("bmp.predict_keypoints: ")
+
+
+def test_a_config_without_an_estimator_is_refused(folder, capsys):
+    (folder / "none.py").write_text("dataset = dict(type='PeopleDataset', annotations='a', images='b')")
+    assert main(["--config", str(folder / "none.py"), "--output", str(folder / "out.json")]) == 2
+    assert "people" not in capsys.readouterr().out
