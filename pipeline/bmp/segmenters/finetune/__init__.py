@@ -1,0 +1,1 @@
+"""Fine-tuning of promptable segmenters on poses; importing this loads no part of it."""

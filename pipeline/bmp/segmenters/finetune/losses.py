@@ -1,0 +1,119 @@
+"""SAM 2's losses of masks, of predicted IoU and of object scores. They know no network and no prompts.
+
+The formulas, and the weights 20, 1, 1 and 1, are those that SAM 2 was trained and is fine-tuned with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What SAM's mask decoder answered about B people with M masks each.
+
+    logits: float (B, M, h, w), of the truth's size or a smaller one. ious: float (B, M), each mask's predicted IoU.
+    object_scores: float (B, 1), the logit of there being anybody at all.
+    """
+
+    logits: Tensor
+    ious: Tensor
+    object_scores: Tensor
+
+
+def focal_loss(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Compute the focal loss of masks (Lin et al., 2017), the mean over their pixels.
+
+    Args:
+        logits: float (B, M, H, W).
+        truth: bool (B, H, W).
+        alpha: weight of the truth's pixels; the others' is 1 - alpha.
+        gamma: how much less a pixel counts that is right already.
+
+    Returns:
+        float (B, M), at least 0.
+    """
+    target = truth[:, None].to(logits.dtype).expand_as(logits)
+    loss: Tensor = sigmoid_focal_loss(logits, target, alpha, gamma)
+    return loss.mean(dim=(2, 3))
+
+
+def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Compute 1 - (2 Σpt + 1) / (Σp + Σt + 1) over the pixels' probabilities p and truth t (Milletari et al., 2016).
+
+    The ones keep the loss of an empty mask of nobody at 0. ``logits`` and ``truth`` as for ``focal_loss``; returns
+    float (B, M) in [0, 1).
+    """
+    probability, target = logits.sigmoid().flatten(2), truth[:, None].flatten(2).to(logits.dtype)
+    shared = (probability * target).sum(dim=2)
+    return 1 - (2 * shared + 1) / (probability.sum(dim=2) + target.sum(dim=2) + 1)
+
+
+def iou_loss(logits: Tensor, ious: Tensor, truth: Tensor) -> Tensor:
+    """Compute the distance between predicted IoU float (B, M) and the actual one of the masks, 0 for two empty ones.
+
+    ``logits`` and ``truth`` as for ``focal_loss``; returns float (B, M). Only ``ious`` gets a gradient.
+    """
+    bits, target = (logits > 0).flatten(2), truth[:, None].flatten(2)
+    shared, joined = (bits & target).sum(dim=2), (bits | target).sum(dim=2)
+    return (ious - shared / joined.clamp(min=1)).abs()
+
+
+def object_score_loss(scores: Tensor, truth: Tensor) -> Tensor:
+    """Compute the cross-entropy of logits (B, 1) with whether the truth bool (B, H, W) has a pixel: float (B,)."""
+    present = truth.flatten(1).any(dim=1).to(scores.dtype)
+    return F.binary_cross_entropy_with_logits(scores[:, 0], present, reduction="none")
+
+
+class SAMLoss(nn.Module):
+    """The loss of all predictions of a training step: the first one and those after each correction.
+
+    Of several masks the one with the lowest weighted sum of focal and dice loss counts, and the IoU head learns from
+    all. Where the truth is empty, only the object score counts. Logits are scaled up to the truth as SAM scales them,
+    in float32 whatever the network computes in.
+
+    Args:
+        focal: weight of the focal loss.
+        dice: weight of the dice loss.
+        iou: weight of the IoU's loss.
+        object_score: weight of the object score's loss.
+    """
+
+    def __init__(self, focal: float = 20.0, dice: float = 1.0, iou: float = 1.0, object_score: float = 1.0) -> None:
+        super().__init__()
+        self.weights = {"focal": focal, "dice": dice, "iou": iou, "object_score": object_score}
+
+    def forward(self, predictions: Sequence[Prediction], truth: Tensor) -> dict[str, Tensor]:
+        """Compute the losses, which are to be added up.
+
+        Args:
+            predictions: at least one, each about the same B people; the numbers of masks may differ.
+            truth: bool (B, H, W).
+
+        Returns:
+            scalars "loss_focal", "loss_dice", "loss_iou" and "loss_object_score", weighted: the sum over the
+            predictions, the mean over the people; 0 for nobody.
+        """
+        rows = torch.stack([self._one(prediction, truth) for prediction in predictions]).sum(dim=0)
+        losses = rows.sum(dim=1) / max(1, len(truth))
+        return {f"loss_{name}": loss for name, loss in zip(self.weights, losses, strict=True)}
+
+    def _one(self, prediction: Prediction, truth: Tensor) -> Tensor:
+        """Return the weighted losses (4, B) of one prediction, in the order of the weights."""
+        logits, ious, scores = prediction.logits.float(), prediction.ious.float(), prediction.object_scores.float()
+        if logits.shape[2:] != truth.shape[1:]:
+            logits = F.interpolate(logits, truth.shape[1:], mode="bilinear", align_corners=False)
+        focal = self.weights["focal"] * focal_loss(logits, truth)
+        dice = self.weights["dice"] * dice_loss(logits, truth)
+        best = (focal + dice).argmin(dim=1, keepdim=True)
+        iou = self.weights["iou"] * iou_loss(logits, ious, truth).mean(dim=1)
+        of_mask = torch.stack((focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], iou))
+        present = truth.flatten(1).any(dim=1)
+        object_score = self.weights["object_score"] * object_score_loss(scores, truth)
+        return torch.cat((of_mask * present, object_score[None]))
