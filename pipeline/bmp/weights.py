@@ -26,6 +26,7 @@ from bmp.errors import UserError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
+_PACKAGED = Path(__file__).resolve().parent / "nano"
 
 
 class Source(Protocol):
@@ -161,6 +162,23 @@ class WheelFile:
                     file.replace(place)
 
 
+@dataclass(frozen=True)
+class Packaged:
+    """File ``path`` of the folder ``nano`` of this package: trained by `make train-nano`, there without a download."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path} of the package"
+
+    def fetch(self, weight: Weight, place: Path) -> Path:
+        """Return where the package has the file; see `Source`."""
+        file = _PACKAGED / self.path
+        if not file.is_file():
+            raise OSError("this installation lacks it: `make train-nano` in a checkout makes it")
+        return _verified(file, weight)
+
+
 _PMPOSE_HUB = "vrg-prague/BBoxMaskPose"
 _SEE_CARD = f"see the model card of {_PMPOSE_HUB}"
 _MEDIAPIPE = Wheel(
@@ -200,6 +218,10 @@ _TABLE: tuple[Weight, ...] = (
         licence="Apache-2.0",
         sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         size=6_440_512,
+    ),
+    *(
+        Weight(f"nano/{file}", Packaged(file), "Apache-2.0")
+        for file in ("rtmdet-ins-nano.safetensors", "pmpose-nano.safetensors")
     ),
 )
 

@@ -1,0 +1,11 @@
+"""What BMP adds to MMDetection, registered into MMDetection's own registries by importing this package.
+
+    custom_imports = dict(imports=["bmp.mmdet_ext"])
+
+makes it available to any MMDetection config: the transform ``PaintOutPeople``, the head ``QuickRTMDetInsHead`` and the
+hook ``ComputeOptions``. Nothing here knows the loop.
+"""
+
+from bmp.mmdet_ext import heads, hooks, transforms
+
+__all__ = ["heads", "hooks", "transforms"]

@@ -1,0 +1,35 @@
+"""How a detector's training computes; knows no data and no losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from bmp.compute import dtype_of, prepare
+from bmp.detectors.mmdet import _compute_in, _dense_layers
+
+
+@HOOKS.register_module()
+class ComputeOptions(Hook):  # type: ignore[misc,unused-ignore]
+    """Trains with the options that ``MMDetDetector`` has for its backbone, neck and dense head.
+
+    Losses and weights are in float32.
+
+    Args:
+        dtype: "float32", or "bfloat16" for autocast.
+        channels_last: see ``bmp.compute.prepare``.
+    """
+
+    def __init__(self, dtype: str = "float32", channels_last: bool = True) -> None:
+        self._dtype = dtype_of(dtype)
+        self._channels_last = channels_last
+
+    def before_train(self, runner: Any) -> None:
+        """Prepare the network, after averaging hooks have made their copy of it."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        layers = _dense_layers(model)
+        prepare(*layers, channels_last=self._channels_last, compiled=False)
+        _compute_in(layers, self._dtype)
