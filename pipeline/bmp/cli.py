@@ -175,6 +175,7 @@ def _run(options: argparse.Namespace) -> int:
     """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
     from bmp import export, images
     from bmp.build import build
+    from bmp.coco_json import load_boxes
     from bmp.config import load_config, parse_overrides
     from bmp.structures import Detections
 
@@ -187,7 +188,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(f"the only pictures found are this program's own, in {options.output}; name other inputs")
     names = images.output_names(paths)
     config = load_config(options.config, parse_overrides(options.set))
-    given = export.load_boxes(options.boxes, names) if options.boxes else None
+    given = load_boxes(options.boxes, names) if options.boxes else None
     results = options.output / "people.json"
     if results.exists() and not (options.resume or options.overwrite):
         raise UserError(

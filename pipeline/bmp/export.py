@@ -1,4 +1,4 @@
-"""Writes people as COCO JSON while a run goes on, and reads boxes from COCO JSON; knows no network and no picture.
+"""Writes people as COCO JSON while a run goes on; knows no network and no picture.
 
 What is written loads into ``pycocotools.coco.COCO``. Numbers are rounded, coordinates to 0.01 pixels and scores to
 0.0001, unless they are asked for exactly.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -20,14 +20,12 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from typing_extensions import Self
 
+from bmp.coco_json import CATEGORY_ID, read_json
 from bmp.errors import UserError
 from bmp.journal import Journal, Record, check_settings, replacing, writing
-from bmp.ops.boxes import xywh_to_xyxy, xyxy_to_xywh
+from bmp.ops.boxes import xyxy_to_xywh
 from bmp.ops.masks import to_rle
-from bmp.structures import Detections, Instances, KeypointSet
-
-CATEGORY_ID = 1
-_LARGEST = 1e9  # far beyond any picture, far below where float32 sums overflow
+from bmp.structures import Instances, KeypointSet
 
 
 def category(keypoints: KeypointSet) -> dict[str, Any]:
@@ -263,7 +261,7 @@ def _record(file_name: str, height: int, width: int, rows: Iterable[dict[str, An
 
 def _journal_of(path: Path) -> tuple[dict[str, Any], list[Record]]:
     """Turn a finished file back into the settings and records of its journal."""
-    data = _read_json(path)
+    data = read_json(path)
     try:
         rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in data["annotations"]:
@@ -277,146 +275,3 @@ def _journal_of(path: Path) -> tuple[dict[str, Any], list[Record]]:
         ]
     except (KeyError, IndexError, TypeError, ValueError):
         raise UserError(f"{path}: not written by this program; move it away or do not resume") from None
-
-
-def load_boxes(path: str | Path, file_names: Sequence[str]) -> dict[str, Detections]:
-    """Read the boxes of persons from COCO JSON for the images of a run.
-
-    path: a dataset (``images`` and ``annotations``, such as ``instances_val2017.json`` or our own people.json) or a
-    list of results ``{"image_id": ..., "bbox": [x, y, width, height], "score": ...}``. A result's ``image_id`` is a
-    file name, with or without extension, or the number in it, as COCO has 785 for ``000000000785.jpg``. Crowd regions
-    and other categories than person (in results: than 1) are left out. Without a score, a box counts as certain.
-
-    file_names: the names to look for. The first of these that fits counts: the same path, the same name without
-    folders, also without extension, the same number.
-
-    Returns the boxes in file order for each of ``file_names`` that the file speaks of; an image of a dataset without
-    persons has zero rows. Raises ``UserError`` for a file that cannot be read or used, and if no name fits at all.
-    """
-    path = Path(path)
-    data = _read_json(path)
-    if isinstance(data, dict):
-        boxes = _boxes_of_dataset(path, data)
-    elif isinstance(data, list):
-        boxes = _boxes_of_results(path, data)
-    else:
-        raise UserError(f"{path}: expected a COCO dataset or a list of results, got {type(data).__name__}")
-    owners: dict[str | int, str] = {}
-    aliases: dict[str | int, list[str | int]] = defaultdict(list)
-    for key in boxes:
-        for alias in _aliases(key):
-            aliases[alias].append(key)
-    found: dict[str, Detections] = {}
-    for name in file_names:
-        keys = next((aliases[alias] for alias in _aliases(name) if alias in aliases), [])
-        if len(keys) > 1:
-            raise UserError(f"{path}: {keys[0]!r} and {keys[1]!r} both fit the input {name}; use full paths in it")
-        for key in keys:
-            if key in owners:
-                raise UserError(f"{path}: {key!r} fits the inputs {owners[key]} and {name}; use full paths in it")
-            owners[key] = name
-            found[name] = boxes[key]
-    if not found and file_names:
-        example = next(iter(boxes), "no images")
-        raise UserError(f"{path}: speaks of none of the inputs; it has {example!r}, the inputs have {file_names[0]!r}")
-    return found
-
-
-def _aliases(key: str | int) -> list[str | int]:
-    """List what an image may be called, the most telling first."""
-    if isinstance(key, int):
-        return [key]
-    base = PurePosixPath(key.replace("\\", "/"))
-    names: list[str | int] = [key, base.name, base.stem]
-    if base.stem.isdecimal():
-        names.append(int(base.stem))
-    return list(dict.fromkeys(names))
-
-
-def _boxes_of_dataset(path: Path, data: dict[str, Any]) -> dict[str | int, Detections]:
-    names = {_field(image, "id", str | int): _field(image, "file_name", str) for image in _rows(path, data, "images")}
-    persons = _person_categories(path, data)
-    rows: dict[str | int, list[list[float]]] = {name: [] for name in names.values()}
-    for row in _rows(path, data, "annotations"):
-        image_id = _field(row, "image_id", str | int)
-        if image_id not in names:
-            raise UserError(f"{row.place}: image_id {image_id!r} is not the id of any of its images")
-        if row.get("iscrowd") or (persons is not None and row.get("category_id") not in persons):
-            continue
-        rows[names[image_id]].append(_box_and_score(row))
-    return {name: _detections(boxes) for name, boxes in rows.items()}
-
-
-def _person_categories(path: Path, data: dict[str, Any]) -> list[Any] | None:
-    """Return the ids of the category "person", or None if there is no choice to make."""
-    categories = list(_rows(path, data, "categories")) if "categories" in data else []
-    persons = [row.get("id") for row in categories if row.get("name") == "person"]
-    if not persons and len(categories) > 1:
-        raise UserError(
-            f"{path}: none of its {len(categories)} categories is called person; rename the one that means it"
-        )
-    return persons or None
-
-
-def _boxes_of_results(path: Path, data: list[Any]) -> dict[str | int, Detections]:
-    rows: dict[str | int, list[list[float]]] = defaultdict(list)
-    for row in _rows(path, {"results": data}, "results"):
-        if row.get("category_id", CATEGORY_ID) == CATEGORY_ID:
-            rows[_field(row, "image_id", str | int)].append(_box_and_score(row))
-    return {key: _detections(boxes) for key, boxes in rows.items()}
-
-
-def _detections(rows: list[list[float]]) -> Detections:
-    values = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
-    return Detections(xywh_to_xyxy(values[:, :4]), values[:, 4].contiguous())
-
-
-def _box_and_score(row: _Row) -> list[float]:
-    box, score = _field(row, "bbox", list), row.get("score", 1.0)
-    if len(box) != 4 or not all(map(_is_number, box)) or min(box[2:]) < 0:
-        raise UserError(f"{row.place}: expected bbox [x, y, width, height], finite, sizes at least 0, got {box!r}")
-    if not _is_number(score) or not 0 <= score <= 1:
-        raise UserError(f"{row.place}: expected score to be a number in [0, 1], got {score!r}")
-    return [*box, score]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-class _Row(dict[str, Any]):
-    """An object of a JSON table that knows, for messages, where it stands."""
-
-    place: str
-
-
-def _rows(path: Path, data: dict[str, Any], table: str) -> Iterator[_Row]:
-    rows = data.get(table)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a COCO dataset with a list {table!r}, got {', '.join(data) or 'nothing'}")
-    for index, values in enumerate(rows):
-        place = f"{path}: {table}[{index}]"
-        if not isinstance(values, dict):
-            raise UserError(f"{place}: expected an object with named fields, got {values!r}")
-        row = _Row(values)
-        row.place = place
-        yield row
-
-
-def _field(row: _Row, name: str, kind: Any) -> Any:
-    value = row.get(name)
-    if not isinstance(value, kind):
-        wanted = "a list" if kind is list else "a name" if kind is str else "a name or number"
-        came = f"{name} is {value!r}" if name in row else f"only {', '.join(row) or 'nothing'}"
-        raise UserError(f"{row.place}: expected a field {name!r} with {wanted}, got {came}")
-    return value
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read, {error.strerror or error}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON, {error}") from None

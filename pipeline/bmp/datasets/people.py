@@ -5,18 +5,28 @@ Everything that reads truth reads it from ``PeopleDataset.truth``: what is wrong
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
 from bmp import images as pictures
+from bmp.coco_json import (
+    CATEGORY_ID,
+    are_numbers,
+    expect,
+    expect_field,
+    is_id,
+    is_whole,
+    person_categories,
+    read_json,
+    rows_of,
+    short,
+)
 from bmp.errors import UserError
-from bmp.export import CATEGORY_ID, category
+from bmp.export import category
 from bmp.registry import DATASETS
 from bmp.structures import COCO_KEYPOINTS, Image
 
@@ -126,29 +136,30 @@ def read_people(annotations: str | os.PathLike[str]) -> dict[str, Any]:
     Raises ``UserError`` for a file that cannot be read, with the place of the first thing that is wrong.
     """
     path = Path(annotations)
-    data = _read_json(path)
+    data = read_json(path)
     if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a COCO dataset, an object with images and annotations, got {_short(data)}")
+        raise UserError(f"{path}: expected a COCO dataset, an object with images and annotations, got {short(data)}")
     sizes: dict[str | int, tuple[int, int]] = {}
     images = []
     file_names = set()
-    for place, row in _table(path, data, "images"):
+    for place, row in rows_of(path, data, "images"):
         images.append(_image(place, row))
-        _expect(row["id"] not in sizes, place, f"id {row['id']!r} was given to an image before; ids have to be unique")
-        _expect(row["file_name"] not in file_names, place, f"{row['file_name']} is listed twice; keep one of them")
+        expect(row["id"] not in sizes, place, f"id {row['id']!r} was given to an image before; ids have to be unique")
+        expect(row["file_name"] not in file_names, place, f"{row['file_name']} is listed twice; keep one of them")
         sizes[row["id"]] = row["height"], row["width"]
         file_names.add(row["file_name"])
-    persons = _person_categories(path, data)
+    persons = person_categories(path, data)
+    _expect_coco_keypoints(path, data)
     rows = []
     taken = set()
-    for place, row in _table(path, data, "annotations"):
+    for place, row in rows_of(path, data, "annotations"):
         if persons is not None and row.get("category_id") not in persons:
             continue
         image_id: Any = row.get("image_id")
         known = isinstance(image_id, str | int) and image_id in sizes
-        _expect(known, place, f"image_id {image_id!r} is not the id of any of its images; add the image or drop this")
+        expect(known, place, f"image_id {image_id!r} is not the id of any of its images; add the image or drop this")
         rows.append(_person(place, row, *sizes[image_id]))
-        _expect(
+        expect(
             row["id"] not in taken, place, f"id {row['id']!r} was given to an annotation before; ids have to be unique"
         )
         taken.add(row["id"])
@@ -184,73 +195,39 @@ def find_root(name: str, root: str | os.PathLike[str] | None, wanted: Sequence[s
     return folder
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.expanduser().read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read, {error.strerror or error}; give the COCO JSON of a data set"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON, {error}; fetch it again") from None
-
-
-def _table(path: Path, data: Mapping[str, Any], table: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a copy of each object of a list, with its place for messages."""
-    rows = data.get(table)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a COCO dataset with a list {table!r}, got {', '.join(data) or 'nothing'}")
-    for index, row in enumerate(rows):
-        place = f"{path}: {table}[{index}]"
-        _expect(isinstance(row, dict), place, f"expected an object with named fields, got {_short(row)}")
-        yield place, dict(row)
-
-
-def _person_categories(path: Path, data: Mapping[str, Any]) -> list[Any] | None:
-    """Return the ids of the category "person", or None if there is no choice to make."""
-    if "categories" not in data:
-        return None
-    categories = [row for _, row in _table(path, data, "categories")]
-    persons = [row.get("id") for row in categories if row.get("name") == "person"]
-    if not persons and len(categories) > 1:
-        raise UserError(
-            f"{path}: none of its {len(categories)} categories is called person; rename the one that means it"
-        )
-    for row in categories:
+def _expect_coco_keypoints(path: Path, data: Mapping[str, Any]) -> None:
+    for _, row in rows_of(path, data, "categories") if "categories" in data else ():
         names = row.get("keypoints")
         if row.get("name") == "person" and names and list(names) != list(COCO_KEYPOINTS.names):
-            raise UserError(f"{path}: expected COCO's 17 keypoints in COCO's order, got {_short(names)}; convert them")
-    return persons or None
+            raise UserError(f"{path}: expected COCO's 17 keypoints in COCO's order, got {short(names)}; convert them")
 
 
 def _image(place: str, row: dict[str, Any]) -> dict[str, Any]:
-    _expect_field(place, row, "id", _is_id(row.get("id")), "a name or whole number")
-    _expect_field(place, row, "file_name", bool(row.get("file_name")) and isinstance(row["file_name"], str), "a name")
+    expect_field(place, row, "id", is_id(row.get("id")), "a name or whole number")
+    expect_field(place, row, "file_name", bool(row.get("file_name")) and isinstance(row["file_name"], str), "a name")
     for side in ("height", "width"):
-        _expect_field(place, row, side, _is_whole(row.get(side)) and row[side] >= 1, "pixels, a whole number from 1")
+        expect_field(place, row, side, is_whole(row.get(side)) and row[side] >= 1, "pixels, a whole number from 1")
     return row
 
 
 def _person(place: str, row: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     """Check an annotation and bring it to one form; ``row`` itself is filled in."""
-    _expect_field(place, row, "id", _is_whole(row.get("id")), "a whole number")
+    expect_field(place, row, "id", is_whole(row.get("id")), "a whole number")
     box: Any = row.get("bbox")
-    fits = _are_numbers(box) and len(box) == 4 and min(box[2:]) >= 0
-    _expect_field(place, row, "bbox", fits, "[x, y, width, height] in pixels, sizes at least 0")
-    _expect_field(place, row, "area", _are_numbers([row.get("area")]) and row["area"] >= 0, "square pixels, at least 0")
-    _expect_field(place, row, "iscrowd", row.setdefault("iscrowd", 0) in (0, 1), "0 or 1")
+    fits = are_numbers(box) and len(box) == 4 and min(box[2:]) >= 0
+    expect_field(place, row, "bbox", fits, "[x, y, width, height] in pixels, sizes at least 0")
+    expect_field(place, row, "area", are_numbers([row.get("area")]) and row["area"] >= 0, "square pixels, at least 0")
+    expect_field(place, row, "iscrowd", row.setdefault("iscrowd", 0) in (0, 1), "0 or 1")
     row["category_id"] = CATEGORY_ID
     row["segmentation"] = _segmentation(place, row, height, width)
     if not row["segmentation"]:
         del row["segmentation"]
     points = row.get("keypoints")
     if points:
-        fits = _are_numbers(points) and len(points) == _NUMBERS and set(points[2::3]) <= {0, 1, 2, 3}
-        _expect_field(
-            place, row, "keypoints", fits, f"x, y, v for each of COCO's 17, {_NUMBERS} numbers, v from 0 to 3"
-        )
+        fits = are_numbers(points) and len(points) == _NUMBERS and set(points[2::3]) <= {0, 1, 2, 3}
+        expect_field(place, row, "keypoints", fits, f"x, y, v for each of COCO's 17, {_NUMBERS} numbers, v from 0 to 3")
         row.setdefault("num_keypoints", sum(flag > 0 for flag in points[2::3]))
-        _expect_field(place, row, "num_keypoints", _is_whole(row["num_keypoints"]), "a whole number")
+        expect_field(place, row, "num_keypoints", is_whole(row["num_keypoints"]), "a whole number")
     else:
         row.pop("keypoints", None)
         row.pop("num_keypoints", None)
@@ -263,52 +240,20 @@ def _segmentation(place: str, row: Mapping[str, Any], height: int, width: int) -
     if not shape:
         return None
     if isinstance(shape, list):
-        fits = all(_are_numbers(polygon) and len(polygon) % 2 == 0 for polygon in shape)
-        _expect_field(place, row, "segmentation", fits, "polygons, lists x, y, x, y, ...")
+        fits = all(are_numbers(polygon) and len(polygon) % 2 == 0 for polygon in shape)
+        expect_field(place, row, "segmentation", fits, "polygons, lists x, y, x, y, ...")
         # pycocotools stumbles over pieces of one or two corners, which enclose nothing.
         shape = [polygon for polygon in shape if len(polygon) >= 6]
-        _expect(bool(shape), place, "none of its polygons has three corners; drop this annotation or draw its mask")
+        expect(bool(shape), place, "none of its polygons has three corners; drop this annotation or draw its mask")
         return shape
     fits = isinstance(shape, dict) and isinstance(shape.get("counts"), str | list) and "size" in shape
-    _expect_field(place, row, "segmentation", fits, "polygons or run lengths with size and counts")
+    expect_field(place, row, "segmentation", fits, "polygons or run lengths with size and counts")
     fits = shape["size"] == [height, width]
-    _expect(
-        fits, place, f"its mask is of size {_short(shape['size'])}, its image is [{height}, {width}]; mend the sizes"
-    )
+    expect(fits, place, f"its mask is of size {short(shape['size'])}, its image is [{height}, {width}]; mend the sizes")
     if isinstance(shape["counts"], str):
         return shape
     counts = shape["counts"]
-    fits = all(map(_is_whole, counts)) and min(counts, default=0) >= 0 and sum(counts) == height * width
-    _expect(fits, place, f"its run lengths do not add up to the {height * width} pixels of the image; mend them")
+    fits = all(map(is_whole, counts)) and min(counts, default=0) >= 0 and sum(counts) == height * width
+    expect(fits, place, f"its run lengths do not add up to the {height * width} pixels of the image; mend them")
     rle = coco_mask.frPyObjects(shape, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
-
-
-def _expect_field(place: str, row: Mapping[str, Any], name: str, fits: bool, wanted: str) -> None:
-    if not fits:
-        came = f"got {_short(row[name])}" if name in row else f"found only {', '.join(row) or 'nothing'}"
-        raise UserError(f"{place}: expected {name} to be {wanted}, {came}")
-
-
-def _expect(fits: bool, place: str, complaint: str) -> None:
-    if not fits:
-        raise UserError(f"{place}: {complaint}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) or _is_whole(value)
-
-
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
-    )
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bmp.coco_json import CATEGORY_ID
 from bmp.datasets.synthcrowd.backgrounds import Pixels
 from bmp.datasets.synthcrowd.scenes import Scene, Settings, make_scene
 from bmp.errors import UserError
-from bmp.export import CATEGORY_ID, category
+from bmp.export import category
 from bmp.ops.masks import to_rle
 from bmp.structures import COCO_KEYPOINTS
 
