@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.coco import CocoNumbers, Kind, to_results
+from bmp.evaluation.coco import Kind, to_results
 from bmp.evaluation.metrics import Matches
 from bmp.evaluation.published import Published
 from bmp.evaluation.rounds import Comparison, Overlap, Round
@@ -37,7 +37,7 @@ SEGM_SCORE_WORDS = {
     "iou": "predicted IoU",
     "detection_times_iou": "detection score x predicted IoU",
 }
-_KINDS: dict[Kind, str] = {"bbox": "box", "segm": "mask", "keypoints": "pose"}
+_KINDS: dict[Kind, str] = {"bbox": "boxes", "segm": "masks", "keypoints": "poses"}
 _PROTOCOLS = {
     "loop": "people detected",
     "detected_poses": "labelled boxes, poses estimated",
@@ -74,22 +74,21 @@ class Table:
 
 def precision_table(comparison: Comparison) -> Table:
     """Return the average precisions after each round in per cent, with the change from the first to the last."""
-    names = {"ap": "AP", "ap50": "50", "ap75": "75"}
-    columns = [(kind, name) for kind in _KINDS for name in names]
-    header = ("after", "people", *(f"{_KINDS[kind]} {names[name]}" for kind, name in columns))
-
-    def value(entry: Round, kind: Kind, name: str) -> float | None:
-        numbers: CocoNumbers | None = entry.coco.get(kind)
-        return None if numbers is None else getattr(numbers, name)
-
-    rows = [
-        (f"round {entry.number}", str(entry.people), *(_percent(value(entry, *column)) for column in columns))
-        for entry in comparison.rounds
-    ]
+    rows: list[tuple[str, ...]] = []
     first, last = comparison.rounds[0], comparison.rounds[-1]
-    changes = (_change(value(first, *column), value(last, *column)) for column in columns)
-    rows.append((_span(comparison), f"{last.people - first.people:+d}", *changes))
-    return Table("Average precision, mean and at 0.50 and 0.75", header, tuple(rows))
+    for kind, name in _KINDS.items():
+        rows += [
+            (name, f"round {entry.number}", str(entry.people), *map(_percent, _precisions(entry, kind)))
+            for entry in comparison.rounds
+        ]
+        changes = map(_change, _precisions(first, kind), _precisions(last, kind))
+        rows.append((name, _span(comparison), f"{last.people - first.people:+d}", *changes))
+    return Table("Average precision", ("AP of", "after", "people", "mean", "at 0.50", "at 0.75"), tuple(rows))
+
+
+def _precisions(entry: Round, kind: Kind) -> tuple[float | None, float | None, float | None]:
+    found = entry.coco.get(kind)
+    return (None, None, None) if found is None else (found.ap, found.ap50, found.ap75)
 
 
 def people_table(comparison: Comparison) -> Table:
@@ -130,7 +129,7 @@ def published_table(numbers: Sequence[Published]) -> Table:
         (
             number.method,
             number.prompts,
-            f"{_KINDS[number.kind]} AP",
+            f"AP of {_KINDS[number.kind]}",
             f"{number.value:.1f}",
             _PROTOCOLS[number.protocol],
             number.source if number.verified else f"{number.source}, not verified",
