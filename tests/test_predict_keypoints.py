@@ -130,4 +130,4 @@ def test_mistakes_are_one_line(arguments, message, folder, capsys):
 def test_a_config_without_an_estimator_is_refused(folder, capsys):
     (folder / "none.py").write_text("dataset = dict(type='PeopleDataset', annotations='a', images='b')")
     assert main(["--config", str(folder / "none.py"), "--output", str(folder / "out.json")]) == 2
-    assert "people" not in capsys.readouterr().out
+    assert "expected pipeline.pose, the estimator" in capsys.readouterr().err

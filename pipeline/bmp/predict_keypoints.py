@@ -1,0 +1,221 @@
+"""The command that estimates a pose in each labelled box of a data set; knows files, no metric and no training.
+
+    python -m bmp.predict_keypoints --config coco.py --set dataset.root=DIR --set dataset.split=train2017 --output FILE
+
+What it writes is what a segmenter is fine-tuned on: keypoints with the noise that they have at test time, of everybody
+in the truth, small people too. Exit codes: 0 everything done, 1 some images cannot be read, 2 wrong use, 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from rich.progress import track
+
+from bmp import __version__
+from bmp.batches import read_ahead
+from bmp.build import build_dataset, build_part, resolve_device
+from bmp.config import load_config, parse_overrides
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError
+from bmp.evaluation.pose_to_mask import Row, _people
+from bmp.export import _plain
+from bmp.journal import Journal, Record, replacing, writing
+from bmp.stages import PoseEstimator
+from bmp.structures import COCO_KEYPOINTS, Image, Poses
+
+_SIGNALS = ("scores", "visibility", "presence", "expected_oks")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
+    options = _parser().parse_args(arguments)
+    # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
+    sys.path.insert(0, "")
+    try:
+        config = load_config(options.config, parse_overrides(options.set))
+        if not isinstance(config.get("pipeline"), dict) or "pose" not in config.pipeline:
+            raise UserError(f"config {options.config}: expected pipeline.pose, the estimator; see bmp_v2.py")
+        failed = predict(
+            _dataset(config, options),
+            config.pipeline.pose.to_dict(),
+            options.output,
+            device=options.device,
+            batch_size=options.batch_size,
+            resume=options.resume,
+        )
+    except UserError as error:
+        print(f"bmp.predict_keypoints: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bmp.predict_keypoints: interrupted; go on with --resume", file=sys.stderr)
+        return 130
+    for line in failed:
+        print(f"bmp.predict_keypoints: failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bmp.predict_keypoints",
+        description="Estimate a pose in each labelled box of a data set: the config's, or that of --dataset.",
+    )
+    parser.add_argument("--config", default="bmp_v2.py", help="config whose pipeline.pose it is (default: %(default)s)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON to write")
+    parser.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images at a time (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    return parser
+
+
+def _dataset(config: Config, options: argparse.Namespace) -> PeopleDataset:
+    if (options.dataset is None) != (options.images is None):
+        missing, given = ("--images DIR", "--dataset") if options.images is None else ("--dataset FILE", "--images")
+        raise UserError(f"{given} needs {missing} beside it: annotations and the folder of their images")
+    if options.dataset is not None:
+        return PeopleDataset(options.dataset, options.images)
+    return build_dataset(config)
+
+
+def predict(
+    dataset: PeopleDataset,
+    pose: dict[str, Any],
+    output: Path,
+    *,
+    device: str = "auto",
+    batch_size: int = 16,
+    resume: bool = False,
+) -> list[str]:
+    """Estimate the poses of everybody labelled, crowd regions left out, and write them to ``output``.
+
+    The file has ``settings`` and ``annotations``: of each person ``id`` and ``image_id`` of the truth, ``keypoints``
+    x, y, v, with v as in ``bmp.export.to_annotations``, and ``keypoint_scores``, ``keypoint_visibility``,
+    ``keypoint_presence`` and, from estimators that have it, ``keypoint_expected_oks``. Coordinates are rounded to 0.01
+    pixels, the others to 0.0001. Until it is complete, what is done is kept beside it, in a journal.
+
+    Args:
+        dataset: whose people they are.
+        pose: config of the estimator; it is given boxes without masks.
+        output: replaced when the new one is complete; its folder is made.
+        device: see ``bmp.build.load``.
+        batch_size: images at a time.
+        resume: go on with the journal that an interrupted run left.
+
+    Returns:
+        why images failed, a line each; if there are any, their people are not in the file.
+
+    Raises:
+        UserError: for mistakes in the config, an ``output`` that exists or cannot be written, and a journal of
+            another run.
+    """
+    if batch_size < 1:
+        raise UserError(f"--batch-size: expected at least 1, got {batch_size}")
+    journal_file = output.with_name(output.name + ".journal")
+    if not resume and (output.exists() or journal_file.exists()):
+        raise UserError(f"{output} was begun or made before; go on with --resume, or choose another --output")
+    people: dict[Any, list[Row]] = defaultdict(list)
+    for row in dataset.truth["annotations"]:
+        if not row["iscrowd"]:
+            people[row["image_id"]].append(row)
+    settings = _settings(dataset, pose)
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(journal_file, settings, resume=True)
+    failed: list[str] = []
+    with closing(journal):
+        done = {record["image"]: offset for offset, record in journal.records()}
+        waiting = [
+            index
+            for index, image in enumerate(dataset.truth["images"])
+            if image["id"] in people and image["id"] not in done
+        ]
+        if waiting:
+            try:
+                estimator: PoseEstimator = build_part(pose, "pose", resolve_device(device), "pipeline.pose")
+            except ImportError as error:  # of an extra that is not installed; the message says which
+                raise UserError(str(error)) from error
+            for index, outcome in _estimated(dataset, waiting, people, estimator, batch_size):
+                if isinstance(outcome, UserError):
+                    failed.append(str(outcome))
+                    continue
+                image_id = dataset.truth["images"][index]["id"]
+                with writing(journal_file):
+                    done[image_id] = journal.append({"image": image_id, "people": outcome})
+        with writing(output), replacing(output) as file:
+            # Row by row: the people of a large data set would take gigabytes as one object.
+            file.write(f'{{"settings": {json.dumps(settings)}, "annotations": [')
+            comma = ""
+            for image in dataset.truth["images"]:
+                if image["id"] in done:
+                    for row in journal.read(done[image["id"]])["people"]:
+                        file.write(f"{comma}\n{json.dumps({'image_id': image['id'], **row})}")
+                        comma = ","
+            file.write("\n]}\n")
+    if not failed:
+        journal_file.unlink()
+    return failed
+
+
+def _settings(dataset: PeopleDataset, pose: dict[str, Any]) -> Record:
+    boxes = [[row["id"], row["image_id"], row["bbox"]] for row in dataset.truth["annotations"]]
+    checksum = hashlib.sha256(json.dumps(boxes).encode()).hexdigest()
+    return {"version": __version__, "pose": pose, "dataset": {"name": dataset.name, "sha256": checksum}}
+
+
+def _estimated(
+    dataset: PeopleDataset,
+    waiting: Sequence[int],
+    people: dict[Any, list[Row]],
+    estimator: PoseEstimator,
+    batch_size: int,
+) -> Iterator[tuple[int, list[Row] | UserError]]:
+    """Yield the index of each image with the people in it, or why it cannot be read."""
+    groups = [waiting[start : start + batch_size] for start in range(0, len(waiting), batch_size)]
+    console = Console(stderr=True)
+    with ThreadPoolExecutor() as pool:
+        batches = read_ahead(groups, dataset.load, pool)
+        for batch in track(batches, "poses", len(groups), console=console, disable=not console.is_terminal):
+            yield from ((index, image) for index, image in batch if isinstance(image, UserError))
+            read = [(index, image) for index, image in batch if isinstance(image, Image)]
+            rows = [people[dataset.truth["images"][index]["id"]] for index, _ in read]
+            poses = estimator.estimate([image for _, image in read], [_people(own) for own in rows])
+            for (index, _), own, found in zip(read, rows, poses, strict=True):
+                yield index, _described(own, found.to("cpu"))
+
+
+def _described(people: Sequence[Row], poses: Poses) -> list[Row]:
+    """Return the people of an image as plain values; ``image_id`` is left to the whole."""
+    if poses.keypoints.shape[1] != len(COCO_KEYPOINTS):
+        raise UserError(f"pose: expected an estimator of COCO's 17 keypoints, got {poses.keypoints.shape[1]}")
+    flags = torch.where(poses.presence < 0.5, 0, torch.where(poses.visibility >= 0.5, 2, 1)).tolist()
+    signals = {name: getattr(poses, name) for name in _SIGNALS}
+    columns = {f"keypoint_{name}": _plain(values, 4) for name, values in signals.items() if values is not None}
+    places = _plain(poses.keypoints, 2)
+    return [
+        {
+            "id": person["id"],
+            "keypoints": [value for (x, y), flag in zip(points, own_flags, strict=True) for value in (x, y, flag)],
+            **{name: values[row] for name, values in columns.items()},
+        }
+        for row, (person, points, own_flags) in enumerate(zip(people, places, flags, strict=True))
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

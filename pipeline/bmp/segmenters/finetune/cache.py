@@ -1,0 +1,82 @@
+"""Image embeddings on disk, so that an encoder that is not trained runs once an image; knows no network by name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bmp.errors import UserError
+
+
+class EmbeddingCache:
+    """A folder of embeddings in half precision: one file an image, in a folder of each encoder's own.
+
+    A file is written in one step, so that several processes can share the folder and a kill leaves no half of one.
+
+    Args:
+        folder: made when the first embedding is written.
+        encoder: whose embeddings they are. Its structure and weights name the folder: with others, what lies there
+            is not found.
+        detail: what else an embedding depends on, such as the number format that the encoder computes in.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], encoder: nn.Module, detail: str = "") -> None:
+        self.folder = Path(folder).expanduser() / fingerprint(encoder, detail)
+
+    def read(self, key: str) -> tuple[Tensor, ...] | None:
+        """Return the embedding of image ``key``, float16 on the CPU, None where there is none or a broken one."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            levels = load_file(self._file(key))
+        except (OSError, SafetensorError):
+            return None
+        return tuple(levels[str(level)] for level in range(len(levels)))
+
+    def write(self, key: str, embedding: Sequence[Tensor]) -> None:
+        """Keep the tensors of an image's embedding; ``UserError`` where the folder cannot be written."""
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        file = self._file(key)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+        levels = {str(level): tensor.detach().half().cpu().contiguous() for level, tensor in enumerate(embedding)}
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(levels, partial)
+            partial.replace(file)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{file}: cannot be written, {reason}; make room, or train with cache=None") from None
+
+    def _file(self, key: str) -> Path:
+        # Folders of a few hundred files each stay quick on any file system.
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+
+def fingerprint(encoder: nn.Module, detail: str = "") -> str:
+    """Return 32 hexadecimal digits that change with any weight of the encoder, its structure, or ``detail``."""
+    digest = hashlib.blake2b(f"{detail}\n{encoder!r}".encode(), digest_size=16)
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def image_key(pixels: Tensor) -> str:
+    """Return 32 hexadecimal digits that stand for the content of a network's input, uint8 (3, S, S)."""
+    return hashlib.blake2b(_bytes(pixels), digest_size=16).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

@@ -1,0 +1,318 @@
+"""People with masks and keypoints as samples of training: mixed from data sets, augmented. Knows no network.
+
+A keypoint is where its data set says, x = 3 being the middle of column 3. In a ``Keypoints`` record, whose first pixel
+ends at 1, it is half a pixel further, and ``PoseSAM`` takes that off again: so the network is prompted with exactly
+what ``SAM2Segmenter`` prompts it with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from mmengine.registry import DATASETS
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import ColorJitter
+from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
+
+from bmp.build import build_part
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError
+from bmp.evaluation.pose_to_mask import PosedImage, Row, _mask, _people, _truly_posed
+from bmp.segmenters.finetune.cache import image_key
+from bmp.segmenters.finetune.samplers import Keypoints
+from bmp.structures import COCO_KEYPOINTS, Image, Poses
+
+_COUNT = len(COCO_KEYPOINTS)
+_GREY = (124, 116, 104)  # what SAM 2's normalisation turns into zeros
+_HIDDEN = 0.5  # visibility of a keypoint that is labelled although something covers it
+_PRESENT = 0.5
+_STAY = np.eye(2, 3)
+
+Matrix = npt.NDArray[np.float64]
+"""How pixels move, (2, 3): a linear part and a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class PosedMasks:
+    """The people of an image to train on.
+
+    masks: bool (N, S, S), of the network's input. keypoints: of the same N people, in pixels of the masks.
+    image_key: stands for the content of the image, None where it was augmented and will not be seen again.
+    """
+
+    masks: Tensor
+    keypoints: Keypoints
+    image_key: str | None = None
+
+    def to(self, device: torch.device | str) -> PosedMasks:
+        """Copy to ``device``."""
+        return replace(self, masks=self.masks.to(device), keypoints=self.keypoints.to(device))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How images of training are varied, as SAM 2 is trained: keypoints and masks move along.
+
+    flip: chance of a mirror image. rotation, shear: largest angles in degrees, to either side, about the middle of the
+    image; what comes in from outside is grey. brightness, contrast, saturation: largest relative changes. grey: chance
+    of an image without colours.
+    """
+
+    flip: float = 0.5
+    rotation: float = 25.0
+    shear: float = 20.0
+    brightness: float = 0.1
+    contrast: float = 0.05
+    saturation: float = 0.05
+    grey: float = 0.05
+
+
+class PosedPeople:
+    """A data set whose people have poses: labelled ones, or those that an estimator found in the labelled boxes.
+
+    Crowd regions are left out, and images without anybody.
+
+    Args:
+        dataset: config of a data set of ``bmp.registry.DATASETS``, or one.
+        keypoints: file that ``python -m bmp.predict_keypoints`` wrote for it; None takes the labelled keypoints, where
+            there are any.
+        min_area: people with a smaller mask, in square pixels, are left out.
+
+    Raises:
+        UserError: for a data set that cannot be had, and a file that is not of it.
+    """
+
+    def __init__(
+        self,
+        dataset: PeopleDataset | Mapping[str, Any],
+        keypoints: str | os.PathLike[str] | None = None,
+        min_area: float = 0.0,
+    ) -> None:
+        self.dataset: PeopleDataset = build_part(dataset, "dataset") if isinstance(dataset, Mapping) else dataset
+        people: dict[Any, list[Row]] = defaultdict(list)
+        for row in self.dataset.truth["annotations"]:
+            if not row["iscrowd"] and row["area"] >= min_area:
+                people[row["image_id"]].append(row)
+        self._people = people
+        self._indices = [index for index, image in enumerate(self.dataset.truth["images"]) if image["id"] in people]
+        self._estimates = None if keypoints is None else _Estimates(Path(keypoints), self.dataset)
+
+    def __len__(self) -> int:
+        """Return the number of images with people."""
+        return len(self._indices)
+
+    def entry(self, index: int) -> dict[str, Any]:
+        """Return the truth's entry of the image."""
+        entry: dict[str, Any] = self.dataset.truth["images"][self._indices[index]]
+        return entry
+
+    def load(self, index: int, rows: Sequence[int] | None = None) -> PosedImage:
+        """Read an image; ``rows`` are the people that are wanted of it, all if None."""
+        image = self.dataset.load(self._indices[index])
+        people = self._people[self.entry(index)["id"]]
+        chosen = people if rows is None else [people[row] for row in rows]
+        if self._estimates is not None:
+            return PosedImage(image, chosen, _people(chosen), self._estimates.poses(chosen))
+        nothing = [0] * (3 * _COUNT)
+        posed = _truly_posed(image, [{"keypoints": nothing, **row} for row in chosen], _HIDDEN)
+        return replace(posed, annotations=chosen)
+
+    def count(self, index: int) -> int:
+        """Return how many people an image has."""
+        return len(self._people[self.entry(index)["id"]])
+
+
+class _Estimates:
+    """The poses in a file of ``bmp.predict_keypoints``, as one tensor: in lists they would take ten times the room."""
+
+    def __init__(self, path: Path, dataset: PeopleDataset) -> None:
+        rows = _read_rows(path)
+        self._place = {row["id"]: (number, row["image_id"]) for number, row in enumerate(rows)}
+        wanted = [row for row in dataset.truth["annotations"] if not row["iscrowd"]]
+        missing = [row["id"] for row in wanted if self._place.get(row["id"], (0, None))[1] != row["image_id"]]
+        if missing:
+            raise UserError(
+                f"{path}: has no keypoints of {len(missing)} of the {len(wanted)} people in {dataset.name}, the first "
+                f"is annotation {missing[0]}; make it from this data set with python -m bmp.predict_keypoints"
+            )
+        self._values = torch.empty(len(rows), _COUNT, 5)
+        try:
+            for number, row in enumerate(rows):
+                self._values[number, :, :2] = torch.tensor(row["keypoints"]).reshape(_COUNT, 3)[:, :2]
+                for place, name in enumerate(("scores", "visibility", "presence"), 2):
+                    self._values[number, :, place] = torch.tensor(row[f"keypoint_{name}"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: {_ORIGIN}, its row {number} is none ({type(error).__name__}: {error})") from None
+
+    def poses(self, annotations: Sequence[Row]) -> Poses:
+        values = self._values[[self._place[row["id"]][0] for row in annotations]]
+        scores, visibility, presence = values[:, :, 2:].unbind(dim=2)
+        return Poses(values[:, :, :2], scores, visibility, presence)
+
+
+_ORIGIN = "expected keypoints as python -m bmp.predict_keypoints writes them"
+
+
+def _read_rows(path: Path) -> list[Row]:
+    try:
+        content = json.loads(path.expanduser().read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"{path}: {_ORIGIN}, but it cannot be read ({error.strerror or error}); run that first"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path}: {_ORIGIN}, but it is not JSON ({error})") from None
+    rows = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"id", "image_id"} <= set(row) for row in rows):
+        raise UserError(f"{path}: {_ORIGIN}, got other JSON")
+    return rows
+
+
+@DATASETS.register_module()
+class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
+    """Samples for ``PoseSAM``: images, their people's masks and keypoints.
+
+    A keypoint is available to samplers where it is labelled, or estimated with a presence of at least 0.5.
+
+    Args:
+        sources: by a name of one's choice, each a dict of ``dataset`` and ``keypoints`` as ``PosedPeople`` takes them,
+            and ``weight``: how many times each of its images is seen in an epoch, 1 if not given. For a fraction,
+            images are drawn anew each time.
+        size: side of the network's square input; images are stretched to it, as ``SAM2Segmenter`` does.
+        max_people: of a crowd, so many are drawn each time; None takes all.
+        augment: arguments of ``Augmentation``; None leaves images as they are, and then they can be cached.
+        min_area: people with a smaller mask, in square pixels, are left out.
+
+    Raises:
+        UserError: for sources that cannot be had or have nobody, and for numbers out of their range.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Mapping[str, Any]],
+        size: int,
+        max_people: int | None = 3,
+        augment: Mapping[str, float] | None = None,
+        min_area: float = 10.0,
+    ) -> None:
+        if size < 1 or (max_people is not None and max_people < 1):
+            raise UserError(f"size, max_people: expected at least 1, got {size} and {max_people}")
+        self._size = size
+        self._max_people = max_people
+        self._augmentation = None if augment is None else Augmentation(**augment)
+        self._sources: list[tuple[PosedPeople, int]] = []  # with how many samples of an epoch are its own
+        for name, source in sources.items():
+            arguments = dict(source)
+            weight = arguments.pop("weight", 1.0)
+            people = PosedPeople(**arguments, min_area=min_area)
+            if weight < 0 or not len(people):
+                raise UserError(f"sources.{name}: expected people and a weight from 0, got {len(people)} and {weight}")
+            self._sources.append((people, round(weight * len(people))))
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """What MMEngine wants to know of a dataset."""
+        return {"classes": ("person",)}
+
+    def __len__(self) -> int:
+        """Return how many samples an epoch has."""
+        return sum(share for _, share in self._sources)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, ``PosedMasks`` with somebody in it.
+
+        All chance is from torch's generator.
+        """
+        people, place = self._find(index)
+        count = people.count(place)
+        rows = torch.randperm(count)[: self._max_people].sort().values.tolist()
+        return self._sample(people.load(place, rows))
+
+    def _find(self, index: int) -> tuple[PosedPeople, int]:
+        """Return whose sample number ``index`` is, and which of its images."""
+        for people, share in self._sources:
+            if index < share:
+                times, place = divmod(index, len(people))
+                if (times + 1) * len(people) > share:  # not all images are seen once more
+                    place = int(torch.randint(len(people), ()))
+                return people, place
+            index -= share
+        raise IndexError(index)
+
+    def _sample(self, posed: PosedImage) -> dict[str, Any]:
+        image, poses, augmentation = posed.image, posed.poses, self._augmentation
+        truth = torch.stack([_mask(row, image) for row in posed.annotations])
+        mirrored, move = (False, _STAY) if augmentation is None else _draw(augmentation, image)
+        masks = _move_masks(truth, move, self._size)
+        if not masks.any():  # everybody was moved out of the image
+            mirrored, move = False, _STAY
+            masks = _move_masks(truth, move, self._size)
+        inputs = _to_input(image.pixels if move is _STAY else _move_pixels(image.pixels, move), self._size)
+        if augmentation is not None:
+            inputs = _recolour(inputs, augmentation)
+        points = poses.keypoints @ poses.keypoints.new_tensor(move[:, :2]).T + poses.keypoints.new_tensor(move[:, 2])
+        points = points * points.new_tensor([self._size / image.width, self._size / image.height]) + 0.5
+        keypoints = Keypoints(points, poses.visibility, poses.presence >= _PRESENT)
+        if mirrored:
+            order = list(COCO_KEYPOINTS.flip_indices)
+            keypoints = Keypoints(*(column[:, order] for column in keypoints._values().values()))
+        seen = masks.flatten(1).any(dim=1)
+        key = image_key(inputs) if augmentation is None else None
+        # A mask so small that stretching loses it: it is the only one, and the network learns that nobody is there.
+        rows = seen if seen.any() else ~seen
+        return {"inputs": inputs, "data_samples": PosedMasks(masks[rows], keypoints[rows], key)}
+
+
+def _draw(augmentation: Augmentation, image: Image) -> tuple[bool, Matrix]:
+    """Draw whether the image is mirrored, and how its pixels move, that included: from old places to new ones."""
+    chance, turn, lean = torch.rand(3).tolist()
+    turn, lean = (
+        math.radians(limit * (2 * share - 1))
+        for limit, share in ((augmentation.rotation, turn), (augmentation.shear, lean))
+    )
+    mirrored = chance < augmentation.flip
+    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    linear = rotation @ np.array([[1.0, math.tan(lean)], [0.0, 1.0]]) @ np.diag([-1.0 if mirrored else 1.0, 1.0])
+    middle = np.array([image.width - 1, image.height - 1]) / 2
+    return mirrored, np.column_stack((linear, middle - linear @ middle))
+
+
+def _move_pixels(pixels: Tensor, move: Matrix) -> Tensor:
+    height, width = pixels.shape[:2]
+    moved = cv2.warpAffine(pixels.numpy(), move, (width, height), borderValue=_GREY)
+    return torch.from_numpy(moved)
+
+
+def _move_masks(masks: Tensor, move: Matrix, size: int) -> Tensor:
+    """Move masks bool (N, H, W) and stretch them to bool (N, size, size), in one step."""
+    stretch = size / np.array(masks.shape[:0:-1], dtype=np.float64)
+    # Pixels are counted from their middle, and the stretch leaves the image's edge where it is.
+    both = np.column_stack((stretch[:, None] * move[:, :2], stretch * (move[:, 2] + 0.5) - 0.5))
+    moved = [cv2.warpAffine(mask.numpy().astype(np.uint8) * 255, both, (size, size)) > 127 for mask in masks]
+    return torch.from_numpy(np.stack(moved))
+
+
+def _to_input(pixels: Tensor, size: int) -> Tensor:
+    """Stretch uint8 (H, W, 3) to uint8 (3, size, size), as ``SAM2Segmenter`` does but for the rounding."""
+    stretched: Tensor = resize(pixels.permute(2, 0, 1).float(), [size, size], antialias=True)
+    return stretched.round().clamp(0, 255).to(torch.uint8)
+
+
+def _recolour(image: Tensor, augmentation: Augmentation) -> Tensor:
+    jitter = ColorJitter(augmentation.brightness, augmentation.contrast, augmentation.saturation)
+    image = jitter(image)
+    if float(torch.rand(())) < augmentation.grey:
+        image = rgb_to_grayscale(image, num_output_channels=3)
+    return image

@@ -1,0 +1,348 @@
+"""SAM 2.1 as a network to train on points: its prompts, its predictions one after the other, its checkpoints.
+
+It knows neither how points are chosen nor what a loss is, and nothing of where images and people come from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import normalize
+
+from bmp.build import build_part
+from bmp.compute import autocast, dtype_of
+from bmp.errors import UserError
+from bmp.evaluation.pose_to_mask import PosedImage, Row, segment_poses
+from bmp.segmenters.finetune.cache import EmbeddingCache
+from bmp.segmenters.finetune.losses import Prediction, SAMLoss
+from bmp.segmenters.finetune.samplers import Keypoints, PointSampler
+from bmp.segmenters.prompted import PromptedSegmenter, best_mask
+from bmp.segmenters.sam2 import _MEAN, _STD, SAM2Segmenter, build_sam2
+from bmp.stages import Prompter
+
+if TYPE_CHECKING:
+    from bmp.segmenters.finetune.data import PosedMasks
+
+_HALF = 0.5
+_LARGEST_LOGIT = 32  # as in sam2's predictors and ``SAM2Segmenter``
+
+
+@MODELS.register_module()
+class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
+    """SAM 2.1 in training (paper §3.2): points in, corrections one by one, losses out.
+
+    Its tensors have the names that they have in sam2, so a checkpoint of MMEngine can be given to ``SAM2Segmenter``
+    as it is. The image encoder runs once an image, however many people there are in it.
+
+    A prediction from a single point is three masks, all others are one. The mask handed on to a correction is the
+    one of highest predicted IoU, as low-resolution logits, and gradients pass through it as in sam2's own training.
+
+    Args:
+        model: as for ``SAM2Segmenter``: "sam2.1_hiera_b+" or another of sam2's, or the path of a YAML file.
+        checkpoint: the weights to start from, see ``bmp.weights.resolve``; "random" makes them up.
+        sampler: config of a ``PointSampler``, or one.
+        trainable: "decoder" trains prompt encoder and mask decoder and leaves the image encoder as it is, "all"
+            trains whatever an image's masks depend on. What serves videos only, and box prompts, never is trained.
+        loss: arguments of ``SAMLoss``.
+        dtype: "float32", "bfloat16" for autocast in image encoder and mask decoder, or "auto": bfloat16 where the
+            device is a GPU that has it.
+        cache: folder of an ``EmbeddingCache``, None for none. For samples without augmentation, and for "decoder".
+            An image takes 44 MB with b+.
+        test: how ``segmenter`` makes masks: "prompter", a config, and what else ``SAM2Segmenter`` takes but for
+            network, device and dtype. None prompts as SAM-pose2seg, with the three most visible keypoints.
+
+    Raises:
+        ImportError: where sam2 is not installed.
+        UserError: for what cannot be built, and for a cache of embeddings that change.
+    """
+
+    image_encoder: nn.Module
+    sam_prompt_encoder: Any
+    sam_mask_decoder: Any
+    no_mem_embed: nn.Parameter
+
+    def __init__(
+        self,
+        model: str,
+        checkpoint: str,
+        sampler: PointSampler | Mapping[str, Any],
+        trainable: Literal["decoder", "all"] = "decoder",
+        loss: Mapping[str, float] | None = None,
+        dtype: str = "auto",
+        cache: str | os.PathLike[str] | None = None,
+        test: Mapping[str, Any] | None = None,
+    ) -> None:
+        network = build_sam2(model, checkpoint)
+        side = network.image_size
+        super().__init__(data_preprocessor=PosePreprocessor(side))
+        for name, child in network.named_children():
+            self.add_module(name, child)
+        for name, parameter in network.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        self.side: int = side
+        self.sampler: PointSampler = build_part(sampler, "sampler") if isinstance(sampler, Mapping) else sampler
+        self.loss = SAMLoss(**(loss or {}))
+        self.trainable = trainable
+        self._dtype = dtype
+        if dtype != "auto":
+            dtype_of(dtype)
+        self._test = dict(test or {})
+        prompter = self._test.pop("prompter", {"type": "MaxVisibility", "count": 3})
+        self._prompter: Prompter = build_part(prompter, "prompter") if isinstance(prompter, Mapping) else prompter
+        self._cache_folder = cache
+        self._cache: EmbeddingCache | None = None
+        if trainable not in ("decoder", "all"):
+            raise UserError(f"trainable: expected 'decoder' or 'all', got {trainable!r}")
+        if cache is not None and trainable == "all":
+            raise UserError("cache: embeddings change while the image encoder is trained; leave it out")
+        self._choose_trained()
+
+    def _choose_trained(self) -> None:
+        self.requires_grad_(False)
+        trained = [self.sam_prompt_encoder, self.sam_mask_decoder]
+        if self.trainable == "all":
+            trained.append(self.image_encoder)
+            self.no_mem_embed.requires_grad_(True)
+        for part in trained:
+            part.requires_grad_(True)
+        # Several processes wait for a gradient of all that is trained, and these get none.
+        for corner in self.sam_prompt_encoder.point_embeddings[2:]:
+            corner.requires_grad_(False)
+        if not self.sampler.corrections:
+            self.sam_prompt_encoder.mask_downscaling.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> PoseSAM:
+        """Switch to training or evaluation; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self.trainable == "decoder":
+            self.image_encoder.eval()
+        return self
+
+    def forward(
+        self,
+        inputs: Tensor | Sequence[PosedImage],
+        data_samples: Sequence[PosedMasks] | None = None,
+        mode: str = "loss",
+    ) -> dict[str, Tensor] | list[list[Row]]:
+        """Return losses or masks, as MMEngine asks for them.
+
+        Args:
+            inputs: for "loss" float32 (B, 3, S, S), normalised; for "predict" images with the poses in them.
+            data_samples: for "loss" the people of each image; at least one in the batch.
+            mode: "loss", or "predict" for what ``segment_poses`` gives with ``segmenter()``.
+
+        Returns:
+            scalars by name, to be added up; or a list of annotations an image, a row a person.
+        """
+        if mode == "loss":
+            assert isinstance(inputs, Tensor)
+            assert data_samples is not None
+            return self._losses(inputs, data_samples)
+        assert not isinstance(inputs, Tensor)
+        rows = segment_poses([inputs], self.segmenter())
+        return [[next(rows) for _ in posed.annotations] for posed in inputs]
+
+    def segmenter(self) -> SAM2Segmenter:
+        """Return the segmenter that these weights make, for the model's device; it shares them."""
+        return _TrainedSegmenter(self, self._prompter, **self._test)
+
+    def save_official(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint in the format of the published ones, which sam2's ``build_sam2`` loads."""
+        file = Path(path)
+        partial = file.with_name(f"{file.name}.part")
+        torch.save({"model": {name: tensor.cpu() for name, tensor in self.state_dict().items()}}, partial)
+        partial.replace(file)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
+        with torch.set_grad_enabled(self.trainable == "all" and torch.is_grad_enabled()), self._autocast():
+            return tuple(self.image_encoder(images)["backbone_fpn"])
+
+    def decode(
+        self,
+        features: Sequence[Tensor],
+        points: Tensor,
+        labels: Tensor,
+        previous: Tensor | None = None,
+        multimask: bool = False,
+    ) -> Prediction:
+        """Answer the points of N people.
+
+        Args:
+            features: of ``features``, a row a person.
+            points: float32 (N, P, 2) in pixels of the network's input, 0.5 being the middle of the first.
+            labels: int8 (N, P).
+            previous: logits (N, h, w) of an earlier answer, which the points are to correct.
+            multimask: three masks instead of one.
+        """
+        stride4, stride8, stride16 = features
+        masks = None if previous is None else previous.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT).unsqueeze(1)
+        # Not under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels. The half pixel is one
+        # that the prompt encoder adds.
+        sparse, dense = self.sam_prompt_encoder(points=(points - _HALF, labels.int()), boxes=None, masks=masks)
+        with self._autocast():
+            logits, ious, _, scores = self.sam_mask_decoder(
+                image_embeddings=stride16,
+                image_pe=self.sam_prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask,
+                repeat_image=False,
+                high_res_features=[stride4, stride8],
+            )
+        return Prediction(logits.float(), ious.float(), scores.float())
+
+    def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Turn what ``encode`` gave into what the mask decoder takes; its own first layers are part of this."""
+        stride4, stride8, stride16 = embeddings
+        with self._autocast():
+            return (
+                self.sam_mask_decoder.conv_s0(stride4),
+                self.sam_mask_decoder.conv_s1(stride8),
+                stride16 + self.no_mem_embed.reshape(1, -1, 1, 1),
+            )
+
+    def _losses(self, images: Tensor, people: Sequence[PosedMasks]) -> dict[str, Tensor]:
+        features = self.features(self._embeddings(images, people))
+        truth = torch.cat([own.masks for own in people])
+        keypoints = Keypoints.concat([own.keypoints for own in people])
+        sizes = torch.tensor([len(own.masks) for own in people])
+        owners = torch.arange(len(people)).repeat_interleave(sizes).to(truth.device)
+        # A seed from torch's own generator: what was seeded for the whole program decides here as well.
+        generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
+        points, labels = self.sampler.first(truth, keypoints, generator)
+        counts = (labels != -1).sum(dim=1)
+        losses: dict[str, Tensor] = defaultdict(lambda: truth.new_zeros((), dtype=torch.float32))
+        # A padding point is a token to SAM and changes its answer, so those who need it are decoded by themselves.
+        for count in sorted(set(counts.tolist())):
+            rows = (counts == count).nonzero()[:, 0]
+            predictions = self._predictions(
+                [level[owners[rows]] for level in features],
+                truth[rows],
+                keypoints[rows],
+                (points[rows, :count], labels[rows, :count]),
+                generator,
+            )
+            for name, loss in self.loss(list(predictions), truth[rows]).items():
+                losses[name] = losses[name] + loss * (len(rows) / len(truth))
+        return dict(losses)
+
+    def _predictions(
+        self,
+        features: Sequence[Tensor],
+        truth: Tensor,
+        keypoints: Keypoints,
+        prompts: tuple[Tensor, Tensor],
+        generator: torch.Generator,
+    ) -> Iterator[Prediction]:
+        """Yield the first answer and the one after each correction."""
+        points, labels = prompts
+        previous: Tensor | None = None
+        for number in range(1 + self.sampler.corrections):
+            if previous is not None:
+                with torch.no_grad():
+                    full = F.interpolate(previous[:, None], truth.shape[1:], mode="bilinear", align_corners=False)
+                    added = self.sampler.correct(truth, full[:, 0] > 0, keypoints, generator)
+                points, labels = torch.cat((points, added[0]), dim=1), torch.cat((labels, added[1]), dim=1)
+            prediction = self.decode(features, points, labels, previous, multimask=points.shape[1] <= 1)
+            if number < self.sampler.corrections:
+                previous, _ = best_mask(prediction.logits, prediction.ious)
+            yield prediction
+
+    def _embeddings(self, images: Tensor, people: Sequence[PosedMasks]) -> tuple[Tensor, ...]:
+        """Encode the images, or look up those that were encoded before."""
+        if self._cache_folder is None:
+            return self.encode(images)
+        if self._cache is None:  # not earlier: only now the weights are those that are trained with
+            self._cache = EmbeddingCache(self._cache_folder, self.image_encoder, str(self._number_format()))
+        keys = [own.image_key for own in people]
+        if None in keys:
+            raise UserError("cache: augmented images are never the same again; train with augment=None, or no cache")
+        known = [self._cache.read(str(key)) for key in keys]
+        fresh = [row for row, embedding in enumerate(known) if embedding is None]
+        if fresh:
+            levels = self.encode(images[fresh])
+            for place, row in enumerate(fresh):
+                # Rounded like what is read from the disk, so that the cache's state changes nothing.
+                known[row] = tuple(level[place].half() for level in levels)
+                self._cache.write(str(keys[row]), known[row] or ())
+        device = images.device
+        rows = [[level.to(device) for level in embedding] for embedding in known if embedding is not None]
+        return tuple(torch.stack(level).float() for level in zip(*rows, strict=True))
+
+    def _number_format(self) -> torch.dtype:
+        if self._dtype != "auto":
+            return dtype_of(self._dtype)
+        device = self.no_mem_embed.device
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.no_mem_embed.device, self._number_format())
+
+
+class PosePreprocessor(BaseDataPreprocessor):  # type: ignore[misc,unused-ignore]
+    """Brings samples to the network's device, and pixels to the range that SAM 2 knows.
+
+    Args:
+        side: of the network's square input, in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self._side = side
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Stack and normalise uint8 images of training; what is validated on stays as it is, see ``PosedImages``."""
+        if not training:
+            return data
+        images = torch.stack(data["inputs"]).to(self.device)
+        if images.shape[2:] != (self._side, self._side):
+            raise UserError(
+                f"size: the network takes {self._side}x{self._side} pixels, got {images.shape[3]}x{images.shape[2]}; "
+                f"set size={self._side} in the config of the training's dataset"
+            )
+        return {
+            "inputs": normalize(images.float() / 255, _MEAN, _STD),
+            "data_samples": [people.to(self.device) for people in data["data_samples"]],
+        }
+
+
+class _TrainedSegmenter(SAM2Segmenter):
+    """``SAM2Segmenter`` with the network of a ``PoseSAM`` in place of one from a checkpoint."""
+
+    def __init__(
+        self,
+        model: PoseSAM,
+        prompter: Prompter,
+        *,
+        image_batch: int = 4,
+        prompt_chunk: int | None = None,
+        hole_area: int = 10,
+        speck_area: int = 50,
+    ) -> None:
+        PromptedSegmenter.__init__(
+            self,
+            prompter,
+            device=str(model.no_mem_embed.device),
+            dtype=str(model._number_format()).removeprefix("torch."),
+            image_batch=image_batch,
+            prompt_chunk=prompt_chunk,
+            hole_area=hole_area,
+            speck_area=speck_area,
+        )
+        self._image_encoder = model.image_encoder
+        self._prompt_encoder = model.sam_prompt_encoder
+        self._mask_decoder = model.sam_mask_decoder
+        self._no_memory = model.no_mem_embed.detach().reshape(1, -1, 1, 1)
+        self._size = model.side
+        self._logit_size = model.sam_prompt_encoder.mask_input_size
+        self._position = model.sam_prompt_encoder.get_dense_pe().detach()

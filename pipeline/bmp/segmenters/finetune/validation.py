@@ -1,0 +1,79 @@
+"""How good a network in training is: the AP of its masks, made as at test time. Knows no network and no training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import DATASETS, METRICS
+from torch.utils.data import Dataset
+
+from bmp.datasets.people import PeopleDataset
+from bmp.evaluation.coco import evaluate, to_results
+from bmp.evaluation.pose_to_mask import PosedImage, Row
+from bmp.segmenters.finetune.data import PosedPeople
+
+
+@DATASETS.register_module()
+class PosedImages(Dataset):  # type: ignore[type-arg]
+    """Images as they are and the poses of everybody in them, for ``PoseSAM`` to make masks of.
+
+    Args:
+        dataset: see ``PosedPeople``.
+        keypoints: see ``PosedPeople``; labelled ones need a prompter with a threshold above 0.
+        limit: only so many images with people, the first ones; None takes all.
+    """
+
+    def __init__(
+        self,
+        dataset: PeopleDataset | Mapping[str, Any],
+        keypoints: str | os.PathLike[str] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._people = PosedPeople(dataset, keypoints)
+        self._length = len(self._people) if limit is None else min(limit, len(self._people))
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """What ``SegmAP`` compares with: ``truth``, the COCO dict of the images with people in them."""
+        truth = self._people.dataset.truth
+        images = [self._people.entry(index) for index in range(self._length)]
+        known = {image["id"] for image in images}
+        rows = [row for row in truth["annotations"] if row["image_id"] in known]
+        return {"classes": ("person",), "truth": {**truth, "images": images, "annotations": rows}}
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, PosedImage]:
+        """Return the image as ``inputs``."""
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        return {"inputs": self._people.load(index)}
+
+
+@METRICS.register_module()
+class SegmAP(BaseMetric):  # type: ignore[misc,unused-ignore]
+    """COCO's AP of masks, one a labelled person, ranked by predicted IoU: "segm/AP" and its relatives, in percent."""
+
+    default_prefix = "segm"
+
+    def process(self, data_batch: Any, data_samples: Sequence[list[Row]]) -> None:
+        """Keep the annotations of each image of a batch."""
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list[list[Row]]) -> dict[str, float]:
+        """Compare those of all images with the truth."""
+        rows = [row for image in results for row in image]
+        numbers = evaluate(self.dataset_meta["truth"], to_results(rows, "segm", segm_score="iou"), "segm")
+        named = {
+            "AP": numbers.ap,
+            "AP50": numbers.ap50,
+            "AP75": numbers.ap75,
+            "AP_medium": numbers.ap_medium,
+            "AP_large": numbers.ap_large,
+        }
+        return {name: 100 * value for name, value in named.items() if value is not None}

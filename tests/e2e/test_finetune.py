@@ -1,0 +1,76 @@
+"""A few steps of fine-tuning at full size, with the paper's config and made-up weights, on photos."""
+
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("sam2", reason="the package sam2 is not installed")
+
+from bmp.checkpoints import load_state_dict
+from bmp.segmenters.sam2 import build_sam2
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+_base_ = ["train/sam_pose2seg_b+.py"]
+coco = dict(
+    type="PeopleDataset",
+    annotations="{shared}/data/coco_mini/test_coco.json",
+    images="{shared}/data/coco_mini",
+)
+ochuman = dict(
+    type="PeopleDataset",
+    annotations="{shared}/data/ochuman_mini/test_ochuman.json",
+    images="{shared}/data/ochuman_mini",
+)
+model = dict(checkpoint="random", test=dict(prompter=dict(_delete_=True, type="MaxSpread", count=3)))
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        sources=dict(
+            _delete_=True, coco=dict(dataset=coco, weight=0.5), ochuman=dict(dataset=ochuman, weight=0.3)
+        )
+    ),
+)
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+val_dataloader = dict(num_workers=0, dataset=dict(dataset=dict(_delete_=True, **ochuman), keypoints=None, limit=1))
+"""
+WITHOUT_TENSORBOARD = 'visualizer = dict(vis_backends=[dict(type="LocalVisBackend")])\n'
+
+
+@pytest.mark.slow
+def test_three_steps_of_the_papers_config(shared, tmp_path):
+    """On two cores of a busy machine; the numbers are printed with ``pytest -s``."""
+    curves = importlib.util.find_spec("tensorboard") is not None
+    config, work = tmp_path / "config.py", tmp_path / "work"
+    config.write_text(CONFIG.format(shared=shared) + ("" if curves else WITHOUT_TENSORBOARD))
+    done = subprocess.run(
+        [sys.executable, "-m", "bmp.train", str(config), "--work-dir", str(work)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "pipeline")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (scalars,) = work.rglob("vis_data/scalars.json")
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert len(steps) == 3
+    assert all(0 < step["loss"] < 10_000 and step["grad_norm"] > 0 for step in steps)
+    assert [line["segm/AP"] for line in lines if "segm/AP" in line] == pytest.approx([0], abs=100)
+    assert bool(list(work.rglob("events.out.tfevents.*"))) == curves
+    gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f"\nseconds a step: {[round(step['time'], 1) for step in steps]}, peak memory {gigabytes:.1f} GB")
+    assert gigabytes < 16
+    trained, start = load_state_dict(work / "epoch_1.pth"), build_sam2("sam2.1_hiera_b+", "random").state_dict()
+    assert set(trained) == set(start)
+    changed = {name.split(".")[0] for name, tensor in trained.items() if not torch.equal(tensor, start[name])}
+    assert changed == {"sam_prompt_encoder", "sam_mask_decoder"}
