@@ -139,8 +139,8 @@ def test_a_right_and_sure_head_has_no_loss():
     maps.flatten(2).scatter_(2, cells, 1.0)
     oks, error = head._achieved(maps, labels["keypoint_places"])
     perfect = KeypointMaps(maps, labels["presence"], labels["visibility"], oks, error)
-    head.forward = lambda features: perfect
-    losses = head.loss(None, samples)
+    head._read = lambda scores, features: perfect
+    losses = head.loss(_features(1), samples)
     assert {name: pytest.approx(0, abs=1e-6) for name in losses} == {n: v.item() for n, v in losses.items()}
 
 
@@ -172,3 +172,47 @@ def test_the_published_name_builds_the_same_network():
     assert published.decoder.decoder == "dark_udp"
     shapes = {name: value.shape for name, value in _head().state_dict().items()}
     assert {name: value.shape for name, value in published.state_dict().items()} == shapes
+
+
+def test_branches_may_be_narrower_than_the_features():
+    wide, narrow = _head(), _head(branch_channels=4)
+    assert wide.oks_layers[0].weight.shape == (8, 8, 3, 3)
+    assert narrow.oks_layers[0].weight.shape == (4, 8, 3, 3)
+    with torch.no_grad():
+        assert narrow.eval()(_features()).presence.shape == (2, 17)
+    assert wide.state_dict().keys() == narrow.state_dict().keys()
+
+
+def test_the_loss_of_the_scores_is_beside_the_others_and_changes_no_prediction():
+    plain, more = _head(), _head(score_loss={"type": "SparsemaxLoss", "loss_weight": 3.0})
+    assert plain.state_dict().keys() == more.state_dict().keys()
+    features, samples = _features(), _samples()
+    expected, losses = plain.train().loss(features, samples), more.train().loss(features, samples)
+    assert losses.keys() - expected.keys() == {"loss_scores"}
+    assert all(losses[name].item() == pytest.approx(value.item()) for name, value in expected.items())
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(features).heatmaps, more.eval()(features).heatmaps)
+
+
+def test_maps_that_lost_their_targets_find_them_with_the_loss_of_the_scores():
+    def steps(**changes):
+        head, samples, features = _head(**changes).train(), _samples(), _features()
+        head.init_weights()
+        # Everything lies in the last cell from the start, whatever the features.
+        push = torch.zeros(17, 64, 48)
+        push[:, -1, -1] = 5
+        scores = head._scores
+        head._scores = lambda feats: scores(feats) + push
+        optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+        history = []
+        for _ in range(30):
+            losses = head.loss(features, samples)
+            history.append(losses["loss_kpt"].item())
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+        return history
+
+    stuck, freed = steps(), steps(score_loss={"type": "SparsemaxLoss"})
+    assert stuck[-1] > 0.99 * stuck[0]
+    assert freed[-1] < 0.9 * freed[0]

@@ -3,10 +3,12 @@
     custom_imports = dict(imports=["bmp.mmpose_ext"])
 
 makes it available to any MMPose config: the head ``ProbabilisticHeatmapHead`` (also under the published configs'
-name ``MultiHead``), the codec ``OKSHeatmap``, the loss ``ExpectedOKSLoss`` and the transform ``MaskConditioning``.
+name ``MultiHead``), the codec ``OKSHeatmap``, the losses ``ExpectedOKSLoss`` and ``SparsemaxLoss``, the data set
+``PeopleKeypoints``, the transforms ``LoadPersonMask``, ``NoisyMask``, ``FlipPerson`` and ``MaskConditioning``, the
+optimizer wrapper ``AutocastOptimWrapper``, and the convolution ``ConvStem`` for small ViTs.
 Nothing here knows the loop.
 """
 
-from bmp.mmpose_ext import aliases, codecs, heads, losses, transforms
+from bmp.mmpose_ext import aliases, codecs, datasets, heads, losses, optim, stems, transforms
 
-__all__ = ["aliases", "codecs", "heads", "losses", "transforms"]
+__all__ = ["aliases", "codecs", "datasets", "heads", "losses", "optim", "stems", "transforms"]

@@ -65,7 +65,9 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         deconv_kernel_sizes: as many.
         normalize: factor of the maps after the sparsemax.
         with_error: whether there is a branch for the expected localisation error.
+        branch_channels: inside the branches; as many as in the features by default.
         loss: config of the loss of the maps.
+        score_loss: config of a loss of what goes into the sparsemax, beside that of the maps; none by default.
         branch_loss_weight: factor of the losses of the branches.
         **kwargs: what else HeatmapHead takes.
     """
@@ -78,7 +80,9 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         deconv_kernel_sizes: Sequence[int] = (4, 4),
         normalize: float = 1.0,
         with_error: bool = True,
+        branch_channels: int | None = None,
         loss: Mapping[str, Any] | None = None,
+        score_loss: Mapping[str, Any] | None = None,
         branch_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
@@ -92,19 +96,26 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         )
         self.normalize = normalize
         self.branch_loss_weight = branch_loss_weight
-        self.probability_layers = _branch(in_channels, out_channels)
-        self.visibility_layers = _branch(in_channels, out_channels)
-        self.oks_layers = _branch(in_channels, out_channels)
-        self.error_layers = _branch(in_channels, out_channels) if with_error else None
+        self.score_loss = None if score_loss is None else MODELS.build(dict(score_loss))
+        inside = branch_channels or in_channels
+        self.probability_layers = _branch(in_channels, inside, out_channels)
+        self.visibility_layers = _branch(in_channels, inside, out_channels)
+        self.oks_layers = _branch(in_channels, inside, out_channels)
+        self.error_layers = _branch(in_channels, inside, out_channels) if with_error else None
 
     def forward(self, feats: tuple[Tensor, ...]) -> KeypointMaps:
         """Read maps and scalars off the last of the features, (B, C, h, w)."""
-        features = feats[-1]
-        logits = super().forward(feats).float()
-        cells = sparsemax(logits.flatten(2) / _TEMPERATURE) * self.normalize
+        return self._read(self._scores(feats), feats[-1])
+
+    def _scores(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """Return what goes into the sparsemax, float32 (B, K, H, W)."""
+        return super().forward(feats).float() / _TEMPERATURE  # type: ignore[no-any-return]
+
+    def _read(self, scores: Tensor, features: Tensor) -> KeypointMaps:
+        cells = sparsemax(scores.flatten(2)) * self.normalize
         error = None if self.error_layers is None else _scalars(self.error_layers, features).relu()
         return KeypointMaps(
-            heatmaps=cells.clamp(0, 1).view_as(logits),
+            heatmaps=cells.clamp(0, 1).view_as(scores),
             presence=_scalars(self.probability_layers, features).sigmoid(),
             visibility=_scalars(self.visibility_layers, features).sigmoid(),
             expected_oks=_scalars(self.oks_layers, features).sigmoid(),
@@ -143,10 +154,11 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
     def loss(self, feats: Any, batch_data_samples: Any, train_cfg: Any = None) -> dict[str, Tensor]:
         """Compute the losses of a batch with targets from the codec ``OKSHeatmap``.
 
-        The maps are trained by ``loss``, presence and visibility by binary cross-entropy, the expected OKS and the
-        expected error by squared error against what the maps' own maxima score.
+        The maps are trained by ``loss`` and ``score_loss``, presence and visibility by binary cross-entropy, the
+        expected OKS and the expected error by squared error against what the maps' own maxima score.
         """
-        found = self.forward(feats)
+        scores = self._scores(feats)
+        found = self._read(scores, feats[-1])
         labels = {
             name: torch.cat([sample.gt_instance_labels[name] for sample in batch_data_samples])
             for name in batch_data_samples[0].gt_instance_labels.keys()  # noqa: SIM118 -- an InstanceData, not a dict
@@ -164,6 +176,8 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
             ),
             "loss_oks": self._branch_loss((found.expected_oks - oks) ** 2, weights),
         }
+        if self.score_loss is not None:
+            losses["loss_scores"] = self.score_loss(scores, targets, weights)
         if found.expected_error is not None:
             diagonal = math.hypot(*found.heatmaps.shape[-2:])
             losses["loss_error"] = self._branch_loss(((found.expected_error - error) / diagonal) ** 2, weights)
@@ -180,12 +194,12 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return self.branch_loss_weight * (values * weights).sum() / weights.sum().clamp_min(1)
 
 
-def _branch(channels: int, keypoints: int) -> nn.Sequential:
+def _branch(channels: int, inside: int, keypoints: int) -> nn.Sequential:
     # The order of the layers gives the official weights their names.
     layers: list[nn.Module] = []
-    for pool in _POOLS:
-        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.MaxPool2d(pool), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(channels, keypoints, 1))
+    for given, pool in zip((channels, inside, inside), _POOLS, strict=True):
+        layers += [nn.Conv2d(given, inside, 3, padding=1), nn.BatchNorm2d(inside), nn.MaxPool2d(pool), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(inside, keypoints, 1))
 
 
 def _scalars(layers: nn.Sequential, features: Tensor) -> Tensor:

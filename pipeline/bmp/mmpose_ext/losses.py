@@ -1,17 +1,20 @@
-"""Losses of the probabilistic head that MMPose lacks; they know maps, not the head that makes them."""
+"""Losses of the probabilistic head that MMPose lacks; they know maps and their scores, not the head that makes them."""
 
 from __future__ import annotations
 
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
+from bmp.mmpose_ext.sparsemax import sparsemax
+
 
 @MODELS.register_module()
 class ExpectedOKSLoss(nn.Module):  # type: ignore[misc,unused-ignore]
     """One minus the OKS to be expected when the place is drawn from the predicted distribution (ProbPose).
 
-    A map of exact zeros around the target gets no gradient, so training has to start from flat maps: from
-    ``init_weights``, as MMPose's runner does, or from trained weights.
+    A map of exact zeros around the target gets no gradient. Training has to start from flat maps, from
+    ``init_weights`` as MMPose's runner does, or from trained weights; and ``SparsemaxLoss`` beside this one frees the
+    maps that lost their target on the way.
 
     Args:
         loss_weight: factor of the result.
@@ -34,3 +37,38 @@ class ExpectedOKSLoss(nn.Module):  # type: ignore[misc,unused-ignore]
         """
         missed = 1 - (output * target).sum((-2, -1))
         return self.loss_weight * (missed * target_weights).sum() / target_weights.sum().clamp_min(1)
+
+
+@MODELS.register_module()
+class SparsemaxLoss(nn.Module):  # type: ignore[misc,unused-ignore]
+    """The loss that belongs to sparsemax (Martins and Astudillo, 2016; a Fenchel-Young loss of Blondel et al., 2020).
+
+    With p the sparsemax of the scores and q the target scaled to sum 1, it is <p - q, scores> - (|p|² - |q|²) / 2:
+    convex in the scores, zero where p is q, and with the gradient p - q in every cell, also in those where the map is
+    exactly zero. So it pulls a distribution towards a target that it does not touch.
+
+    Args:
+        loss_weight: factor of the result.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, scores: Tensor, target: Tensor, target_weights: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            scores: float (B, K, H, W), what goes into the sparsemax over the cells of each map.
+            target: (B, K, H, W), not negative; a map of zeros wants probability nowhere, and has to have weight zero.
+            target_weights: (B, K), zero for keypoints that are not labelled.
+
+        Returns:
+            scalar, the weighted mean over the labelled keypoints, at least 0.
+        """
+        cells, wanted = scores.float().flatten(2), target.float().flatten(2)
+        wanted = wanted / wanted.sum(-1, keepdim=True).clamp_min(1e-6)
+        # The gradient through p vanishes: p is where the maximum that defines the loss is taken.
+        given = sparsemax(cells.detach())
+        apart = ((given - wanted) * cells).sum(-1) - (given.square() - wanted.square()).sum(-1) / 2
+        return self.loss_weight * (apart * target_weights).sum() / target_weights.sum().clamp_min(1)

@@ -1,13 +1,146 @@
-"""Mask conditioning as a step of an MMPose data pipeline; the batched form for inference is bmp.poses.crops."""
+"""Masks of people in an MMPose data pipeline: loaded, made as faulty as a detector's, flipped, used for conditioning.
+
+The batched form of the conditioning, for inference, is bmp.poses.crops. Nothing here knows a network. What is random
+draws from NumPy's global generator, which MMEngine seeds in each worker, as MMPose's own transforms do.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmpose.datasets.transforms import RandomFlip
 from mmpose.registry import TRANSFORMS
+from pycocotools import mask as coco_mask
+
+from bmp.ops.masks import from_rle
+
+_Array = np.ndarray[Any, Any]
+_Segmentation = Mapping[str, Any] | Sequence[Sequence[float]]
+
+
+@TRANSFORMS.register_module()
+class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
+    """Decode the person's ``segmentation``, COCO's run lengths or polygons; put it after LoadImage.
+
+    Reads ``segmentation`` and ``img_shape``; adds ``mask`` bool (H, W), or None where nothing was segmented.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Return the results with the mask."""
+        segmentation = results.get("segmentation")
+        return {**results, "mask": _decode(segmentation, *results["img_shape"]) if segmentation else None}
+
+
+@TRANSFORMS.register_module()
+class NoisyMask(BaseTransform):  # type: ignore[misc,unused-ignore]
+    """Make the person's mask as faulty as a detector's, so that the network does not rely on its rim.
+
+    Each fault has its own chance: no mask at all (then nothing else); a part of a neighbour's mask taken in, which is
+    what lies of it in a rectangle somewhere in the person's box; missing patches, up to three ellipses; and a rim that
+    is too wide or too narrow everywhere. A mask that would come out empty stays as it was.
+
+    Reads ``mask`` bool (H, W) or None and ``neighbours``, segmentations as ``LoadPersonMask`` reads them; replaces
+    ``mask``. Put it before anything that moves the image.
+
+    Args:
+        none: chance of no mask.
+        neighbour: chance of a neighbour's part, of those who have a neighbour.
+        patches: chance of missing patches.
+        rim: chance of a moved rim.
+        patch_size: the largest axes of a patch, as a share of the mask's box.
+        rim_width: the furthest that the rim is moved, as a share of the root of the mask's area.
+    """
+
+    def __init__(
+        self,
+        none: float = 0.1,
+        neighbour: float = 0.2,
+        patches: float = 0.3,
+        rim: float = 0.6,
+        patch_size: float = 0.5,
+        rim_width: float = 0.08,
+    ) -> None:
+        super().__init__()
+        self.none = none
+        self.neighbour = neighbour
+        self.patches = patches
+        self.rim = rim
+        self.patch_size = patch_size
+        self.rim_width = rim_width
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Return the results with another mask; the array that came in is not written to."""
+        mask = results.get("mask")
+        if mask is None or not mask.any():
+            return results
+        if np.random.rand() < self.none:
+            return {**results, "mask": None}
+        noisy = mask.astype(np.uint8)
+        box = cv2.boundingRect(noisy)
+        neighbours = results.get("neighbours") or ()
+        if len(neighbours) and np.random.rand() < self.neighbour:
+            self._take_in(noisy, box, neighbours[np.random.randint(len(neighbours))])
+        if np.random.rand() < self.patches:
+            self._cut_out(noisy, box)
+        if np.random.rand() < self.rim:
+            self._move_rim(noisy)
+        return {**results, "mask": noisy.astype(bool)} if noisy.any() else results
+
+    def _take_in(self, mask: _Array, box: Sequence[int], neighbour: _Segmentation) -> None:
+        """Add what a random rectangle in the box holds of the neighbour."""
+        x, y, width, height = box
+        (left, right), (top, bottom) = (
+            np.sort(np.random.randint(0, size + 1, 2)) + start for start, size in ((x, width), (y, height))
+        )
+        mask[top:bottom, left:right] |= _decode(neighbour, *mask.shape)[top:bottom, left:right]
+
+    def _cut_out(self, mask: _Array, box: Sequence[int]) -> None:
+        """Take ellipses out."""
+        x, y, width, height = box
+        for _ in range(np.random.randint(1, 4)):
+            center = (x + np.random.randint(width), y + np.random.randint(height))
+            half_width, half_height = np.random.uniform(0.1, 0.5, 2) * self.patch_size * (width, height)
+            angle = np.random.uniform(0, 180)
+            cv2.ellipse(mask, (center, (2 * half_width, 2 * half_height), angle), 0, -1)
+
+    def _move_rim(self, mask: _Array) -> None:
+        """Dilate or erode, within the part of the image that can change."""
+        radius = round(np.random.uniform(0, self.rim_width) * float(np.sqrt(np.count_nonzero(mask))))
+        change = cv2.dilate if np.random.rand() < 0.5 else cv2.erode
+        if radius == 0:
+            return
+        x, y, width, height = cv2.boundingRect(mask)
+        part = mask[max(0, y - radius) : y + height + radius, max(0, x - radius) : x + width + radius]
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        part[...] = change(part, kernel)
+
+
+@TRANSFORMS.register_module()
+class FlipPerson(RandomFlip):  # type: ignore[misc,unused-ignore]
+    """MMPose's RandomFlip, horizontal, that takes ``mask`` and ``keypoints_visibility`` along.
+
+    Args:
+        prob: chance.
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        super().__init__(prob=prob, direction="horizontal")
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Return the results, flipped or not."""
+        results = super().transform(results)
+        if not results["flip"]:
+            return results
+        flipped = dict(results)
+        if results.get("mask") is not None:
+            flipped["mask"] = results["mask"][:, ::-1]
+        if results.get("keypoints_visibility") is not None:
+            flipped["keypoints_visibility"] = results["keypoints_visibility"][..., results["flip_indices"]]
+        return flipped
 
 
 @TRANSFORMS.register_module()
@@ -24,6 +157,8 @@ class MaskConditioning(BaseTransform):  # type: ignore[misc,unused-ignore]
     def __init__(self, alpha: float = 0.25) -> None:
         super().__init__()
         self.alpha = alpha
+        values = np.arange(256, dtype=np.uint8)
+        self._darker = cv2.addWeighted(values, 1 - alpha, np.zeros_like(values), alpha, 0)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return the results with the image conditioned; the array that came in is not written to."""
@@ -31,5 +166,16 @@ class MaskConditioning(BaseTransform):  # type: ignore[misc,unused-ignore]
         if mask is None or not mask.any():
             return results
         image = results["img"]
-        masked = image * (mask != 0)[..., None].astype(np.uint8)
-        return {**results, "img": cv2.addWeighted(image, 1 - self.alpha, masked, self.alpha, 0)}
+        # Three times as fast as the weighted sum of the image and its masked copy, and equal to it.
+        darkened = cv2.LUT(image, self._darker)
+        return {**results, "img": cv2.copyTo(image, np.ascontiguousarray(mask).view(np.uint8), darkened)}
+
+
+def _decode(segmentation: _Segmentation, height: int, width: int) -> _Array:
+    """Return bool (H, W)."""
+    if isinstance(segmentation, Mapping):
+        rle = segmentation
+    else:
+        rle = coco_mask.merge(coco_mask.frPyObjects(list(segmentation), height, width))
+    mask: _Array = from_rle([rle], height, width)[0].numpy()
+    return mask

@@ -1,0 +1,72 @@
+"""Trains PMPose nano on SynthCrowd, on people whose masks are as faulty as a detector's."""
+
+_base_ = ["_base_/runtime.py", "models/pmpose_nano.py"]
+
+default_scope = "mmpose"
+custom_imports = dict(imports=["bmp.mmengine_ext", "bmp.mmpose_ext"])
+data_root = "output/synthcrowd"
+
+iterations = 2000
+batch_size = 64
+learning_rate = 2e-3
+people = dict(type="PeopleKeypoints", data_root=data_root)
+codec = {{_base_.model.head.decoder}}
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadPersonMask"),
+    dict(type="NoisyMask"),
+    dict(type="FlipPerson"),
+    dict(type="GetBBoxCenterScale"),
+    # With these two, labelled keypoints leave the crop: that is what the presence is learned from.
+    dict(type="RandomHalfBody", prob=0.1),
+    dict(type="RandomBBoxTransform", shift_prob=0.5, scale_factor=(0.7, 1.3), rotate_factor=30, rotate_prob=0.3),
+    dict(type="MaskConditioning"),
+    dict(type="TopdownAffine", input_size=(96, 128), use_udp=True),
+    # Of the crop, which is far smaller than the image.
+    dict(type="mmpretrain.ColorJitter", brightness=0.3, contrast=0.3, saturation=0.3, backend="cv2"),
+    dict(type="GenerateTarget", encoder=codec),
+    dict(type="PackPoseInputs"),
+]
+val_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadPersonMask"),
+    dict(type="GetBBoxCenterScale"),
+    dict(type="MaskConditioning"),
+    dict(type="TopdownAffine", input_size=(96, 128), use_udp=True),
+    dict(type="PackPoseInputs"),
+]
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=1,
+    sampler=dict(type="PositionSampler"),
+    dataset=dict(type="PositionedDataset", dataset=dict(ann_file="train.json", pipeline=train_pipeline, **people)),
+)
+train_cfg = dict(type="ResumableTrainLoop", max_iters=iterations, val_interval=iterations)
+optim_wrapper = dict(
+    type="AutocastOptimWrapper",
+    optimizer=dict(type="AdamW", lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(pos_embed=dict(decay_mult=0.0))),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=200),
+    dict(
+        type="CosineAnnealingLR", by_epoch=False, begin=200, end=iterations, T_max=iterations - 200, eta_min_ratio=0.01
+    ),
+]
+default_hooks = dict(checkpoint=dict(interval=500))
+custom_hooks = [dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.002, gamma=200, update_buffers=True)]
+
+val_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
+    dataset=dict(ann_file="val.json", test_mode=True, pipeline=val_pipeline, **people),
+)
+val_evaluator = dict(type="CocoMetric", ann_file=f"{data_root}/val.json", score_mode="keypoint", nms_mode="none")
+val_cfg = dict()
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+test_cfg = dict()
+# These were shorthands; as entries they could be overridden without any effect.
+del iterations, batch_size, learning_rate, people, codec, train_pipeline, val_pipeline

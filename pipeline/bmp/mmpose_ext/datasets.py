@@ -1,0 +1,60 @@
+"""People of COCO-format files with all that PMPose learns from, for MMPose's runner; it knows no network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from mmpose.datasets.datasets.body import CocoDataset
+from mmpose.registry import DATASETS
+
+
+@DATASETS.register_module()
+class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
+    """MMPose's CocoDataset, one person a sample, that keeps what it drops. It takes the same arguments.
+
+    A sample has besides:
+
+    - ``keypoints_visibility``: int64 (1, K), COCO's flag: 0 not labelled, 1 hidden, 2 visible.
+    - ``neighbours``: the segmentations, as in the file, of the other people whose boxes overlap the person's.
+
+    ``segmentation`` stays as it is in the file; ``LoadPersonMask`` decodes it. ``bbox`` is the file's own, not cut off
+    one pixel before the border, as the pipeline's boxes are edges. ``raw_ann_info`` is left out: it costs more to copy
+    than the rest of the sample, and MMPose's CocoMetric reads the file itself.
+    """
+
+    def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | None:
+        """Make a sample of one annotation; see MMPose's BaseCocoStyleDataset."""
+        sample: dict[str, Any] | None = super().parse_data_info(raw_data_info)
+        if sample is None:
+            return None
+        annotation = raw_data_info["raw_ann_info"]
+        x, y, width, height = annotation["bbox"]
+        flags = np.array(annotation["keypoints"][2::3], np.int64)[None]
+        del sample["raw_ann_info"]
+        sample.update(
+            bbox=np.array([[x, y, x + width, y + height]], np.float32),
+            keypoints_visibility=flags,
+            # MMPose's own limits it to 1, but in the type of the coordinates.
+            keypoints_visible=(flags > 0).astype(np.float32),
+        )
+        return sample
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Read the file and tell each person its neighbours."""
+        samples: list[dict[str, Any]] = super().load_data_list()
+        groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        for sample in samples:
+            groups[sample["img_id"]].append(sample)
+        for group in groups.values():
+            for sample in group:
+                others = (other for other in group if other is not sample and other.get("segmentation"))
+                sample["neighbours"] = [
+                    other["segmentation"] for other in others if _overlap(sample["bbox"][0], other["bbox"][0])
+                ]
+        return samples
+
+
+def _overlap(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
+    return bool((np.maximum(first[:2], second[:2]) < np.minimum(first[2:], second[2:])).all())

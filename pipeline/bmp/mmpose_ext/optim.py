@@ -1,0 +1,35 @@
+"""Mixed precision for training on any device; knows no network and no data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmengine.optim import OptimWrapper
+from mmpose.registry import OPTIM_WRAPPERS
+from torch import nn
+
+from bmp.compute import autocast, dtype_of
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
+    """MMEngine's OptimWrapper with autocast, also on the CPU, where MMEngine's own for mixed precision refuses.
+
+    Weights, gradients and the losses of the probabilistic head are in float32.
+
+    Args:
+        dtype: "float32" or "bfloat16".
+        **kwargs: what OptimWrapper takes.
+    """
+
+    def __init__(self, dtype: str = "bfloat16", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._dtype = dtype_of(dtype)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Compute what is inside with autocast, on the device of the model."""
+        with super().optim_context(model), autocast(next(model.parameters()).device, self._dtype):
+            yield
