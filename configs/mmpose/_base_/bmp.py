@@ -1,0 +1,32 @@
+"""BMP as a model of MMPose, image by image: what all evaluations and the inferencers share."""
+
+_base_ = ["mmpose::_base_/default_runtime.py"]
+
+custom_imports = dict(imports=["bmp.plugins.mmpose"], allow_failed_imports=False)
+data_mode = "bottomup"
+model = dict(type="BMPPoseEstimator", pipeline="bmp_v2.py")
+
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
+    dataset=dict(
+        type="CocoDataset",
+        data_mode="bottomup",
+        test_mode=True,
+        pipeline=[
+            # As bmp itself decodes: others may differ by a grey value, and then the AP in its last digits.
+            dict(type="LoadImage", imdecode_backend="pillow"),
+            # Without category_id, of which whole images have several.
+            dict(type="PackPoseInputs", meta_keys=("id", "img_id", "img_path", "ori_shape", "img_shape")),
+        ],
+    ),
+)
+# The truth is the file of the data set. The loop has suppressed duplicates already.
+test_evaluator = dict(type="CocoMetric", score_mode="bbox_keypoint", keypoint_score_thr=0.2, nms_mode="none")
+test_cfg = dict()
+visualizer = dict(type="AnyNumPyPoseVisualizer")
+
+# The loop is not trained as a whole.
+train_cfg = None
+val_cfg = None
