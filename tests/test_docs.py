@@ -1,5 +1,6 @@
 """What the README and the docs show is run as it stands there."""
 
+import json
 import os
 import re
 import shutil
@@ -69,7 +70,34 @@ def test_the_documented_stage_is_ten_lines():
     assert len([line for line in stage.splitlines() if line.strip()]) <= 10
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/stages.md"])
+@pytest.mark.slow
+def test_the_examples_for_mmpose_work(tmp_path):
+    """In a folder with the package's configs, as a checkout has them: evaluate, infer, train, use what was trained."""
+    pytest.importorskip("mmpose.apis", reason="needs the extra openmmlab", exc_type=ImportError)
+    try:
+        weights.resolve("nano/rtmdet-ins-nano.safetensors")
+        weights.resolve("nano/pmpose-nano.safetensors")
+    except UserError as error:
+        pytest.skip(f"the nano networks cannot be had: {error}")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    # Whatever the programs are called where this runs.
+    programs = f'python() {{ "{sys.executable}" "$@"; }}; bmp() {{ "{sys.executable}" -m bmp.cli "$@"; }}; set -e\n'
+    data, evaluate, train, use = blocks("docs/mmpose.md", "bash")
+    _, infer = blocks("docs/mmpose.md", "python")
+    run(tmp_path, "bash", "-c", programs + data)
+    run(tmp_path, "bash", "-c", programs + evaluate)
+    (numbers,) = (tmp_path / "work_dirs" / "bmp_nano").glob("*/*.json")
+    assert json.loads(numbers.read_text())["coco/AP"] > 0
+    assert run(tmp_path, sys.executable, "-c", infer).count(" people [") == 24
+    assert len(list((tmp_path / "output" / "drawn").iterdir())) == 24
+    assert len(list((tmp_path / "output" / "found").iterdir())) == 24
+    run(tmp_path, "bash", "-c", programs + train)
+    assert (tmp_path / "output" / "first" / "iter_4.pth").is_file()
+    run(tmp_path, "bash", "-c", programs + use)
+    assert (tmp_path / "output" / "people" / "people.json").is_file()
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/stages.md", "docs/mmpose.md"])
 def test_links_and_targets_exist(document):
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):

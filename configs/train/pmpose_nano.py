@@ -1,6 +1,6 @@
 """Trains PMPose nano on SynthCrowd, on people whose masks are as faulty as a detector's."""
 
-_base_ = ["_base_/runtime.py", "models/pmpose_nano.py"]
+_base_ = ["_base_/runtime.py", "../models/pmpose_nano.py"]
 
 default_scope = "mmpose"
 custom_imports = dict(imports=["bmp.mmengine_ext", "bmp.mmpose_ext"])

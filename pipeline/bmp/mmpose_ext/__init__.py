@@ -3,12 +3,24 @@
     custom_imports = dict(imports=["bmp.mmpose_ext"])
 
 makes it available to any MMPose config: the head ``ProbabilisticHeatmapHead`` (also under the published configs'
-name ``MultiHead``), the codec ``OKSHeatmap``, the losses ``ExpectedOKSLoss`` and ``SparsemaxLoss``, the data set
-``PeopleKeypoints``, the transforms ``LoadPersonMask``, ``NoisyMask``, ``FlipPerson`` and ``MaskConditioning``, the
-optimizer wrapper ``AutocastOptimWrapper``, and the convolution ``ConvStem`` for small ViTs.
+name ``MultiHead``), the codecs ``OKSHeatmap`` and, with the falloffs of PMPose's 23 keypoints, ``PMPoseHeatmap``, the
+losses ``ExpectedOKSLoss`` and ``SparsemaxLoss``, the data set ``PeopleKeypoints``, the transforms ``LoadPersonMask``,
+``NoisyMask``, ``FlipPerson``, ``MaskConditioning`` and ``PMPoseKeypoints``, the metric ``ExOKSMetric``, the optimizer
+wrapper ``AutocastOptimWrapper``, and the convolution ``ConvStem`` for small ViTs.
 Nothing here knows the loop.
 """
 
-from bmp.mmpose_ext import aliases, codecs, datasets, heads, losses, optim, stems, transforms
+from bmp.mmpose_ext import aliases, codecs, datasets, heads, keypoints, losses, metrics, optim, stems, transforms
 
-__all__ = ["aliases", "codecs", "datasets", "heads", "losses", "optim", "stems", "transforms"]
+__all__ = [
+    "aliases",
+    "codecs",
+    "datasets",
+    "heads",
+    "keypoints",
+    "losses",
+    "metrics",
+    "optim",
+    "stems",
+    "transforms",
+]

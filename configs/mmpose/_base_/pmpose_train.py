@@ -1,0 +1,124 @@
+"""How PMPose is trained on COCO, MPII and AIC together: all but the network, whose size a config adds.
+
+Optimizer, schedule, batch and crops are those of MMPose 1.3.2's ViTPose on COCO
+(td-hm_ViTPose-*_8xb64-210e_coco-256x192.py): AdamW, 5e-4 for 512 people a batch, layer decay, 210 epochs, the rate a
+tenth after 170 and a hundredth after 200. The paper of PMPose names no others. Every person of the three data sets
+comes once an epoch, as in MMPose's coco-aic-combine; sample_ratio_factor of the CombinedDataset changes the shares.
+Ours are the masks, the losses of the head, and the 23 keypoints.
+"""
+
+_base_ = ["mmpose::_base_/default_runtime.py"]
+
+custom_imports = dict(
+    imports=["bmp.plugins.mmpose", "mmpose.engine.optim_wrappers.layer_decay_optim_wrapper"],
+    allow_failed_imports=False,
+)
+data_root = "data"
+
+input_size = (192, 256)
+codec = dict(type="PMPoseHeatmap", input_size=input_size, heatmap_size=(48, 64))
+train_pipeline = [
+    dict(type="PMPoseKeypoints"),
+    dict(type="LoadImage"),
+    # MPII and AIC come without masks: their people are seen without conditioning.
+    dict(type="LoadPersonMask"),
+    dict(type="NoisyMask"),
+    dict(type="FlipPerson"),
+    dict(type="GetBBoxCenterScale"),
+    dict(type="RandomHalfBody"),
+    dict(type="RandomBBoxTransform"),
+    dict(type="MaskConditioning"),
+    dict(type="TopdownAffine", input_size=input_size, use_udp=True),
+    dict(type="GenerateTarget", encoder=codec),
+    dict(type="PackPoseInputs"),
+]
+val_pipeline = [
+    dict(type="PMPoseKeypoints"),
+    dict(type="LoadImage"),
+    dict(type="LoadPersonMask"),
+    dict(type="GetBBoxCenterScale"),
+    dict(type="MaskConditioning"),
+    dict(type="TopdownAffine", input_size=input_size, use_udp=True),
+    dict(type="PackPoseInputs"),
+]
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="CombinedDataset",
+        # Of the combination as a whole nothing is used: each person says which data set it is from.
+        metainfo=dict(from_file="configs/_base_/datasets/coco.py"),
+        datasets=[
+            dict(
+                type="PeopleKeypoints",
+                data_root=f"{data_root}/coco/",
+                ann_file="annotations/person_keypoints_train2017.json",
+                data_prefix=dict(img="train2017/"),
+            ),
+            dict(
+                type="MpiiDataset",
+                data_root=f"{data_root}/mpii/",
+                ann_file="annotations/mpii_train.json",
+                data_prefix=dict(img="images/"),
+            ),
+            dict(
+                type="AicDataset",
+                data_root=f"{data_root}/aic/",
+                ann_file="annotations/aic_train.json",
+                data_prefix=dict(
+                    img="ai_challenger_keypoint_train_20170902/keypoint_train_images_20170902/",
+                ),
+            ),
+        ],
+        pipeline=train_pipeline,
+    ),
+)
+train_cfg = dict(max_epochs=210, val_interval=10)
+auto_scale_lr = dict(base_batch_size=512)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=5e-4, betas=(0.9, 0.999), weight_decay=0.1),
+    constructor="LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(),  # a config adds num_layers and layer_decay_rate
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+)
+param_scheduler = [
+    dict(type="LinearLR", begin=0, end=500, start_factor=0.001, by_epoch=False),
+    dict(type="MultiStepLR", begin=0, end=210, milestones=[170, 200], gamma=0.1, by_epoch=True),
+]
+default_hooks = dict(checkpoint=dict(interval=1, save_best="coco/AP", rule="greater", max_keep_ckpts=2))
+visualizer = dict(type="AnyNumPyPoseVisualizer")
+
+# People and masks as labelled; the AP of the whole pipeline, with detections, is that of bmp_v2_coco.py.
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
+    dataset=dict(
+        type="PeopleKeypoints",
+        data_root=f"{data_root}/coco/",
+        ann_file="annotations/person_keypoints_val2017.json",
+        data_prefix=dict(img="val2017/"),
+        test_mode=True,
+        pipeline=val_pipeline,
+    ),
+)
+val_truth = f"{data_root}/coco/annotations/person_keypoints_val2017.json"
+val_evaluator = [
+    dict(
+        type="CocoMetric",
+        ann_file=val_truth,
+        score_mode="keypoint",
+        nms_mode="none",
+        # COCO's keypoints are the first 17 of the 23.
+        pred_converter=dict(type="KeypointConverter", num_keypoints=17, mapping=[(i, i) for i in range(17)]),
+    ),
+    dict(type="ExOKSMetric", ann_file=val_truth),
+]
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+# These were shorthands; as entries they could be overridden without any effect.
+del input_size, codec, train_pipeline, val_pipeline, val_truth

@@ -1,0 +1,113 @@
+"""Ex-OKS as a metric of MMPose's runner; it knows data samples, and leaves the measuring to bmp.evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmpose.registry import METRICS
+
+from bmp.coco_json import CATEGORY_ID, read_json
+from bmp.errors import UserError
+from bmp.evaluation.ex_oks import evaluate_ex_oks
+from bmp.structures import COCO_KEYPOINTS
+
+_PRESENCE = ("presence", "keypoints_probs")
+_NUMBERS = {
+    "AP": "ap",
+    "AP .5": "ap50",
+    "AP .75": "ap75",
+    "AP (M)": "ap_medium",
+    "AP (L)": "ap_large",
+    "AR": "ar",
+    "AR .5": "ar50",
+    "AR .75": "ar75",
+    "AR (M)": "ar_medium",
+    "AR (L)": "ar_large",
+}
+
+
+@METRICS.register_module()
+class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
+    """COCO's numbers with Ex-OKS (ProbPose) in the place of OKS: who says rightly what is outside the crop is rewarded.
+
+    For models that estimate presence, whose first keypoints are COCO's: ``ProbabilisticHeatmapHead`` in a top-down
+    model, or ``BMPPoseEstimator``. A pose's score is that of its box times the mean score of its keypoints above 0.2.
+    Reports the numbers of MMPose's ``CocoMetric``, -1 where there is none, and "mean", the Ex-OKS of the average
+    labelled person; see ``bmp.evaluation.ex_oks.evaluate_ex_oks``.
+
+    Args:
+        ann_file: COCO JSON with the truth; keypoints outside the window have flag 3, as in CropCOCO. Only the
+            category 1 counts.
+        presence_threshold: from which presence on a keypoint counts as inside, in [0, 1].
+        max_detections: how many results of an image count, the best first; 20 if None.
+        collect_device: see MMEngine's BaseMetric.
+        prefix: of the numbers' names, "ex_oks" if None.
+
+    Raises:
+        UserError: for a file that cannot be read; while measuring, for a model that does not estimate presence.
+    """
+
+    default_prefix = "ex_oks"
+
+    def __init__(
+        self,
+        ann_file: str | Path,
+        presence_threshold: float = 0.5,
+        max_detections: int | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        truth = read_json(Path(ann_file))
+        if not isinstance(truth, dict) or not {"images", "annotations", "categories"} <= truth.keys():
+            raise UserError(f"{ann_file}: expected a COCO data set with images, annotations and categories")
+        people = [row for row in truth["annotations"] if row.get("category_id") == CATEGORY_ID]
+        categories = [row for row in truth["categories"] if row.get("id") == CATEGORY_ID]
+        self.truth = {"images": truth["images"], "annotations": people, "categories": categories}
+        self.presence_threshold = presence_threshold
+        self.max_detections = max_detections
+
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what was found, a list of annotation rows for each sample: padding of the last batch can be cut off."""
+        self.results += [_rows(sample) for sample in data_samples]
+
+    def compute_metrics(self, results: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+        """Return the numbers, in [0, 1] or -1, by name."""
+        rows = list(chain.from_iterable(results))
+        found = evaluate_ex_oks(self.truth, rows, self.presence_threshold, self.max_detections)
+        values = {name: getattr(found.numbers, own) for name, own in _NUMBERS.items()} | {"mean": found.mean}
+        return {name: -1.0 if value is None else float(value) for name, value in values.items()}
+
+
+def _rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Make annotation rows, as ``evaluate_ex_oks`` takes them, of all people of a sample."""
+    found = sample["pred_instances"]
+    presence = next((found[name] for name in _PRESENCE if name in found), None)
+    if presence is None:
+        raise UserError(
+            "ExOKSMetric: the model says nothing of presence; use MMPose's CocoMetric for it, or a model with a "
+            "ProbabilisticHeatmapHead"
+        )
+    count = len(COCO_KEYPOINTS)
+    columns = [np.asarray(found[name]) for name in ("bboxes", "bbox_scores", "keypoints", "keypoint_scores")]
+    rows = []
+    for box, score, places, scores, present in zip(*columns, np.asarray(presence), strict=True):
+        places, scores = places[:count].astype(float), scores[:count].astype(float)
+        x1, y1, x2, y2 = box.astype(float).tolist()
+        rows.append(
+            {
+                "image_id": sample["img_id"],
+                "category_id": CATEGORY_ID,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": float(score),
+                "keypoints": np.column_stack((places, scores)).ravel().tolist(),
+                "keypoint_scores": scores.tolist(),
+                "keypoint_presence": present[:count].astype(float).tolist(),
+            }
+        )
+    return rows
