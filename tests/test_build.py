@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,6 +78,18 @@ def test_mistakes_are_answered_with_what_exists(changes, words):
 def test_a_config_without_pipeline_says_how_to_start():
     with pytest.raises(UserError, match="_base_"):
         build({})
+
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (CONFIGS / "train").glob("*.py")))
+def test_every_training_parses_and_has_what_a_runner_needs(name):
+    config = load_config(f"train/{name}")
+    assert {"model", "train_dataloader", "train_cfg", "optim_wrapper", "default_scope"} <= set(config.keys())
+    assert all(
+        (config.get(f"val_{part}") is None) == (config.get("val_cfg") is None) for part in ("dataloader", "evaluator")
+    )
 
 
 def test_every_config_of_the_package_parses():
@@ -165,6 +178,7 @@ def test_load_builds_from_a_file(tmp_path):
     assert load(own, overrides={"pipeline.rounds": 3}).rounds == 3
 
 
+@pytest.mark.slow
 def test_importing_bmp_is_quick_and_loads_no_network_library():
     code = textwrap.dedent(
         """

@@ -268,6 +268,7 @@ def test_a_file_that_is_no_dict(tmp_path):
         load_state_dict(tmp_path / "a.pth")
 
 
+@pytest.mark.slow
 def test_mmengine_is_imported_only_for_its_own_files(tmp_path, network):
     torch.save({"model": network.state_dict()}, tmp_path / "a.pth")
     code = (

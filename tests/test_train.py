@@ -1,17 +1,20 @@
 """Training from a config: it runs, it is resumed exactly, and its weights come back as any other weight."""
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DefaultScope
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, init_default_scope
 from pycocotools import mask as rle
 from safetensors import safe_open
 
@@ -23,7 +26,7 @@ from bmp.detectors.mmdet import MMDetDetector
 from bmp.detectors.rtmdet_ins import fits
 from bmp.errors import UserError
 from bmp.structures import Image
-from bmp.train import export, main, read_config, train
+from bmp.train import described, export, main, read_config, train
 from bmp.weights import Packaged, Weight, resolve
 
 TINY = """
@@ -41,12 +44,6 @@ log_processor = dict(window_size=1)
 WITHOUT_VALIDATION = "".join(
     f"{split}_{part} = None\n" for split in ("val", "test") for part in ("dataloader", "cfg", "evaluator")
 )
-
-
-@pytest.fixture(autouse=True)
-def default_scope(monkeypatch):
-    """Runners set the scope for the rest of the process."""
-    monkeypatch.setattr(DefaultScope, "_instance_dict", DefaultScope._instance_dict.copy())
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +141,7 @@ def test_the_loss_falls(tmp_path, tiny, data):
         step.update({key: (160, 160) for key in ("scale", "size", "crop_size") if key in step})
     config.train_dataloader.dataset.dataset.pipeline = [step for step in steps if step.type != "PaintOutPeople"]
     train(config)
+    assert DefaultScope.get_current_instance() is None
     values = losses(tmp_path / "work")
     assert np.mean(values[-8:]) < 0.85 * np.mean(values[:8])
 
@@ -194,6 +192,109 @@ def test_missing_data_name_the_command_that_makes_them(tmp_path, capsys):
     assert error.count("\n") == 1
     assert f"{tmp_path}/train.json: expected the training's annotations, found none" in error
     assert f"python -m bmp.datasets.synthcrowd --output {tmp_path} --splits train val" in error
+
+
+def _touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("config", "there", "complaint"),
+    [
+        ("rtmdet_ins_nano", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.datasets.synthcrowd --output {0} --splits train val`, or give the folder of others with --set data_root=DIR"),
+        ("rtmdet_ins_nano", ["train.json"], "{0}/val.json: expected the training's annotations, found none; make them with `python -m bmp.datasets.synthcrowd --output {0} --splits val`"),
+        ("sam_nano_base", [], "{0}/train_pieces.json: expected the training's annotations, found none; make them with `python -m bmp.datasets.synthcrowd --output {0} --splits train val --extras`"),
+        ("sam_nano_base", ["train.json", "val.json"], "{0}/train_pieces.json: expected the training's annotations, found none; make them with `python -m bmp.datasets.synthcrowd --output {0} --splits train --extras --overwrite`"),
+        ("sam_nano_mask_refine", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.datasets.synthcrowd --output {0} --splits train val`"),
+        ("sam_nano_mask_refine", ["keypoints/train.json"], "{0}/train.json: expected the training's annotations"),
+        ("sam_nano_mask_refine", ["train.json", "val.json"], "{0}/keypoints/train.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.predict_keypoints --config nano.py --dataset {0}/train.json --images {0} --output {0}/keypoints/train.json`, or name another file in train_dataloader.dataset.dataset.sources.synthcrowd.keypoints"),
+        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.predict_keypoints --config coco.py --set dataset.root={0}/coco --set dataset.split=train2017 --output {0}/keypoints/coco_train2017.json`, or name another file in train_dataloader.dataset.sources.coco.keypoints"),
+    ],
+)  # fmt: skip
+def test_a_missing_file_comes_with_what_makes_it(config, there, complaint, tmp_path):
+    _touch(tmp_path, *there)
+    with pytest.raises(UserError) as error:
+        read_config(f"train/{config}.py", {"data_root": str(tmp_path)})
+    assert str(error.value).startswith(complaint.format(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data_root", "remedy"),
+    [
+        ("data", "put them there, or give the folder they are in with --set data_root=DIR"),
+        ("elsewhere", "put them there, or name another file in train_dataloader.dataset.dataset.ann_file"),
+    ],
+)
+def test_the_generator_is_for_its_own_data_only(data_root, remedy, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(f"""
+_base_ = ["train/rtmdet_ins_nano.py"]
+data_root = {str(tmp_path / data_root)!r}
+train_dataloader = dict(dataset=dict(dataset=dict(data_root={str(tmp_path / "data")!r})))
+""")
+    with pytest.raises(UserError) as error:
+        read_config(own)
+    assert str(error.value) == (
+        f"{tmp_path}/data/train.json: expected the training's annotations, found none; {remedy}"
+    )
+
+
+def test_data_and_start_of_a_fine_tuning_are_described(tmp_path):
+    files = ["train.json", "val.json", "keypoints/train.json", "keypoints/val.json"]
+    _touch(tmp_path, *files)
+    empty = hashlib.sha256(b"").hexdigest()
+    config = read_config("train/sam_nano_mask_refine.py", {"data_root": str(tmp_path)})
+    description = described(config)
+    assert sorted(description["data"].split(", ")) == sorted(f"{file} sha256 {empty}" for file in files)
+    assert description["start"] == "nano/sam2-nano.safetensors"
+    assert str(tmp_path) not in str(description)
+
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"weights")
+    overrides = {"data_root": str(tmp_path), "model.checkpoint": str(own)}
+    description = described(read_config("train/sam_nano_mask_refine.py", overrides))
+    assert description["start"] == f"own.safetensors sha256 {hashlib.sha256(b'weights').hexdigest()}"
+
+
+def test_data_without_a_file_are_described_by_their_config(tmp_path):
+    names = [f"keypoints/{name}.json" for name in ("coco_train2017", "cihp_train", "coco_val2017")]
+    _touch(tmp_path, *names)
+    description = described(read_config("train/sam_pose2seg_b+.py", {"data_root": str(tmp_path)}))
+    data = description["data"].split(", ")
+    assert data[3:] == ["COCO split=train2017", "CIHP split=train", "COCO split=val2017"]
+    assert [each.split()[0] for each in data[:3]] == names
+    assert (description["epochs"], description["start"]) == ("15", "sam2.1_hiera_base_plus.pt")
+    assert "iterations" not in description
+    assert str(tmp_path) not in str(description)
+
+
+def test_a_detectors_training_starts_from_nothing(data):
+    assert "start" not in described(read_config("train/rtmdet_ins_nano.py", {"data_root": str(data)}))
+
+
+@pytest.mark.parametrize("scope", [None, "mmpose"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_default_scope_is_left_alone(scope, fails, tmp_path, monkeypatch):
+    class Runner:
+        @classmethod
+        def from_cfg(cls, config):
+            init_default_scope(config.default_scope)
+            return cls()
+
+        def train(self):
+            assert DefaultScope.get_current_instance().scope_name == "mmdet"
+            if fails:
+                raise RuntimeError
+            (tmp_path / "last_checkpoint").write_text("iter_2.pth")
+
+    monkeypatch.setattr("mmengine.runner.Runner", Runner)
+    with DefaultScope.overwrite_default_scope(scope):
+        with pytest.raises(RuntimeError) if fails else nullcontext():
+            train(Config(dict(work_dir=str(tmp_path), default_scope="mmdet")))
+        assert getattr(DefaultScope.get_current_instance(), "scope_name", None) == scope
 
 
 def test_the_folder_of_the_data_moves_every_path(tiny, data, tmp_path):

@@ -370,6 +370,7 @@ def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
         resolve(f"{server.address}/a.pth")
 
 
+@pytest.mark.slow
 def test_many_processes_ask_at_once(server):
     server.files["/a.pth"] = CONTENT
     code = RESOLVE.format(f"{server.address}/a.pth")
@@ -388,6 +389,7 @@ def hub_path(repo: str, path: str) -> str:
     return f"/{repo}/resolve/main/{path}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "path"),
     [
@@ -486,6 +488,7 @@ def register_wheel(register, wheel: Wheel, sha256: str | None = None) -> None:
     )
 
 
+@pytest.mark.slow
 def test_files_of_a_wheel_are_taken_out_together(wheel, cache, monkeypatch):
     assert resolve("tiny/one.tflite").read_bytes() == TINY["tiny/one.tflite"]
     assert files_of(cache) == ["tiny/one.tflite", "tiny/two.tflite"]
@@ -493,6 +496,7 @@ def test_files_of_a_wheel_are_taken_out_together(wheel, cache, monkeypatch):
     assert resolve("tiny/two.tflite").read_bytes() == TINY["tiny/two.tflite"]
 
 
+@pytest.mark.slow
 def test_a_wrong_wheel_leaves_nothing(wheel, cache, register):
     register_wheel(register, Wheel(wheel.requirement, "0" * 64, wheel.python, wheel.platform))
     with pytest.raises(UserError, match=r"tiny_models-1.0-.*\.whl: expected sha256 0000.*, got " + wheel.sha256):
@@ -500,6 +504,7 @@ def test_a_wrong_wheel_leaves_nothing(wheel, cache, register):
     assert files_of(cache) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_file_in_a_wheel_leaves_nothing(wheel, cache, register):
     register_wheel(register, wheel, sha256="0" * 64)
     with pytest.raises(UserError, match=r"tiny/one\.tflite from .*: expected sha256 0000"):
@@ -507,6 +512,7 @@ def test_a_wrong_file_in_a_wheel_leaves_nothing(wheel, cache, register):
     assert files_of(cache) == []
 
 
+@pytest.mark.slow
 def test_a_wheel_that_pip_cannot_find(wheel, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(UserError, match=r"No matching distribution found for tiny-models==1\.0") as caught:

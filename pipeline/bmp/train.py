@@ -1,4 +1,4 @@
-"""The command that trains a network of a library of OpenMMLab; knows runners and files, no network and no data.
+"""The command that trains a network of a library of OpenMMLab; knows runners and files, no network.
 
     python -m bmp.train train/rtmdet_ins_nano.py --export pipeline/bmp/nano/rtmdet-ins-nano.safetensors
 
@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -22,9 +22,16 @@ from torch import Tensor
 
 from bmp import __version__
 from bmp.checkpoints import load_state_dict, trusted_mmengine_globals
-from bmp.config import load_config, parse_overrides
+from bmp.config import config_names, load_config, parse_overrides
+from bmp.datasets.synthcrowd.splits import SPLITS
 from bmp.errors import UserError
 from bmp.openmmlab import quiet_models
+from bmp.weights import resolve
+
+_SYNTHCROWD = Path("output/synthcrowd")
+"""Where the configs of this package expect SynthCrowd."""
+_PIECES = "_pieces"
+"""What the names of its files of pieces end with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = read_config(options.config, parse_overrides(options.set), options.work_dir)
         checkpoint = train(config, resume=options.resume)
         if options.export and int(os.environ.get("RANK", 0)) == 0:
-            export(checkpoint, options.export, described(config))
+            export(checkpoint, options.export, described(config), config.get("exported", ""))
     except UserError as error:
         print(f"bmp.train: {error}", file=sys.stderr)
         return 2
@@ -71,21 +78,20 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
     config = load_config(name, overrides)
     if missing := [key for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper") if key not in config]:
         raise UserError(f"config {name}: expected a training, found no {', '.join(missing)}; see configs/train")
+    data_root = load_config(name).get("data_root") if "data_root" in overrides else config.get("data_root")
     if "data_root" in overrides:
-        _move(config, str(load_config(name).data_root), str(config.data_root))
+        _move(config, str(data_root), str(config.data_root))
     config.work_dir = str(work_dir or Path("output/train") / Path(name).stem)
-    for file in _annotation_files(config):
-        if not file.is_file():
-            raise UserError(
-                f"{file}: expected the training's annotations, found none; make them with `python -m "
-                f"bmp.datasets.synthcrowd --output {config.get('data_root', 'DIR')} --splits train val`, or give the "
-                "folder of others with --set data_root=DIR"
-            )
+    missing_files = [each for each in _truth_files(config) if not each.file.is_file()]
+    if missing_files:
+        raise UserError(_remedy(missing_files, config, data_root is not None and Path(data_root) == _SYNTHCROWD))
     return config
 
 
 def train(config: Config, *, resume: bool = False) -> Path:
     """Train with MMEngine's runner and return the last checkpoint, which has the averaged weights where there are any.
+
+    MMEngine's default scope is the same before and after.
 
     Args:
         config: of MMEngine's ``Runner``, with ``work_dir``.
@@ -107,27 +113,35 @@ def train(config: Config, *, resume: bool = False) -> Path:
         )
     with quiet_models(), trusted_mmengine_globals():
         from mmengine.dist import barrier
+        from mmengine.registry import DefaultScope
         from mmengine.runner import Runner
 
-        Runner.from_cfg(config).train()
+        # A runner sets the scope for the rest of the process.
+        with DefaultScope.overwrite_default_scope(config.get("default_scope") or "mmengine"):
+            Runner.from_cfg(config).train()
         barrier()  # the first process writes, and the others must not be ahead of it
     return Path(record.read_text().strip())
 
 
-def export(checkpoint: Path, file: Path, description: Mapping[str, str]) -> None:
+def export(checkpoint: Path, file: Path, description: Mapping[str, str], prefix: str = "") -> None:
     """Write a checkpoint's weights to ``file`` as .safetensors, numbers with a point in half precision.
 
     Args:
         checkpoint: for ``bmp.checkpoints.load_state_dict``.
         file: replaced when the new one is complete.
         description: written into the file's metadata.
+        prefix: only weights whose names begin with it are written, without it.
 
     Raises:
         UserError: for weights that are not finite in half precision.
     """
     from safetensors.torch import save_file
 
-    state = {name: _half(name, tensor) for name, tensor in load_state_dict(checkpoint).items()}
+    state = {
+        name.removeprefix(prefix): _half(name, tensor)
+        for name, tensor in load_state_dict(checkpoint).items()
+        if name.startswith(prefix)
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".part")
     save_file(state, partial, metadata={"format": "pt", **description})
@@ -136,17 +150,44 @@ def export(checkpoint: Path, file: Path, description: Mapping[str, str]) -> None
 
 
 def described(config: Config) -> dict[str, str]:
-    """Say in words what was trained, so that weights can be told apart and made again."""
-    hashes = (
-        f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in _annotation_files(config)
-    )
-    return {
+    """Say in words what was trained, so that weights can be told apart and made again.
+
+    Data are the files of truth by their hash, and data sets without such a file as the config has them, but for where
+    they are. Of a model that starts from a checkpoint it is named, with its hash where it is a file of the user's.
+    """
+    root = Path(config.get("data_root") or "")
+    data = [
+        f"{file.relative_to(root) if file.is_relative_to(root) else file.name} sha256 {_sha256(file)}"
+        for _, file, _ in _truth_files(config)
+    ]
+    data += [_words(each) for loader in _loaders(config) for each in _datasets(loader) if not _file_keys(each)]
+    description = {
         "bmp": __version__,
         "config": Path(config.filename).name,
-        "data": ", ".join(hashes),
-        "iterations": str(config.train_cfg.get("max_iters", "")),
+        "data": ", ".join(dict.fromkeys(data)),
         "seed": str(config.get("randomness", {}).get("seed", "")),
     }
+    for word, key in (("iterations", "max_iters"), ("epochs", "max_epochs")):
+        if key in config.train_cfg:
+            description[word] = str(config.train_cfg[key])
+    if start := config.model.get("checkpoint"):
+        own = Path(start).expanduser().is_file()
+        description["start"] = f"{Path(start).name} sha256 {_sha256(resolve(start))}" if own else str(start)
+    return description
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _words(dataset: Mapping[str, Any]) -> str:
+    """Return a data set's type and plain arguments; paths are left out, as they mean nothing on another machine."""
+    plain = (
+        f"{key}={value}"
+        for key, value in dataset.items()
+        if key not in ("type", "root") and isinstance(value, str | int | float) and "/" not in str(value)
+    )
+    return " ".join((dataset["type"], *plain))
 
 
 def _half(name: str, tensor: Tensor) -> Tensor:
@@ -165,21 +206,108 @@ def _move(node: Any, old: str, new: str) -> None:
             _move(value, old, new)
 
 
-def _annotation_files(config: Config) -> list[Path]:
-    """Return the files of annotations that the training and its validation read."""
+class _TruthFile(NamedTuple):
+    """A file of annotations or keypoints that a training reads."""
 
-    def datasets(node: Any) -> Iterator[Mapping[str, Any]]:
+    key: str
+    """Where the config names it, such as "train_dataloader.dataset.ann_file"."""
+    file: Path
+    section: Mapping[str, Any]
+    """The part of the config that names it."""
+
+
+def _loaders(config: Config) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    return config.train_dataloader, config.get("val_dataloader") or {}
+
+
+def _truth_files(config: Config) -> list[_TruthFile]:
+    """Return the files of annotations and keypoints that the training and its validation read."""
+
+    def files(node: Any, place: str) -> Iterator[_TruthFile]:
         if isinstance(node, Mapping):
-            if "ann_file" in node:
-                yield node
-            for value in node.values():
-                yield from datasets(value)
+            for key, value in node.items():
+                yield from files(value, f"{place}.{key}")
+            for key in _file_keys(node):
+                folder = (node.get("data_root") or "") if key == "ann_file" else ""
+                yield _TruthFile(f"{place}.{key}", Path(folder) / node[key], node)
         elif isinstance(node, list):
-            for value in node:
-                yield from datasets(value)
+            for number, value in enumerate(node):
+                yield from files(value, f"{place}[{number}]")
 
-    loaders = (config.train_dataloader, config.get("val_dataloader") or {})
-    return [Path(each.get("data_root") or "") / each["ann_file"] for loader in loaders for each in datasets(loader)]
+    training, validation = _loaders(config)
+    return [*files(training, "train_dataloader"), *files(validation, "val_dataloader")]
+
+
+def _file_keys(node: Mapping[str, Any]) -> list[str]:
+    return [key for key in ("ann_file", "annotations", "keypoints") if isinstance(node.get(key), str)]
+
+
+def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Return the configs of the data sets in one of a loader, without those that join or change others."""
+    if isinstance(node, list):
+        inner = node
+    elif "type" in node or "dataset" in node:
+        inner = [node[key] for key in ("dataset", "datasets", "sources") if key in node]
+        if not inner:
+            yield node
+    else:
+        inner = list(node.values())
+    for part in inner:
+        yield from _datasets(part)
+
+
+def _remedy(missing: Sequence[_TruthFile], config: Config, is_synthcrowd: bool) -> str:
+    """Say which file is missing, and the command that makes it or how to name another."""
+    # Annotations first: keypoints are made from them.
+    annotations = [each for each in missing if not each.key.endswith(".keypoints")]
+    if not annotations:
+        key, file, section = missing[0]
+        command = " ".join(["python -m bmp.predict_keypoints", *_source(section.get("dataset") or {}, is_synthcrowd)])
+        return (
+            f"{file}: expected the keypoints that an estimator finds, found none; make them with `{command} --output "
+            f"{file}`, or name another file in {key}"
+        )
+    key, file, _ = annotations[0]
+    problem = f"{file}: expected the training's annotations, found none"
+    if is_synthcrowd and _split(file) in SPLITS:
+        options = _generation([each.file for each in annotations])
+        return (
+            f"{problem}; make them with `python -m bmp.datasets.synthcrowd --output {config.data_root} {options}`, or "
+            "give the folder of others with --set data_root=DIR"
+        )
+    if config.get("data_root") and file.is_relative_to(config.data_root):
+        return f"{problem}; put them there, or give the folder they are in with --set data_root=DIR"
+    return f"{problem}; put them there, or name another file in {key}"
+
+
+def _generation(missing: Sequence[Path]) -> str:
+    """Return the options that make the generator of SynthCrowd write these files."""
+    options = ["--splits", *(split for split in SPLITS if split in map(_split, missing))]
+    if any(file.stem.endswith(_PIECES) for file in missing):
+        options.append("--extras")
+        # The scenes may be there without these, and are the same again.
+        if any(file.with_name(f"{_split(file)}.json").exists() for file in missing):
+            options.append("--overwrite")
+    return " ".join(options)
+
+
+def _split(file: Path) -> str:
+    """Return the split of SynthCrowd whose annotations a file of that name has."""
+    return file.stem.removesuffix(_PIECES)
+
+
+def _source(dataset: Mapping[str, Any], is_synthcrowd: bool) -> list[str]:
+    """Return the options that give ``bmp.predict_keypoints`` a data set."""
+    estimator = ["--config nano.py"] if is_synthcrowd else []
+    if {"annotations", "images"} <= dataset.keys():
+        return [*estimator, f"--dataset {dataset['annotations']} --images {dataset['images']}"]
+    preset = f"{str(dataset.get('type')).lower()}.py"
+    if preset not in config_names():
+        return estimator
+    return [
+        f"--config {preset}",
+        *(f"--set dataset.{key}={dataset[key]}" for key in ("root", "split") if key in dataset),
+    ]
 
 
 def _join_processes() -> str:

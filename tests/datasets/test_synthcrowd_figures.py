@@ -1,6 +1,7 @@
 """SynthCrowd's people: bodies within joint limits, and figures whose mask, parts and keypoints agree."""
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,11 @@ from bmp.datasets.synthcrowd.poses import ELBOW_LIMIT, KNEE_LIMIT, Body, Joint, 
 _LEFTS = (Joint.LEFT_SHOULDER, Joint.LEFT_ELBOW, Joint.LEFT_WRIST, Joint.LEFT_HIP, Joint.LEFT_KNEE, Joint.LEFT_ANKLE)
 _NOSE, _LEFT_EYE, _RIGHT_EYE, _LEFT_EAR, _RIGHT_EAR = range(5)
 _LEFT_SHOULDER, _RIGHT_SHOULDER, _LEFT_HIP, _RIGHT_HIP = 5, 6, 11, 12
+
+
+def seeds(count: int) -> list[Any]:
+    """Return ``count`` seeds, of which ``make test-fast`` tries three."""
+    return [pytest.param(seed, marks=[] if seed < 3 else pytest.mark.slow) for seed in range(count)]
 
 
 def figure(*seed: int, kind: PoseKind | None = None, facing: float | None = None, height: float = 150) -> Figure:
@@ -34,7 +40,7 @@ def bend(body: Body, start: int, middle: int, end: int) -> float:
 
 
 @pytest.mark.parametrize("kind", PoseKind)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_joints_keep_their_limits_and_bones_their_lengths(kind: PoseKind, seed: int) -> None:
     body = sample_body(np.random.default_rng(seed), kind)
     for side in (0, 1):
@@ -55,7 +61,7 @@ def test_joints_keep_their_limits_and_bones_their_lengths(kind: PoseKind, seed: 
         assert np.linalg.det(frame) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(30))
 def test_knees_bend_backwards_and_elbows_forwards(seed: int) -> None:
     body = sample_body(np.random.default_rng(seed), PoseKind.CROUCHING)
     for side in (0, 1):
@@ -73,7 +79,7 @@ def test_a_standing_person_measures_about_one() -> None:
 
 
 @pytest.mark.parametrize(("facing", "sign"), [(0.0, 1), (0.5, 1), (-0.5, 1), (math.pi, -1), (math.pi - 0.5, -1)])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10))
 def test_left_is_right_in_the_picture_from_the_front_and_left_from_behind(facing: float, sign: int, seed: int) -> None:
     person = figure(seed, kind=PoseKind.STANDING, facing=facing)
     for left in (_LEFT_SHOULDER, _LEFT_HIP):
@@ -83,7 +89,7 @@ def test_left_is_right_in_the_picture_from_the_front_and_left_from_behind(facing
         assert sign * (person.keypoints[_LEFT_EAR, 0] - person.keypoints[_RIGHT_EAR, 0]) > 0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_a_face_is_hidden_from_behind(seed: int) -> None:
     person = figure(seed, kind=PoseKind.WALKING, facing=math.pi)
     assert person.hidden[[_NOSE, _LEFT_EYE, _RIGHT_EYE]].all()
@@ -203,7 +209,7 @@ def test_light_from_the_left_brightens_the_left() -> None:
     assert change[trunk][near_right].mean() < -3
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10))
 def test_similar_looks_share_clothes_and_not_people(seed: int) -> None:
     rng = np.random.default_rng(seed)
     look = sample_look(rng)

@@ -59,7 +59,7 @@ def test_official_files_given_by_path_are_loaded_by_their_stages(shared, tmp_pat
     assert weight.dtype == torch.float32
     assert (weight == 0.25).all()
     assert (model.detector._model.backbone.stem[0].conv.weight == 0.25).all()
-    assert (next(model.segmenter._image_encoder.parameters()) == 0.25).all()
+    assert (next(model.segmenter.network.image_encoder.parameters()) == 0.25).all()
 
 
 @pytest.mark.slow

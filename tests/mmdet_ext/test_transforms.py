@@ -13,8 +13,9 @@ pytest.importorskip("mmdet", reason="needs the extra openmmlab", exc_type=Import
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
+from mmengine.registry import DefaultScope
 
-import bmp.mmdet_ext  # noqa: F401 -- registers
+from bmp.mmdet_ext.transforms import PaintOutPeople
 
 SIZE = (40, 60)
 LEFT, MIDDLE, RIGHT = (5, 2, 35, 18), (8, 20, 32, 38), (10, 42, 30, 58)  # top, left, bottom, right
@@ -37,7 +38,7 @@ def scene(*people: tuple[int, int, int, int], ignored: tuple[bool, ...] | None =
 
 
 def paint(results: dict[str, Any], seed: int = 0, **options: Any) -> dict[str, Any]:
-    step = TRANSFORMS.build({"type": "PaintOutPeople", "prob": 1.0, "roughness": 0.0, **options})
+    step = PaintOutPeople(**{"prob": 1.0, "roughness": 0.0, **options})
     np.random.seed(seed)
     return step.transform(results)
 
@@ -45,6 +46,11 @@ def paint(results: dict[str, Any], seed: int = 0, **options: Any) -> dict[str, A
 def rows_agree(results: dict[str, Any]) -> bool:
     rows = len(results["gt_bboxes"])
     return all(len(results[key]) == rows for key in ("gt_bboxes_labels", "gt_masks", "gt_ignore_flags"))
+
+
+def test_configs_of_mmdet_find_it():
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        assert isinstance(TRANSFORMS.build({"type": "PaintOutPeople"}), PaintOutPeople)
 
 
 @pytest.mark.parametrize("seed", range(20))

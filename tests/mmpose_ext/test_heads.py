@@ -105,6 +105,7 @@ def _samples(people=2):
     return samples
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_every_loss():
     head, samples, features = _head().train(), _samples(), _features()
     head.init_weights()
@@ -194,6 +195,7 @@ def test_the_loss_of_the_scores_is_beside_the_others_and_changes_no_prediction()
         assert torch.equal(plain.eval()(features).heatmaps, more.eval()(features).heatmaps)
 
 
+@pytest.mark.slow
 def test_maps_that_lost_their_targets_find_them_with_the_loss_of_the_scores():
     def steps(**changes):
         head, samples, features = _head(**changes).train(), _samples(), _features()

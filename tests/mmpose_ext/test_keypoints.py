@@ -148,6 +148,7 @@ def _built(section):
         return DATASETS.build(section)
 
 
+@pytest.mark.slow
 def test_the_three_are_mixed_and_keypoints_that_one_lacks_have_no_weight(config):
     np.random.seed(0)
     dataset = _built(config.train_dataloader.dataset)
@@ -167,6 +168,7 @@ def test_the_three_are_mixed_and_keypoints_that_one_lacks_have_no_weight(config)
         assert packed["data_samples"].metainfo["flip_indices"] == pmpose_metainfo()["flip_indices"]
 
 
+@pytest.mark.slow
 def test_only_people_with_masks_are_conditioned(config):
     section = config.train_dataloader.dataset
     kept = ("PMPoseKeypoints", "LoadImage", "LoadPersonMask", "GetBBoxCenterScale", "MaskConditioning", "TopdownAffine")
@@ -179,6 +181,7 @@ def test_only_people_with_masks_are_conditioned(config):
     assert (np.stack(above[1:]) == 200).all()
 
 
+@pytest.mark.slow
 def test_a_step_of_training_and_of_validation(config):
     """On a network as shallow as can be."""
     np.random.seed(0)

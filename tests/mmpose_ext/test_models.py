@@ -44,10 +44,11 @@ def test_official_weights_fit(shared, config, family, size):
     assert ours == json.loads(listing.read_text())["state_dict"]
 
 
-def test_the_default_scope_is_left_alone():
-    before = DefaultScope.get_current_instance()
-    build_topdown(_tiny(), "random")
-    assert DefaultScope.get_current_instance() is before
+@pytest.mark.parametrize("scope", [None, "mmdet"])
+def test_the_default_scope_does_not_matter_and_is_left_alone(scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        build_topdown(_tiny(), "random")
+        assert getattr(DefaultScope.get_current_instance(), "scope_name", None) == scope
 
 
 def test_made_up_weights_are_the_same_every_time_and_leave_the_generator_alone():

@@ -77,6 +77,7 @@ def test_it_is_a_stage_with_flip_test(make_figures, tmp_path):
         assert ((group.keypoints - middle).abs() <= reach).all()
 
 
+@pytest.mark.slow
 def test_a_step_of_training(config, make_figures, tmp_path):
     np.random.seed(0)
     batch = _batch(config, make_figures(tmp_path, 4, people=2), 8)
@@ -112,11 +113,9 @@ def test_it_learns_eight_figures_by_heart(config, make_figures, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_trains_validates_and_resumes_with_mmengines_runner(make_figures, tmp_path, monkeypatch):
+def test_it_trains_validates_and_resumes_with_mmengines_runner(make_figures, tmp_path):
     from bmp.train import read_config, train
 
-    # Runners set the scope for the rest of the process.
-    monkeypatch.setattr(DefaultScope, "_instance_dict", DefaultScope._instance_dict.copy())
     make_figures(tmp_path, 4, people=2)
     make_figures(tmp_path, 2, people=2, seed=1, name="val")
 

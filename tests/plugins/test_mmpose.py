@@ -238,7 +238,7 @@ def test_crowdpose_maps_joints_to_the_same_joints():
         assert crowdpose["sigmas"][source] == pytest.approx(COCO_KEYPOINTS.sigmas[target])
 
 
-@pytest.fixture(scope="module", params=range(3))
+@pytest.fixture(scope="module", params=[0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def crowd(request, tmp_path_factory):
     """A data set of squares in two sizes: hidden ones, crowds, people without keypoints, images without people."""
     folder = tmp_path_factory.mktemp("crowd")

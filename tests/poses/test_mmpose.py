@@ -286,7 +286,13 @@ _MMPOSE_MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", _MMPOSE_MODELS.values(), ids=_MMPOSE_MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, id=kind, marks=[] if kind == "unbiased heatmaps" else pytest.mark.slow)
+        for kind, name in _MMPOSE_MODELS.items()
+    ],
+)
 @pytest.mark.parametrize("flip_test", [True, False])
 def test_it_agrees_with_mmposes_own_inference(name, flip_test, tmp_path):
     from mmpose.apis import inference_topdown
@@ -328,10 +334,12 @@ def test_simcc_in_bfloat16_and_with_a_decoder(crowd):
         MMPoseEstimator(_MMPOSE_MODELS["SimCC"], "random", decoder="dark_udp", **_STAND_INS)
 
 
-def test_building_leaves_the_default_scope_alone():
-    before = DefaultScope.get_current_instance()
-    MMPoseEstimator(pose_section(), "random")
-    assert DefaultScope.get_current_instance() is before
+@pytest.mark.parametrize("scope", [None, "mmdet"])
+def test_the_default_scope_does_not_matter_and_is_left_alone(crowd, scope):
+    images, people = crowd
+    with DefaultScope.overwrite_default_scope(scope):
+        MMPoseEstimator(pose_section(), "random").estimate(images, people)
+        assert getattr(DefaultScope.get_current_instance(), "scope_name", None) == scope
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
