@@ -24,6 +24,7 @@ from bmp.datasets.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, box_iou,
 from bmp.datasets.synthcrowd.sheet import contact_sheet
 from bmp.datasets.synthcrowd.splits import SPLITS
 from bmp.errors import UserError
+from bmp.evaluation.rounds import labelled_kinds
 from bmp.ops.boxes import iou
 from bmp.ops.masks import to_boxes
 
@@ -55,6 +56,9 @@ def _check(scene: Scene, size: int) -> None:
     assert scene.max_iou == pytest.approx(float((iou(boxes, boxes) - torch.eye(count)).amax() if count > 1 else 0.0))
     np.testing.assert_array_equal(scene.parts > 0, scene.visible.any(axis=0))
     assert scene.parts.max() < 20
+    assert scene.things.shape == (size, size)
+    assert scene.things.dtype == np.uint8
+    assert not scene.things[scene.visible.any(axis=0)].any(), "a pixel shows a person and a thing"
     for person, points in enumerate(scene.keypoints):
         for x, y, v in points:
             assert v in (0, 1, 2)
@@ -157,6 +161,17 @@ def test_things_hide_people() -> None:
         hidden += int((scene.amodal & ~scene.visible).sum())
         _check(scene, CROWDED.size)
     assert hidden > 100
+
+
+def test_things_are_what_hides_people_and_nothing_without_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "_seat", lambda *_: None)
+    few = [make_scene(0, index, dataclasses.replace(CROWDED, objects=(0, 0))) for index in range(3)]
+    assert not any(scene.things.any() for scene in few)
+    for index in range(4):
+        scene = make_scene(0, index, dataclasses.replace(CROWDED, people=(1, 1), pairs=0.0, objects=(8, 8)))
+        assert 1 <= len(np.unique(scene.things[scene.things > 0])) <= 8
+        # With one person, only things cover that person.
+        assert scene.things[scene.amodal.any(axis=0) & ~scene.visible.any(axis=0)].all()
 
 
 @pytest.mark.parametrize("largest", [0.0, 0.2, 0.5])
@@ -264,8 +279,7 @@ def test_memory_and_disk_agree(tmp_path: Path) -> None:
     from_disk, in_memory = PeopleDataset(path, tmp_path), SynthCrowd("test-hard", count=3, seed=4)
     assert len(in_memory) == 3
     assert in_memory.name == "SynthCrowd test-hard"
-    assert in_memory.has_masks
-    assert in_memory.has_keypoints
+    assert labelled_kinds(in_memory.truth) == ["bbox", "segm", "keypoints"]
     assert from_disk.truth == in_memory.truth
     for index in range(3):
         assert from_disk.file_name(index) == in_memory.file_name(index)
@@ -279,6 +293,80 @@ def test_parts_are_written_as_extras(tmp_path: Path) -> None:
     for index in range(2):
         parts = cv2.imread(str(tmp_path / "val_parts" / f"{index:06}.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(parts, make_scene(0, index, CROWDED).parts)
+
+
+@pytest.fixture(scope="module")
+def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A split of three scenes with its extras."""
+    folder: Path = tmp_path_factory.mktemp("extras")
+    files.write(folder, "val", CROWDED, 3, extras=True)
+    return folder
+
+
+def test_pieces_are_people_two_parts_of_each_and_things(extras: Path) -> None:
+    coco = COCO(str(extras / "val_pieces.json"))
+    assert [category["name"] for category in coco.dataset["categories"]] == ["piece"]
+    things = 0
+    for image_id in range(1, 4):
+        scene = make_scene(0, image_id - 1, CROWDED)
+        rows = coco.loadAnns(coco.getAnnIds(image_id))
+        masks = [coco.annToMask(row).astype(bool) for row in rows]
+        for row, mask in zip(rows, masks, strict=True):
+            assert mask.sum() == row["area"] >= MIN_PIXELS
+            x, y, width, height = row["bbox"]
+            assert to_boxes(torch.from_numpy(mask)[None])[0].tolist() == [x, y, x + width, y + height]
+        count = len(scene.visible)
+        np.testing.assert_array_equal(masks[:count], scene.visible)
+        parts = [0] * count
+        for mask in masks[count:]:
+            if scene.things[mask].all():
+                (number,) = np.unique(scene.things[mask])
+                np.testing.assert_array_equal(mask, scene.things == number)
+                things += 1
+                continue
+            (owner,) = np.flatnonzero((scene.visible & mask).any(axis=(1, 2)))
+            (label,) = np.unique(scene.parts[mask])
+            np.testing.assert_array_equal(mask, scene.visible[owner] & (scene.parts == label))
+            parts[owner] += 1
+        assert max(parts) == 2
+        assert things_of(scene) == sum(bool(scene.things[mask].all()) for mask in masks)
+    assert things > 3
+
+
+def things_of(scene: Scene) -> int:
+    """Count the things of which enough is seen."""
+    _, counts = np.unique(scene.things[scene.things > 0], return_counts=True)
+    return int((counts >= MIN_PIXELS).sum())
+
+
+def test_pieces_are_read_as_any_data_set(extras: Path) -> None:
+    pieces, people = (PeopleDataset(extras / name, extras) for name in ("val_pieces.json", "val.json"))
+    assert len(pieces) == len(people) == 3
+    assert pieces.truth["images"] == people.truth["images"]
+    assert len(pieces.truth["annotations"]) > 2 * len(people.truth["annotations"])
+    assert all("keypoints" not in row for row in pieces.truth["annotations"])
+
+
+def test_extras_change_nothing_else_and_are_replaced(extras: Path, tmp_path: Path) -> None:
+    def write(count: int, **options: bool) -> dict[str, str]:
+        files.write(tmp_path, "val", CROWDED, count, **options)
+        return _digest(tmp_path)
+
+    plain = write(3)
+    assert not {name for name in plain if "pieces" in name or "parts" in name}
+    whole = _digest(extras)
+    assert plain == {name: digest for name, digest in whole.items() if name in plain}
+    assert write(3, extras=True, overwrite=True) == whole
+    with pytest.raises(UserError, match="--overwrite"):
+        write(3, extras=True)
+    (tmp_path / "val.json").unlink()
+    (tmp_path / "val_pieces.json").write_text("stale")
+    assert write(3, overwrite=True) == plain, "old extras stayed beside new scenes"
+
+
+def test_pieces_of_an_empty_scene() -> None:
+    scene = make_scene(0, 0, Settings(empty=1.0, objects=(0, 0), size=64))
+    assert files._pieces(scene, np.random.default_rng(0)) == []
 
 
 def _digest(folder: Path) -> dict[str, str]:
@@ -304,7 +392,7 @@ def test_any_number_of_workers_writes_the_same_files(tmp_path: Path) -> None:
         )
         assert len(count) == 20
     assert _digest(tmp_path / "1") == _digest(tmp_path / "2")
-    assert len(_digest(tmp_path / "1")) == 41
+    assert len(_digest(tmp_path / "1")) == 42
 
 
 def test_command_writes_splits_and_does_not_replace_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=_whole(1), default=os.cpu_count() or 1, help="processes (default: one a core)"
     )
-    parser.add_argument("--extras", action="store_true", help="write CIHP's part labels to <split>_parts/*.png as well")
+    parser.add_argument(
+        "--extras",
+        action="store_true",
+        help="write CIHP's part labels to <split>_parts/*.png, and people, parts and things alike to "
+        "<split>_pieces.json, as well",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace splits that are there already")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help=f"draw {_ON_SHEET} scenes of the first split on one")
     return parser

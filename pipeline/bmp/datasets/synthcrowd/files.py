@@ -20,7 +20,7 @@ import torch
 
 from bmp.coco_json import CATEGORY_ID
 from bmp.datasets.synthcrowd.backgrounds import Pixels
-from bmp.datasets.synthcrowd.scenes import Scene, Settings, make_scene
+from bmp.datasets.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 from bmp.errors import UserError
 from bmp.export import category
 from bmp.ops.masks import to_rle
@@ -77,7 +77,7 @@ def write(
     """Make ``count`` scenes and write them; the same files for any number of workers.
 
     Writes ``<split>/<six digits>.jpg`` and, when all are there, ``<split>.json``; with ``extras`` also
-    ``<split>_parts/<six digits>.png``, uint8 with CIHP's part labels.
+    ``<split>_parts/<six digits>.png``, uint8 with CIHP's part labels, and ``<split>_pieces.json``, see ``_pieces``.
 
     Args:
         folder: is made where it does not exist.
@@ -86,7 +86,7 @@ def write(
         count: how many.
         seed: of all scenes.
         workers: processes that make scenes.
-        extras: whether to write the parts.
+        extras: whether to write parts and pieces.
         overwrite: whether a split that is there already may be replaced.
         advance: is called after each scene.
 
@@ -94,8 +94,9 @@ def write(
     be written.
     """
     path, images, parts = folder / f"{split}.json", folder / split, folder / f"{split}_parts"
+    pieces = folder / f"{split}_pieces.json"
     with _one_line(folder):
-        for old in (path, images, parts):
+        for old in (path, images, parts, pieces):
             if old.is_file() or (old.is_dir() and any(old.iterdir())):
                 if not overwrite:
                     raise UserError(f"{old} exists; replace it with --overwrite, or choose another --output")
@@ -103,22 +104,35 @@ def write(
         for new in (images, parts) if extras else (images,):
             new.mkdir(parents=True, exist_ok=True)
         make = partial(_write_scene, settings, seed, images, parts if extras else None)
-        entries = []
-        for entry in _each(make, count, workers):
-            entries.append(entry)
+        entries, all_pieces = [], []
+        for shape, people, own_pieces in _each(make, count, workers):
+            entries.append((shape, people))
+            all_pieces.append((shape, own_pieces))
             if advance:
                 advance()
-        unfinished = path.with_name(f"{path.name}.tmp")
-        unfinished.write_text(json.dumps(_dataset(split, entries, _info(settings, seed))), encoding="utf-8")
-        unfinished.replace(path)
+        info = _info(settings, seed)
+        if extras:
+            _write_json(pieces, {**_dataset(split, all_pieces, info), "categories": [_PIECE]})
+        _write_json(path, _dataset(split, entries, info))
     return path
 
 
-_Entry = tuple[tuple[int, ...], list[dict[str, Any]]]
+_Rows = list[dict[str, Any]]
+_Entry = tuple[tuple[int, ...], _Rows]
 """Height and width of an image and its annotations, without ids."""
+_Written = tuple[tuple[int, ...], _Rows, _Rows]
+"""The same of an image that was written, and its pieces."""
+_PIECE = {"id": CATEGORY_ID, "name": "piece", "supercategory": "piece"}
+_PARTS_OF_A_PERSON = 2
 
 
-def _each(make: Callable[[int], _Entry], count: int, workers: int) -> Iterator[_Entry]:
+def _write_json(path: Path, dataset: dict[str, Any]) -> None:
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.write_text(json.dumps(dataset), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _each(make: Callable[[int], _Written], count: int, workers: int) -> Iterator[_Written]:
     if workers == 1:
         yield from map(make, range(count))
         return
@@ -133,13 +147,41 @@ def _prepare_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _write_scene(settings: Settings, seed: int, images: Path, parts: Path | None, index: int) -> _Entry:
+def _write_scene(settings: Settings, seed: int, images: Path, parts: Path | None, index: int) -> _Written:
     scene = make_scene(seed, index, settings)
     (images / f"{index:06}.jpg").write_bytes(encode(scene.image))
-    if parts is not None:
-        _, png = cv2.imencode(".png", scene.parts)
-        (parts / f"{index:06}.png").write_bytes(bytes(png))
-    return scene.image.shape[:2], _people(scene)
+    if parts is None:
+        return scene.image.shape[:2], _people(scene), []
+    _, png = cv2.imencode(".png", scene.parts)
+    (parts / f"{index:06}.png").write_bytes(bytes(png))
+    return scene.image.shape[:2], _people(scene), _pieces(scene, np.random.default_rng([seed, settings.stream, index]))
+
+
+def _pieces(scene: Scene, rng: np.random.Generator) -> _Rows:
+    """Return what a segmenter that knows no classes can be asked for, as COCO annotations of one kind.
+
+    That is every person, two parts of each, drawn at random so that they are no more than the people can bear, and
+    every thing: as far as it is seen, and if that is ``MIN_PIXELS`` at least.
+    """
+    masks = list(scene.visible)
+    for person in scene.visible:
+        parts = [person & (scene.parts == label) for label in np.unique(scene.parts[person])]
+        parts = [part for part in parts if part.sum() >= MIN_PIXELS]
+        masks += [parts[place] for place in rng.permutation(len(parts))[:_PARTS_OF_A_PERSON]]
+    things = [scene.things == number for number in np.unique(scene.things[scene.things > 0])]
+    masks += [thing for thing in things if thing.sum() >= MIN_PIXELS]
+    if not masks:
+        return []
+    return [
+        {
+            "category_id": CATEGORY_ID,
+            "bbox": [float(edge) for edge in cv2.boundingRect(mask.astype(np.uint8))],
+            "area": int(mask.sum()),
+            "segmentation": segmentation,
+            "iscrowd": 0,
+        }
+        for mask, segmentation in zip(masks, to_rle(torch.from_numpy(np.stack(masks))), strict=True)
+    ]
 
 
 def _people(scene: Scene) -> list[dict[str, Any]]:

@@ -89,6 +89,7 @@ class Scene:
         keypoints: float32 (N, 17, 3), x, y in pixels and v in COCO's order and meaning: 2 visible; 1 inside the
             picture but hidden by somebody, something or the own body; 0 outside the picture, where x = y = 0.
         parts: uint8 (H, W), CIHP's labels of what is visible, 0 where nobody is.
+        things: uint8 (H, W), a number of its own for each thing that is visible, 0 where there is none.
         order: int64 (N,), 0 for the person farthest from the viewer.
         max_iou: largest IoU of two of ``boxes``, 0 for fewer than two people.
     """
@@ -99,6 +100,7 @@ class Scene:
     boxes: Floats
     keypoints: Floats
     parts: npt.NDArray[np.uint8]
+    things: npt.NDArray[np.uint8]
     order: npt.NDArray[np.int64]
     max_iou: float
 
@@ -130,7 +132,7 @@ def make_scene(seed: int, index: int, settings: Settings | None = None) -> Scene
     for _ in range(rng.integers(settings.objects[0], settings.objects[1] + 1)):
         _furnish(rng, ground, crowd)
     canvas, owner, parts = _paint(rng, crowd, background(rng, settings.size, ground.horizon))
-    return _truth(crowd, _develop(rng, canvas, owner), parts)
+    return _truth(crowd, _develop(rng, canvas, owner), parts, np.where(parts > 0, 0, owner).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -450,7 +452,7 @@ def _develop(rng: np.random.Generator, canvas: Pixels, owner: _Mask) -> Pixels:
     return np.asarray(cv2.addWeighted(developed, 1.0, cv2.LUT(grain, steps), 1.0, -128.0))
 
 
-def _truth(crowd: _Crowd, image: Pixels, parts: _Mask) -> Scene:
+def _truth(crowd: _Crowd, image: Pixels, parts: _Mask, things: _Mask) -> Scene:
     size = crowd.settings.size
     nearness = np.array([person.depth for person in crowd.people])
     boxes = np.array([mask_box(mask) for mask in crowd.visible], np.float32).reshape(-1, 4)
@@ -462,6 +464,7 @@ def _truth(crowd: _Crowd, image: Pixels, parts: _Mask) -> Scene:
         boxes=boxes,
         keypoints=np.array(points, np.float32).reshape(-1, 17, 3),
         parts=parts,
+        things=things,
         order=np.argsort(np.argsort(nearness, kind="stable"), kind="stable").astype(np.int64),
         max_iou=float(box_iou(boxes).max(initial=0)),
     )
