@@ -84,7 +84,7 @@ def _read(path: Path) -> Config:
 
 
 def _find_config(name: str | Path) -> Path:
-    found = _existing(name, *_FOLDERS)
+    found = packaged(name)
     if found is None:
         raise UserError(f"config {str(name)!r} does not exist; {choices(str(name), config_names())}, or give a path")
     return found
@@ -107,9 +107,14 @@ def _find_model_config(name: str, library: str, bundled: Path) -> Path:
     )
 
 
+def packaged(name: str | Path) -> Path | None:
+    """Find a file by its path, or by its path within the ``configs`` of this package; None if there is none."""
+    return _existing(name, *_FOLDERS)
+
+
 def _existing(name: str | Path, *folders: Path) -> Path | None:
     bases = [Path(name), *(folder / name for folder in folders)]
-    candidates = (path for base in bases for path in (base, base.with_name(f"{base.name}.py")))
+    candidates = (path for base in bases if base.name for path in (base, base.with_name(f"{base.name}.py")))
     return next((path for path in candidates if path.is_file()), None)
 
 

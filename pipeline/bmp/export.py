@@ -62,15 +62,15 @@ def to_annotations(
         )
     flags = torch.where(poses.presence < 0.5, 0, torch.where(poses.visibility >= 0.5, 2, 1)).tolist()
     rows = zip(
-        _plain(xyxy_to_xywh(detections.boxes), places),
-        _plain(detections.scores, shares),
+        to_numbers(xyxy_to_xywh(detections.boxes), places),
+        to_numbers(detections.scores, shares),
         to_rle(masks.bits),
-        _plain(masks.scores, shares),
-        _plain(poses.keypoints, places),
+        to_numbers(masks.scores, shares),
+        to_numbers(poses.keypoints, places),
         flags,
-        _plain(poses.scores, shares),
-        _plain(poses.visibility, shares),
-        _plain(poses.presence, shares),
+        to_numbers(poses.scores, shares),
+        to_numbers(poses.visibility, shares),
+        to_numbers(poses.presence, shares),
         instances.round.tolist(),
         strict=True,
     )
@@ -98,8 +98,12 @@ def to_annotations(
     ]
 
 
-def _plain(values: Tensor, decimals: int | None) -> list[Any]:
-    """Round in double precision, where 0.3 prints as 0.3; adding zero turns -0.0 into 0.0."""
+def to_numbers(values: Tensor, decimals: int | None) -> list[Any]:
+    """Return a tensor of any shape as nested lists of Python's floats, ready for ``json``.
+
+    They are rounded to so many ``decimals`` in double precision, where 0.3 prints as 0.3; None leaves them as they are.
+    """
+    # Adding zero turns -0.0 into 0.0.
     precise = values.cpu().double()
     numbers: list[Any] = ((precise if decimals is None else precise.round(decimals=decimals)) + 0.0).tolist()
     return numbers

@@ -31,8 +31,8 @@ from bmp.build import build_dataset, build_part, resolve_device
 from bmp.config import load_config, parse_overrides
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import Row, _people
-from bmp.export import _plain
+from bmp.evaluation.pose_to_mask import Row, labelled_people
+from bmp.export import to_numbers
 from bmp.journal import Journal, Record, replacing, writing
 from bmp.stages import PoseEstimator
 from bmp.structures import COCO_KEYPOINTS, Image, Poses
@@ -194,7 +194,7 @@ def _estimated(
             yield from ((index, image) for index, image in batch if isinstance(image, UserError))
             read = [(index, image) for index, image in batch if isinstance(image, Image)]
             rows = [people[dataset.truth["images"][index]["id"]] for index, _ in read]
-            poses = estimator.estimate([image for _, image in read], [_people(own) for own in rows])
+            poses = estimator.estimate([image for _, image in read], [labelled_people(own) for own in rows])
             for (index, _), own, found in zip(read, rows, poses, strict=True):
                 yield index, _described(own, found.to("cpu"))
 
@@ -205,8 +205,8 @@ def _described(people: Sequence[Row], poses: Poses) -> list[Row]:
         raise UserError(f"pose: expected an estimator of COCO's 17 keypoints, got {poses.keypoints.shape[1]}")
     flags = torch.where(poses.presence < 0.5, 0, torch.where(poses.visibility >= 0.5, 2, 1)).tolist()
     signals = {name: getattr(poses, name) for name in _SIGNALS}
-    columns = {f"keypoint_{name}": _plain(values, 4) for name, values in signals.items() if values is not None}
-    places = _plain(poses.keypoints, 2)
+    columns = {f"keypoint_{name}": to_numbers(values, 4) for name, values in signals.items() if values is not None}
+    places = to_numbers(poses.keypoints, 2)
     return [
         {
             "id": person["id"],

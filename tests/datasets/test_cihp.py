@@ -19,6 +19,7 @@ from bmp.datasets import cihp
 from bmp.datasets.cihp import CIHP, convert, main
 from bmp.datasets.parts import CIHP_PARTS
 from bmp.errors import UserError
+from bmp.evaluation.rounds import labelled_kinds
 from bmp.ops.masks import from_rle
 
 HUMANS = np.array([[0, 1, 1, 0], [0, 1, 2, 2], [5, 0, 2, 0]], dtype=np.uint8)
@@ -90,8 +91,7 @@ def test_folders_may_be_called_either_way(tmp_path, names, above):
     write_image(folder / "Validation", "1", HUMANS, PARTS, names=names)
     data = CIHP(tmp_path if above else folder)
     assert (data.name, data.published, len(data)) == ("CIHP val", "cihp_val", 1)
-    assert data.has_masks
-    assert not data.has_keypoints
+    assert labelled_kinds(data.truth) == ["bbox", "segm"]
     assert data.truth["annotations"][1]["parts"] == [5, 19]
     assert data.load(0).width == 4
     assert sorted(path.name for path in folder.iterdir()) == ["Validation", "cihp_val.json"]

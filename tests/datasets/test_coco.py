@@ -9,6 +9,7 @@ from bmp.build import build_dataset
 from bmp.config import load_config
 from bmp.datasets.coco import COCO
 from bmp.errors import UserError
+from bmp.evaluation.rounds import labelled_kinds
 
 POINTS = [2, 2, 2] + [0] * 48
 SQUARE = [[0, 0, 2, 0, 2, 2]]
@@ -61,8 +62,7 @@ def test_persons_with_masks_and_keypoints(root, small, name, published, kept):
     assert rows[11]["keypoints"] == POINTS
     assert rows[11]["segmentation"] == SQUARE
     assert [rows[number]["num_keypoints"] for number in kept] == [1] + [0] * (len(kept) - 1)
-    assert data.has_masks
-    assert data.has_keypoints
+    assert labelled_kinds(data.truth) == ["bbox", "segm", "keypoints"]
     assert data.load(1).height == 6
 
 

@@ -18,6 +18,7 @@ from bmp.build import build_dataset
 from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset, read_people
 from bmp.errors import UserError
+from bmp.evaluation.rounds import labelled_kinds
 from bmp.images import ImageError
 from bmp.structures import COCO_KEYPOINTS
 
@@ -97,21 +98,24 @@ class TestDataset:
         assert len(data) == 2
 
     @pytest.mark.parametrize(
-        ("rows", "masks", "keypoints"),
+        ("rows", "kinds"),
         [
-            ([], False, False),
-            ([person()], False, False),
-            ([person(segmentation=[SQUARE], keypoints=POINTS)], True, True),
-            ([person(segmentation=[SQUARE]), person(2)], False, False),
-            ([person(segmentation=[SQUARE]), person(2, segmentation=[SQUARE], keypoints=POINTS)], True, True),
-            ([person(segmentation=[], keypoints=[])], False, False),
-            ([person(keypoints=[0] * 51)], False, False),
+            ([], ["bbox"]),
+            ([person()], ["bbox"]),
+            ([person(segmentation=[SQUARE], keypoints=POINTS)], ["bbox", "segm", "keypoints"]),
+            ([person(segmentation=[SQUARE]), person(2)], ["bbox"]),
+            (
+                [person(segmentation=[SQUARE]), person(2, segmentation=[SQUARE], keypoints=POINTS)],
+                ["bbox", "segm", "keypoints"],
+            ),
+            ([person(segmentation=[], keypoints=[])], ["bbox"]),
+            ([person(keypoints=[0] * 51)], ["bbox"]),
         ],
     )
-    def test_what_can_be_measured_is_known(self, tmp_path, rows, masks, keypoints):
+    def test_what_can_be_measured_is_known(self, tmp_path, rows, kinds):
         images_in(tmp_path, "a.png", "b.png")
         data = PeopleDataset(write(tmp_path, dataset(annotations=rows)), tmp_path)
-        assert (data.has_masks, data.has_keypoints) == (masks, keypoints)
+        assert labelled_kinds(data.truth) == kinds
 
     def test_it_is_built_from_a_config(self, tmp_path):
         images_in(tmp_path, "a.png", "b.png")
@@ -145,8 +149,7 @@ class TestDataset:
         data = PeopleDataset(annotations, shared / "data" / folder)
         assert len(data) == count
         assert len(data.truth["annotations"]) == people
-        assert data.has_masks
-        assert data.has_keypoints
+        assert labelled_kinds(data.truth) == ["bbox", "segm", "keypoints"]
         assert [
             row for row in json.loads(annotations.read_text())["annotations"] if row not in data.truth["annotations"]
         ] == []

@@ -21,6 +21,7 @@ from bmp.evaluation.pose_to_mask import (
     true_poses,
 )
 from bmp.ops.masks import from_rle, to_rle
+from bmp.segmenters.finetune.samplers import MaskRefine, Pose1MaskRefine, PoseMaskRefine
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.segmenters.prompting import GivenBox, MaxSpread, MaxVisibility
 
@@ -425,7 +426,9 @@ def test_somebody_without_a_pixel_is_left_out():
 def test_corrections_need_masks():
     dataset = Scenes(LONE)
     del dataset.truth["annotations"][0]["segmentation"]
-    with pytest.raises(UserError, match="annotation 100 has no segmentation; corrections need people with masks"):
+    with pytest.raises(
+        UserError, match="annotation 100 has no segmentation; choose a data set whose people have masks"
+    ):
         list(correction_curve(dataset, ColourSegmenter()))
 
 
@@ -448,3 +451,82 @@ def test_real_labels_through_a_small_sam(shared, tmp_path):
     corrected = dict(correction_curve(dataset, segmenter, corrections=2))
     assert list(corrected) == [row["id"] for row in rows]
     assert all(len(ious) == 3 and min(ious) >= 0 and max(ious) <= 1 for ious in corrected.values())
+
+
+def known(pose, flags):
+    """The scenes of a crowd and a lone person, with keypoints from an estimator or with true ones."""
+    dataset = Scenes(CROWD, LONE, labels=[flags] * 3)
+    return true_poses(dataset, image_batch=2) if pose is None else detected_poses(dataset, pose, image_batch=2)
+
+
+@pytest.mark.parametrize("sampler", [Pose1MaskRefine(truth_probability=0), PoseMaskRefine(truth_probability=0)])
+def test_without_keypoints_all_samplers_correct_alike(sampler):
+    expected = list(correction_curve(Scenes(CROWD, LONE), NoiseSegmenter()))
+    assert list(correction_curve(Scenes(CROWD, LONE), NoiseSegmenter(), sampler=sampler)) == expected
+    assert list(correction_curve(known(None, [2] + [0] * 16), NoiseSegmenter())) == expected
+    often = MaskRefine(truth_probability=0.9)
+    assert list(correction_curve(Scenes(CROWD, LONE), NoiseSegmenter(), sampler=often)) != expected
+
+
+class Noted(NoiseSegmenter):
+    """Keeps what it is asked, with every digit."""
+
+    def __init__(self):
+        super().__init__()
+        self.prompts = []
+
+    def _answer(self, red, prompts, previous):
+        self.prompts.append(prompts)
+        return super()._answer(red, prompts, previous)
+
+
+def test_the_first_point_is_the_most_visible_keypoint_where_an_estimator_sees_it():
+    class Between(FakePose):
+        """Its most visible keypoint, of those that are present, is number 3, between the pixels."""
+
+        def estimate(self, images, people):
+            visibility = torch.linspace(0.4, 0, 17).index_put((torch.tensor([3]),), torch.tensor(0.9))
+            presence = torch.ones(17).index_put((torch.tensor([0]),), torch.tensor(0.4))
+            return [
+                type(poses)(
+                    poses.keypoints + 0.3, poses.scores, *(x.expand(len(poses), -1) for x in (visibility, presence))
+                )
+                for poses in super().estimate(images, people)
+            ]
+
+    pose, segmenter = Between(), Noted()
+    (posed,) = detected_poses(Scenes(CROWD, LONE), pose)
+    expected = torch.cat([each.poses.keypoints[:, 3] for each in posed])
+    curve = dict(correction_curve([posed], segmenter, 0, sampler=PoseMaskRefine(truth_probability=0)))
+    assert sorted(curve) == [100, 101, 200]
+    torch.testing.assert_close(torch.cat([asked.points[:, 0] for asked in segmenter.prompts]), expected)
+
+
+@hypothesis.given(st.integers(0, 2**32))
+@hypothesis.settings(max_examples=10)
+def test_corrections_are_keypoints_while_one_is_wrong(seed):
+    labels = [2, 2, 1, 2, 2, 0] + [0] * 11
+    segmenter = Noted()
+    list(correction_curve(known(None, labels), segmenter, seed=seed, sampler=PoseMaskRefine(truth_probability=0)))
+    corners = {200: (4, 4), 201: (30, 10)}
+    keypoints = {
+        own: {(x + i % 3, y + i % 2): flag for i, flag in enumerate(labels) if flag} for own, (x, y) in corners.items()
+    }
+    checked = 0
+    for red, points, point_labels, before, _ in segmenter.asked:
+        first = tuple(points[0].tolist())
+        own = next((own for own in corners if red[first[::-1]] == own and red[10, 35] == 201), None)
+        if own is None:  # the lone person, in the other image
+            continue
+        truth = red == own
+        assert keypoints[own][first] == 2
+        if before is not None:
+            wrong = {place for place in keypoints[own] if truth[place[::-1]] != before[place[::-1]]}
+            last = tuple(points[-1].tolist())
+            assert truth[last[::-1]] == point_labels[-1]
+            assert truth[last[::-1]] != before[last[::-1]]
+            if wrong:
+                assert last in wrong
+                assert keypoints[own][last] == max(keypoints[own][place] for place in wrong)
+            checked += 1
+    assert checked == 14

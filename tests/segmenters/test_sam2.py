@@ -121,8 +121,8 @@ def test_preprocessing_is_the_predictors(tiny):
     image = picture(75, 211)
     (view,) = raw(PosePrompter(), tiny).open([image])
     own = predictor(tiny, image)._features
-    assert torch.equal(view.features[0], own["image_embed"])
-    for feature, expected in zip(view.features[1:], own["high_res_feats"], strict=True):
+    assert torch.equal(view.features[-1], own["image_embed"])
+    for feature, expected in zip(view.features[:-1], own["high_res_feats"], strict=True):
         assert torch.equal(feature, expected)
 
 
@@ -162,7 +162,7 @@ def test_images_of_other_batches_are_decoded_together(tiny):
 def test_the_encoder_runs_once_an_image(tiny):
     segmenter = raw(PosePrompter(), tiny, image_batch=2)
     seen = []
-    segmenter._image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    segmenter.network.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     views = segmenter.open([picture(40 + i, 50) for i in range(3)])
     for seed in (1, 2):
         people, poses = zip(*(crowd(2, 40, 50, seed=seed) for _ in range(3)), strict=True)
@@ -209,7 +209,7 @@ def test_a_checkpoint_is_loaded_strictly(tiny, tmp_path):
     path = tmp_path / "weights.pt"
     torch.save({"model": network.state_dict()}, path)
     loaded = SAM2Segmenter(PosePrompter(), str(path), tiny)
-    assert torch.equal(loaded._no_memory.flatten(), network.no_mem_embed.flatten())
+    assert torch.equal(loaded.network.no_memory.flatten(), network.no_mem_embed.flatten())
     made_up = raw(PosePrompter(), tiny)
     prompts = loaded.prompter.prompts(people, poses, NOBODY)
     assert not torch.allclose(
@@ -230,6 +230,68 @@ def test_the_networks_have_the_tensors_of_the_official_checkpoints(model, name, 
     expected = json.loads(file.read_text())["state_dict"]
     network = build_sam2(f"sam2.1_hiera_{model}", "random")
     assert {key: list(value.shape) for key, value in network.state_dict().items()} == expected
+
+
+NANO = "models/sam2_nano.yaml"
+
+
+def test_the_nano_model_is_of_its_size_and_segments():
+    network = build_sam2(NANO, "random")
+    assert 2.4e6 < sum(parameter.numel() for parameter in network.image_encoder.parameters()) < 2.6e6
+    segmenter, shapes = SAM2Segmenter(PosePrompter(), "random", NANO), []
+    segmenter.network.image_encoder.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+    people, poses = crowd(3, 75, 91)
+    views = segmenter.open([picture(75, 91)])
+    assert shapes == [(1, 3, 256, 256)]
+    (masks,) = segmenter.segment(views, [people], [poses], [NOBODY])
+    assert masks.bits.shape == (3, 75, 91)
+    assert ((masks.scores >= 0) & (masks.scores <= 1)).all()
+    ((logits, _),) = segmenter.logits(views, [masks.prompts])
+    assert logits.shape == (3, 64, 64)
+    assert logits.std() > 0
+
+
+def test_weights_of_the_nano_model_survive_their_export(tmp_path):
+    from bmp.train import export
+
+    network = build_sam2(NANO, "random")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "trained.pth")
+    file = tmp_path / "nano.safetensors"
+    export(tmp_path / "trained.pth", file, {"config": "a test"})
+    assert file.stat().st_size < 2.1 * sum(tensor.numel() for tensor in network.state_dict().values())
+    loaded = SAM2Segmenter(PosePrompter(), str(file), NANO)
+    for part, own in (("image_encoder", "image_encoder"), ("prompt_encoder", "sam_prompt_encoder")):
+        state = getattr(network, own).state_dict()
+        for name, tensor in getattr(loaded.network, part).state_dict().items():
+            assert tensor.dtype == torch.float32
+            assert torch.equal(tensor, state[name].half().float()), name
+    people, poses = crowd(3, 75, 91)
+    prompts = loaded.prompter.prompts(people, poses, NOBODY)
+    answers = [
+        segmenter.logits(segmenter.open([picture(75, 91)]), [prompts])[0][0]
+        for segmenter in (loaded, SAM2Segmenter.of(network, PosePrompter()), raw(PosePrompter(), NANO))
+    ]
+    assert (answers[0] - answers[1]).abs().mean() < 0.02 * answers[1].std()
+    assert (answers[2] - answers[1]).abs().mean() > 0.1 * answers[1].std()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_network_that_there_is_gives_what_its_checkpoint_gives(tiny, dtype):
+    people, poses = crowd(3, 60, 80)
+    network, images = build_sam2(tiny, "random"), [picture(60, 80)]
+    options = dict(dtype=dtype, image_batch=2, prompt_chunk=2, hole_area=3, speck_area=5)
+    own, expected = (
+        SAM2Segmenter.of(network, PosePrompter(), **options),
+        SAM2Segmenter(PosePrompter(), "random", tiny, **options),
+    )
+    assert own.network.image_encoder is network.image_encoder
+    assert (own.image_batch, own.prompt_chunk, own.hole_area, own.speck_area) == (2, 2, 3, 5)
+    (masks,), (same,) = (each.segment(each.open(images), [people], [poses], [NOBODY]) for each in (own, expected))
+    assert torch.equal(masks.bits, same.bits)
+    assert torch.equal(masks.scores, same.scores)
 
 
 def test_an_unknown_model_names_those_there_are():

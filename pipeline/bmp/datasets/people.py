@@ -103,17 +103,6 @@ class PeopleDataset:
             )
         return image
 
-    @property
-    def has_masks(self) -> bool:
-        """Tell whether every person has a mask, which the AP of masks needs; false if there is nobody."""
-        rows = self.truth["annotations"]
-        return bool(rows) and all("segmentation" in row for row in rows)
-
-    @property
-    def has_keypoints(self) -> bool:
-        """Tell whether anybody has a labelled keypoint, which the AP of keypoints needs."""
-        return any(row.get("num_keypoints", 0) > 0 for row in self.truth["annotations"])
-
 
 def read_people(annotations: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the persons of a COCO dataset and check all that evaluation relies on.

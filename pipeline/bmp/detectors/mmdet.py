@@ -109,10 +109,10 @@ class MMDetDetector:
         if self._sparing:
             rtmdet_ins.quicken(model)
         self._device = torch.device(device)
-        layers = _dense_layers(model)
+        layers = dense_layers(model)
         prepare(*layers, channels_last=channels_last, compiled=compile)
         if network_dtype != torch.float32:
-            _compute_in(layers, network_dtype)
+            compute_in(layers, network_dtype)
         self._model: Any = model.to(self._device)
         self._score_threshold = score_threshold
         self._nms_iou = nms_iou
@@ -274,8 +274,11 @@ def _one_line(what: str) -> Iterator[None]:
         raise UserError(f"mmdet cannot build {what}: {reason}; mend the config") from error
 
 
-def _dense_layers(model: Any) -> list[nn.Module]:
-    """Return backbone, neck and dense head: nearly all of the work, and nothing that depends on what is found."""
+def dense_layers(model: Any) -> list[nn.Module]:
+    """Return a detector's backbone, neck and dense head, those of them that it has.
+
+    They are nearly all of the work, and nothing in them depends on what is found.
+    """
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     head = getattr(model, "bbox_head", None)
@@ -283,8 +286,8 @@ def _dense_layers(model: Any) -> list[nn.Module]:
     return [layer for layer in layers if layer is not None]
 
 
-def _compute_in(layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
-    """Let ``layers`` compute under autocast and give float32."""
+def compute_in(layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
+    """Let ``layers`` compute under autocast in ``dtype`` and give float32, in place; weights stay as they are."""
     for layer in layers:
         layer.forward = _autocast(layer.forward, dtype)
 

@@ -42,7 +42,7 @@ def fits(model: nn.Module) -> bool:
 def quicken(model: nn.Module) -> None:
     """Make the network faster without a change of its answers: no branch is computed twice."""
     head: Any = model.bbox_head
-    head.forward = MethodType(_forward, head)
+    head.forward = MethodType(forward_head, head)
 
 
 def read(
@@ -100,8 +100,16 @@ def _rows(levels: Sequence[Tensor]) -> Tensor:
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
 
 
-def _forward(head: Any, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
-    """Do what the head's forward does; its branches for classes and boxes are the same layers and run once."""
+def forward_head(head: Any, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+    """Do what the head's forward does; its branches for classes and boxes are the same layers and run once.
+
+    Args:
+        head: a ``RTMDetInsSepBNHead`` without objectness.
+        levels: float (B, C, h, w) of the neck, one a stride.
+
+    Returns:
+        for each level classes, distances and kernels, (B, ., h, w), and the features of the masks (B, ., H, W).
+    """
     classes, distances, kernels = [], [], []
     for index, (level, stride) in enumerate(zip(levels, head.prior_generator.strides, strict=True)):
         features, kernel_features = level, level

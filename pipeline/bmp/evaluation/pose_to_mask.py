@@ -16,30 +16,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.export import to_annotations
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.ops.masks import exclusive, from_rle
-from bmp.segmenters.finetune.samplers import Keypoints, MaskRefine
+from bmp.segmenters.finetune.samplers import Keypoints, MaskRefine, Points
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import PoseEstimator, Prompter, Segmenter
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses, Prompts
 
-if TYPE_CHECKING:
-    from bmp.datasets.people import PeopleDataset
-
 Row = dict[str, Any]
 Setting = TypeVar("Setting", bound=Hashable)
 
-_SAMPLER = MaskRefine(truth_probability=0)
-_NO_KEYPOINTS = Keypoints.none(1)
+_ANY_ERROR = MaskRefine(truth_probability=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +61,7 @@ def detected_poses(dataset: PeopleDataset, pose: PoseEstimator, image_batch: int
     The estimator is given boxes without masks. Raises ``ImageError`` for a broken image.
     """
     for batch in _labelled(dataset, image_batch):
-        people = [_people(annotations) for _, annotations in batch]
+        people = [labelled_people(annotations) for _, annotations in batch]
         poses = pose.estimate([image for image, _ in batch], people)
         yield [
             PosedImage(image, annotations, boxes, own)
@@ -96,7 +93,7 @@ def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4
     if not any(annotation.get("num_keypoints", 0) for annotation in dataset.truth["annotations"]):
         raise UserError(f"{dataset.name}: nobody has labelled keypoints; choose another data set or estimated poses")
     for batch in _labelled(dataset, image_batch):
-        yield [_truly_posed(image, annotations, hidden) for image, annotations in batch]
+        yield [truly_posed(image, annotations, hidden) for image, annotations in batch]
 
 
 def segment_poses(
@@ -173,24 +170,35 @@ def prompt_curve(
 
 
 def correction_curve(
-    dataset: PeopleDataset, segmenter: PromptedSegmenter, corrections: int = 7, seed: int = 0, image_batch: int = 4
+    people: PeopleDataset | Iterable[Sequence[PosedImage]],
+    segmenter: PromptedSegmenter,
+    corrections: int = 7,
+    seed: int = 0,
+    image_batch: int = 4,
+    sampler: MaskRefine = _ANY_ERROR,
 ) -> Iterator[tuple[int, list[float]]]:
     """Correct each mask point by point, as SAM's training does, and see how good it gets (paper §4.3.1, Figure 2).
 
-    Points are those of ``MaskRefine``, whose corrections here are never from the true mask for its own sake. Each is
-    asked together with all points before it and the previous answer's logits. To a single point the network draws
-    three masks and the one of highest predicted IoU counts; to more it draws one. Masks are the segmenter's own, with
-    its clean-up, in the size of the image.
+    Each point is asked together with all points before it and the previous answer's logits. To a single point the
+    network draws three masks and the one of highest predicted IoU counts; to more it draws one. Masks are the
+    segmenter's own, with its clean-up, in the size of the image.
 
-    The points of a person depend on ``seed``, the annotation's id and the answers, and on nobody else. The curve is
-    the mean over people: ``numpy.mean([ious for _, ious in correction_curve(...)], axis=0)``.
+    The points of a person depend on ``seed``, the annotation's id, the pose and the answers, and on nobody else. The
+    curve is the mean over people: ``numpy.mean([ious for _, ious in correction_curve(...)], axis=0)``. With points as
+    SAM-pose2seg is trained on them::
+
+        poses = detected_poses(dataset, pose)
+        correction_curve(poses, segmenter, sampler=PoseMaskRefine(truth_probability=0))
 
     Args:
-        dataset: with masks. Somebody whose mask has no pixel is left out.
+        people: a data set with masks, of whose people no keypoint is known then, or the batches of one from
+            ``detected_poses`` or ``true_poses``. Somebody whose mask has no pixel is left out.
         segmenter: one prompted with points; its prompter is not asked.
-        corrections: how many points after the first.
+        corrections: how many points after the first; those that the sampler is trained with do not matter.
         seed: at least 0.
-        image_batch: images in memory at a time.
+        image_batch: images in memory at a time, of a data set; batches are as they come.
+        sampler: chooses the points: ``MaskRefine``, or ``Pose1MaskRefine`` and ``PoseMaskRefine`` for people with
+            poses. By default no correction is from the true mask for its own sake.
 
     Yields:
         The id of the annotation, and the mask's IoU with the truth after 0, 1, ... ``corrections`` corrections.
@@ -200,17 +208,17 @@ def correction_curve(
         ImageError: an image is broken.
     """
     _check_prompted(segmenter)
-    for batch in _labelled(dataset, image_batch):
-        views = segmenter.open([image for image, _ in batch])
-        people = [_Corrected(image, annotations, seed) for image, annotations in batch]
+    for images in _unposed(people, image_batch) if isinstance(people, PeopleDataset) else people:
+        views = segmenter.open([posed.image for posed in images])
+        crowds = [_Corrected(posed, sampler, seed) for posed in images]
         previous: list[Tensor] | None = None
         for count in range(corrections + 1):
-            prompts = [crowd.ask() for crowd in people]
+            prompts = [crowd.ask() for crowd in crowds]
             answers = segmenter.logits(views, prompts, previous, multimask=count == 0)
             previous = [logits for logits, _ in answers]
-            for crowd, view, logits in zip(people, views, previous, strict=True):
+            for crowd, view, logits in zip(crowds, views, previous, strict=True):
                 crowd.hear(segmenter.bits(view, logits))
-        for crowd in people:
+        for crowd in crowds:
             yield from zip(crowd.ids, torch.stack(crowd.ious, dim=1).tolist(), strict=True)
 
 
@@ -220,13 +228,15 @@ class _Corrected:
     ids: their annotations'. ious: after each answer, float64 (N,).
     """
 
-    def __init__(self, image: Image, annotations: Sequence[Row], seed: int) -> None:
-        truth = torch.stack([_mask(annotation, image) for annotation in annotations])
+    def __init__(self, posed: PosedImage, sampler: MaskRefine, seed: int) -> None:
+        truth = torch.stack([labelled_mask(annotation, posed.image) for annotation in posed.annotations])
         rows = truth.flatten(1).any(dim=1).nonzero().flatten().tolist()
-        self.ids: list[int] = [annotations[row]["id"] for row in rows]
+        self.ids: list[int] = [posed.annotations[row]["id"] for row in rows]
         self.ious: list[Tensor] = []
+        self._sampler = sampler
         self._truth = truth[rows]
-        self._answer = torch.zeros_like(self._truth)  # nothing yet, so that the whole truth is the first error
+        self._keypoints = Keypoints.of(posed.poses.to("cpu"))[rows]
+        self._answer: Tensor | None = None
         self._generators = [_generator(seed, number) for number in self.ids]
         self._prompts = Prompts(
             torch.zeros(len(rows), 0, 2),
@@ -237,18 +247,21 @@ class _Corrected:
     def ask(self) -> Prompts:
         """Add a point for each person and return all so far."""
         # One by one, so that a person's points depend on nobody else.
-        drawn = [
-            _SAMPLER.correct(truth[None], answer[None], _NO_KEYPOINTS, generator)
-            for truth, answer, generator in zip(self._truth, self._answer, self._generators, strict=True)
-        ]
+        drawn = [self._draw(slice(row, row + 1), generator) for row, generator in enumerate(self._generators)]
         point = torch.cat([self._prompts.points.new_zeros(0, 1, 2), *(point for point, _ in drawn)])
         label = torch.cat([self._prompts.labels.new_zeros(0, 1), *(label for _, label in drawn)])
         self._prompts = Prompts(
-            torch.cat([self._prompts.points, point.floor()], dim=1),  # SAM counts pixels, hence whole numbers
+            torch.cat([self._prompts.points, point - 0.5], dim=1),  # SAM counts pixels from the middle of the first
             torch.cat([self._prompts.labels, label], dim=1),
             torch.cat([self._prompts.keypoints, torch.full_like(label, -1, dtype=torch.int64)], dim=1),
         )
         return self._prompts
+
+    def _draw(self, person: slice, generator: torch.Generator) -> Points:
+        truth, keypoints = self._truth[person], self._keypoints[person]
+        if self._answer is None:
+            return self._sampler.first(truth, keypoints, generator)
+        return self._sampler.correct(truth, self._answer[person], keypoints, generator)
 
     def hear(self, bits: Tensor) -> None:
         """Take the masks (N, H, W) that were the answer."""
@@ -261,7 +274,9 @@ class _Corrected:
 def _generator(seed: int, number: int) -> torch.Generator:
     """Return a source of chance for the person with that id, which may be any integer."""
     words = np.random.SeedSequence([seed, number % (1 << 64)]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(words[0]))
+    generator = torch.Generator().manual_seed(int(words[0]))
+    torch.rand(1, generator=generator)  # curves drew it for the first point, too, and shall stay as they were
+    return generator
 
 
 def _labelled(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Row]]]]:
@@ -278,25 +293,45 @@ def _labelled(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, l
         yield [(dataset.load(index), annotations[ids[index]]) for index in peopled[start : start + size]]
 
 
-def _people(annotations: Sequence[Row]) -> Detections:
+def _unposed(dataset: PeopleDataset, image_batch: int) -> Iterator[list[PosedImage]]:
+    """Yield the images with people of whom no keypoint is known."""
+    for batch in _labelled(dataset, image_batch):
+        yield [
+            PosedImage(image, annotations, labelled_people(annotations), _no_keypoints(len(annotations)))
+            for image, annotations in batch
+        ]
+
+
+def _no_keypoints(people: int) -> Poses:
+    nothing = torch.zeros(people, 0)
+    return Poses(torch.zeros(people, 0, 2), nothing, nothing, nothing)
+
+
+def labelled_people(annotations: Sequence[Row]) -> Detections:
+    """Return the labelled boxes of at least one annotation, in order, with score 1 and without masks."""
     boxes = torch.tensor([annotation["bbox"] for annotation in annotations], dtype=torch.float32)
     return Detections(xywh_to_xyxy(boxes), torch.ones(len(boxes)))
 
 
-def _truly_posed(image: Image, annotations: list[Row], hidden: float) -> PosedImage:
+def truly_posed(image: Image, annotations: list[Row], hidden: float) -> PosedImage:
+    """Return an image whose people have their labelled keypoints for poses.
+
+    ``annotations`` are of at least one person and all have ``keypoints``; what labels become, and what ``hidden``
+    means, says ``true_poses``.
+    """
     values = torch.tensor([annotation["keypoints"] for annotation in annotations], dtype=torch.float32)
     x, y, flags = values.reshape(len(annotations), -1, 3).unbind(2)
     seen, covered = (flags == 2).float(), (flags == 1).float()
     labelled = seen + covered
     poses = Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
-    return PosedImage(image, annotations, _people(annotations), poses, unlabelled=labelled == 0)
+    return PosedImage(image, annotations, labelled_people(annotations), poses, unlabelled=labelled == 0)
 
 
-def _mask(annotation: Row, image: Image) -> Tensor:
-    """Return the labelled mask, bool (H, W)."""
+def labelled_mask(annotation: Row, image: Image) -> Tensor:
+    """Return the mask of an annotation of that image, bool (H, W); ``UserError`` where it has none."""
     shape = annotation.get("segmentation")
     if shape is None:
-        raise UserError(f"annotation {annotation['id']} has no segmentation; corrections need people with masks")
+        raise UserError(f"annotation {annotation['id']} has no segmentation; choose a data set whose people have masks")
     if isinstance(shape, list):
         shape = coco_mask.merge(coco_mask.frPyObjects(shape, image.height, image.width))
     return from_rle([shape], image.height, image.width)[0]

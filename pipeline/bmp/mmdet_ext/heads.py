@@ -9,7 +9,7 @@ from mmdet.models.dense_heads import RTMDetInsSepBNHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from bmp.detectors.rtmdet_ins import _forward
+from bmp.detectors.rtmdet_ins import forward_head
 
 
 @MODELS.register_module()
@@ -22,7 +22,7 @@ class QuickRTMDetInsHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-ignore
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
         """Return classes, distances and kernels of each level, and the features of the masks."""
-        return _forward(self, feats)
+        return forward_head(self, feats)
 
     def _mask_predict_by_feat_single(self, mask_feat: Tensor, kernels: Tensor, priors: Tensor) -> Tensor:
         """Return the logits (N, H, W) of the masks that ``kernels`` (N, P) at ``priors`` (N, 4) draw."""

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from bmp.compute import dtype_of, prepare
-from bmp.detectors.mmdet import _compute_in, _dense_layers
+from bmp.detectors.mmdet import compute_in, dense_layers
 
 
 @HOOKS.register_module()
@@ -30,6 +30,6 @@ class ComputeOptions(Hook):  # type: ignore[misc,unused-ignore]
     def before_train(self, runner: Any) -> None:
         """Prepare the network, after averaging hooks have made their copy of it."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        layers = _dense_layers(model)
+        layers = dense_layers(model)
         prepare(*layers, channels_last=self._channels_last, compiled=False)
-        _compute_in(layers, self._dtype)
+        compute_in(layers, self._dtype)

@@ -6,17 +6,19 @@ It does not know which keypoints prompt it, nor anything of SAM's video side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize, resize
 
 from bmp.checkpoints import load_state_dict, load_strictly
-from bmp.compute import prepare
+from bmp.compute import autocast, prepare
+from bmp.config import packaged
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, best_mask
@@ -24,13 +26,97 @@ from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
 from bmp.weights import resolve
 
-_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+"""Of red, green and blue in [0, 1]: what SAM 2's networks expect to have been taken off, and divided by."""
+
 # What sam2's own builder sets for images: where the single mask's outline is unsure, the best of three is taken.
 _STABILITY = {
     "dynamic_multimask_via_stability": True,
     "dynamic_multimask_stability_delta": 0.05,
     "dynamic_multimask_stability_thresh": 0.98,
 }
+
+
+class SAM2Network:
+    """What SAM 2.1 makes masks of images with, in use and in training; the rest of sam2's network serves videos.
+
+    It has no weights of its own, and gradients pass where they are asked for.
+
+    Args:
+        network: sam2's, or another with an ``image_encoder``, ``sam_prompt_encoder``, ``sam_mask_decoder`` and
+            ``no_mem_embed`` like its own.
+        dtype: number format of image encoder and mask decoder, by autocast.
+    """
+
+    def __init__(self, network: Any, dtype: torch.dtype) -> None:
+        self.image_encoder: nn.Module = network.image_encoder
+        self.prompt_encoder: Any = network.sam_prompt_encoder
+        self.mask_decoder: Any = network.sam_mask_decoder
+        self.no_memory: Tensor = network.no_mem_embed
+        self._dtype = dtype
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Where in the image each place of an embedding is, as the decoder is told: float32 (1, C, h, w)."""
+        places: Tensor = self.prompt_encoder.get_dense_pe()
+        return places
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
+        with self._autocast():
+            return tuple(self.image_encoder(images)["backbone_fpn"])
+
+    def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Turn what ``encode`` gave into what ``decode`` takes: the decoder's first layers, which mind no prompts."""
+        stride4, stride8, stride16 = embeddings
+        with self._autocast():
+            return (
+                self.mask_decoder.conv_s0(stride4),
+                self.mask_decoder.conv_s1(stride8),
+                stride16 + self.no_memory.reshape(1, -1, 1, 1),
+            )
+
+    def decode(
+        self,
+        features: Sequence[Tensor],
+        points: Tensor,
+        labels: Tensor,
+        previous: Tensor | None = None,
+        multimask: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer the prompts of N people.
+
+        Args:
+            features: a row a person, which may be an expanded view.
+            points: float32 (N, P, 2) in pixels of the network's input, 0 being the middle of the first.
+            labels: integers (N, P): 1 positive, 0 negative, -1 padding, 2 and 3 the corners of a box.
+            previous: logits (N, h, w) of an earlier answer, which the prompts are to correct.
+            multimask: three masks instead of one.
+
+        Returns:
+            of M masks a person the logits (N, M, h, w) and predicted IoU (N, M), and the logit of there being anybody
+            (N, 1), all float32.
+        """
+        stride4, stride8, stride16 = features
+        # Extreme logits are clamped, as sam2's predictors do before they hand them back to the network.
+        masks = None if previous is None else previous.clamp(-32, 32).unsqueeze(1)
+        # Neither places nor prompts under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
+        places = self._places
+        sparse, dense = self.prompt_encoder(points=(points, labels.int()), boxes=None, masks=masks)
+        with self._autocast():
+            logits, ious, _, object_scores = self.mask_decoder(
+                image_embeddings=stride16,
+                image_pe=places,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask,
+                repeat_image=False,
+                high_res_features=[stride4, stride8],
+            )
+        return logits.float(), ious.float(), object_scores.float()
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.no_memory.device, self._dtype)
 
 
 @SEGMENTERS.register_module()
@@ -44,7 +130,8 @@ class SAM2Segmenter(PromptedSegmenter):
             ``MaxVisibility(count=3)`` SAM-pose2seg, ``MaxSpread(count=6)`` base SAM 2.1.
         checkpoint: name, path or URL for ``bmp.weights.resolve``, or "random" for weights made up from a fixed seed,
             whose masks mean nothing.
-        model: "sam2.1_hiera_t", "_s", "_b+" or "_l", or the path of a model config (YAML) like those of sam2.
+        model: "sam2.1_hiera_t", "_s", "_b+" or "_l", or a model config (YAML) like those of sam2: a path, or one within
+            the ``configs`` of this package, such as "models/sam2_nano.yaml".
         device, dtype, channels_last, compile, image_batch, prompt_chunk, hole_area, speck_area: see
             ``PromptedSegmenter``. Encoding takes
             about 0.5 GB for each image of a batch with b+ in float32.
@@ -78,29 +165,52 @@ class SAM2Segmenter(PromptedSegmenter):
             hole_area=hole_area,
             speck_area=speck_area,
         )
-        network = build_sam2(model, checkpoint)
-        # The rest, memory attention and the like, serves videos and is let go.
-        self._image_encoder = network.image_encoder.to(device)
-        prepare(self._image_encoder, channels_last=channels_last, compiled=compile)
-        self._prompt_encoder = network.sam_prompt_encoder.to(device)
-        self._mask_decoder = network.sam_mask_decoder.to(device)
-        self._no_memory = network.no_mem_embed.detach().reshape(1, -1, 1, 1).to(device)
-        self._size = network.image_size
-        self._logit_size = network.sam_prompt_encoder.mask_input_size
-        with torch.no_grad():
-            self._position = self._prompt_encoder.get_dense_pe()
+        network = build_sam2(model, checkpoint).to(device)
+        prepare(network.image_encoder, channels_last=channels_last, compiled=compile)
+        self._use(network)
+
+    @classmethod
+    def of(
+        cls,
+        network: Any,
+        prompter: Prompter,
+        *,
+        dtype: str = "float32",
+        image_batch: int = 4,
+        prompt_chunk: int | None = None,
+        hole_area: int = 10,
+        speck_area: int = 50,
+    ) -> SAM2Segmenter:
+        """Return the segmenter of a network that there is, whose weights and device it shares.
+
+        ``network`` as for ``SAM2Network``, the others as for the class.
+        """
+        segmenter = cls.__new__(cls)
+        PromptedSegmenter.__init__(
+            segmenter,
+            prompter,
+            device=str(network.no_mem_embed.device),
+            dtype=dtype,
+            image_batch=image_batch,
+            prompt_chunk=prompt_chunk,
+            hole_area=hole_area,
+            speck_area=speck_area,
+        )
+        segmenter._use(network)
+        return segmenter
+
+    def _use(self, network: Any) -> None:
+        self.network = SAM2Network(network, self.dtype)
+        self._size = self.network.prompt_encoder.input_image_size[0]
+        self._logit_size = self.network.prompt_encoder.mask_input_size
 
     def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
         pixels = torch.stack([self._preprocess(image) for image in images])
-        with self._autocast():
-            stride4, stride8, stride16 = self._image_encoder(pixels)["backbone_fpn"]
-            # The decoder's projections do not depend on the prompts, so they are made here, once.
-            stride4, stride8 = self._mask_decoder.conv_s0(stride4), self._mask_decoder.conv_s1(stride8)
-        return stride16 + self._no_memory, stride4, stride8
+        return self.network.features(self.network.encode(pixels))
 
     def _preprocess(self, image: Image) -> Tensor:
         pixels = image.pixels.to(self.device).permute(2, 0, 1).float() / 255
-        normal: Tensor = normalize(resize(pixels, [self._size, self._size], antialias=True), _MEAN, _STD)
+        normal: Tensor = normalize(resize(pixels, [self._size, self._size], antialias=True), PIXEL_MEAN, PIXEL_STD)
         return normal
 
     def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
@@ -109,27 +219,13 @@ class SAM2Segmenter(PromptedSegmenter):
     def _decode(
         self, features: tuple[Tensor, ...], prompts: Prompts, previous: Tensor | None = None, multimask: bool = False
     ) -> tuple[Tensor, Tensor]:
-        embedding, *high_resolution = features
-        points, labels = prompts.points, prompts.labels.int()
+        points, labels = prompts.points, prompts.labels
         if prompts.boxes is not None:  # to SAM 2 the corners of a box are two points with labels of their own
             corners = labels.new_tensor([[2, 3]]).expand(len(prompts), -1)
             points = torch.cat([prompts.boxes.reshape(-1, 2, 2), points], dim=1)
             labels = torch.cat([corners, labels], dim=1)
-        # Not under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
-        # Extreme logits are clamped, as sam2's predictors do before they hand them back to the network.
-        masks = None if previous is None else previous.clamp(-32, 32).unsqueeze(1)
-        sparse, dense = self._prompt_encoder(points=(points, labels), boxes=None, masks=masks)
-        with self._autocast():
-            masks, ious, _, _ = self._mask_decoder(
-                image_embeddings=embedding,
-                image_pe=self._position,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=multimask,
-                repeat_image=False,
-                high_res_features=high_resolution,
-            )
-        return best_mask(masks, ious)
+        logits, ious, _ = self.network.decode(features, points, labels, previous, multimask)
+        return best_mask(logits, ious)
 
     def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
         return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
@@ -170,8 +266,8 @@ def _import_sam2() -> ModuleType:
 
 def _config_file(package: ModuleType, model: str) -> Path:
     folder = Path(package.__path__[0]) / "configs" / "sam2.1"
-    for file in (folder / f"{model}.yaml", Path(model)):
-        if file.is_file():
+    for file in (folder / f"{model}.yaml", packaged(model)):
+        if file is not None and file.is_file():
             return file
     names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
     raise UserError(f"model {model!r} does not exist; there is: {names}, or give the path of a YAML file")

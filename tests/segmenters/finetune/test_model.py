@@ -69,6 +69,25 @@ def optimizer(model, **options):
     return build_optim_wrapper(model, config)
 
 
+def test_matrices_decay_and_the_encoder_may_learn_more_slowly(posesam):
+    model = posesam(trainable="all")
+    config = dict(constructor="DecayMatrices", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.1))
+    wrapper = build_optim_wrapper(model, config | dict(paramwise_cfg=dict(rates={"image_encoder.": 0.1})))
+    rates = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in wrapper.optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            lr, decay = rates.pop(id(parameter))
+            assert lr == pytest.approx(1e-4 if name.startswith("image_encoder.") else 1e-3), name
+            assert decay == (0.1 if parameter.ndim > 1 else 0.0), name
+    assert not rates
+    assert len(wrapper.optimizer.param_groups) == 4
+    assert len(optimizer(model).optimizer.param_groups) == 2
+
+
 @pytest.mark.parametrize("trainable", ["decoder", "all"])
 @pytest.mark.parametrize("sampler", [dict(type="MaskRefine", corrections=2), REFINE, MaxVis(3)])
 def test_all_that_is_trained_gets_a_gradient(sampler, trainable, posesam):
@@ -191,12 +210,13 @@ def test_the_seed_of_the_program_decides(posesam):
     assert total(model, data, seed=1) != total(model, data, seed=2)
 
 
-def test_the_network_is_asked_as_the_segmenter_asks_it(posesam, tiny):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_network_is_asked_as_the_segmenter_asks_it(dtype, posesam, tiny):
     """Without augmentation a sample's keypoints are half a pixel further than the points of a prompt."""
-    model = posesam().eval()
+    model = posesam(dtype=dtype).eval()
     image = picture(SIDE, SIDE)
-    segmenter = SAM2Segmenter(MaxVisibility(3), "random", tiny, hole_area=0, speck_area=0)
-    points = torch.rand(2, 3, 2) * SIDE
+    segmenter = SAM2Segmenter(MaxVisibility(3), "random", tiny, dtype=dtype, hole_area=0, speck_area=0)
+    points = (torch.rand(2, 3, 2) * SIDE * 64).floor() / 64  # half a pixel more and less is then exact
     labels = torch.ones(2, 3, dtype=torch.int8)
     prompts = Prompts(points, labels, torch.zeros(2, 3, dtype=torch.int64))
     ((expected, scores),) = segmenter.logits(segmenter.open([image]), [prompts])
@@ -302,6 +322,6 @@ def test_bfloat16_is_near(posesam):
 def test_its_segmenter_shares_the_weights(posesam):
     model = posesam()
     segmenter = model.segmenter()
-    assert segmenter._mask_decoder is model.sam_mask_decoder
+    assert segmenter.network.mask_decoder is model.sam_mask_decoder
     (masks,) = segmenter.segment(segmenter.open([picture(5, 9)]), *([rows] for rows in (*crowd(2, 5, 9), NOBODY)))
     assert masks.bits.shape == (2, 5, 9)

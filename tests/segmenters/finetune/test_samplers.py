@@ -82,6 +82,15 @@ def test_the_little_picture_is_what_it_says():
 # --- MaskRefine ------------------------------------------------------------------------------------------------------
 
 
+def test_keypoints_of_poses_are_half_a_pixel_further_and_available_where_present():
+    places, chances = torch.tensor([[[3.0, 0.0], [-0.5, 7.25]]]), torch.tensor([[0.5, 0.49]])
+    keypoints = Keypoints.of(Poses(places, scores=torch.zeros(1, 2), visibility=1 - chances, presence=chances))
+    assert keypoints.points.tolist() == [[[3.5, 0.5], [0.0, 7.75]]]
+    assert torch.equal(keypoints.visibility, 1 - chances)
+    assert keypoints.available.tolist() == [[True, False]]
+    assert Keypoints.of(Poses.empty(17)).points.shape == (0, 17, 2)
+
+
 def test_the_first_point_of_mask_refine_is_any_pixel_of_the_truth():
     points, labels = MaskRefine().first(many(TRUTH, 1600), Keypoints.none(1600), seeded())
     assert (points.shape, points.dtype) == ((1600, 1, 2), torch.float32)

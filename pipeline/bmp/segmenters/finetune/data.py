@@ -29,7 +29,7 @@ from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import PosedImage, Row, _mask, _people, _truly_posed
+from bmp.evaluation.pose_to_mask import PosedImage, Row, labelled_mask, labelled_people, truly_posed
 from bmp.segmenters.finetune.cache import image_key
 from bmp.segmenters.finetune.samplers import Keypoints
 from bmp.structures import COCO_KEYPOINTS, Image, Poses
@@ -37,7 +37,6 @@ from bmp.structures import COCO_KEYPOINTS, Image, Poses
 _COUNT = len(COCO_KEYPOINTS)
 _GREY = (124, 116, 104)  # what SAM 2's normalisation turns into zeros
 _HIDDEN = 0.5  # visibility of a keypoint that is labelled although something covers it
-_PRESENT = 0.5
 _STAY = np.eye(2, 3)
 
 Matrix = npt.NDArray[np.float64]
@@ -124,9 +123,9 @@ class PosedPeople:
         people = self._people[self.entry(index)["id"]]
         chosen = people if rows is None else [people[row] for row in rows]
         if self._estimates is not None:
-            return PosedImage(image, chosen, _people(chosen), self._estimates.poses(chosen))
+            return PosedImage(image, chosen, labelled_people(chosen), self._estimates.poses(chosen))
         nothing = [0] * (3 * _COUNT)
-        posed = _truly_posed(image, [{"keypoints": nothing, **row} for row in chosen], _HIDDEN)
+        posed = truly_posed(image, [{"keypoints": nothing, **row} for row in chosen], _HIDDEN)
         return replace(posed, annotations=chosen)
 
     def count(self, index: int) -> int:
@@ -253,21 +252,23 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
 
     def _sample(self, posed: PosedImage) -> dict[str, Any]:
         image, poses, augmentation = posed.image, posed.poses, self._augmentation
-        truth = torch.stack([_mask(row, image) for row in posed.annotations])
+        truth = torch.stack([labelled_mask(row, image) for row in posed.annotations])
         mirrored, move = (False, _STAY) if augmentation is None else _draw(augmentation, image)
         masks = _move_masks(truth, move, self._size)
         if not masks.any():  # everybody was moved out of the image
             mirrored, move = False, _STAY
             masks = _move_masks(truth, move, self._size)
-        inputs = _to_input(image.pixels if move is _STAY else _move_pixels(image.pixels, move), self._size)
+        inputs = to_input(image.pixels if move is _STAY else _move_pixels(image.pixels, move), self._size)
         if augmentation is not None:
-            inputs = _recolour(inputs, augmentation)
+            inputs = recolour(inputs, augmentation)
         points = poses.keypoints @ poses.keypoints.new_tensor(move[:, :2]).T + poses.keypoints.new_tensor(move[:, 2])
-        points = points * points.new_tensor([self._size / image.width, self._size / image.height]) + 0.5
-        keypoints = Keypoints(points, poses.visibility, poses.presence >= _PRESENT)
+        points = points * points.new_tensor([self._size / image.width, self._size / image.height])
+        keypoints = Keypoints.of(replace(poses, keypoints=points))
         if mirrored:
             order = list(COCO_KEYPOINTS.flip_indices)
-            keypoints = Keypoints(*(column[:, order] for column in keypoints._values().values()))
+            keypoints = Keypoints(
+                keypoints.points[:, order], keypoints.visibility[:, order], keypoints.available[:, order]
+            )
         seen = masks.flatten(1).any(dim=1)
         key = image_key(inputs) if augmentation is None else None
         # A mask so small that stretching loses it: it is the only one, and the network learns that nobody is there.
@@ -304,13 +305,14 @@ def _move_masks(masks: Tensor, move: Matrix, size: int) -> Tensor:
     return torch.from_numpy(np.stack(moved))
 
 
-def _to_input(pixels: Tensor, size: int) -> Tensor:
+def to_input(pixels: Tensor, size: int) -> Tensor:
     """Stretch uint8 (H, W, 3) to uint8 (3, size, size), as ``SAM2Segmenter`` does but for the rounding."""
     stretched: Tensor = resize(pixels.permute(2, 0, 1).float(), [size, size], antialias=True)
     return stretched.round().clamp(0, 255).to(torch.uint8)
 
 
-def _recolour(image: Tensor, augmentation: Augmentation) -> Tensor:
+def recolour(image: Tensor, augmentation: Augmentation) -> Tensor:
+    """Change the colours of uint8 (3, H, W) at random, as far as ``augmentation`` allows."""
     jitter = ColorJitter(augmentation.brightness, augmentation.contrast, augmentation.saturation)
     image = jitter(image)
     if float(torch.rand(())) < augmentation.grey:

@@ -19,21 +19,20 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from bmp.build import build_part
-from bmp.compute import autocast, dtype_of
+from bmp.compute import dtype_of
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import PosedImage, Row, segment_poses
 from bmp.segmenters.finetune.cache import EmbeddingCache
 from bmp.segmenters.finetune.losses import Prediction, SAMLoss
 from bmp.segmenters.finetune.samplers import Keypoints, PointSampler
-from bmp.segmenters.prompted import PromptedSegmenter, best_mask
-from bmp.segmenters.sam2 import _MEAN, _STD, SAM2Segmenter, build_sam2
+from bmp.segmenters.prompted import best_mask
+from bmp.segmenters.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, SAM2Segmenter, build_sam2
 from bmp.stages import Prompter
 
 if TYPE_CHECKING:
     from bmp.segmenters.finetune.data import PosedMasks
 
-_HALF = 0.5
-_LARGEST_LOGIT = 32  # as in sam2's predictors and ``SAM2Segmenter``
+_HALF = 0.5  # the prompt encoder adds half a pixel of the network's input
 
 
 @MODELS.register_module()
@@ -153,7 +152,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def segmenter(self) -> SAM2Segmenter:
         """Return the segmenter that these weights make, for the model's device; it shares them."""
-        return _TrainedSegmenter(self, self._prompter, **self._test)
+        return SAM2Segmenter.of(self, self._prompter, dtype=self._number_format(), **self._test)
 
     def save_official(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint in the format of the published ones, which sam2's ``build_sam2`` loads."""
@@ -164,8 +163,8 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
-        with torch.set_grad_enabled(self.trainable == "all" and torch.is_grad_enabled()), self._autocast():
-            return tuple(self.image_encoder(images)["backbone_fpn"])
+        with torch.set_grad_enabled(self.trainable == "all" and torch.is_grad_enabled()):
+            return self._network.encode(images)
 
     def decode(
         self,
@@ -184,32 +183,11 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             previous: logits (N, h, w) of an earlier answer, which the points are to correct.
             multimask: three masks instead of one.
         """
-        stride4, stride8, stride16 = features
-        masks = None if previous is None else previous.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT).unsqueeze(1)
-        # Not under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels. The half pixel is one
-        # that the prompt encoder adds.
-        sparse, dense = self.sam_prompt_encoder(points=(points - _HALF, labels.int()), boxes=None, masks=masks)
-        with self._autocast():
-            logits, ious, _, scores = self.sam_mask_decoder(
-                image_embeddings=stride16,
-                image_pe=self.sam_prompt_encoder.get_dense_pe(),
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=multimask,
-                repeat_image=False,
-                high_res_features=[stride4, stride8],
-            )
-        return Prediction(logits.float(), ious.float(), scores.float())
+        return Prediction(*self._network.decode(features, points - _HALF, labels, previous, multimask))
 
     def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Turn what ``encode`` gave into what the mask decoder takes; its own first layers are part of this."""
-        stride4, stride8, stride16 = embeddings
-        with self._autocast():
-            return (
-                self.sam_mask_decoder.conv_s0(stride4),
-                self.sam_mask_decoder.conv_s1(stride8),
-                stride16 + self.no_mem_embed.reshape(1, -1, 1, 1),
-            )
+        return self._network.features(embeddings)
 
     def _losses(self, images: Tensor, people: Sequence[PosedMasks]) -> dict[str, Tensor]:
         features = self.features(self._embeddings(images, people))
@@ -263,7 +241,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         if self._cache_folder is None:
             return self.encode(images)
         if self._cache is None:  # not earlier: only now the weights are those that are trained with
-            self._cache = EmbeddingCache(self._cache_folder, self.image_encoder, str(self._number_format()))
+            self._cache = EmbeddingCache(self._cache_folder, self.image_encoder, str(dtype_of(self._number_format())))
         keys = [own.image_key for own in people]
         if None in keys:
             raise UserError("cache: augmented images are never the same again; train with augment=None, or no cache")
@@ -279,14 +257,15 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         rows = [[level.to(device) for level in embedding] for embedding in known if embedding is not None]
         return tuple(torch.stack(level).float() for level in zip(*rows, strict=True))
 
-    def _number_format(self) -> torch.dtype:
-        if self._dtype != "auto":
-            return dtype_of(self._dtype)
-        device = self.no_mem_embed.device
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    @property
+    def _network(self) -> SAM2Network:
+        return SAM2Network(self, dtype_of(self._number_format()))
 
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.no_mem_embed.device, self._number_format())
+    def _number_format(self) -> str:
+        if self._dtype != "auto":
+            return self._dtype
+        device = self.no_mem_embed.device
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
 class PosePreprocessor(BaseDataPreprocessor):  # type: ignore[misc,unused-ignore]
@@ -311,38 +290,6 @@ class PosePreprocessor(BaseDataPreprocessor):  # type: ignore[misc,unused-ignore
                 f"set size={self._side} in the config of the training's dataset"
             )
         return {
-            "inputs": normalize(images.float() / 255, _MEAN, _STD),
+            "inputs": normalize(images.float() / 255, PIXEL_MEAN, PIXEL_STD),
             "data_samples": [people.to(self.device) for people in data["data_samples"]],
         }
-
-
-class _TrainedSegmenter(SAM2Segmenter):
-    """``SAM2Segmenter`` with the network of a ``PoseSAM`` in place of one from a checkpoint."""
-
-    def __init__(
-        self,
-        model: PoseSAM,
-        prompter: Prompter,
-        *,
-        image_batch: int = 4,
-        prompt_chunk: int | None = None,
-        hole_area: int = 10,
-        speck_area: int = 50,
-    ) -> None:
-        PromptedSegmenter.__init__(
-            self,
-            prompter,
-            device=str(model.no_mem_embed.device),
-            dtype=str(model._number_format()).removeprefix("torch."),
-            image_batch=image_batch,
-            prompt_chunk=prompt_chunk,
-            hole_area=hole_area,
-            speck_area=speck_area,
-        )
-        self._image_encoder = model.image_encoder
-        self._prompt_encoder = model.sam_prompt_encoder
-        self._mask_decoder = model.sam_mask_decoder
-        self._no_memory = model.no_mem_embed.detach().reshape(1, -1, 1, 1)
-        self._size = model.side
-        self._logit_size = model.sam_prompt_encoder.mask_input_size
-        self._position = model.sam_prompt_encoder.get_dense_pe().detach()

@@ -19,7 +19,9 @@ from torch.nn.functional import pad
 from bmp.errors import UserError
 from bmp.registry import POINT_SAMPLERS
 from bmp.segmenters.prompting import select_max_spread, select_max_visibility
-from bmp.structures import COCO_KEYPOINTS, Record, _column
+from bmp.structures import COCO_KEYPOINTS, Poses, Record, _column
+
+_PRESENT = 0.5
 
 Points = tuple[Tensor, Tensor]
 """Points float32 (B, P, 2) and labels int8 (B, P): 1 positive, 0 negative, -1 padding, which lies at (0, 0)."""
@@ -39,9 +41,17 @@ class Keypoints(Record):
 
     @classmethod
     def none(cls, people: int, count: int = 0, device: torch.device | str = "cpu") -> Keypoints:
-        """Nothing known of ``people`` with ``count`` keypoints each."""
+        """Know nothing of ``people`` with ``count`` keypoints each."""
         nothing = torch.zeros(people, count, device=device)
         return cls(torch.zeros(people, count, 2, device=device), nothing, nothing.bool())
+
+    @classmethod
+    def of(cls, poses: Poses) -> Keypoints:
+        """Return the keypoints of poses in pixels of the truth masks; available are those of a presence from 0.5.
+
+        A pose counts pixels from the middle of the first, points do from its edge: they are half a pixel further.
+        """
+        return cls(poses.keypoints + 0.5, poses.visibility, poses.presence >= _PRESENT)
 
 
 class PointSampler(Protocol):
