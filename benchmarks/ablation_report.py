@@ -1,0 +1,275 @@
+"""What the tables and figures of ablations.py look like: for the terminal, as Markdown, JSON and pictures.
+
+Knows answers, not how they come about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError
+from bmp.evaluation.ablations import Family, Figure, Row, Table, joins
+from bmp.evaluation.coco import CocoNumbers
+from bmp.evaluation.published import DATASETS
+from bmp.evaluation.report import NO_NUMBER, SEGM_SCORE_WORDS
+from bmp.evaluation.report import Table as Printed
+from bmp.evaluation.trials import Answer, Question, Trial
+from bmp.journal import replacing, writing
+
+_POSES = {"detected_poses": "poses estimated in them", "ground_truth_poses": "labelled poses"}
+
+
+@dataclass
+class Findings:
+    """What is known so far.
+
+    weights: of each segmenter the files that there are. datasets: those that there are, by name. answers: by name of
+    the data set and question, of each weight file. missing: why something is not there, by name of the segmenter or
+    the data set.
+    """
+
+    family: Family
+    weights: dict[str, list[str]] = field(default_factory=dict)
+    datasets: dict[str, PeopleDataset] = field(default_factory=dict)
+    answers: dict[tuple[str, Question], dict[str, Answer]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+
+    def members(self, exhibit: Table | Figure) -> list[str]:
+        """Names of the data sets, here or missing, that are part of a table or figure."""
+        return [name for name, config in self.family.datasets.items() if joins(exhibit, config.get("published"))]
+
+    def measured(self, exhibit: Table | Figure) -> list[str]:
+        """Names of the data sets with numbers for a table or figure."""
+        return [
+            name
+            for name in self.members(exhibit)
+            if any((name, question) in self.answers for question in exhibit.questions)
+        ]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Numbers of several seeds, in [0, 1]; half_width is half the distance between the least and the largest."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float | None:
+        return sum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def half_width(self) -> float | None:
+        return (max(self.values) - min(self.values)) / 2 if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return NO_NUMBER
+        return f"{100 * self.mean:.1f}" + ("" if self.half_width is None else f" ± {100 * self.half_width:.1f}")
+
+
+def _spread(findings: Findings, name: str, question: Question, place: int = 0) -> Spread:
+    """The AP of a trial, or the IoU after so many corrections, over the seeds."""
+    found = findings.answers.get((name, question), {}).values()
+    values = [one.ap if isinstance(one, CocoNumbers) else one[place] for one in found]
+    return Spread(tuple(value for value in values if value is not None))
+
+
+def _curve(findings: Findings, exhibit: Figure, name: str, questions: Sequence[Question]) -> list[Spread]:
+    """The values of a curve on a data set, for each x."""
+    if len(questions) == 1:
+        return [_spread(findings, name, questions[0], place) for place in range(len(exhibit.x))]
+    return [_spread(findings, name, question) for question in questions]
+
+
+def shown(findings: Findings, exhibit: Table | Figure) -> list[Printed]:
+    """What the terminal and the Markdown show: one table, or one for each data set of a figure."""
+    number, ours = exhibit.number, findings.measured(exhibit)
+    if isinstance(exhibit, Figure):
+        return [
+            Printed(
+                f"Figure {number}: {exhibit.title}, {findings.datasets[name].name}",
+                (f"{exhibit.y_label}; {exhibit.x_label}:", *map(str, exhibit.x), "best at"),
+                tuple(
+                    (curve.label, *map(str, values), _best(exhibit, values))
+                    for curve in exhibit.curves
+                    for values in [_curve(findings, exhibit, name, curve.questions)]
+                ),
+            )
+            for name in ours
+        ]
+    # The literature stands beside ours on the same data set, and behind all of ours where we have no such data set.
+    columns: list[tuple[str, str | None]] = []
+    for name in ours:
+        key = findings.family.datasets[name].get("published")
+        columns += [(name, None), *([] if key is None else [("", key)])]
+    columns += [("", key) for key in exhibit.datasets if ("", key) not in columns]
+    header = [f"paper, {DATASETS[key]}" if key else findings.datasets[name].name for name, key in columns]
+    rows = [
+        (row.label, *(_paper(row, key, exhibit) if key else _ours(findings, name, row) for name, key in columns))
+        for row in exhibit.rows
+    ]
+    return [Printed(f"Table {number}: {exhibit.title}", ("AP of masks, per cent", *header), tuple(rows))]
+
+
+def _best(exhibit: Figure, values: Sequence[Spread]) -> str:
+    known = [(spread.mean, -x) for x, spread in zip(exhibit.x, values, strict=True) if spread.mean is not None]
+    return str(-max(known)[1]) if known else NO_NUMBER
+
+
+def _ours(findings: Findings, name: str, row: Row) -> str:
+    return "" if row.trial is None else str(_spread(findings, name, row.trial))
+
+
+def _paper(row: Row, key: str, exhibit: Table) -> str:
+    number = row.number(key, exhibit.protocol)
+    return "" if number is None else f"{number.value:.1f}"
+
+
+def remarks(findings: Findings, exhibit: Table | Figure, limit: int | None) -> list[str]:
+    """Lines under a table or figure: what the numbers are, what the paper says, and what is missing."""
+    part = "" if limit is None else f" Only the first {limit} images of each data set."
+    if isinstance(exhibit, Figure) and not isinstance(exhibit.questions[0], Trial):
+        lines = [
+            "Points are chosen as in training: where answer and truth differ, with PoseMaskRefine at an estimated "
+            f"keypoint if there is one.{part}"
+        ]
+    else:
+        lines = [
+            f"People are given by their labelled boxes, {_POSES[exhibit.protocol]}; score of a mask: "
+            f"{SEGM_SCORE_WORDS['iou']}.{part}"
+        ]
+    asked = dict.fromkeys(question.segmenter for question in exhibit.questions)
+    if any(len(findings.weights[name]) > 1 for name in asked):
+        lines.append("±: half the distance between the least and the largest number of several seeds.")
+    lines += [exhibit.remark] if isinstance(exhibit, Figure) else _literature(exhibit)
+    if any(findings.family.datasets[name].get("published") is None for name in findings.measured(exhibit)):
+        lines.append(
+            "The paper's numbers are of large models and photos: compare their order with ours, not their size."
+        )
+    names = [*asked, *(f"datasets.{name}" for name in findings.members(exhibit))]
+    if exhibit.protocol == "ground_truth_poses":
+        names += [f"keypoints.{name}" for name in findings.members(exhibit)]
+    return lines + [line for name in names for line in findings.missing.get(name, [])]
+
+
+def _literature(exhibit: Table) -> list[str]:
+    """What to bear in mind of published numbers, a line for each remark."""
+    methods: dict[str, list[str]] = {}
+    for row in exhibit.rows:
+        for key in exhibit.datasets:
+            number = row.number(key, exhibit.protocol)
+            if number is not None and number.note and row.label not in methods.setdefault(number.note, []):
+                methods[number.note].append(row.label)
+    return [f"Paper, {', '.join(labels)}: {note}." for note, labels in methods.items()]
+
+
+def write(findings: Findings, exhibit: Table | Figure, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write Markdown, JSON and, of a figure that has numbers, the picture."""
+    title = f"{'Table' if isinstance(exhibit, Table) else 'Figure'} {exhibit.number}"
+    notes = remarks(findings, exhibit, settings["limit"])
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [printed.markdown() for printed in shown(findings, exhibit)]
+        if isinstance(exhibit, Figure):
+            parts.insert(0, f"# {title}: {exhibit.title}\n")
+            if _draw(findings, exhibit, folder / f"{exhibit.name}.png"):
+                parts.append(f"![{title}]({exhibit.name}.png)\n")
+        parts.append("\n".join(f"- {line}" for line in notes) + "\n")
+        with replacing(folder / f"{exhibit.name}.md") as file:
+            file.write("\n".join(parts))
+        numbers = {"title": f"{title}: {exhibit.title}", **_numbers(findings, exhibit), "notes": notes, **settings}
+        with replacing(folder / f"{exhibit.name}.json") as file:
+            file.write(json.dumps(numbers, indent=2) + "\n")
+
+
+def _numbers(findings: Findings, exhibit: Table | Figure) -> dict[str, Any]:
+    """Everything as plain values: ours in [0, 1], the literature's in per cent."""
+    ours = findings.measured(exhibit)
+    datasets = {
+        name: {"name": dataset.name, "images": len(dataset), "people": _people(dataset)}
+        for name, dataset in findings.datasets.items()
+        if name in ours
+    }
+    if isinstance(exhibit, Figure):
+        curves = [
+            {
+                "label": curve.label,
+                "segmenter": curve.questions[0].segmenter,
+                "values": {
+                    name: [_plain(spread) for spread in _curve(findings, exhibit, name, curve.questions)]
+                    for name in ours
+                },
+            }
+            for curve in exhibit.curves
+        ]
+        return {"datasets": datasets, "x_label": exhibit.x_label, "x": list(exhibit.x), "curves": curves}
+    return {
+        "datasets": datasets,
+        "protocol": exhibit.protocol,
+        "rows": [_row(findings, exhibit, row) for row in exhibit.rows],
+    }
+
+
+def _row(findings: Findings, exhibit: Table, row: Row) -> dict[str, Any]:
+    published = {key: number.value for key in exhibit.datasets if (number := row.number(key, exhibit.protocol))}
+    plain: dict[str, Any] = {"label": row.label, "published_ap": published}
+    if row.trial is None:
+        return plain
+    ap = {}
+    for name in findings.measured(exhibit):
+        found = findings.answers.get((name, row.trial), {})
+        seeds = {
+            file: {"ap": one.ap, "ap50": one.ap50, "ap75": one.ap75}
+            for file, one in found.items()
+            if isinstance(one, CocoNumbers)
+        }
+        ap[name] = {**_plain(_spread(findings, name, row.trial)), "weights": seeds}
+    trial = row.trial
+    prompter = json.loads(trial.prompter)
+    return {**plain, "segmenter": trial.segmenter, "prompter": prompter, "crop": trial.crop, "ap": ap}
+
+
+def _plain(spread: Spread) -> dict[str, Any]:
+    return {"mean": spread.mean, "half_width": spread.half_width, "values": list(spread.values)}
+
+
+def _people(dataset: PeopleDataset) -> int:
+    return sum(not row["iscrowd"] for row in dataset.truth["annotations"])
+
+
+def _draw(findings: Findings, exhibit: Figure, path: Path) -> bool:
+    """Draw a panel for each data set, the seeds' range as a band; False where there is nothing to draw."""
+    names = findings.measured(exhibit)
+    if not names:
+        return False
+    picture = import_matplotlib()(figsize=(5.5 * len(names), 4.2), layout="constrained")
+    panels = picture.subplots(1, len(names), squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
+        for curve in exhibit.curves:
+            values = _curve(findings, exhibit, name, curve.questions)
+            known = [(x, spread) for x, spread in zip(exhibit.x, values, strict=True) if spread.values]
+            places = [x for x, _ in known]
+            dashes = "--" if "MaxSpread" in curve.label else "-"  # as the paper has it
+            (line,) = panel.plot(
+                places, [100 * (spread.mean or 0) for _, spread in known], dashes, marker="o", label=curve.label
+            )
+            least, largest = ([100 * end(spread.values) for _, spread in known] for end in (min, max))
+            panel.fill_between(places, least, largest, color=line.get_color(), alpha=0.15, linewidth=0)
+        panel.set(title=findings.datasets[name].name, xlabel=exhibit.x_label, ylabel=exhibit.y_label, xticks=exhibit.x)
+        panel.grid(alpha=0.3)
+    panels[0].legend()
+    picture.savefig(path, dpi=120)
+    return True
+
+
+def import_matplotlib() -> Any:
+    try:
+        from matplotlib.figure import Figure as Picture
+    except ImportError as error:
+        raise UserError(f'figures need matplotlib ({error}); pip install "bmp-pose[dev]"') from error
+    return Picture
