@@ -8,7 +8,7 @@ INPUT ?=
 OUTPUT ?= output/demo
 SYNTHCROWD := output/synthcrowd
 
-.PHONY: demo test test-fast lint format bench train-nano train-nano-detector train-nano-pose clean
+.PHONY: demo test test-fast lint format bench train-nano clean
 
 demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --overwrite --trace
@@ -31,19 +31,40 @@ format: $(READY)
 bench: $(READY)
 	$(RUN) benchmarks/speed.py --config lite.py
 
-# Goes on where it was interrupted. One thread for each of the two, since sums of several threads are rounded otherwise:
-# the same machine makes the same weights again. make -j2 train-nano trains both at once.
-train-nano: train-nano-detector train-nano-pose
+# Goes on where it was interrupted. Each process has one thread, since sums of several threads are rounded otherwise: the
+# same machine makes the same weights again. make -j2 train-nano trains detector and pose at once. The recipes are those
+# that a table of the paper compares with what comes with the package; see docs/ablations.md.
+TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.train
+TRAIN_TWO := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --nproc-per-node 2 -m bmp.train
+NANO := pipeline/bmp/nano
+RECIPES := mask_refine pose1_mask_refine max_visibility max_spread
+.PHONY: $(addprefix train-nano-,detector pose base keypoints segmenter $(RECIPES))
+
+train-nano: train-nano-detector train-nano-pose train-nano-segmenter $(RECIPES:%=train-nano-%)
 
 train-nano-detector: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
-	OMP_NUM_THREADS=1 $(RUN) -m bmp.train train/rtmdet_ins_nano.py --resume --export pipeline/bmp/nano/rtmdet-ins-nano.safetensors
+	$(TRAIN) train/rtmdet_ins_nano.py --resume --export $(NANO)/rtmdet-ins-nano.safetensors
 
 train-nano-pose: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
-	OMP_NUM_THREADS=1 $(RUN) -m bmp.train train/pmpose_nano.py --resume --export pipeline/bmp/nano/pmpose-nano.safetensors
+	$(TRAIN) train/pmpose_nano.py --resume --export $(NANO)/pmpose-nano.safetensors
+
+train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
+	$(TRAIN_TWO) train/sam_nano_encoder.py --resume --export output/nano/sam2-nano-encoder.safetensors
+	$(TRAIN_TWO) train/sam_nano_base.py --resume --export $(NANO)/sam2-nano.safetensors
+
+train-nano-keypoints: train-nano-pose
+	for split in train val; do $(RUN) -m bmp.predict_keypoints --config nano.py --dataset $(SYNTHCROWD)/$$split.json \
+		--images $(SYNTHCROWD) --output $(SYNTHCROWD)/keypoints/$$split.json --resume || exit 1; done
+
+train-nano-segmenter: train-nano-base train-nano-keypoints
+	$(TRAIN) train/sam_nano_pose_mask_refine.py --resume --export $(NANO)/sam-pose2seg-nano.safetensors
+
+$(RECIPES:%=train-nano-%): train-nano-%: train-nano-base train-nano-keypoints
+	$(TRAIN) train/sam_nano_$*.py --resume --export output/nano/$*.safetensors
 
 # The JSON file comes last; images without one are what an interruption left.
 $(SYNTHCROWD)/%.json: | $(READY)
-	$(RUN) -m bmp.datasets.synthcrowd --output $(SYNTHCROWD) --splits $* --overwrite
+	$(RUN) -m bmp.datasets.synthcrowd --output $(SYNTHCROWD) --splits $* --extras --overwrite
 
 clean:
 	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,30 @@
+"""What the trainings of SAM nano share: iterations on SynthCrowd on one core, and how their masks are judged."""
+
+_base_ = ["sam_finetune.py"]
+
+data_root = "output/synthcrowd"
+
+model = dict(
+    type="PoseSAM",
+    model="models/sam2_nano.yaml",
+    # A mask of the decoder has 64 x 64 pixels here: what is a speck at SAM's size is an arm.
+    test=dict(hole_area=2, speck_area=4),
+)
+train_dataloader = dict(
+    num_workers=1,
+    sampler=dict(type="PositionSampler"),
+    dataset=dict(type="PositionedDataset", dataset=dict(type="PoseMaskDataset", size=256)),
+)
+train_cfg = dict(type="ResumableTrainLoop")
+default_hooks = dict(checkpoint=dict(interval=500))
+
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=False, round_up=False),
+    dataset=dict(
+        type="PosedImages",
+        dataset=dict(type="PeopleDataset", annotations=f"{data_root}/val.json", images=data_root),
+        limit=200,
+    ),
+)

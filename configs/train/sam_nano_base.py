@@ -1,0 +1,53 @@
+"""Trains SAM nano on SynthCrowd's people, parts of people and things alike, as SAM 2 was trained, in two processes:
+
+    torchrun --nproc-per-node 2 -m bmp.train train/sam_nano_base.py --export pipeline/bmp/nano/sam2-nano.safetensors
+
+It is asked for whatever is at a point, so it learns that a point on a sleeve may mean the sleeve or the person.
+"""
+
+_base_ = ["_base_/sam_nano.py"]
+
+data_root = "output/synthcrowd"
+iterations = 3200
+learning_rate = 1e-3
+truth = dict(type="PeopleDataset", images=data_root)
+
+model = dict(
+    checkpoint="output/nano/sam2-nano-encoder.safetensors",
+    trainable="all",
+    # With fewer corrections than in fine-tuning, more pieces are seen in the same time.
+    sampler=dict(type="MaskRefine", corrections=2, truth_probability=0.1),
+    # From nothing, with SAM's weights the decoder is content with empty masks for a long time.
+    loss=dict(focal=5.0, dice=5.0),
+    test=dict(prompter=dict(type="MaxVisibility", count=3, threshold=0.6)),
+)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        dataset=dict(
+            sources=dict(
+                pieces=dict(dataset=dict(annotations=f"{data_root}/train_pieces.json", **truth)),
+                people=dict(dataset=dict(annotations=f"{data_root}/train.json", **truth), weight=1.0),
+            ),
+            max_people=3,
+            min_area=300,
+            augment=dict(flip=0.5, rotation=0.0, shear=0.0, brightness=0.2, contrast=0.2, saturation=0.2, grey=0.05),
+        )
+    ),
+)
+train_cfg = dict(max_iters=iterations, val_interval=iterations)
+optim_wrapper = dict(
+    optimizer=dict(type="AdamW", lr=learning_rate, weight_decay=0.05),
+    # While the encoder changes as fast as the decoder, the decoder does not learn to find a point's place.
+    paramwise_cfg=dict(rates={"image_encoder.": 0.1}),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR", by_epoch=False, begin=100, end=iterations, T_max=iterations - 100, eta_min_ratio=0.02
+    ),
+]
+custom_hooks = [dict(type="EMAHook", momentum=0.003)]
+# These were shorthands; as entries they could be overridden without any effect.
+del iterations, learning_rate, truth

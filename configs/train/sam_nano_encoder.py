@@ -1,0 +1,45 @@
+"""Trains SAM nano's image encoder from nothing on SynthCrowd's part maps, in two processes:
+
+torchrun --nproc-per-node 2 -m bmp.train train/sam_nano_encoder.py --export output/nano/sam2-nano-encoder.safetensors
+"""
+
+_base_ = ["_base_/runtime.py"]
+
+default_scope = "mmengine"
+custom_imports = dict(imports=["bmp.mmengine_ext", "bmp.segmenters.finetune.parts", "bmp.segmenters.finetune.optim"])
+exported = "sam."
+data_root = "output/synthcrowd"
+iterations = 1100
+learning_rate = 1.5e-3
+
+model = dict(type="PartEncoder", model="models/sam2_nano.yaml")
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    sampler=dict(type="PositionSampler"),
+    dataset=dict(
+        type="PositionedDataset",
+        dataset=dict(
+            type="PartMaps",
+            images=f"{data_root}/train",
+            parts=f"{data_root}/train_parts",
+            size=256,
+            augment=dict(flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2, grey=0.05),
+        ),
+    ),
+)
+train_cfg = dict(type="ResumableTrainLoop", max_iters=iterations)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    constructor="DecayMatrices",
+    optimizer=dict(type="AdamW", lr=learning_rate, weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR", by_epoch=False, begin=100, end=iterations, T_max=iterations - 100, eta_min_ratio=0.05
+    ),
+]
+# These were shorthands; as entries they could be overridden without any effect.
+del iterations, learning_rate

@@ -1,0 +1,7 @@
+"""Fine-tunes SAM nano from one keypoint and corrections anywhere (paper, Table 1)."""
+
+_base_ = ["_base_/sam_nano_finetune.py"]
+
+model = dict(
+    sampler=dict(type="Pose1MaskRefine", corrections=7, truth_probability=0.1),
+)
