@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pytest
 from matplotlib import cbook
 
 from bmp import UserError, weights
+from bmp.config import load_config, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("run_bmp.py", "ablations.py")
+DOCUMENTS = [str(page.relative_to(ROOT)) for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))]
 
 
 @pytest.fixture
@@ -97,10 +101,23 @@ def test_the_examples_for_mmpose_work(tmp_path):
     assert (tmp_path / "output" / "people" / "people.json").is_file()
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/stages.md", "docs/mmpose.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_and_targets_exist(document):
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):
         assert ((ROOT / document).parent / target).exists(), target
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z][a-z-]*)", text)) <= targets | {"sure"}
+    assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_configs_exist_and_have_what_is_set(document):
+    text = (ROOT / document).read_text().replace("\\\n", " ")
+    commands = re.findall(r"^.*(?:bmp\.train|bmp\.predict_keypoints|run_bmp\.py|ablations\.py) .*$", text, re.MULTILINE)
+    for words in map(shlex.split, (command.strip("`*|. ") for command in commands if "`" not in command)):
+        names = [
+            word for word in words if re.fullmatch(r"(?:configs/)?[\w+/]+\.py", word) and not word.endswith(PROGRAMS)
+        ]
+        settings = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+        for name in names:
+            load_config(name, parse_overrides(settings))
