@@ -12,6 +12,7 @@ SYNTHCROWD := output/synthcrowd
 
 demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --overwrite --trace
+	$(if $(INPUT),,$(RUN) run_bmp.py --config nano.py --set dataset.count=40 --output $(OUTPUT)-crowd --overwrite)
 
 test: $(READY)
 	$(RUN) -m pytest

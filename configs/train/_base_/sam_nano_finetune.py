@@ -3,7 +3,7 @@
 _base_ = ["sam_nano.py"]
 
 data_root = "output/synthcrowd"
-iterations = 800
+iterations = 500
 learning_rate = 2e-4
 
 model = dict(
