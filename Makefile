@@ -36,7 +36,6 @@ bench: $(READY)
 # same machine makes the same weights again. make -j2 train-nano trains detector and pose at once. The recipes are those
 # that a table of the paper compares with what comes with the package; see docs/ablations.md.
 TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.train
-TRAIN_TWO := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --nproc-per-node 2 -m bmp.train
 NANO := pipeline/bmp/nano
 RECIPES := mask_refine pose1_mask_refine max_visibility max_spread
 .PHONY: $(addprefix train-nano-,detector pose base keypoints segmenter $(RECIPES))
@@ -50,8 +49,8 @@ train-nano-pose: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 	$(TRAIN) train/pmpose_nano.py --resume --export $(NANO)/pmpose-nano.safetensors
 
 train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
-	$(TRAIN_TWO) train/sam_nano_encoder.py --resume --export output/nano/sam2-nano-encoder.safetensors
-	$(TRAIN_TWO) train/sam_nano_base.py --resume --export $(NANO)/sam2-nano.safetensors
+	$(TRAIN) train/sam_nano_encoder.py --resume --export output/nano/sam2-nano-encoder.safetensors
+	$(TRAIN) train/sam_nano_base.py --resume --export $(NANO)/sam2-nano.safetensors
 
 train-nano-keypoints: train-nano-pose
 	for split in train val; do $(RUN) -m bmp.predict_keypoints --config nano.py --dataset $(SYNTHCROWD)/$$split.json \

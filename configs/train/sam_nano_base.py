@@ -1,6 +1,6 @@
-"""Trains SAM nano on SynthCrowd's people, parts of people and things alike, as SAM 2 was trained, in two processes:
+"""Trains SAM nano on SynthCrowd's people, parts of people and things alike, as SAM 2 was trained.
 
-    torchrun --nproc-per-node 2 -m bmp.train train/sam_nano_base.py --export pipeline/bmp/nano/sam2-nano.safetensors
+    python -m bmp.train train/sam_nano_base.py --export pipeline/bmp/nano/sam2-nano.safetensors
 
 It is asked for whatever is at a point, so it learns that a point on a sleeve may mean the sleeve or the person.
 """
@@ -8,7 +8,7 @@ It is asked for whatever is at a point, so it learns that a point on a sleeve ma
 _base_ = ["_base_/sam_nano.py"]
 
 data_root = "output/synthcrowd"
-iterations = 3200
+iterations = 8000
 learning_rate = 1e-3
 truth = dict(type="PeopleDataset", images=data_root)
 

@@ -1,5 +1,6 @@
 """The image encoder in training on part maps: what it is given, what it learns, what becomes of it."""
 
+import json
 import subprocess
 import sys
 
@@ -16,106 +17,144 @@ import tiny_models
 from bmp.checkpoints import load_state_dict
 from bmp.datasets.parts import CIHP_PARTS
 from bmp.errors import UserError
+from bmp.ops.masks import to_rle
 from bmp.segmenters.finetune.model import PoseSAM
-from bmp.segmenters.finetune.parts import PartEncoder, PartMaps
+from bmp.segmenters.finetune.parts import PartEncoder, PartMaps, PartTruth
 
 FACE, LEFT_ARM, RIGHT_ARM = (CIHP_PARTS.index(name) for name in ("face", "left arm", "right arm"))
 STILL = {"flip": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "grey": 0.0}
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """Two images of 64 x 64 with a face above, the left arm at the right of it and the right arm at the left."""
-    for number in range(2):
-        labels = np.zeros((64, 64), np.uint8)
-        labels[:16, 24:40] = FACE
-        labels[24:56, 40:] = LEFT_ARM
-        labels[24:56, :24] = RIGHT_ARM
-        pixels = np.stack([labels * 10, 255 - labels * 10, np.full_like(labels, 90 + number)], axis=2)
-        for folder in ("images", "parts"):
-            (tmp_path / folder).mkdir(exist_ok=True)
-        PILImage.fromarray(pixels).save(tmp_path / "images" / f"{number:06}.jpg", quality=95)
-        cv2.imwrite(str(tmp_path / "parts" / f"{number:06}.png"), labels)
+def folder(tmp_path):
+    """Two images of 64 x 64: a face above, the left arm at the right of it, the right arm at the left.
+
+    In the first, face and left arm are one person's and the right arm is another's; in the second there is nobody.
+    """
+    (tmp_path / "parts").mkdir()
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:16, 24:40] = FACE
+    labels[24:56, 40:] = LEFT_ARM
+    labels[24:56, :24] = RIGHT_ARM
+    images, rows = [], []
+    for number, parts in enumerate((labels, np.zeros_like(labels))):
+        pixels = np.stack([parts * 10, 255 - parts * 10, np.full_like(parts, 90 + number)], axis=2)
+        PILImage.fromarray(pixels).save(tmp_path / f"{number:06}.png")
+        cv2.imwrite(str(tmp_path / "parts" / f"{number:06}.png"), parts)
+        images.append({"id": number + 1, "file_name": f"{number:06}.png", "height": 64, "width": 64})
+    for number, (own, box) in enumerate((((FACE, LEFT_ARM), [24, 0, 40, 56]), ((RIGHT_ARM,), [0, 24, 24, 32])), 1):
+        mask = torch.from_numpy(np.isin(labels, own))
+        row = {"id": number, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": int(mask.sum()), "bbox": box}
+        rows.append(row | {"segmentation": to_rle(mask[None])[0]})
+    (tmp_path / "people.json").write_text(json.dumps({"images": images, "annotations": rows}))
     return tmp_path
 
 
-def maps(folder, **augment):
-    return PartMaps(folder / "images", folder / "parts", size=64, augment={**STILL, **augment})
+def maps(folder, size=64, **augment):
+    dataset = {"type": "PeopleDataset", "annotations": folder / "people.json", "images": folder}
+    return PartMaps(dataset, folder / "parts", size=size, augment={**STILL, **augment})
 
 
-def test_labels_are_those_of_the_pixels_four_by_four(folders):
-    sample = maps(folders)[0]
-    labels = sample["data_samples"]
+def test_places_are_four_by_four_pixels(folder):
+    sample = maps(folder)[0]
+    truth = sample["data_samples"]
     assert sample["inputs"].dtype == torch.uint8
     assert sample["inputs"].shape == (3, 64, 64)
-    assert labels.dtype == torch.int64
-    assert labels.shape == (16, 16)
-    assert labels[2, 8] == FACE
-    assert labels[10, 13] == LEFT_ARM
-    assert labels[10, 2] == RIGHT_ARM
-    assert labels[15, 8] == 0
+    assert truth.labels.dtype == torch.int64
+    assert truth.labels.shape == truth.people.shape == (16, 16)
+    assert truth.labels[2, 8] == FACE
+    assert truth.labels[10, 13] == LEFT_ARM
+    assert truth.labels[10, 2] == RIGHT_ARM
+    assert truth.labels[15, 8] == 0
+    assert torch.equal(truth.people, truth.labels > 0)
 
 
-def test_in_the_mirror_left_is_right(folders):
-    plain, mirrored = maps(folders)[1], maps(folders, flip=1.0)[1]
+def test_sides_are_those_of_the_own_box_from_the_middle_of_the_place(folder):
+    sides = maps(folder)[0]["data_samples"].sides
+    x, y = (8 + 0.5) / 16, (2 + 0.5) / 16  # in the face, whose person reaches from (24, 0) to (64, 56)
+    assert sides[:, 2, 8].tolist() == pytest.approx([x - 24 / 64, y, 1 - x, 56 / 64 - y])
+    x, y = (2 + 0.5) / 16, (10 + 0.5) / 16  # in the right arm, whose person is nothing else
+    assert sides[:, 10, 2].tolist() == pytest.approx([x, y - 24 / 64, 24 / 64 - x, 56 / 64 - y])
+    assert not sides[:, 15, 8].any()
+
+
+def test_an_image_without_people(folder):
+    truth = maps(folder)[1]["data_samples"]
+    assert not truth.labels.any()
+    assert not truth.people.any()
+    assert not truth.sides.any()
+
+
+def test_in_the_mirror_left_is_right(folder):
+    plain, mirrored = maps(folder)[0], maps(folder, flip=1.0)[0]
     assert torch.equal(mirrored["inputs"], plain["inputs"].flip(2))
-    assert mirrored["data_samples"][10, 2] == RIGHT_ARM  # what was the left arm, at the right
-    assert mirrored["data_samples"][10, 13] == LEFT_ARM
-    assert torch.equal(mirrored["data_samples"] == FACE, (plain["data_samples"] == FACE).flip(1))
+    old, new = plain["data_samples"], mirrored["data_samples"]
+    assert new.labels[10, 2] == RIGHT_ARM  # what was the left arm, at the right
+    assert new.labels[10, 13] == LEFT_ARM
+    assert torch.equal(new.people, old.people.flip(1))
+    torch.testing.assert_close(new.sides, old.sides[[2, 1, 0, 3]].flip(2))
 
 
-def test_images_without_part_maps_are_named(folders):
-    (folders / "parts" / "000001.png").unlink()
+def test_images_without_part_maps_are_named(folder):
+    (folder / "parts" / "000001.png").unlink()
     with pytest.raises(UserError, match=r"000001\.png.*--extras"):
-        maps(folders)
-
-
-def test_no_images_are_an_error(tmp_path):
-    with pytest.raises(UserError, match="--extras"):
-        maps(tmp_path)
+        maps(folder)
 
 
 @pytest.mark.parametrize("name", ["rotation", "shear"])
-def test_part_maps_are_not_turned(folders, name):
+def test_part_maps_are_not_turned(folder, name):
     with pytest.raises(UserError, match="mirrored only"):
-        maps(folders, **{name: 5.0})
+        maps(folder, **{name: 5.0})
 
 
-def test_the_encoder_learns_and_nothing_else(tmp_path, folders):
+def test_the_encoder_learns_and_nothing_else(tmp_path, folder):
     model = PartEncoder(tiny_models.sam2_config(tmp_path))
-    sample = PartMaps(folders / "images", folders / "parts", size=tiny_models.SAM_SIDE, augment=STILL)[0]
+    sample = maps(folder, tiny_models.SAM_SIDE)[0]
     batch = model.data_preprocessor({"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}, True)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     losses = []
     for _ in range(12):
-        (loss,) = model(**batch).values()
+        loss = model(**batch)
         optimizer.zero_grad()
-        loss.backward()
+        sum(loss.values()).backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.6 * losses[0]
+        losses.append({name: value.item() for name, value in loss.items()})
+    assert losses[-1]["loss_parts"] < 0.6 * losses[0]["loss_parts"]
+    assert losses[-1]["loss_sides"] < 0.8 * losses[0]["loss_sides"]
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {name.split(".")[0] for name in changed} == {"heads", "sam"}
     assert {name.split(".")[1] for name in changed if name.startswith("sam.")} == {"image_encoder"}
 
 
+def test_sides_count_only_where_people_are(tmp_path, folder):
+    model = PartEncoder(tiny_models.sam2_config(tmp_path))
+    images = torch.rand(1, 3, tiny_models.SAM_SIDE, tiny_models.SAM_SIDE)
+    truth = maps(folder, tiny_models.SAM_SIDE)[0]["data_samples"]
+    before = model(images, [truth])["loss_sides"]
+    elsewhere = torch.where(truth.people, truth.sides, 7.0)
+    torch.testing.assert_close(model(images, [PartTruth(truth.labels, truth.people, elsewhere)])["loss_sides"], before)
+    nobody = PartTruth(truth.labels, torch.zeros_like(truth.people), truth.sides)
+    assert model(images, [nobody])["loss_sides"] == 0
+
+
 def test_it_predicts_nothing(tmp_path):
     model = PartEncoder(tiny_models.sam2_config(tmp_path))
     with pytest.raises(ValueError, match="training only"):
-        model(torch.zeros(1, 3, 128, 128), [torch.zeros(32, 32, dtype=torch.int64)], mode="predict")
+        model(torch.zeros(1, 3, 128, 128), [], mode="predict")
 
 
 @pytest.mark.slow
-def test_the_command_exports_what_pose_sam_starts_from(folders, tmp_path):
+def test_the_command_exports_what_pose_sam_starts_from(folder, tmp_path):
     yaml = tiny_models.sam2_config(tmp_path)
     options = {
         "model.model": yaml,
         "train_cfg.max_iters": 2,
         "train_dataloader.batch_size": 1,
         "train_dataloader.num_workers": 0,
-        "train_dataloader.dataset.dataset.images": folders / "images",
-        "train_dataloader.dataset.dataset.parts": folders / "parts",
+        "train_dataloader.dataset.dataset.dataset.annotations": folder / "people.json",
+        "train_dataloader.dataset.dataset.dataset.images": folder,
+        "train_dataloader.dataset.dataset.parts": folder / "parts",
         "train_dataloader.dataset.dataset.size": tiny_models.SAM_SIDE,
     }
     settings = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]

@@ -7,7 +7,9 @@ learns what people look like several times as fast as from prompts, and each ste
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,94 +22,130 @@ from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from bmp import images as pictures
+from bmp.build import build_part
 from bmp.datasets.parts import CIHP_PARTS
+from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
+from bmp.evaluation.pose_to_mask import Row, labelled_mask
 from bmp.segmenters.finetune.data import Augmentation, recolour, to_input
 from bmp.segmenters.finetune.model import PosePreprocessor
 from bmp.segmenters.sam2 import build_sam2
+from bmp.structures import Image
 
 _STRIDE = 4  # of the encoder's finest level
-_LEFT = [number for number, name in enumerate(CIHP_PARTS) if name.startswith("left ")]
+_SIDES = 4
 _MIRRORED = np.arange(len(CIHP_PARTS), dtype=np.uint8)
-for _number in _LEFT:
-    _other = CIHP_PARTS.index(CIHP_PARTS[_number].replace("left ", "right "))
-    _MIRRORED[[_number, _other]] = _other, _number
+for _number, _name in enumerate(CIHP_PARTS):
+    if _name.startswith("left "):
+        _other = CIHP_PARTS.index(_name.replace("left ", "right "))
+        _MIRRORED[[_number, _other]] = _other, _number
+
+
+@dataclass(frozen=True, eq=False)
+class PartTruth:
+    """What each place of an image shows.
+
+    labels: int64 (h, w), the part, numbers of ``CIHP_PARTS``. people: bool (h, w), whether it shows a labelled person.
+    sides: float32 (4, h, w), how far the left, upper, right and lower side of that person's box are, in shares of the
+    image; 0 where there is nobody.
+    """
+
+    labels: Tensor
+    people: Tensor
+    sides: Tensor
+
+    def to(self, device: torch.device | str) -> PartTruth:
+        """Copy to ``device``."""
+        return PartTruth(self.labels.to(device), self.people.to(device), self.sides.to(device))
 
 
 @MODELS.register_module()
 class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
-    """SAM 2.1's image encoder with a linear layer on each of its levels, which name the part that a place shows.
+    """SAM 2.1's image encoder with a linear layer on each of its levels, which tell what a place shows.
 
-    The tensors of the whole SAM are below "sam.": with ``exported = "sam."`` in the config of a training,
-    ``python -m bmp.train --export`` writes a checkpoint for ``PoseSAM`` to start from.
+    They tell the part, and where the sides of the person's box are, which is another one for each of two people whose
+    parts look alike. The tensors of the whole SAM are below "sam.": with ``exported = "sam."`` in the config of a
+    training, ``python -m bmp.train --export`` writes a checkpoint for ``PoseSAM`` to start from.
 
     Args:
         model: as for ``SAM2Segmenter``.
         checkpoint: the weights to start from, see ``bmp.weights.resolve``; "random" makes them up.
+        sides: weight of the loss of the sides, beside 1 of the parts.
     """
 
-    def __init__(self, model: str, checkpoint: str = "random") -> None:
+    def __init__(self, model: str, checkpoint: str = "random", sides: float = 5.0) -> None:
         network = build_sam2(model, checkpoint)
         super().__init__(data_preprocessor=PosePreprocessor(network.image_size))
         self.sam = network
         self.sam.image_encoder.requires_grad_(True)
+        self._weight = sides
         channels = network.image_encoder.neck.d_model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.heads = nn.ModuleList(nn.Conv2d(channels, len(CIHP_PARTS), 1) for _ in range(3))
+            self.heads = nn.ModuleList(nn.Conv2d(channels, len(CIHP_PARTS) + _SIDES, 1) for _ in range(3))
 
-    def forward(self, inputs: Tensor, data_samples: Sequence[Tensor], mode: str = "loss") -> dict[str, Tensor]:
-        """Return the cross-entropy "loss_parts".
+    def forward(self, inputs: Tensor, data_samples: Sequence[PartTruth], mode: str = "loss") -> dict[str, Tensor]:
+        """Return "loss_parts", a cross-entropy, and "loss_sides", the mean distance over the places with people.
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
-            data_samples: of each image its part labels, int64 (S / 4, S / 4).
+            data_samples: of each image, at S / 4.
             mode: "loss"; there is nothing else.
         """
         if mode != "loss":
             raise ValueError(f"mode: expected 'loss', got {mode!r}; this network is for training only")
-        size = data_samples[0].shape
+        labels, people, sides = (
+            torch.stack([getattr(truth, name) for truth in data_samples]) for name in ("labels", "people", "sides")
+        )
         levels = self.sam.image_encoder(inputs)["backbone_fpn"]
-        logits = [
-            F.interpolate(head(level), size, mode="bilinear", align_corners=False)
+        answers = [
+            F.interpolate(head(level), labels.shape[1:], mode="bilinear", align_corners=False)
             for head, level in zip(self.heads, levels, strict=True)
         ]
-        return {"loss_parts": F.cross_entropy(torch.stack(logits).sum(dim=0), torch.stack(list(data_samples)))}
+        logits, distances = torch.stack(answers).sum(dim=0).split((len(CIHP_PARTS), _SIDES), dim=1)
+        missed = (distances - sides).abs().mean(dim=1) * people
+        return {
+            "loss_parts": F.cross_entropy(logits, labels),
+            "loss_sides": self._weight * missed.sum() / people.sum().clamp(min=1),
+        }
 
 
 @DATASETS.register_module()
 class PartMaps(Dataset):  # type: ignore[type-arg]
-    """SynthCrowd's images and part maps, as ``python -m bmp.datasets.synthcrowd --extras`` writes them.
+    """Images and what each place of them shows, as ``python -m bmp.datasets.synthcrowd --extras`` writes them.
 
     Args:
-        images: folder of JPEG files.
-        parts: folder of PNG files with the same names, uint8 with CIHP's labels.
+        dataset: config of a data set of ``bmp.registry.DATASETS``, or one; people are those of its masks.
+        parts: folder of PNG files, uint8 with CIHP's labels, named like the images.
         size: side of the network's square input, a multiple of 4.
         augment: arguments of ``Augmentation``, without rotation and shear.
 
     Raises:
-        UserError: for folders without images, and images without a part map.
+        UserError: for a data set that cannot be had, and images without a part map.
     """
 
     def __init__(
         self,
-        images: str | os.PathLike[str],
+        dataset: PeopleDataset | Mapping[str, Any],
         parts: str | os.PathLike[str],
         size: int,
-        augment: dict[str, float],
+        augment: Mapping[str, float],
     ) -> None:
         self._augmentation = Augmentation(**{"rotation": 0.0, "shear": 0.0, **augment})
         if self._augmentation.rotation or self._augmentation.shear:
             raise UserError("augment: part maps can be mirrored only; leave rotation and shear out")
-        self._images = sorted(Path(images).glob("*.jpg"))
-        self._parts = [Path(parts) / f"{image.stem}.png" for image in self._images]
-        missing = [file for file in self._parts if not file.is_file()]
-        if missing or not self._images:
+        self._dataset: PeopleDataset = build_part(dataset, "dataset") if isinstance(dataset, Mapping) else dataset
+        names = (Path(self._dataset.file_name(index)).stem for index in range(len(self._dataset)))
+        self._parts = [Path(parts) / f"{name}.png" for name in names]
+        if missing := [file for file in self._parts if not file.is_file()]:
             raise UserError(
-                f"{missing[0] if missing else images}: expected SynthCrowd's images and part maps; make them with "
-                "python -m bmp.datasets.synthcrowd --splits train --extras"
+                f"{missing[0]}: expected the part map of an image, found none; make the data set with "
+                "python -m bmp.datasets.synthcrowd --extras"
             )
+        self._people: dict[Any, list[Row]] = defaultdict(list)
+        for row in self._dataset.truth["annotations"]:
+            if not row["iscrowd"]:
+                self._people[row["image_id"]].append(row)
         self._size = size
 
     @property
@@ -117,18 +155,45 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self._images)
+        return len(self._dataset)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, int64 (S / 4, S / 4) labels."""
-        pixels = to_input(pictures.load(self._images[index]).pixels, self._size)
-        side = self._size // _STRIDE
-        labels = cv2.resize(
-            cv2.imread(str(self._parts[index]), cv2.IMREAD_UNCHANGED), (side, side), interpolation=cv2.INTER_NEAREST
-        )
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, a ``PartTruth`` at S / 4."""
+        image = self._dataset.load(index)
+        rows = self._people.get(self._dataset.truth["images"][index]["id"], [])
+        labels = cv2.imread(str(self._parts[index]), cv2.IMREAD_UNCHANGED)
+        owners, boxes = _owners(rows, image)
+        pixels = to_input(image.pixels, self._size)
         if float(torch.rand(())) < self._augmentation.flip:
-            pixels, labels = pixels.flip(2), _MIRRORED[labels[:, ::-1]]
+            pixels, labels, owners = pixels.flip(2), _MIRRORED[labels[:, ::-1]], owners[:, ::-1]
+            boxes[:, [0, 2]] = 1 - boxes[:, [2, 0]]
+        side = self._size // _STRIDE
+        labels, owners = (
+            cv2.resize(np.ascontiguousarray(values), (side, side), interpolation=cv2.INTER_NEAREST)
+            for values in (labels, owners)
+        )
         return {
             "inputs": recolour(pixels, self._augmentation),
-            "data_samples": torch.from_numpy(labels.astype(np.int64)),
+            "data_samples": PartTruth(
+                torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(owners > 0), _sides(owners, boxes)
+            ),
         }
+
+
+def _owners(rows: Sequence[Row], image: Image) -> tuple[Any, Any]:
+    """Return whose each pixel is, uint8 (H, W), 0 for nobody's, and boxes xyxy (N + 1, 4) in shares of the image."""
+    owners = np.zeros((image.height, image.width), np.uint8)
+    boxes = np.zeros((len(rows) + 1, 4), np.float32)
+    for number, row in enumerate(rows, 1):
+        owners[labelled_mask(row, image).numpy()] = number
+        x, y, width, height = row["bbox"]
+        boxes[number] = x, y, x + width, y + height
+    return owners, boxes / np.array([image.width, image.height] * 2, np.float32)
+
+
+def _sides(owners: Any, boxes: Any) -> Tensor:
+    places = (np.arange(len(owners), dtype=np.float32) + 0.5) / len(owners)
+    x, y = places[None], places[:, None]
+    left, top, right, bottom = np.moveaxis(boxes[owners], 2, 0)
+    sides = np.stack([x - left, y - top, right - x, bottom - y]) * (owners > 0)
+    return torch.from_numpy(sides.astype(np.float32))
