@@ -101,6 +101,12 @@ def test_images_without_part_maps_are_named(folder):
         maps(folder)
 
 
+def test_a_broken_part_map_is_named(folder):
+    (folder / "parts" / "000001.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"000001\.png: not a picture"):
+        maps(folder)[1]
+
+
 @pytest.mark.parametrize("name", ["rotation", "shear"])
 def test_part_maps_are_not_turned(folder, name):
     with pytest.raises(UserError, match="mirrored only"):

@@ -161,7 +161,9 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, a ``PartTruth`` at S / 4."""
         image = self._dataset.load(index)
         rows = self._people.get(self._dataset.truth["images"][index]["id"], [])
-        labels = cv2.imread(str(self._parts[index]), cv2.IMREAD_UNCHANGED)
+        labels: Any = cv2.imread(str(self._parts[index]), cv2.IMREAD_UNCHANGED)
+        if labels is None:
+            raise UserError(f"{self._parts[index]}: not a picture; make the data set anew")
         owners, boxes = _owners(rows, image)
         pixels = to_input(image.pixels, self._size)
         if float(torch.rand(())) < self._augmentation.flip:
