@@ -102,7 +102,8 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
             F.interpolate(head(level), labels.shape[1:], mode="bilinear", align_corners=False)
             for head, level in zip(self.heads, levels, strict=True)
         ]
-        logits, distances = torch.stack(answers).sum(dim=0).split((len(CIHP_PARTS), _SIDES), dim=1)
+        answer = torch.stack(answers).sum(dim=0)
+        logits, distances = answer[:, : len(CIHP_PARTS)], answer[:, len(CIHP_PARTS) :]
         missed = (distances - sides).abs().mean(dim=1) * people
         return {
             "loss_parts": F.cross_entropy(logits, labels),
