@@ -145,4 +145,4 @@ def test_missing_keypoints_are_said_in_one_line(config, tmp_path, capsys):
     missing = f"train_dataloader.dataset.sources.a={{'dataset': {{'type': 'PeopleDataset', 'annotations': '{tmp_path}/people.json', 'images': '{tmp_path}'}}, 'keypoints': '{tmp_path}/none.json'}}"
     assert main([str(config), "--work-dir", str(tmp_path / "work"), "--set", missing]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
-    assert "none.json: expected keypoints as python -m bmp.predict_keypoints writes them" in line
+    assert "none.json: expected the keypoints that an estimator finds, found none; make them with" in line
