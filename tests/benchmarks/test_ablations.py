@@ -125,12 +125,14 @@ def check_files(folder, name):
 
 
 @pytest.mark.parametrize("number", TABLES)
+@pytest.mark.slow
 def test_tables_are_written(tables, number):
     check_files(tables[0], f"table{number}")
     assert not list(tables[0].glob("*.part"))
 
 
 @pytest.mark.parametrize("number", FIGURES)
+@pytest.mark.slow
 def test_figures_are_written(figures, number):
     check_files(figures(number), f"figure{number}")
     assert f"![Figure {number}](figure{number}.png)" in (figures(number) / f"figure{number}.md").read_text()
