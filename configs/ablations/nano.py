@@ -1,6 +1,6 @@
 """The nano family on SynthCrowd, for benchmarks/ablations.py: SAM nano and its fine-tunings, three seeds of each.
 
-Base and PoseMaskRefine come with the package. The others are trained by the commands that a table without them names.
+They are trained by the commands that a table without them names.
 """
 
 pose = dict(type="MMPoseEstimator", config="models/pmpose_nano.py", checkpoint="nano/pmpose-nano.safetensors")
