@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from bmp.errors import UserError
 from bmp.segmenters.finetune.losses import (
     Prediction,
     SAMLoss,
@@ -90,9 +91,9 @@ def test_iou_loss(logits, truth, predicted, expected):
 
 
 def test_object_score_loss():
-    truth = torch.cat([TRUTH, torch.zeros_like(TRUTH)])
+    present = torch.tensor([True, False])
     scores = torch.tensor([[LOG3], [LOG3]])
-    assert object_score_loss(scores, truth).tolist() == pytest.approx([math.log(4 / 3), math.log(4)], rel=1e-5)
+    assert object_score_loss(scores, present).tolist() == pytest.approx([math.log(4 / 3), math.log(4)], rel=1e-5)
 
 
 def test_rows_are_people_and_columns_masks():
@@ -130,7 +131,7 @@ def test_gradients_of_iou_and_object_score():
     truth = torch.rand(2, 3, 4, generator=generator) > 0.5
     truth[1] = False
     assert torch.autograd.gradcheck(lambda ious: iou_loss(logits.detach(), ious, truth), ious)
-    assert torch.autograd.gradcheck(lambda scores: object_score_loss(scores, truth), scores)
+    assert torch.autograd.gradcheck(lambda scores: object_score_loss(scores, truth[:, 0, 0]), scores)
     iou_loss(logits, ious, truth).sum().backward()
     assert logits.grad is None  # an area has no gradient
 
@@ -242,6 +243,33 @@ def test_logits_are_scaled_up_to_the_truth():
     }
     losses["loss_focal"].backward()
     assert small.grad.abs().min() > 0
+
+
+def test_masks_are_compared_by_squares():
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, 3, 5, generator=generator) > 0.5
+    fine = coarse.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    fine[:, ::4, ::4] ^= True  # of 16 pixels one is wrong
+    rest = torch.rand(2, 3, generator=generator), torch.randn(2, 1, generator=generator)
+    asked = Prediction(torch.randn(2, 3, 3, 5, generator=generator), *rest)
+    losses, expected = SAMLoss(stride=4)([asked], fine), SAMLoss()([asked], coarse)
+    assert {name: loss.item() for name, loss in losses.items()} == {
+        name: pytest.approx(loss.item()) for name, loss in expected.items()
+    }
+
+
+def test_a_speck_is_present_in_whatever_squares_masks_are_compared():
+    truth = torch.zeros(1, 8, 8, dtype=torch.bool)
+    truth[0, 3, 3] = True
+    asked = Prediction(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1), torch.tensor([[LOG3]]))
+    losses = SAMLoss(stride=4)([asked], truth)
+    assert losses["loss_object_score"].item() == pytest.approx(math.log(4 / 3))
+    assert losses["loss_dice"].item() > 0
+
+
+def test_squares_without_side():
+    with pytest.raises(UserError, match="stride of at least 1"):
+        SAMLoss(stride=0)
 
 
 def test_the_loss_is_in_float32_whatever_the_network_computes_in():

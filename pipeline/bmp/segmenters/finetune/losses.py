@@ -13,6 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from bmp.errors import UserError
+
+_HALF = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -65,10 +69,9 @@ def iou_loss(logits: Tensor, ious: Tensor, truth: Tensor) -> Tensor:
     return (ious - shared / joined.clamp(min=1)).abs()
 
 
-def object_score_loss(scores: Tensor, truth: Tensor) -> Tensor:
-    """Compute the cross-entropy of logits (B, 1) with whether the truth bool (B, H, W) has a pixel: float (B,)."""
-    present = truth.flatten(1).any(dim=1).to(scores.dtype)
-    return F.binary_cross_entropy_with_logits(scores[:, 0], present, reduction="none")
+def object_score_loss(scores: Tensor, present: Tensor) -> Tensor:
+    """Compute the cross-entropy of logits (B, 1) with whether anybody is there, bool (B,): float (B,)."""
+    return F.binary_cross_entropy_with_logits(scores[:, 0], present.to(scores.dtype), reduction="none")
 
 
 class SAMLoss(nn.Module):
@@ -83,10 +86,17 @@ class SAMLoss(nn.Module):
         dice: weight of the dice loss.
         iou: weight of the IoU's loss.
         object_score: weight of the object score's loss.
+        stride: side in pixels of the squares by which masks are compared. 1 is what SAM does; 2 is good enough for a
+            decoder whose pixels are larger, and where it is small itself, comparing takes half of a step's time.
     """
 
-    def __init__(self, focal: float = 20.0, dice: float = 1.0, iou: float = 1.0, object_score: float = 1.0) -> None:
+    def __init__(
+        self, focal: float = 20.0, dice: float = 1.0, iou: float = 1.0, object_score: float = 1.0, stride: int = 1
+    ) -> None:
         super().__init__()
+        if stride < 1:
+            raise UserError(f"loss: expected a stride of at least 1 pixel, got {stride}")
+        self._stride = stride
         self.weights = {"focal": focal, "dice": dice, "iou": iou, "object_score": object_score}
 
     def forward(self, predictions: Sequence[Prediction], truth: Tensor) -> dict[str, Tensor]:
@@ -100,20 +110,30 @@ class SAMLoss(nn.Module):
             scalars "loss_focal", "loss_dice", "loss_iou" and "loss_object_score", weighted: the sum over the
             predictions, the mean over the people; 0 for nobody.
         """
-        rows = torch.stack([self._one(prediction, truth) for prediction in predictions]).sum(dim=0)
+        present = truth.flatten(1).any(dim=1)
+        if self._stride > 1:
+            # A square counts as the person's where at least half of its pixels are.
+            truth = F.avg_pool2d(truth.float()[:, None], self._stride)[:, 0] >= _HALF
+        rows = torch.stack([self._one(prediction, truth, present) for prediction in predictions]).sum(dim=0)
         losses = rows.sum(dim=1) / max(1, len(truth))
         return {f"loss_{name}": loss for name, loss in zip(self.weights, losses, strict=True)}
 
-    def _one(self, prediction: Prediction, truth: Tensor) -> Tensor:
+    def _one(self, prediction: Prediction, truth: Tensor, present: Tensor) -> Tensor:
         """Return the weighted losses (4, B) of one prediction, in the order of the weights."""
         logits, ious, scores = prediction.logits.float(), prediction.ious.float(), prediction.object_scores.float()
         if logits.shape[2:] != truth.shape[1:]:
             logits = F.interpolate(logits, truth.shape[1:], mode="bilinear", align_corners=False)
-        focal = self.weights["focal"] * focal_loss(logits, truth)
-        dice = self.weights["dice"] * dice_loss(logits, truth)
-        best = (focal + dice).argmin(dim=1, keepdim=True)
         iou = self.weights["iou"] * iou_loss(logits, ious, truth).mean(dim=1)
-        of_mask = torch.stack((focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], iou))
-        present = truth.flatten(1).any(dim=1)
-        object_score = self.weights["object_score"] * object_score_loss(scores, truth)
+        if logits.shape[1] > 1:
+            # The others get no gradient, so nothing of them is kept for it: pixels are most of a step's memory.
+            with torch.no_grad():
+                best = torch.stack(self._of_masks(logits, truth)).sum(dim=0).argmin(dim=1)
+            logits = logits[torch.arange(len(best), device=best.device), best][:, None]
+        focal, dice = self._of_masks(logits, truth)
+        of_mask = torch.stack((focal[:, 0], dice[:, 0], iou))
+        object_score = self.weights["object_score"] * object_score_loss(scores, present)
         return torch.cat((of_mask * present, object_score[None]))
+
+    def _of_masks(self, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted focal and dice loss (B, M) of each mask."""
+        return self.weights["focal"] * focal_loss(logits, truth), self.weights["dice"] * dice_loss(logits, truth)
