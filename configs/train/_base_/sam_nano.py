@@ -7,13 +7,17 @@ data_root = "output/synthcrowd"
 model = dict(
     type="PoseSAM",
     model="models/sam2_nano.yaml",
+    trainable="decoder",
+    cache="output/train/sam_nano_embeddings",
+    # A pixel of the decoder's masks is four of the input's.
+    loss=dict(stride=2),
     # A mask of the decoder has 64 x 64 pixels here: what is a speck at SAM's size is an arm.
     test=dict(hole_area=2, speck_area=4),
 )
 train_dataloader = dict(
     num_workers=1,
     sampler=dict(type="PositionSampler"),
-    dataset=dict(type="PositionedDataset", dataset=dict(type="PoseMaskDataset", size=256)),
+    dataset=dict(type="PositionedDataset", dataset=dict(type="PoseMaskDataset", size=256, max_people=3, augment=None)),
 )
 train_cfg = dict(type="ResumableTrainLoop")
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -8,7 +8,6 @@ learning_rate = 2e-4
 
 model = dict(
     checkpoint="nano/sam2-nano.safetensors",
-    trainable="decoder",
     test=dict(prompter=dict(type="MaxVisibility", count=3)),
 )
 train_dataloader = dict(
@@ -21,9 +20,7 @@ train_dataloader = dict(
                     keypoints=f"{data_root}/keypoints/train.json",
                 )
             ),
-            max_people=3,
             min_area=32,
-            augment=dict(flip=0.5, rotation=0.0, shear=0.0, brightness=0.1, contrast=0.05, saturation=0.05, grey=0.05),
         )
     ),
 )

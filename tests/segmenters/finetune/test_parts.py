@@ -1,6 +1,7 @@
 """The image encoder in training on part maps: what it is given, what it learns, what becomes of it."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ from bmp.datasets.parts import CIHP_PARTS
 from bmp.errors import UserError
 from bmp.ops.masks import to_rle
 from bmp.segmenters.finetune.model import PoseSAM
-from bmp.segmenters.finetune.parts import PartEncoder, PartMaps, PartTruth
+from bmp.segmenters.finetune.parts import PartEncoder, PartMaps, PartTruth, masks_of_points
 
 FACE, LEFT_ARM, RIGHT_ARM = (CIHP_PARTS.index(name) for name in ("face", "left arm", "right arm"))
 STILL = {"flip": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "grey": 0.0}
@@ -61,12 +62,14 @@ def test_places_are_four_by_four_pixels(folder):
     assert sample["inputs"].dtype == torch.uint8
     assert sample["inputs"].shape == (3, 64, 64)
     assert truth.labels.dtype == torch.int64
-    assert truth.labels.shape == truth.people.shape == (16, 16)
+    assert truth.labels.shape == truth.owners.shape == (16, 16)
     assert truth.labels[2, 8] == FACE
     assert truth.labels[10, 13] == LEFT_ARM
     assert truth.labels[10, 2] == RIGHT_ARM
     assert truth.labels[15, 8] == 0
-    assert torch.equal(truth.people, truth.labels > 0)
+    assert truth.owners[2, 8] == truth.owners[10, 13] == 1
+    assert truth.owners[10, 2] == 2
+    assert torch.equal(truth.owners > 0, truth.labels > 0)
 
 
 def test_sides_are_those_of_the_own_box_from_the_middle_of_the_place(folder):
@@ -81,7 +84,7 @@ def test_sides_are_those_of_the_own_box_from_the_middle_of_the_place(folder):
 def test_an_image_without_people(folder):
     truth = maps(folder)[1]["data_samples"]
     assert not truth.labels.any()
-    assert not truth.people.any()
+    assert not truth.owners.any()
     assert not truth.sides.any()
 
 
@@ -91,7 +94,7 @@ def test_in_the_mirror_left_is_right(folder):
     old, new = plain["data_samples"], mirrored["data_samples"]
     assert new.labels[10, 2] == RIGHT_ARM  # what was the left arm, at the right
     assert new.labels[10, 13] == LEFT_ARM
-    assert torch.equal(new.people, old.people.flip(1))
+    assert torch.equal(new.owners, old.owners.flip(1))
     torch.testing.assert_close(new.sides, old.sides[[2, 1, 0, 3]].flip(2))
 
 
@@ -113,8 +116,11 @@ def test_part_maps_are_not_turned(folder, name):
         maps(folder, **{name: 5.0})
 
 
-def test_the_encoder_learns_and_nothing_else(tmp_path, folder):
-    model = PartEncoder(tiny_models.sam2_config(tmp_path))
+@pytest.mark.parametrize(
+    ("masks", "learnt"), [(0.0, {"parts": 0.6, "sides": 0.8}), (1.0, {"parts": 0.6, "masks": 0.8})]
+)
+def test_the_encoder_learns_and_nothing_else(tmp_path, folder, masks, learnt):
+    model = PartEncoder(tiny_models.sam2_config(tmp_path), masks=masks)
     sample = maps(folder, tiny_models.SAM_SIDE)[0]
     batch = model.data_preprocessor({"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}, True)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -126,8 +132,8 @@ def test_the_encoder_learns_and_nothing_else(tmp_path, folder):
         sum(loss.values()).backward()
         optimizer.step()
         losses.append({name: value.item() for name, value in loss.items()})
-    assert losses[-1]["loss_parts"] < 0.6 * losses[0]["loss_parts"]
-    assert losses[-1]["loss_sides"] < 0.8 * losses[0]["loss_sides"]
+    for name, share in learnt.items():
+        assert losses[-1][f"loss_{name}"] < share * losses[0][f"loss_{name}"]
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {name.split(".")[0] for name in changed} == {"heads", "sam"}
     assert {name.split(".")[1] for name in changed if name.startswith("sam.")} == {"image_encoder"}
@@ -138,10 +144,56 @@ def test_sides_count_only_where_people_are(tmp_path, folder):
     images = torch.rand(1, 3, tiny_models.SAM_SIDE, tiny_models.SAM_SIDE)
     truth = maps(folder, tiny_models.SAM_SIDE)[0]["data_samples"]
     before = model(images, [truth])["loss_sides"]
-    elsewhere = torch.where(truth.people, truth.sides, 7.0)
-    torch.testing.assert_close(model(images, [PartTruth(truth.labels, truth.people, elsewhere)])["loss_sides"], before)
-    nobody = PartTruth(truth.labels, torch.zeros_like(truth.people), truth.sides)
+    elsewhere = torch.where(truth.owners > 0, truth.sides, 7.0)
+    torch.testing.assert_close(model(images, [PartTruth(truth.labels, truth.owners, elsewhere)])["loss_sides"], before)
+    nobody = PartTruth(truth.labels, torch.zeros_like(truth.owners), truth.sides)
     assert model(images, [nobody])["loss_sides"] == 0
+
+
+def same(*traits, weight=0.0, bias=0.0):
+    """Traits (1, T, P) and weights (1, T + 1, P), the same of each place."""
+    traits = torch.tensor([traits])
+    weights = torch.full((1, traits.shape[1] + 1, traits.shape[2]), weight)
+    weights[:, -1] = bias
+    return traits, weights
+
+
+@pytest.mark.parametrize(("traits", "least", "most"), [((0.0, 1, 1, 2, 2, 2), 0, 1e-3), ((0.0, 1, 2, 0, 1, 2), 5, 99)])
+def test_places_of_one_person_have_the_same_traits(traits, least, most):
+    owners = torch.tensor([[0, 1, 1, 2, 2, 2]])
+    assert least <= masks_of_points(*same(traits, weight=math.log(40), bias=20.0), owners).item() <= most
+
+
+def test_masks_of_points_by_hand():
+    owners = torch.tensor([[1, 0]])  # all points are at the first place, with logits 1 and 1 - 3 (2 - 1)² - 2 (1 - 3)²
+    traits = torch.tensor([[[1.0, 2.0], [3.0, 1.0]]])
+    weights = torch.tensor([[[3.0, 9.0], [2.0, 9.0], [math.e, 9.0]]]).log()
+    right, wrong = (1 / (1 + math.exp(-logit)) for logit in (1, -10))
+    crossed = -(math.log(right) + math.log(1 - wrong)) / 2
+    dice = 1 - (2 * right + 1) / (right + wrong + 1 + 1)
+    assert masks_of_points(traits, weights, owners).item() == pytest.approx(crossed + dice)
+
+
+def test_as_many_points_on_small_people_as_on_large_ones():
+    owners = torch.tensor([[0] * 50 + [1] * 45 + [2] * 5])
+    traits, weights = same([0.0] * 100, bias=-30.0)
+    weights[0, -1, 95:] = 30.0  # only points of the small one have a mask, of everything
+    torch.manual_seed(0)
+    loss = masks_of_points(*(values.expand(40, -1, -1) for values in (traits, weights)), owners.expand(40, -1)).item()
+    everything = 30 * 0.95 + 1 - 11 / 106
+    nothing = 30 * 0.45 + 1 - 1 / 46
+    assert loss == pytest.approx((everything + nothing) / 2, rel=0.03)
+
+
+def test_nobody_has_no_masks(tmp_path, folder):
+    model = PartEncoder(tiny_models.sam2_config(tmp_path), masks=1.0)
+    losses = model(
+        torch.rand(1, 3, tiny_models.SAM_SIDE, tiny_models.SAM_SIDE),
+        [maps(folder, tiny_models.SAM_SIDE)[1]["data_samples"]],
+    )
+    assert losses["loss_masks"] == 0
+    sum(losses.values()).backward()  # several processes wait for the gradient of every tensor
+    assert model.heads[0].weight.grad is not None
 
 
 def test_it_predicts_nothing(tmp_path):

@@ -28,12 +28,15 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import Row, labelled_mask
 from bmp.segmenters.finetune.data import Augmentation, recolour, to_input
+from bmp.segmenters.finetune.losses import dice_loss
 from bmp.segmenters.finetune.model import PosePreprocessor
 from bmp.segmenters.sam2 import build_sam2
 from bmp.structures import Image
 
 _STRIDE = 4  # of the encoder's finest level
 _SIDES = 4
+_FREE = 12  # traits of a place beside its person's box
+_POINTS = 64  # an image, whose masks are compared
 _MIRRORED = np.arange(len(CIHP_PARTS), dtype=np.uint8)
 for _number, _name in enumerate(CIHP_PARTS):
     if _name.startswith("left "):
@@ -45,18 +48,18 @@ for _number, _name in enumerate(CIHP_PARTS):
 class PartTruth:
     """What each place of an image shows.
 
-    labels: int64 (h, w), the part, numbers of ``CIHP_PARTS``. people: bool (h, w), whether it shows a labelled person.
-    sides: float32 (4, h, w), how far the left, upper, right and lower side of that person's box are, in shares of the
-    image; 0 where there is nobody.
+    labels: int64 (h, w), the part, numbers of ``CIHP_PARTS``. owners: int64 (h, w), which of the labelled people, from
+    1 on, 0 for none of them. sides: float32 (4, h, w), how far the left, upper, right and lower side of that person's
+    box are, in shares of the image; 0 where there is nobody.
     """
 
     labels: Tensor
-    people: Tensor
+    owners: Tensor
     sides: Tensor
 
     def to(self, device: torch.device | str) -> PartTruth:
         """Copy to ``device``."""
-        return PartTruth(self.labels.to(device), self.people.to(device), self.sides.to(device))
+        return PartTruth(self.labels.to(device), self.owners.to(device), self.sides.to(device))
 
 
 @MODELS.register_module()
@@ -64,28 +67,33 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
     """SAM 2.1's image encoder with a linear layer on each of its levels, which tell what a place shows.
 
     They tell the part, and where the sides of the person's box are, which is another one for each of two people whose
-    parts look alike. The tensors of the whole SAM are below "sam.": with ``exported = "sam."`` in the config of a
-    training, ``python -m bmp.train --export`` writes a checkpoint for ``PoseSAM`` to start from.
+    parts look alike. With ``masks`` places are compared as well: those of one person are to have the same box and
+    other traits in common, which makes a mask of every point, at no cost. The tensors of the whole SAM are below
+    "sam.": with ``exported = "sam."`` in the config of a training, ``python -m bmp.train --export`` writes a
+    checkpoint for ``PoseSAM`` to start from.
 
     Args:
         model: as for ``SAM2Segmenter``.
         checkpoint: the weights to start from, see ``bmp.weights.resolve``; "random" makes them up.
         sides: weight of the loss of the sides, beside 1 of the parts.
+        masks: weight of the loss of the masks of points.
     """
 
-    def __init__(self, model: str, checkpoint: str = "random", sides: float = 5.0) -> None:
+    def __init__(self, model: str, checkpoint: str = "random", sides: float = 5.0, masks: float = 0.0) -> None:
         network = build_sam2(model, checkpoint)
         super().__init__(data_preprocessor=PosePreprocessor(network.image_size))
         self.sam = network
         self.sam.image_encoder.requires_grad_(True)
-        self._weight = sides
+        self._weights = {"sides": sides, "masks": masks}
         channels = network.image_encoder.neck.d_model
+        answers = len(CIHP_PARTS) + _SIDES + (2 * _FREE + _SIDES + 1 if masks else 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.heads = nn.ModuleList(nn.Conv2d(channels, len(CIHP_PARTS) + _SIDES, 1) for _ in range(3))
+            self.heads = nn.ModuleList(nn.Conv2d(channels, answers, 1) for _ in range(3))
 
     def forward(self, inputs: Tensor, data_samples: Sequence[PartTruth], mode: str = "loss") -> dict[str, Tensor]:
-        """Return "loss_parts", a cross-entropy, and "loss_sides", the mean distance over the places with people.
+        """Return "loss_parts", a cross-entropy, "loss_sides", the mean distance over the places with people, and
+        "loss_masks", cross-entropy and dice loss of masks of points on people.
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
@@ -94,8 +102,8 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
         """
         if mode != "loss":
             raise ValueError(f"mode: expected 'loss', got {mode!r}; this network is for training only")
-        labels, people, sides = (
-            torch.stack([getattr(truth, name) for truth in data_samples]) for name in ("labels", "people", "sides")
+        labels, owners, sides = (
+            torch.stack([getattr(truth, name) for truth in data_samples]) for name in ("labels", "owners", "sides")
         )
         levels = self.sam.image_encoder(inputs)["backbone_fpn"]
         answers = [
@@ -103,12 +111,58 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
             for head, level in zip(self.heads, levels, strict=True)
         ]
         answer = torch.stack(answers).sum(dim=0)
-        logits, distances = answer[:, : len(CIHP_PARTS)], answer[:, len(CIHP_PARTS) :]
+        logits, distances, pairs = answer.tensor_split((len(CIHP_PARTS), len(CIHP_PARTS) + _SIDES), dim=1)
+        people = owners > 0
         missed = (distances - sides).abs().mean(dim=1) * people
-        return {
+        losses = {
             "loss_parts": F.cross_entropy(logits, labels),
-            "loss_sides": self._weight * missed.sum() / people.sum().clamp(min=1),
+            "loss_sides": self._weights["sides"] * missed.sum() / people.sum().clamp(min=1),
         }
+        if self._weights["masks"]:
+            traits = torch.cat((_boxes(distances), pairs[:, :_FREE]), dim=1)
+            masks = masks_of_points(traits.flatten(2), pairs[:, _FREE:].flatten(2), owners.flatten(1))
+            losses["loss_masks"] = self._weights["masks"] * masks
+        return losses
+
+
+def _boxes(distances: Tensor) -> Tensor:
+    """Return where the sides (B, 4, h, w) are, in tenths of the image, from how far they are."""
+    height, width = distances.shape[2:]
+    x = (torch.arange(width, device=distances.device) + 0.5).expand(height, width) / width
+    y = (torch.arange(height, device=distances.device) + 0.5)[:, None].expand(height, width) / height
+    left, top, right, bottom = distances.unbind(dim=1)
+    return 10 * torch.stack((x - left, y - top, x + right, y + bottom), dim=1)
+
+
+def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
+    """Compare the masks of random points on people with the truth.
+
+    A place belongs to a point's mask where its traits are the point's: the logit is a bias less the squares of their
+    differences, weighted by what the point's place says matters.
+
+    Args:
+        traits: float (B, T, P).
+        weights: float (B, T + 1, P), logarithms of positive weights but for the last, the bias.
+        owners: int64 (B, P), which of the people is there, 0 for none.
+
+    Returns:
+        cross-entropy and dice loss, added up: the mean over the images, 0 for one without people.
+    """
+    losses = [(traits.sum() + weights.sum()) * 0]
+    for trait, weight, owner in zip(traits, weights, owners, strict=True):
+        people = owner > 0
+        if not people.any():
+            continue
+        # As many points on a small person as on a large one.
+        points = torch.multinomial(people / owner.bincount()[owner], _POINTS, replacement=True)
+        asked, bias = weight[:-1, points].exp(), weight[-1, points]
+        own = trait[:, points]
+        squares = asked.T @ trait**2 - 2 * (asked * own).T @ trait + (asked * own**2).sum(dim=0)[:, None]
+        masks = bias[:, None] - squares
+        truth = owner == owner[points][:, None]
+        crossed = F.binary_cross_entropy_with_logits(masks, truth.to(masks.dtype))
+        losses.append(crossed + dice_loss(masks[:, None, None], truth[:, None]).mean())
+    return torch.stack(losses).sum() / len(owners)
 
 
 @DATASETS.register_module()
@@ -178,7 +232,9 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         return {
             "inputs": recolour(pixels, self._augmentation),
             "data_samples": PartTruth(
-                torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(owners > 0), _sides(owners, boxes)
+                torch.from_numpy(labels.astype(np.int64)),
+                torch.from_numpy(owners.astype(np.int64)),
+                _sides(owners, boxes),
             ),
         }
 
