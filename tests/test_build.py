@@ -61,6 +61,7 @@ def test_a_class_may_stand_for_its_name():
         (dict(suppressor=dict(type="OKSSupressor")), "pipeline.suppressor: there is no suppressor 'OKSSupressor'; did you mean 'OKSSuppressor'"),
         (dict(segmenter=dict(type="SAM9")), "pipeline.segmenter: there is no segmenter 'SAM9'; there is: .*LiteSegmenter"),
         (dict(suppressor=dict(threshold=0.5)), "pipeline.suppressor: expected a type; there is: .*OKSSuppressor"),
+        (dict(segmenter="dict(type='LiteSegmenter')"), "pipeline.segmenter: expected a dict with a type, got .*LiteSegmenter"),
         (dict(suppressor=dict(type="OKSSuppressor", treshold=0.5)), "has no argument 'treshold'; did you mean 'threshold'"),
         (dict(detector=dict(type=f"{__name__}.Needy")), "Needy needs size"),
         (dict(detector=dict(type="nowhere.Detector")), "cannot be imported: No module named 'nowhere'; is its folder on PYTHONPATH"),

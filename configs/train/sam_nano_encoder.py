@@ -1,6 +1,6 @@
 """Trains SAM nano's image encoder from nothing on SynthCrowd's part maps.
 
-    python -m bmp.train train/sam_nano_encoder.py --export output/nano/sam2-nano-parts.safetensors
+python -m bmp.train train/sam_nano_encoder.py --export output/nano/sam2-nano-parts.safetensors
 """
 
 _base_ = ["_base_/runtime.py"]

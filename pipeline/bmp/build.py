@@ -101,6 +101,12 @@ def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], where: str,
     for name in arguments:
         if name not in parameters and not open_ended:
             raise UserError(f"{where}: {factory.__name__} has no argument {name!r}; {choices(name, parameters)}")
+    for name in (name for name in arguments if name in _ROLES):
+        if isinstance(arguments[name], str):
+            raise UserError(
+                f"{where}.{name}: expected a dict with a type, got {arguments[name]!r}; with --set, write it as "
+                f"\"{{'type': 'NAME'}}\""
+            )
     missing = [
         name
         for name, parameter in parameters.items()
