@@ -24,6 +24,7 @@ from bmp.segmenters.prompting import (
     MaxSpread,
     MaxVisibility,
 )
+from bmp.segmenters.skeleton import SkeletonMasks
 from bmp.stages import Detector, PoseEstimator, Prompter, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Poses
 from bmp.suppression.oks import OKSSuppressor
@@ -94,6 +95,7 @@ POSES = {
 SEGMENTERS = {
     "fake": FakeSegmenter,
     "the detector's own": DetectedMasks,
+    "cut to the skeleton": SkeletonMasks,
     "lite": _lite("segmenters", "LiteSegmenter"),
     "sam 2.1": _sam2,
     "sam 1": _sam1,

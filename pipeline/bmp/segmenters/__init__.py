@@ -6,3 +6,4 @@ from bmp.segmenters import lite as lite
 from bmp.segmenters import prompting as prompting
 from bmp.segmenters import sam1 as sam1
 from bmp.segmenters import sam2 as sam2
+from bmp.segmenters import skeleton as skeleton
