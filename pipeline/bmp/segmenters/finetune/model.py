@@ -75,7 +75,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         checkpoint: str,
         sampler: PointSampler | Mapping[str, Any],
         trainable: Literal["decoder", "all"] = "decoder",
-        loss: Mapping[str, float] | None = None,
+        loss: Mapping[str, Any] | None = None,
         dtype: str = "auto",
         cache: str | os.PathLike[str] | None = None,
         test: Mapping[str, Any] | None = None,
