@@ -13,6 +13,7 @@ SYNTHCROWD := output/synthcrowd
 demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --overwrite --trace
 	$(if $(INPUT),,$(RUN) run_bmp.py --config nano.py --set dataset.count=40 --output $(OUTPUT)-crowd --overwrite)
+	$(if $(INPUT),,$(RUN) run_bmp.py --config nano_sam.py --set dataset.count=40 --output $(OUTPUT)-crowd-sam --overwrite)
 
 test: $(READY)
 	$(RUN) -m pytest
@@ -49,7 +50,8 @@ train-nano-pose: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 	$(TRAIN) train/pmpose_nano.py --resume --export $(NANO)/pmpose-nano.safetensors
 
 train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
-	$(TRAIN) train/sam_nano_encoder.py --resume --export output/nano/sam2-nano-encoder.safetensors
+	$(TRAIN) train/sam_nano_encoder.py --resume --export output/nano/sam2-nano-parts.safetensors
+	$(TRAIN) train/sam_nano_encoder_people.py --resume --export output/nano/sam2-nano-encoder.safetensors
 	$(TRAIN) train/sam_nano_base.py --resume --export $(NANO)/sam2-nano.safetensors
 
 train-nano-keypoints: train-nano-pose

@@ -200,6 +200,8 @@ def test_the_table_covers_the_official_files():
         "mediapipe/pose_landmark_full.tflite",
         "nano/rtmdet-ins-nano.safetensors",
         "nano/pmpose-nano.safetensors",
+        "nano/sam2-nano.safetensors",
+        "nano/sam-pose2seg-nano.safetensors",
     ):
         assert official in names
     sources = {weight.name: str(weight.source) for weight in table()}

@@ -221,7 +221,12 @@ _TABLE: tuple[Weight, ...] = (
     ),
     *(
         Weight(f"nano/{file}", Packaged(file), "Apache-2.0")
-        for file in ("rtmdet-ins-nano.safetensors", "pmpose-nano.safetensors")
+        for file in (
+            "rtmdet-ins-nano.safetensors",
+            "pmpose-nano.safetensors",
+            "sam2-nano.safetensors",
+            "sam-pose2seg-nano.safetensors",
+        )
     ),
 )
 

@@ -5,18 +5,22 @@ import json
 import pytest
 import torch
 from matplotlib import cbook
+from torchvision.ops import box_convert, box_iou
 
 import bmp
 from bmp import UserError
 from bmp.config import config_names
+from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.detectors.mmdet import MMDetDetector
+from bmp.evaluation.pose_to_mask import labelled_mask
 from bmp.poses.mmpose import MMPoseEstimator
 from bmp.segmenters.prompting import MaxSpread, MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
+from bmp.segmenters.skeleton import SkeletonMasks
 
 pytest.importorskip("mmpose", reason='the networks of the paper need pip install "bmp-pose[openmmlab]"')
 
-PAPER = [name for name in config_names() if name not in ("lite.py", "nano.py")]
+PAPER = [name for name in config_names() if not name.startswith(("lite", "nano"))]
 RANDOM = {f"pipeline.{stage}.checkpoint": "random" for stage in ("detector", "pose", "segmenter")}
 PHOTO = cbook._get_data_path("sample_data/grace_hopper.jpg")
 
@@ -31,6 +35,30 @@ def test_presets_build_without_a_gpu(name):
     modern = name not in ("bmp_v1.py", "sam21.py")
     assert isinstance(model.segmenter.prompter, MaxVisibility if modern else MaxSpread)
     assert model.segmenter.prompter.count == (3 if modern else 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "segmenter"), [("nano.py", SkeletonMasks), ("nano_sam.py", SAM2Segmenter)])
+def test_nano_networks_find_drawn_people(name, segmenter):
+    """With the weights that come with the package; the numbers are half of what they are on the whole split."""
+    model = bmp.load(name, device="cpu")
+    assert isinstance(model.segmenter, segmenter)
+    scenes = SynthCrowd("test", count=6)
+    people = found = 0
+    overlaps = []
+    for index, truth in enumerate(scenes.truth["images"]):
+        image = scenes.load(index)
+        rows = [row for row in scenes.truth["annotations"] if row["image_id"] == truth["id"] and not row["iscrowd"]]
+        result = model(image.pixels.numpy())
+        masks = torch.stack([labelled_mask(row, image) for row in rows])
+        boxes = box_convert(torch.tensor([row["bbox"] for row in rows]), "xywh", "xyxy")
+        best = box_iou(boxes, torch.as_tensor(result.boxes)).max(dim=1)
+        hits = best.values > 0.5
+        people, found = people + len(rows), found + int(hits.sum())
+        drawn = torch.as_tensor(result.masks)[best.indices[hits]]
+        overlaps += ((drawn & masks[hits]).sum((1, 2)) / (drawn | masks[hits]).sum((1, 2))).tolist()
+    assert found / people > 0.4
+    assert sum(overlaps) / len(overlaps) > 0.3
 
 
 @pytest.mark.slow
