@@ -1,6 +1,6 @@
 """The nano family on SynthCrowd, for benchmarks/ablations.py: SAM nano and its fine-tunings, three seeds of each.
 
-They are trained by the commands that a table without them names.
+Base and the first PoseMaskRefine come with the package. The commands that a table without the others names train them.
 """
 
 pose = dict(type="MMPoseEstimator", config="models/pmpose_nano.py", checkpoint="nano/pmpose-nano.safetensors")
