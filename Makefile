@@ -13,7 +13,6 @@ SYNTHCROWD := output/synthcrowd
 demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --overwrite --trace
 	$(if $(INPUT),,$(RUN) run_bmp.py --config nano.py --set dataset.count=40 --output $(OUTPUT)-crowd --overwrite)
-	$(if $(INPUT),,$(RUN) run_bmp.py --config nano_sam.py --set dataset.count=40 --output $(OUTPUT)-crowd-sam --overwrite)
 
 test: $(READY)
 	$(RUN) -m pytest
@@ -38,7 +37,7 @@ bench: $(READY)
 # that a table of the paper compares with what comes with the package; see docs/ablations.md.
 TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.train
 NANO := pipeline/bmp/nano
-RECIPES := mask_refine pose1_mask_refine max_visibility max_spread
+RECIPES := pose_mask_refine mask_refine pose1_mask_refine max_visibility max_spread
 .PHONY: $(addprefix train-nano-,detector pose base keypoints segmenter $(RECIPES))
 
 train-nano: train-nano-detector train-nano-pose train-nano-segmenter $(RECIPES:%=train-nano-%)
@@ -56,10 +55,10 @@ train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 
 train-nano-keypoints: train-nano-pose
 	for split in train val; do $(RUN) -m bmp.predict_keypoints --config nano.py --dataset $(SYNTHCROWD)/$$split.json \
-		--images $(SYNTHCROWD) --output $(SYNTHCROWD)/keypoints/$$split.json --resume || exit 1; done
+		--images $(SYNTHCROWD) --output $(SYNTHCROWD)/keypoints/$$split.json --masks --resume || exit 1; done
 
 train-nano-segmenter: train-nano-base train-nano-keypoints
-	$(TRAIN) train/sam_nano_pose_mask_refine.py --resume --export $(NANO)/sam-pose2seg-nano.safetensors
+	$(TRAIN) train/sam_pose2seg_nano.py --resume --export $(NANO)/sam-pose2seg-nano.safetensors
 
 $(RECIPES:%=train-nano-%): train-nano-%: train-nano-base train-nano-keypoints
 	$(TRAIN) train/sam_nano_$*.py --resume --export output/nano/$*.safetensors

@@ -37,7 +37,7 @@ class OvalSegmenter(PromptedSegmenter):
     picture's side. What it answered before stays.
     """
 
-    _size, _logit_size = SIDE, (SIDE, SIDE)
+    _size, logit_size = SIDE, (SIDE, SIDE)
     encoded = 0
 
     def __init__(self, prompter, checkpoint, *, device="cpu"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.structures import Detections, Image, Poses, Prompts
 
 NOBODY = Poses.empty(17)
@@ -66,3 +67,43 @@ def pad(prompts: Prompts, front: int, back: int) -> Prompts:
         keypoints=torch.cat([part.keypoints for part in parts], dim=1),
         boxes=prompts.boxes,
     )
+
+
+class BlobSegmenter(PromptedSegmenter):
+    """Its mask is a disc around each positive point, less each negative one; the picture's mean sets the radius.
+
+    Like SAM's, its answer changes with every padding point that reaches it. A previous answer is added to the new one.
+    """
+
+    _size = 64
+    logit_size = (16, 16)
+
+    def __init__(self, prompter=None, **options):
+        defaults = {"image_batch": 2, "prompt_chunk": 3, "hole_area": 0, "speck_area": 0}
+        super().__init__(prompter or PosePrompter(), device="cpu", dtype="float32", **(defaults | options))
+        self.encoded, self.decoded, self.multimask, self.enlarged = [], [], [], []
+
+    def _encode(self, images):
+        self.encoded.append(len(images))
+        return (torch.stack([image.pixels.float().mean() / 255 for image in images]).reshape(-1, 1, 1, 1),)
+
+    def _to_network(self, points, height, width):
+        return points / points.new_tensor([width, height]) * self._size
+
+    def _decode(self, features, prompts, previous=None, multimask=False):
+        self.decoded.append(len(prompts))
+        self.multimask.append(multimask)
+        grid = (torch.arange(16) + 0.5) * 4
+        cells = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), dim=-1).reshape(-1, 2)
+        near = (12 + 12 * features[0].reshape(-1, 1, 1) - torch.cdist(prompts.points, cells)).clamp(min=-1)
+        sign = prompts.labels.float().unsqueeze(-1) * 2 - 1
+        logits = (near * sign).sum(1).reshape(-1, 16, 16)
+        if prompts.boxes is not None:
+            logits = logits + (prompts.boxes[:, 2] - prompts.boxes[:, 0]).reshape(-1, 1, 1) / 64
+        if previous is not None:
+            logits = logits + previous
+        return logits, torch.full((len(prompts),), 1.5) - prompts.labels.shape[1]
+
+    def _enlarge(self, logits, height, width):
+        self.enlarged.append(len(logits))
+        return torch.nn.functional.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear").squeeze(1)

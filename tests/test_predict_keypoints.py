@@ -1,11 +1,14 @@
 """The command that estimates a pose in each labelled box, on the fake estimator."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from fakes import KEYPOINT_COUNT, FakePose, scene
+import torch
+from fakes import KEYPOINT_COUNT, FakeDetector, FakePose, scene
 from PIL import Image as PILImage
 
+from bmp.ops.masks import from_rle
 from bmp.predict_keypoints import main
 from bmp.segmenters.finetune.data import PosedPeople
 
@@ -22,6 +25,15 @@ class Interrupted(FakePose):
         if len(self.calls) == 2:
             raise KeyboardInterrupt
         return super().estimate(images, people)
+
+
+class DrawingDetector(FakeDetector):
+    """Its masks are the squares as far as they can be seen."""
+
+    def _one(self, red):
+        found = super()._one(red)
+        x, y = found.boxes[:, :2].long().T
+        return replace(found, masks=red == red[y, x][:, None, None])
 
 
 @pytest.fixture
@@ -71,6 +83,32 @@ def test_what_it_writes_is_what_training_reads(folder):
     assert posed.poses.visibility.min() == pytest.approx(0.9)
 
 
+MASKED = ["--masks", "--set", "pipeline.detector={'type': 'test_predict_keypoints.DrawingDetector'}"]
+
+
+def test_masks_are_those_of_each_persons_detection(folder):
+    data = json.loads((folder / "people.json").read_text())
+    data["annotations"][0]["bbox"] = [40, 40, 20, 8]  # somebody whom the detector does not see
+    (folder / "people.json").write_text(json.dumps(data))
+    assert run(folder, *MASKED) == 0
+    rows = {row["id"]: row for row in written(folder)["annotations"]}
+    assert "segmentation" not in rows[10]
+    (mask,) = from_rle([rows[11]["segmentation"]], 48, 64)
+    y, x = mask.nonzero().T
+    assert (x.min(), x.max() + 1, y.min(), y.max() + 1) == (30, 50, 5, 40)
+    source = dict(type="PeopleDataset", annotations=folder / "people.json", images=folder)
+    people = PosedPeople(source, folder / "out" / "keypoints.json")
+    assert torch.equal(people.load(0).people.masks, torch.stack([torch.zeros_like(mask), mask]))
+
+
+def test_the_poses_are_the_same_with_masks(folder):
+    run(folder)
+    alone = written(folder)["annotations"]
+    (folder / "out" / "keypoints.json").unlink()
+    run(folder, *MASKED)
+    assert [{key: row[key] for key in row if key != "segmentation"} for row in written(folder)["annotations"]] == alone
+
+
 def test_batches_do_not_matter(folder):
     run(folder)
     alone = written(folder)["annotations"]
@@ -117,6 +155,8 @@ def test_a_data_set_can_be_named(folder):
         (["--batch-size", "0"], "--batch-size: expected at least 1, got 0"),
         (["--set", "dataset.images=nowhere"], "nowhere: 4 of the 4 images"),
         (["--set", "pipeline.pose.type=Nobody"], "there is no pose estimator 'Nobody'"),
+        (["--masks"], "expected pipeline.pose and pipeline.detector"),
+        ([*MASKED, "--set", "pipeline.detector={'type': 'fakes.FakeDetector'}"], "this detector gives boxes only"),
         (["--device", "abacus"], "device 'abacus' is unknown"),
     ],
 )
@@ -130,4 +170,4 @@ def test_mistakes_are_one_line(arguments, message, folder, capsys):
 def test_a_config_without_an_estimator_is_refused(folder, capsys):
     (folder / "none.py").write_text("dataset = dict(type='PeopleDataset', annotations='a', images='b')")
     assert main(["--config", str(folder / "none.py"), "--output", str(folder / "out.json")]) == 2
-    assert "expected pipeline.pose, the estimator" in capsys.readouterr().err
+    assert "expected pipeline.pose; see bmp_v2.py" in capsys.readouterr().err

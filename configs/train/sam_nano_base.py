@@ -16,8 +16,9 @@ truth = dict(type="PeopleDataset", images=data_root)
 
 model = dict(
     checkpoint="output/nano/sam2-nano-encoder.safetensors",
-    # With fewer corrections than in fine-tuning, more pieces are seen in the same time.
-    sampler=dict(type="MaskRefine", corrections=1, truth_probability=0.1),
+    # With fewer corrections than in fine-tuning, more pieces are seen in the same time. In their place it is shown what
+    # several points mean, which SAM 2 learns from its corrections.
+    sampler=dict(type="MaskRefine", corrections=1, truth_probability=0.1, first_points=4),
     # From nothing, with SAM's weights the decoder is content with empty masks for a long time.
     loss=dict(focal=5.0, dice=5.0),
     test=dict(prompter=dict(type="MaxVisibility", count=3, threshold=0.6)),

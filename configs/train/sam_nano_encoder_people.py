@@ -5,10 +5,10 @@ python -m bmp.train train/sam_nano_encoder_people.py --export output/nano/sam2-n
 
 _base_ = ["sam_nano_encoder.py"]
 
-iterations = 5000
+iterations = 13000
 learning_rate = 1e-3
 
-model = dict(checkpoint="output/nano/sam2-nano-parts.safetensors", masks=1.0)
+model = dict(checkpoint="output/nano/sam2-nano-parts.safetensors", masks=2.0)
 train_cfg = dict(max_iters=iterations)
 optim_wrapper = dict(optimizer=dict(lr=learning_rate))
 param_scheduler = [

@@ -37,6 +37,7 @@ _ROLES: dict[str, Registry] = {
     "redetector": DETECTORS,
     "pose": POSES,
     "segmenter": SEGMENTERS,
+    "start": SEGMENTERS,
     "suppressor": SUPPRESSORS,
     "prompter": PROMPTERS,
     "negative": NEGATIVES,

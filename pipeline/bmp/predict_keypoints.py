@@ -3,8 +3,9 @@
     python -m bmp.predict_keypoints --config coco.py --set dataset.root=DIR --set dataset.split=train2017 --output FILE
 
 What it writes is what a segmenter is fine-tuned on: keypoints with the noise that they have at test time, of everybody
-in the truth, small people too. Exit codes: 0 everything done, 1 some images cannot be read, 2 wrong use, 130
-interrupted.
+in the truth, small people too. With --masks the detector's masks of these people come along, for a segmenter that is
+prompted with masks as well (``MaskPromptedSegmenter``). Exit codes: 0 everything done, 1 some images cannot be read, 2
+wrong use, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from bmp import __version__
 from bmp.batches import read_ahead
@@ -34,9 +36,12 @@ from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import Row, labelled_people
 from bmp.export import to_numbers
 from bmp.journal import Journal, Record, replacing, writing
-from bmp.stages import PoseEstimator
-from bmp.structures import COCO_KEYPOINTS, Image, Poses
+from bmp.ops.boxes import iou
+from bmp.ops.masks import to_rle
+from bmp.stages import Detector, PoseEstimator
+from bmp.structures import COCO_KEYPOINTS, Detections, Image, Poses
 
+_SAME_PERSON = 0.5  # IoU of a labelled and a detected box
 _SIGNALS = ("scores", "visibility", "presence", "expected_oks")
 
 
@@ -47,12 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.insert(0, "")
     try:
         config = load_config(options.config, parse_overrides(options.set))
-        if not isinstance(config.get("pipeline"), dict) or "pose" not in config.pipeline:
-            raise UserError(f"config {options.config}: expected pipeline.pose, the estimator; see bmp_v2.py")
+        stages = ("pose", "detector") if options.masks else ("pose",)
+        if not isinstance(config.get("pipeline"), dict) or not all(stage in config.pipeline for stage in stages):
+            raise UserError(
+                f"config {options.config}: expected pipeline.{' and pipeline.'.join(stages)}; see bmp_v2.py"
+            )
         failed = predict(
             _dataset(config, options),
             config.pipeline.pose.to_dict(),
             options.output,
+            detector=config.pipeline.detector.to_dict() if options.masks else None,
             device=options.device,
             batch_size=options.batch_size,
             resume=options.resume,
@@ -78,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
+    parser.add_argument("--masks", action="store_true", help="also the masks that pipeline.detector makes of them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="images at a time (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
@@ -98,6 +108,7 @@ def predict(
     pose: dict[str, Any],
     output: Path,
     *,
+    detector: dict[str, Any] | None = None,
     device: str = "auto",
     batch_size: int = 16,
     resume: bool = False,
@@ -107,12 +118,15 @@ def predict(
     The file has ``settings`` and ``annotations``: of each person ``id`` and ``image_id`` of the truth, ``keypoints``
     x, y, v, with v as in ``bmp.export.to_annotations``, and ``keypoint_scores``, ``keypoint_visibility``,
     ``keypoint_presence`` and, from estimators that have it, ``keypoint_expected_oks``. Coordinates are rounded to 0.01
-    pixels, the others to 0.0001. Until it is complete, what is done is kept beside it, in a journal.
+    pixels, the others to 0.0001. With ``detector``, who was detected has ``segmentation``, compressed run lengths. What
+    is done is kept in a journal beside the file until that is complete.
 
     Args:
         dataset: whose people they are.
         pose: config of the estimator; it is given boxes without masks.
         output: replaced when the new one is complete; its folder is made.
+        detector: config of a detector that makes masks; None for no masks. A detection is a person's where the two
+            boxes are each other's best match, at an IoU of at least 0.5.
         device: see ``bmp.build.load``.
         batch_size: images at a time.
         resume: go on with the journal that an interrupted run left.
@@ -133,7 +147,7 @@ def predict(
     for row in dataset.truth["annotations"]:
         if not row["iscrowd"]:
             people[row["image_id"]].append(row)
-    settings = _settings(dataset, pose)
+    settings = _settings(dataset, pose) | ({"detector": detector} if detector else {})
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(journal_file, settings, resume=True)
@@ -147,10 +161,14 @@ def predict(
         ]
         if waiting:
             try:
-                estimator: PoseEstimator = build_part(pose, "pose", resolve_device(device), "pipeline.pose")
+                device = resolve_device(device)
+                estimator: PoseEstimator = build_part(pose, "pose", device, "pipeline.pose")
+                found: Detector | None = (
+                    None if detector is None else build_part(detector, "detector", device, "pipeline.detector")
+                )
             except ImportError as error:  # of an extra that is not installed; the message says which
                 raise UserError(str(error)) from error
-            for index, outcome in _estimated(dataset, waiting, people, estimator, batch_size):
+            for index, outcome in _estimated(dataset, waiting, people, estimator, found, batch_size):
                 if isinstance(outcome, UserError):
                     failed.append(str(outcome))
                     continue
@@ -183,6 +201,7 @@ def _estimated(
     waiting: Sequence[int],
     people: dict[Any, list[Row]],
     estimator: PoseEstimator,
+    detector: Detector | None,
     batch_size: int,
 ) -> Iterator[tuple[int, list[Row] | UserError]]:
     """Yield the index of each image with the people in it, or why it cannot be read."""
@@ -194,12 +213,31 @@ def _estimated(
             yield from ((index, image) for index, image in batch if isinstance(image, UserError))
             read = [(index, image) for index, image in batch if isinstance(image, Image)]
             rows = [people[dataset.truth["images"][index]["id"]] for index, _ in read]
-            poses = estimator.estimate([image for _, image in read], [labelled_people(own) for own in rows])
-            for (index, _), own, found in zip(read, rows, poses, strict=True):
-                yield index, _described(own, found.to("cpu"))
+            images, labelled = [image for _, image in read], [labelled_people(own) for own in rows]
+            poses = estimator.estimate(images, labelled)
+            masks: Sequence[Tensor | None] = [None] * len(read)
+            if detector is not None:
+                found = detector.detect(images)
+                masks = [_masks(*one) for one in zip(images, labelled, found, strict=True)]
+            for (index, _), own, pose, bits in zip(read, rows, poses, masks, strict=True):
+                yield index, _described(own, pose.to("cpu"), bits)
 
 
-def _described(people: Sequence[Row], poses: Poses) -> list[Row]:
+def _masks(image: Image, labelled: Detections, found: Detections) -> Tensor:
+    """Return the detector's masks of the labelled people, bool (N, H, W), empty for those who were not detected."""
+    masks = torch.zeros(len(labelled), image.height, image.width, dtype=torch.bool)
+    if len(found):
+        if found.masks is None:
+            raise UserError("--masks: this detector gives boxes only; choose one that makes masks")
+        overlaps = iou(labelled.boxes, found.boxes.cpu())
+        best, theirs = overlaps.max(dim=1).indices, overlaps.max(dim=0).indices
+        people = torch.arange(len(labelled))
+        mutual = (theirs[best] == people) & (overlaps[people, best] >= _SAME_PERSON)
+        masks[mutual] = found.masks.cpu()[best[mutual]]
+    return masks
+
+
+def _described(people: Sequence[Row], poses: Poses, masks: Tensor | None) -> list[Row]:
     """Return the people of an image as plain values; ``image_id`` is left to the whole."""
     if poses.keypoints.shape[1] != len(COCO_KEYPOINTS):
         raise UserError(f"pose: expected an estimator of COCO's 17 keypoints, got {poses.keypoints.shape[1]}")
@@ -207,7 +245,7 @@ def _described(people: Sequence[Row], poses: Poses) -> list[Row]:
     signals = {name: getattr(poses, name) for name in _SIGNALS}
     columns = {f"keypoint_{name}": to_numbers(values, 4) for name, values in signals.items() if values is not None}
     places = to_numbers(poses.keypoints, 2)
-    return [
+    rows: list[Row] = [
         {
             "id": person["id"],
             "keypoints": [value for (x, y), flag in zip(points, own_flags, strict=True) for value in (x, y, flag)],
@@ -215,6 +253,11 @@ def _described(people: Sequence[Row], poses: Poses) -> list[Row]:
         }
         for row, (person, points, own_flags) in enumerate(zip(people, places, flags, strict=True))
     ]
+    if masks is not None:
+        for row, mask, shape in zip(rows, masks, to_rle(masks), strict=True):
+            if mask.any():
+                row["segmentation"] = shape
+    return rows
 
 
 if __name__ == "__main__":

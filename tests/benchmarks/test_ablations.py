@@ -368,7 +368,7 @@ def test_families_of_the_package(name):
         for row in ours:  # each has its row in the paper
             assert any(row.number(key, exhibit.protocol) for key in exhibit.datasets), row.label
     assert [figure(family, number).number for number in FIGURES] == [2, 3, 4]
-    assert len(family.recipes) == {"nano": 7, "full": 9}[name]
+    assert len(family.recipes) == {"nano": 8, "full": 9}[name]
 
 
 def test_every_number_of_the_paper_has_its_row():

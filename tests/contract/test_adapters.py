@@ -16,6 +16,7 @@ from matplotlib import cbook
 from bmp import UserError, images
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.detected import DetectedMasks
+from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompting import (
     ClosestOther,
     GivenBox,
@@ -99,6 +100,7 @@ SEGMENTERS = {
     "lite": _lite("segmenters", "LiteSegmenter"),
     "sam 2.1": _sam2,
     "sam 1": _sam1,
+    "sam 2.1, prompted with masks": lambda: MaskPromptedSegmenter(_sam2(), DetectedMasks()),
     "sam 2.1 on crops": lambda: CroppedSegmenter(_sam2()),
 }
 PROMPTERS = {

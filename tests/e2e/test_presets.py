@@ -38,7 +38,7 @@ def test_presets_build_without_a_gpu(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "segmenter"), [("nano.py", SkeletonMasks), ("nano_sam.py", SAM2Segmenter)])
+@pytest.mark.parametrize(("name", "segmenter"), [("nano.py", SkeletonMasks), ("nano_points.py", SAM2Segmenter)])
 def test_nano_networks_find_drawn_people(name, segmenter):
     """With the weights that come with the package; the numbers are half of what they are on the whole split."""
     model = bmp.load(name, device="cpu")

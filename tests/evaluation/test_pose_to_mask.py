@@ -72,7 +72,7 @@ class Shifted(FakeSegmenter):
 class ColourSegmenter(PromptedSegmenter):
     """Its mask is whatever has the colour of the first point; pictures are of 48 x 64 pixels, like its logits."""
 
-    _size, _logit_size = WIDTH, (HEIGHT, WIDTH)
+    _size, logit_size = WIDTH, (HEIGHT, WIDTH)
 
     def __init__(self, prompter=None):
         options = {"image_batch": 2, "prompt_chunk": 3, "hole_area": 0, "speck_area": 0}

@@ -1,9 +1,10 @@
-"""The detector's masks cut to the skeleton: what is far from it goes, what a wrong pose would leave does not."""
+"""Masks cut to the skeleton: what is far from it goes, what a wrong pose would leave does not."""
 
 import numpy as np
 import pytest
 import torch
 from fakes import detections
+from prompt_fakes import NOBODY, BlobSegmenter, crowd, picture
 
 from bmp import UserError
 from bmp.segmenters.skeleton import SkeletonMasks, around_skeleton
@@ -68,6 +69,19 @@ def test_it_moves_and_grows_with_the_person():
     moved = around_skeleton(STANDING + np.float32([30, 5]), HEIGHT, WIDTH)
     assert np.array_equal(moved[5:, 30:], body[:-5, :-30])
     assert around_skeleton(STANDING, HEIGHT, WIDTH, 1.5).sum() > 1.2 * body.sum()
+
+
+def test_any_segmenters_masks_can_be_cut():
+    image, (people, poses) = picture(HEIGHT, WIDTH), crowd(3, HEIGHT, WIDTH)
+    blobs = BlobSegmenter()
+    (whole,) = blobs.segment(blobs.open([image]), [people], [poses], [NOBODY])
+    cutter = SkeletonMasks(segmenter=blobs, least=0)
+    (cut,) = cutter.segment(cutter.open([image]), [people], [poses], [NOBODY])
+    for row, keypoints in enumerate(poses.keypoints.numpy()):
+        body = torch.from_numpy(around_skeleton(keypoints, HEIGHT, WIDTH))
+        assert torch.equal(cut.bits[row], whole.bits[row] & body)
+    assert torch.equal(cut.scores, whole.scores)
+    assert torch.equal(cut.prompts.points, whole.prompts.points)
 
 
 def test_keypoints_far_outside_are_no_trouble():

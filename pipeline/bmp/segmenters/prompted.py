@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bmp.compute import autocast, dtype_of
@@ -19,6 +20,7 @@ from bmp.stages import Prompter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
 
 _LOGIT_BYTES = 256 << 20  # of full-size mask logits that exist at one time
+_CERTAIN = 6.0  # logit of a pixel of a mask that is not the network's own, and the negative of one beside it
 _NOWHERE = -10.0  # logit of a mask with nothing in it; also what clean-up writes, and its negative
 
 
@@ -52,8 +54,8 @@ class PromptedSegmenter(abc.ABC):
     (N, H, W) bytes; beside them up-sampling takes chunks of at most 256 MB, or one mask's logits if those are larger.
     """
 
-    _size: int  # side of the network's square input; set by the subclass, as is the next
-    _logit_size: tuple[int, int]  # height and width of the decoder's masks
+    logit_size: tuple[int, int]  # height and width of the decoder's masks; set by the subclass, as is the next
+    _size: int  # side of the network's square input
 
     def __init__(
         self,
@@ -160,7 +162,7 @@ class PromptedSegmenter(abc.ABC):
                 is trained to do when a single point may mean a person, a coat or a button; False for its one mask.
         """
         sizes = [len(asked) for asked in prompts]
-        height, width = self._logit_size
+        height, width = self.logit_size
         logits = torch.full((sum(sizes), height, width), _NOWHERE, device=self.device)
         scores = torch.zeros(sum(sizes), device=self.device)
         if sum(sizes):
@@ -208,6 +210,15 @@ class PromptedSegmenter(abc.ABC):
         # A person far away is a speck all in all, and must not vanish.
         clean = torch.where(clean.flatten(1).any(1)[:, None, None], clean, filled)
         return torch.where(clean == bits, logits, torch.where(clean, -_NOWHERE, _NOWHERE))
+
+
+def mask_prompt(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Turn masks bool (N, H, W), somebody else's answer, into logits (N, h, w) that a network can correct as its own.
+
+    size: height and width of the decoder's masks.
+    """
+    shares = F.interpolate(masks.float()[:, None], size, mode="bilinear", align_corners=False, antialias=True)
+    return (2 * shares[:, 0] - 1) * _CERTAIN
 
 
 def best_mask(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,7 +67,7 @@ class SAM1Segmenter(PromptedSegmenter):
         self._network = build_sam1(model, checkpoint).to(device)
         prepare(self._network.image_encoder, channels_last=channels_last, compiled=compile)
         self._size = self._network.image_encoder.img_size
-        self._logit_size = self._network.prompt_encoder.mask_input_size
+        self.logit_size = self._network.prompt_encoder.mask_input_size
         from segment_anything.utils.transforms import ResizeLongestSide
 
         self._transform = ResizeLongestSide(self._size)

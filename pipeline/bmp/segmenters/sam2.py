@@ -202,7 +202,7 @@ class SAM2Segmenter(PromptedSegmenter):
     def _use(self, network: Any) -> None:
         self.network = SAM2Network(network, self.dtype)
         self._size = self.network.prompt_encoder.input_image_size[0]
-        self._logit_size = self.network.prompt_encoder.mask_input_size
+        self.logit_size = self.network.prompt_encoder.mask_input_size
 
     def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
         pixels = torch.stack([self._preprocess(image) for image in images])

@@ -1,8 +1,9 @@
-"""The detector's masks, kept to where the pose says that the person is; no network, and no knowledge of prompts."""
+"""Masks, kept to where the pose says that the person is; no network, and no knowledge of prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.detected import DetectedMasks
+from bmp.stages import ImageView, Segmenter
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Masks, Poses
 
 _INDEX = {name: number for number, name in enumerate(COCO_KEYPOINTS.names)}
@@ -26,22 +28,23 @@ _REACH = 0.9  # of the height that the farthest keypoints of somebody who stands
 
 @SEGMENTERS.register_module()
 class SkeletonMasks:
-    """Cuts the mask that came with each detection down to the neighbourhood of the person's skeleton.
+    """Cuts masks down to the neighbourhood of the person's skeleton.
 
-    Where people overlap, detectors draw two of them as one. Painting such a mask out hides the second person from the
-    next round for good; the skeleton, which belongs to one person, tells whose pixels they are. Nothing is added to a
-    mask. A cut that would leave less than ``least`` of it is not made: then the pose is likelier wrong than the mask.
-    The detection score stands in for the predicted IoU, as in ``DetectedMasks``.
+    Where people overlap, detectors and small segmenters draw two of them as one. Painting such a mask out hides the
+    second person from the next round for good; the skeleton, which belongs to one person, tells whose pixels they are.
+    Nothing is added to a mask. A cut that would leave less than ``least`` of it is not made: then the pose is likelier
+    wrong than the mask. Scores stay what they were.
 
     Args:
+        segmenter: whose masks they are; None for the detector's, ``DetectedMasks``.
         width: factor of the thickness of all limbs.
-        least: share of the detector's mask in [0, 1] that has to remain.
+        least: share of a mask in [0, 1] that has to remain.
 
     Raises:
         UserError: for values out of range.
     """
 
-    def __init__(self, width: float = 1.0, least: float = 0.35) -> None:
+    def __init__(self, segmenter: Segmenter | None = None, width: float = 1.0, least: float = 0.35) -> None:
         if width <= 0 or not 0 <= least <= 1:
             raise UserError(
                 f"SkeletonMasks: expected width above 0 and least in [0, 1], got {width} and {least}; "
@@ -49,24 +52,24 @@ class SkeletonMasks:
             )
         self.width = width
         self.least = least
-        self._detected = DetectedMasks()
+        self.segmenter = DetectedMasks() if segmenter is None else segmenter
 
-    def open(self, images: Sequence[Image]) -> list[Image]:
-        """Return the images themselves."""
-        return self._detected.open(images)
+    def open(self, images: Sequence[Image]) -> list[ImageView]:
+        """Prepare the images for the segmenter."""
+        return self.segmenter.open(images)
 
     def segment(
         self,
-        views: Sequence[Image],
+        views: Sequence[ImageView],
         people: Sequence[Detections],
         poses: Sequence[Poses],
         others: Sequence[Poses],
     ) -> list[Masks]:
-        """Return masks row by row for ``people``; raises ``UserError`` where their detections have none.
+        """Return masks row by row for ``people``; raises what the segmenter raises.
 
         Raises ``ValueError`` for poses that do not start with COCO's 17 keypoints.
         """
-        whole = self._detected.segment(views, people, poses, others)
+        whole = self.segmenter.segment(views, people, poses, others)
         return [self._cut(masks, own) for masks, own in zip(whole, poses, strict=True)]
 
     def _cut(self, masks: Masks, poses: Poses) -> Masks:
@@ -81,7 +84,7 @@ class SkeletonMasks:
         bodies = [around_skeleton(points, height, width, self.width) for points in poses.keypoints.cpu().numpy()]
         near = masks.bits & torch.from_numpy(np.stack(bodies)).to(masks.device)
         enough = near.sum((1, 2)) >= self.least * masks.bits.sum((1, 2))
-        return Masks(torch.where(enough[:, None, None], near, masks.bits), masks.scores)
+        return replace(masks, bits=torch.where(enough[:, None, None], near, masks.bits))
 
 
 def around_skeleton(keypoints: NDArray[Any], height: int, width: int, thickness: float = 1.0) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from fakes import scene
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
+from bmp.evaluation.pose_to_mask import labelled_mask
 from bmp.ops.masks import to_rle
 from bmp.segmenters.finetune.data import PosedPeople, PoseMaskDataset
 from bmp.segmenters.finetune.validation import PosedImages, SegmAP
@@ -216,6 +217,31 @@ def test_estimated_keypoints_take_the_place_of_labels(tmp_path):
     posed = PosedPeople(CROWD, file).load(0)
     assert posed.unlabelled is None
     assert posed.annotations == CROWD.truth["annotations"]
+
+
+def test_the_masks_in_the_file_move_with_the_pixels(tmp_path):
+    content, truth = estimates(CROWD), CROWD.truth["annotations"]
+    labelled = torch.stack([labelled_mask(row, CROWD.load(0)) for row in truth])
+    for place in (0, 2, 3):  # the second was not detected
+        content["annotations"][place]["segmentation"] = to_rle(labelled[[place]])[0]
+    file = write(tmp_path / "keypoints.json", content)
+    posed = PosedPeople(CROWD, file).load(0, [1, 2])
+    assert torch.equal(posed.people.masks, torch.stack([torch.zeros_like(labelled[2]), labelled[2]]))
+    source = {"a": dict(dataset=CROWD, keypoints=file)}
+    torch.manual_seed(0)
+    people = PoseMaskDataset(source, 64, max_people=None, augment={**STILL, "flip": 1, "rotation": 5})[0][
+        "data_samples"
+    ]
+    assert not people.starts[1].any()
+    for place in (0, 2, 3):
+        assert torch.equal(people.starts[place], people.masks[place])
+    assert people.to("cpu").starts is not None
+
+
+def test_without_masks_in_the_file_there_is_nothing_to_start_from(tmp_path):
+    file = write(tmp_path / "keypoints.json", estimates(CROWD))
+    assert PosedPeople(CROWD, file).load(0).people.masks is None
+    assert PoseMaskDataset({"a": dict(dataset=CROWD, keypoints=file)}, 64)[0]["data_samples"].starts is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """SAM 2.1 in training, on a shrunk network with made-up weights."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ import tiny_models
 from mmengine.optim import build_optim_wrapper
 
 from bmp.evaluation.pose_to_mask import PosedImage, segment_poses
+from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.finetune import optim  # noqa: F401 - registers DecayMatrices
 from bmp.segmenters.finetune.data import PosedMasks
 from bmp.segmenters.finetune.model import PoseSAM
 from bmp.segmenters.finetune.samplers import Keypoints, MaskRefine, MaxVis, PoseMaskRefine
+from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
+from bmp.segmenters.prompted import mask_prompt
 from bmp.segmenters.prompting import MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
 
@@ -67,25 +71,6 @@ def total(model, data, seed=0):
 def optimizer(model, **options):
     config = dict(constructor="DecayMatrices", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.1, **options))
     return build_optim_wrapper(model, config)
-
-
-def test_matrices_decay_and_the_encoder_may_learn_more_slowly(posesam):
-    model = posesam(trainable="all")
-    config = dict(constructor="DecayMatrices", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.1))
-    wrapper = build_optim_wrapper(model, config | dict(paramwise_cfg=dict(rates={"image_encoder.": 0.1})))
-    rates = {
-        id(parameter): (group["lr"], group["weight_decay"])
-        for group in wrapper.optimizer.param_groups
-        for parameter in group["params"]
-    }
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            lr, decay = rates.pop(id(parameter))
-            assert lr == pytest.approx(1e-4 if name.startswith("image_encoder.") else 1e-3), name
-            assert decay == (0.1 if parameter.ndim > 1 else 0.0), name
-    assert not rates
-    assert len(wrapper.optimizer.param_groups) == 4
-    assert len(optimizer(model).optimizer.param_groups) == 2
 
 
 @pytest.mark.parametrize("trainable", ["decoder", "all"])
@@ -193,6 +178,43 @@ def test_points_are_added_one_by_one_and_a_single_one_may_mean_three_masks(poses
         assert torch.equal(shown, full)
 
 
+def test_some_first_predictions_correct_a_detectors_mask(posesam, monkeypatch):
+    model, calls = posesam(MaskRefine(corrections=1), starts=0.5), []
+    decode = model.decode
+
+    def noted(features, points, labels, previous, multimask):
+        calls.append((points.shape[:2], None if previous is None else previous.detach(), multimask))
+        return decode(features, points, labels, previous, multimask)
+
+    monkeypatch.setattr(model, "decode", noted)
+    crowded, without = people(40), people(40, seed=1)
+    undetected = torch.zeros_like(crowded.masks[:1])
+    shifted = torch.cat([undetected, crowded.masks[1:].roll(3, dims=2)])
+    losses(model, batch(replace(crowded, starts=shifted), without))
+    (alone, none, may_mean_three), _, (corrected, starts, means_one), _ = calls
+    assert none is None
+    assert may_mean_three
+    assert not means_one
+    assert alone[0] + corrected[0] == 80
+    assert 10 <= corrected[0] <= 30  # of the 39 who were detected, each with a chance of its own
+    assert starts.unique().numel() > 2
+    allowed = mask_prompt(shifted, tuple(starts.shape[1:]))
+    assert all((allowed[1:] == start).flatten(1).all(1).any() for start in starts)
+
+
+def test_starts_do_not_matter_where_they_are_not_asked_for(posesam):
+    crowded = people(3)
+    model = posesam(MaskRefine(corrections=1))
+    with_starts = total(model, batch(replace(crowded, starts=crowded.masks)))
+    assert torch.equal(with_starts, total(model, batch(crowded)))
+
+
+def test_trained_with_starts_it_is_tested_with_them(posesam):
+    segmenter = posesam(MaxVis(3), starts=1.0).segmenter()
+    assert isinstance(segmenter, MaskPromptedSegmenter)
+    assert isinstance(segmenter.start, DetectedMasks)
+
+
 def test_people_with_fewer_points_are_decoded_without_padding(posesam):
     model = posesam(MaxVis(3), dtype="float32")
     both, one = people(2), people(1, seed=1, known=1)
@@ -294,6 +316,7 @@ def test_a_cached_image_is_not_encoded_again_and_the_losses_stay(posesam, tmp_pa
     [
         ({"trainable": "encoder"}, "trainable: expected 'decoder' or 'all', got 'encoder'"),
         ({"trainable": "all", "cache": "x"}, "cache: embeddings change while the image encoder is trained"),
+        ({"starts": 1.5}, r"starts: expected a chance in \[0, 1\], got 1.5"),
         ({"dtype": "float16"}, "dtype: expected one of float32, bfloat16"),
         ({"sampler": {"type": "MaskRefined"}}, "there is no point sampler 'MaskRefined'; did you mean 'MaskRefine'"),
     ],

@@ -292,6 +292,34 @@ def test_corrections_of_the_other_recipes_do_not_mind_keypoints(sampler):
     assert chi_square(pixels(points), MISSED | SPILT) < 18.5
 
 
+@pytest.mark.parametrize("sampler", REFINING)
+def test_a_first_prediction_may_have_several_points(sampler):
+    several, counts = sampler(first_points=3), set()
+    keypoints = like_coco([(1.5, 0.5), (4.5, 4.5), (6.5, 0.5), (1.5, 2.5)], [0.2, 0.9, 0.8, 0.5], people=50)
+    for seed in range(20):
+        points, labels = several.first(many(TRUTH, 50), keypoints, seeded(seed))
+        counts.add(points.shape[1])
+        assert (labels == 1).all()
+        if sampler is MaskRefine:
+            assert {place for column in points.split(1, dim=1) for place in pixels(column)} == places(TRUTH)
+        else:
+            best = torch.tensor([(4.5, 4.5), (6.5, 0.5), (1.5, 2.5)])[: points.shape[1]]
+            assert (points == best).all()
+    assert counts == {1, 2, 3}
+
+
+@pytest.mark.parametrize("sampler", STARTING_AT_A_KEYPOINT)
+def test_who_has_fewer_keypoints_than_first_points_gets_padding(sampler):
+    several = sampler(first_points=4)
+    points, labels = next(
+        (points, labels)
+        for points, labels in (several.first(TRUTH[None], like_coco([(1.5, 0.5)], [0.9]), seeded(s)) for s in range(99))
+        if points.shape[1] == 4
+    )
+    assert labels.tolist() == [[1, -1, -1, -1]]
+    assert points[0, 0].tolist() == [1.5, 0.5]
+
+
 def test_mask_refine_does_not_start_at_keypoints():
     keypoints = known([(4.5, 4.5)], [1.0], people=1600)
     points, _ = MaskRefine().first(many(TRUTH, 1600), keypoints, seeded())
@@ -486,6 +514,7 @@ def test_samplers_are_built_by_name(config, expected):
         (dict(type="MaskRefine", count=1), "has no argument 'count'"),
         (dict(type="MaskRefine", corrections=-1), "corrections: expected at least 0, got -1"),
         (dict(type="PoseMaskRefine", truth_probability=1.1), r"truth_probability: expected a number in \[0, 1\]"),
+        (dict(type="MaskRefine", first_points=0), "count: expected at least 1 point, got 0"),
         (dict(type="MaxVis", count=0), "count: expected at least 1 point, got 0"),
         (dict(type="MaxSpread", count=0), "count: expected at least 1 point, got 0"),
         (dict(type="MaxSpread", threshold=-0.1), r"threshold: expected a number in \[0, 1\], got -0.1"),

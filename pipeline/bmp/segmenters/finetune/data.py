@@ -30,6 +30,7 @@ from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import PosedImage, Row, labelled_mask, labelled_people, truly_posed
+from bmp.ops.masks import from_rle
 from bmp.segmenters.finetune.cache import image_key
 from bmp.segmenters.finetune.samplers import Keypoints
 from bmp.structures import COCO_KEYPOINTS, Image, Poses
@@ -49,15 +50,19 @@ class PosedMasks:
 
     masks: bool (N, S, S), of the network's input. keypoints: of the same N people, in pixels of the masks.
     image_key: stands for the content of the image, None where it was augmented and will not be seen again.
+    starts: like ``masks``, what a detector took for each of these people, empty for those it did not find; None where
+    no detector was asked.
     """
 
     masks: Tensor
     keypoints: Keypoints
     image_key: str | None = None
+    starts: Tensor | None = None
 
     def to(self, device: torch.device | str) -> PosedMasks:
         """Copy to ``device``."""
-        return replace(self, masks=self.masks.to(device), keypoints=self.keypoints.to(device))
+        starts = None if self.starts is None else self.starts.to(device)
+        return replace(self, masks=self.masks.to(device), keypoints=self.keypoints.to(device), starts=starts)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class PosedPeople:
     Args:
         dataset: config of a data set of ``bmp.registry.DATASETS``, or one.
         keypoints: file that ``python -m bmp.predict_keypoints`` wrote for it; None takes the labelled keypoints, where
-            there are any.
+            there are any. Masks that are in it (``--masks``) become those of the images' ``people``.
         min_area: people with a smaller mask, in square pixels, are left out.
 
     Raises:
@@ -123,7 +128,8 @@ class PosedPeople:
         people = self._people[self.entry(index)["id"]]
         chosen = people if rows is None else [people[row] for row in rows]
         if self._estimates is not None:
-            return PosedImage(image, chosen, labelled_people(chosen), self._estimates.poses(chosen))
+            people_found = replace(labelled_people(chosen), masks=self._estimates.masks(chosen, image))
+            return PosedImage(image, chosen, people_found, self._estimates.poses(chosen))
         nothing = [0] * (3 * _COUNT)
         posed = truly_posed(image, [{"keypoints": nothing, **row} for row in chosen], _HIDDEN)
         return replace(posed, annotations=chosen)
@@ -146,6 +152,8 @@ class _Estimates:
                 f"{path}: has no keypoints of {len(missing)} of the {len(wanted)} people in {dataset.name}, the first "
                 f"is annotation {missing[0]}; make it from this data set with python -m bmp.predict_keypoints"
             )
+        # bytes, a fraction of what the dicts would take
+        self._masks = {row["id"]: row["segmentation"]["counts"].encode() for row in rows if "segmentation" in row}
         self._values = torch.empty(len(rows), _COUNT, 5)
         try:
             for number, row in enumerate(rows):
@@ -159,6 +167,17 @@ class _Estimates:
         values = self._values[[self._place[row["id"]][0] for row in annotations]]
         scores, visibility, presence = values[:, :, 2:].unbind(dim=2)
         return Poses(values[:, :, :2], scores, visibility, presence)
+
+    def masks(self, annotations: Sequence[Row], image: Image) -> Tensor | None:
+        """Return the masks of people in an image, bool (N, H, W), empty for those without; None if nobody has any."""
+        if not self._masks:
+            return None
+        size = [image.height, image.width]
+        masks = torch.zeros(len(annotations), *size, dtype=torch.bool)
+        for place, row in enumerate(annotations):
+            if row["id"] in self._masks:
+                masks[place] = from_rle([{"size": size, "counts": self._masks[row["id"]]}], *size)[0]
+        return masks
 
 
 _ORIGIN = "expected keypoints as python -m bmp.predict_keypoints writes them"
@@ -273,7 +292,8 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
         key = image_key(inputs) if augmentation is None else None
         # A mask so small that stretching loses it: it is the only one, and the network learns that nobody is there.
         rows = seen if seen.any() else ~seen
-        return {"inputs": inputs, "data_samples": PosedMasks(masks[rows], keypoints[rows], key)}
+        starts = None if posed.people.masks is None else _move_masks(posed.people.masks, move, self._size)[rows]
+        return {"inputs": inputs, "data_samples": PosedMasks(masks[rows], keypoints[rows], key, starts)}
 
 
 def _draw(augmentation: Augmentation, image: Image) -> tuple[bool, Matrix]:

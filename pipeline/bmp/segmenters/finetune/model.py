@@ -22,12 +22,14 @@ from bmp.build import build_part
 from bmp.compute import dtype_of
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import PosedImage, Row, segment_poses
+from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.finetune.cache import EmbeddingCache
 from bmp.segmenters.finetune.losses import Prediction, SAMLoss
 from bmp.segmenters.finetune.samplers import Keypoints, PointSampler
-from bmp.segmenters.prompted import best_mask
+from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
+from bmp.segmenters.prompted import best_mask, mask_prompt
 from bmp.segmenters.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, SAM2Segmenter, build_sam2
-from bmp.stages import Prompter
+from bmp.stages import Prompter, Segmenter
 
 if TYPE_CHECKING:
     from bmp.segmenters.finetune.data import PosedMasks
@@ -56,6 +58,8 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             device is a GPU that has it.
         cache: folder of an ``EmbeddingCache``, None for none. For samples without augmentation, and for "decoder".
             An image takes 44 MB with b+.
+        starts: chance in [0, 1] that a person's first prediction is a correction of the mask that a detector drew,
+            where the samples have one; then ``segmenter`` starts from such masks as well. 0 is SAM's training.
         test: how ``segmenter`` makes masks: "prompter", a config, and what else ``SAM2Segmenter`` takes but for
             network, device and dtype. None prompts as SAM-pose2seg, with the three most visible keypoints.
 
@@ -78,6 +82,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         loss: Mapping[str, Any] | None = None,
         dtype: str = "auto",
         cache: str | os.PathLike[str] | None = None,
+        starts: float = 0.0,
         test: Mapping[str, Any] | None = None,
     ) -> None:
         network = build_sam2(model, checkpoint)
@@ -99,6 +104,9 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         self._prompter: Prompter = build_part(prompter, "prompter") if isinstance(prompter, Mapping) else prompter
         self._cache_folder = cache
         self._cache: EmbeddingCache | None = None
+        self._starts = starts
+        if not 0 <= starts <= 1:
+            raise UserError(f"starts: expected a chance in [0, 1], got {starts}")
         if trainable not in ("decoder", "all"):
             raise UserError(f"trainable: expected 'decoder' or 'all', got {trainable!r}")
         if cache is not None and trainable == "all":
@@ -116,7 +124,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         # Several processes wait for a gradient of all that is trained, and these get none.
         for corner in self.sam_prompt_encoder.point_embeddings[2:]:
             corner.requires_grad_(False)
-        if not self.sampler.corrections:
+        if not self.sampler.corrections and not self._starts:
             self.sam_prompt_encoder.mask_downscaling.requires_grad_(False)
 
     def train(self, mode: bool = True) -> PoseSAM:
@@ -150,9 +158,10 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         rows = segment_poses([inputs], self.segmenter())
         return [[next(rows) for _ in posed.annotations] for posed in inputs]
 
-    def segmenter(self) -> SAM2Segmenter:
+    def segmenter(self) -> Segmenter:
         """Return the segmenter that these weights make, for the model's device; it shares them."""
-        return SAM2Segmenter.of(self, self._prompter, dtype=self._number_format(), **self._test)
+        segmenter = SAM2Segmenter.of(self, self._prompter, dtype=self._number_format(), **self._test)
+        return MaskPromptedSegmenter(segmenter, DetectedMasks()) if self._starts else segmenter
 
     def save_official(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint in the format of the published ones, which sam2's ``build_sam2`` loads."""
@@ -199,15 +208,18 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
         points, labels = self.sampler.first(truth, keypoints, generator)
         counts = (labels != -1).sum(dim=1)
+        starts, begun = self._begun(people)
         losses: dict[str, Tensor] = defaultdict(lambda: truth.new_zeros((), dtype=torch.float32))
         # A padding point is a token to SAM and changes its answer, so those who need it are decoded by themselves.
-        for count in sorted(set(counts.tolist())):
-            rows = (counts == count).nonzero()[:, 0]
+        # Nor is a mask that is not there the same as an empty one.
+        for count, with_start in sorted(set(zip(counts.tolist(), begun.tolist(), strict=True))):
+            rows = ((counts == count) & (begun == with_start)).nonzero()[:, 0]
             predictions = self._predictions(
                 [level[owners[rows]] for level in features],
                 truth[rows],
                 keypoints[rows],
                 (points[rows, :count], labels[rows, :count]),
+                starts[rows] if with_start else None,
                 generator,
             )
             for name, loss in self.loss(list(predictions), truth[rows]).items():
@@ -220,21 +232,32 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         truth: Tensor,
         keypoints: Keypoints,
         prompts: tuple[Tensor, Tensor],
+        previous: Tensor | None,
         generator: torch.Generator,
     ) -> Iterator[Prediction]:
-        """Yield the first answer and the one after each correction."""
+        """Yield the first answer, which may correct a ``previous`` mask, and the one after each correction."""
         points, labels = prompts
-        previous: Tensor | None = None
         for number in range(1 + self.sampler.corrections):
-            if previous is not None:
+            if number:
+                assert previous is not None
                 with torch.no_grad():
                     full = F.interpolate(previous[:, None], truth.shape[1:], mode="bilinear", align_corners=False)
                     added = self.sampler.correct(truth, full[:, 0] > 0, keypoints, generator)
                 points, labels = torch.cat((points, added[0]), dim=1), torch.cat((labels, added[1]), dim=1)
-            prediction = self.decode(features, points, labels, previous, multimask=points.shape[1] <= 1)
+            ambiguous = points.shape[1] <= 1 and previous is None
+            prediction = self.decode(features, points, labels, previous, multimask=ambiguous)
             if number < self.sampler.corrections:
                 previous, _ = best_mask(prediction.logits, prediction.ious)
             yield prediction
+
+    def _begun(self, people: Sequence[PosedMasks]) -> tuple[Tensor, Tensor]:
+        """Return the masks to start from as logits (N, h, w), and bool (N,) of whom there is one this time."""
+        masks = torch.cat([torch.zeros_like(own.masks) if own.starts is None else own.starts for own in people])
+        size = self.sam_prompt_encoder.mask_input_size
+        if not self._starts:
+            return masks.new_zeros(len(masks), *size, dtype=torch.float32), masks.new_zeros(len(masks))
+        begun = masks.flatten(1).any(dim=1) & (torch.rand(len(masks)) < self._starts).to(masks.device)
+        return mask_prompt(masks, size), begun
 
     def _embeddings(self, images: Tensor, people: Sequence[PosedMasks]) -> tuple[Tensor, ...]:
         """Encode the images, or look up those that were encoded before."""

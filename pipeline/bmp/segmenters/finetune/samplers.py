@@ -85,6 +85,9 @@ class MaskRefine:
         corrections: how many points follow the first.
         truth_probability: with it, in [0, 1], a person's correction is a pixel of the truth instead, right or wrong.
             Each person has a chance of their own.
+        first_points: the first prediction has so many points at most; how many is drawn each time, the same number
+            for everybody. SAM 2 and the paper have 1 and still understand several at once; a small network that was
+            never given several does not.
 
     Raises:
         UserError: for a number out of its range.
@@ -92,8 +95,10 @@ class MaskRefine:
 
     corrections: int = 7
     truth_probability: float = 0.1
+    first_points: int = 1
 
     def __post_init__(self) -> None:
+        _check_count(self.first_points)
         if self.corrections < 0:
             raise UserError(f"corrections: expected at least 0, got {self.corrections}; SAM 2 uses 7")
         if not 0 <= self.truth_probability <= 1:
@@ -102,8 +107,15 @@ class MaskRefine:
             )
 
     def first(self, truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
-        """Return (B, 1, 2) and (B, 1); keypoints do not matter here."""
-        return _any_error(truth, torch.zeros_like(truth), generator)
+        """Return (B, P, 2) and (B, P), P up to ``first_points``; keypoints do not matter here."""
+        nothing = torch.zeros_like(truth)
+        drawn = [_any_error(truth, nothing, generator) for _ in range(self._draw_count(generator))]
+        return torch.cat([points for points, _ in drawn], dim=1), torch.cat([labels for _, labels in drawn], dim=1)
+
+    def _draw_count(self, generator: torch.Generator) -> int:
+        if self.first_points == 1:
+            return 1
+        return int(torch.randint(1, self.first_points + 1, (), generator=generator, device=generator.device))
 
     def correct(self, truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
         """Return (B, 1, 2) and (B, 1); keypoints do not matter here."""
@@ -125,16 +137,17 @@ class Pose1MaskRefine(MaskRefine):
     """``MaskRefine`` that starts at a keypoint (paper §3.2, Table 1): the most visible one that is available.
 
     It is positive whether or not it lies in the truth, as it is at test time. Without one the first point is that of
-    ``MaskRefine``.
+    ``MaskRefine``. With more ``first_points`` than one they are the most visible ones.
 
     Args:
-        corrections, truth_probability: as for ``MaskRefine``.
+        corrections, truth_probability, first_points: as for ``MaskRefine``.
     """
 
     def first(self, truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
-        """Return (B, 1, 2) and (B, 1)."""
-        chosen = _most_visible(keypoints, _usable(keypoints, truth), 1)
-        return _positive(keypoints, chosen, super().first(truth, keypoints, generator))
+        """Return (B, P, 2) and (B, P), P up to ``first_points``, padding last."""
+        substitute = _any_error(truth, torch.zeros_like(truth), generator)
+        chosen = _most_visible(keypoints, _usable(keypoints, truth), self._draw_count(generator))
+        return _positive(keypoints, chosen, substitute)
 
 
 @POINT_SAMPLERS.register_module()
@@ -148,7 +161,7 @@ class PoseMaskRefine(Pose1MaskRefine):
     and by chance of ``truth_probability``, the correction is that of ``MaskRefine``.
 
     Args:
-        corrections, truth_probability: as for ``MaskRefine``.
+        corrections, truth_probability, first_points: as for ``MaskRefine``.
     """
 
     def correct(self, truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:

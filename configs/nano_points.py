@@ -1,12 +1,10 @@
-"""nano.py with the masks of SAM-pose2seg nano: the whole loop of the paper with networks that come with the package.
-
-Its masks are less exact than those of nano.py: SAM learns slowly, and this one has had an afternoon on a laptop.
-"""
+"""nano.py with SAM-pose2seg nano as the paper prompts it: with three keypoints and nothing else."""
 
 _base_ = ["nano.py"]
 
 pipeline = dict(
     segmenter=dict(
+        _delete_=True,
         type="SAM2Segmenter",
         model="models/sam2_nano.yaml",
         checkpoint="nano/sam-pose2seg-nano.safetensors",
