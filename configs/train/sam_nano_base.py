@@ -10,7 +10,7 @@ computed once.
 _base_ = ["_base_/sam_nano.py"]
 
 data_root = "output/synthcrowd"
-iterations = 8000
+iterations = 5000
 learning_rate = 1e-3
 truth = dict(type="PeopleDataset", images=data_root)
 

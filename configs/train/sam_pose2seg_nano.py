@@ -9,7 +9,7 @@ the same weights serve with it (nano.py) and without (nano_points.py).
 
 _base_ = ["_base_/sam_nano_finetune.py"]
 
-iterations = 2000
+iterations = 1200
 learning_rate = 5e-4
 
 model = dict(
