@@ -163,12 +163,12 @@ def predict(
             try:
                 device = resolve_device(device)
                 estimator: PoseEstimator = build_part(pose, "pose", device, "pipeline.pose")
-                found: Detector | None = (
-                    None if detector is None else build_part(detector, "detector", device, "pipeline.detector")
-                )
+                masker: Detector | None = None
+                if detector is not None:
+                    masker = build_part(detector, "detector", device, "pipeline.detector")
             except ImportError as error:  # of an extra that is not installed; the message says which
                 raise UserError(str(error)) from error
-            for index, outcome in _estimated(dataset, waiting, people, estimator, found, batch_size):
+            for index, outcome in _estimated(dataset, waiting, people, estimator, masker, batch_size):
                 if isinstance(outcome, UserError):
                     failed.append(str(outcome))
                     continue

@@ -101,6 +101,7 @@ SEGMENTERS = {
     "sam 2.1": _sam2,
     "sam 1": _sam1,
     "sam 2.1, prompted with masks": lambda: MaskPromptedSegmenter(_sam2(), DetectedMasks()),
+    "sam 1, prompted with masks": lambda: MaskPromptedSegmenter(_sam1(), DetectedMasks()),
     "sam 2.1 on crops": lambda: CroppedSegmenter(_sam2()),
 }
 PROMPTERS = {

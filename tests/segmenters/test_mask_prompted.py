@@ -70,6 +70,23 @@ def test_the_network_gets_each_mask_as_its_own_earlier_answer():
         assert torch.equal(masks.prompts.points, asked.points)
 
 
+class Cornered(BlobSegmenter):
+    """Sees images with their longer side as long as its input, as SAM 1 does."""
+
+    def _to_network(self, points, height, width):
+        return points / max(height, width) * self._size
+
+
+def test_a_mask_lies_where_the_network_sees_the_image():
+    segmenter = Cornered()
+    (view,) = segmenter.open([picture(HEIGHT, WIDTH)])
+    logits = segmenter.mask_prompts(view, band((0, HEIGHT), None))
+    assert logits.shape == (2, 16, 16)
+    assert (logits[0, :12] > 5).all()
+    assert (logits[0, 12:] == -6).all()
+    assert (logits[1] < -5).all()
+
+
 def test_somebody_without_a_pixel_is_asked_about_by_points_alone():
     image, starts = crowd(4, HEIGHT, WIDTH, 3), band(None, (0, 30), None, (10, 48))
     (mixed,) = segment(MaskPromptedSegmenter(BlobSegmenter(), Given(starts)), image)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
-from bmp.segmenters.prompted import EncodedImage, PromptedSegmenter, mask_prompt
+from bmp.segmenters.prompted import EncodedImage, PromptedSegmenter
 from bmp.stages import ImageView, Segmenter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
 
@@ -56,12 +56,10 @@ class MaskPromptedSegmenter:
         starts = self.start.segment([view for _, view in views], people, poses, others)
         choose = self.segmenter.prompter.prompts
         prompts = [choose(*image) for image in zip(people, poses, others, strict=True)]
-        begun = [
-            masks.bits.flatten(1).any(dim=1).to(asked.device) for masks, asked in zip(starts, prompts, strict=True)
-        ]
+        begun = [masks.bits.flatten(1).any(dim=1) for masks in starts]
         previous = [
-            mask_prompt(masks.bits[rows.to(masks.device)], self.segmenter.logit_size)
-            for masks, rows in zip(starts, begun, strict=True)
+            self.segmenter.mask_prompts(view, masks.bits[rows])
+            for view, masks, rows in zip(encoded, starts, begun, strict=True)
         ]
         # A network has one answer to no mask and another to an empty one, so the two are asked about separately.
         corrected = self.segmenter.logits(encoded, _rows(prompts, begun), previous)

@@ -189,6 +189,14 @@ class PromptedSegmenter(abc.ABC):
             boxes = self._to_network(boxes.reshape(-1, 2, 2), view.height, view.width).reshape(-1, 4)
         return replace(prompts, points=points, boxes=boxes)
 
+    def mask_prompts(self, view: EncodedImage, masks: Tensor) -> Tensor:
+        """Turn somebody else's masks bool (N, H, W) of the image into ``previous`` of ``logits``: (N, h, w)."""
+        # Some networks see the image stretched to a square, others see it in a corner of one.
+        corner = self._to_network(torch.tensor([[float(view.width), float(view.height)]]), view.height, view.width)[0]
+        rows, columns = self.logit_size
+        width, height = (corner / self._size * torch.tensor([columns, rows])).round().int().clamp(min=1).tolist()
+        return F.pad(mask_prompt(masks, (height, width)), (0, columns - width, 0, rows - height), value=-_CERTAIN)
+
     @torch.no_grad()
     def bits(self, view: EncodedImage, logits: Tensor) -> Tensor:
         """Clean up mask logits (N, h, w) and scale them to the view's image: bool (N, H, W).
@@ -215,7 +223,7 @@ class PromptedSegmenter(abc.ABC):
 def mask_prompt(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Turn masks bool (N, H, W), somebody else's answer, into logits (N, h, w) that a network can correct as its own.
 
-    size: height and width of the decoder's masks.
+    size: height and width of the image in the decoder's masks.
     """
     shares = F.interpolate(masks.float()[:, None], size, mode="bilinear", align_corners=False, antialias=True)
     return (2 * shares[:, 0] - 1) * _CERTAIN

@@ -514,7 +514,7 @@ def test_samplers_are_built_by_name(config, expected):
         (dict(type="MaskRefine", count=1), "has no argument 'count'"),
         (dict(type="MaskRefine", corrections=-1), "corrections: expected at least 0, got -1"),
         (dict(type="PoseMaskRefine", truth_probability=1.1), r"truth_probability: expected a number in \[0, 1\]"),
-        (dict(type="MaskRefine", first_points=0), "count: expected at least 1 point, got 0"),
+        (dict(type="MaskRefine", first_points=0), "first_points: expected at least 1, got 0"),
         (dict(type="MaxVis", count=0), "count: expected at least 1 point, got 0"),
         (dict(type="MaxSpread", count=0), "count: expected at least 1 point, got 0"),
         (dict(type="MaxSpread", threshold=-0.1), r"threshold: expected a number in \[0, 1\], got -0.1"),

@@ -208,7 +208,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
         points, labels = self.sampler.first(truth, keypoints, generator)
         counts = (labels != -1).sum(dim=1)
-        starts, begun = self._begun(people)
+        starts, begun = self._begun(people) if self._starts else (None, torch.zeros_like(counts, dtype=torch.bool))
         losses: dict[str, Tensor] = defaultdict(lambda: truth.new_zeros((), dtype=torch.float32))
         # A padding point is a token to SAM and changes its answer, so those who need it are decoded by themselves.
         # Nor is a mask that is not there the same as an empty one.
@@ -219,7 +219,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
                 truth[rows],
                 keypoints[rows],
                 (points[rows, :count], labels[rows, :count]),
-                starts[rows] if with_start else None,
+                None if starts is None or not with_start else starts[rows],
                 generator,
             )
             for name, loss in self.loss(list(predictions), truth[rows]).items():
@@ -253,11 +253,8 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
     def _begun(self, people: Sequence[PosedMasks]) -> tuple[Tensor, Tensor]:
         """Return the masks to start from as logits (N, h, w), and bool (N,) of whom there is one this time."""
         masks = torch.cat([torch.zeros_like(own.masks) if own.starts is None else own.starts for own in people])
-        size = self.sam_prompt_encoder.mask_input_size
-        if not self._starts:
-            return masks.new_zeros(len(masks), *size, dtype=torch.float32), masks.new_zeros(len(masks))
         begun = masks.flatten(1).any(dim=1) & (torch.rand(len(masks)) < self._starts).to(masks.device)
-        return mask_prompt(masks, size), begun
+        return mask_prompt(masks, self.sam_prompt_encoder.mask_input_size), begun
 
     def _embeddings(self, images: Tensor, people: Sequence[PosedMasks]) -> tuple[Tensor, ...]:
         """Encode the images, or look up those that were encoded before."""

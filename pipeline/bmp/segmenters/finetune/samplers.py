@@ -98,7 +98,8 @@ class MaskRefine:
     first_points: int = 1
 
     def __post_init__(self) -> None:
-        _check_count(self.first_points)
+        if self.first_points < 1:
+            raise UserError(f"first_points: expected at least 1, got {self.first_points}; SAM 2 uses 1")
         if self.corrections < 0:
             raise UserError(f"corrections: expected at least 0, got {self.corrections}; SAM 2 uses 7")
         if not 0 <= self.truth_probability <= 1:
