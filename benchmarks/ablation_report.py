@@ -19,7 +19,7 @@ from bmp.evaluation.published import DATASETS
 from bmp.evaluation.report import NO_NUMBER, SEGM_SCORE_WORDS
 from bmp.evaluation.report import Table as Printed
 from bmp.evaluation.trials import Answer, Question, Trial
-from bmp.journal import replacing, writing
+from bmp.io.journal import replacing, writing
 
 _POSES = {"detected_poses": "poses estimated in them", "ground_truth_poses": "labelled poses"}
 

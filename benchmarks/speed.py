@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from common import Timing, repeat, write
 
-from bmp import images
+from bmp.io import images
 from bmp.build import build, resolve_device
 from bmp.config import load_config, parse_overrides
-from bmp.export import to_annotations
+from bmp.io.people_file import to_annotations
 from bmp.loop import Loop, Result
 from bmp.people import People
 from bmp.structures import Image, Instances

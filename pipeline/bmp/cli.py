@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import PIL.Image
     import rich.console
 
-    from bmp.export import PeopleFile
+    from bmp.io.people_file import PeopleFile
     from bmp.people import BMP, People
     from bmp.structures import Detections
 
@@ -173,9 +173,10 @@ class _Job:
 
 def _run(options: argparse.Namespace) -> int:
     """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
-    from bmp import export, images
+    from bmp.io import people_file as export
+    from bmp.io import images
     from bmp.build import build
-    from bmp.coco_json import load_boxes
+    from bmp.io.coco_json import load_boxes
     from bmp.config import load_config, parse_overrides
     from bmp.structures import Detections
 
@@ -222,7 +223,7 @@ def _make_writable(folder: Path) -> None:
 
 def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
     """Send the jobs through the model, put down each result as it comes, and return the exit code."""
-    from bmp import images
+    from bmp.io import images
     from bmp.batches import find_people, read_ahead
 
     waiting = [job for job in jobs if not people_file.done(job.name)]

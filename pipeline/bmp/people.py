@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bmp import images
+from bmp.io import images
 from bmp.loop import Loop, RoundTrace
 from bmp.structures import Detections, Image, Instances, KeypointSet
 
@@ -99,7 +99,7 @@ class People:
 
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO annotations: bbox xywh, RLE segmentation, keypoints, score; ready for ``json.dump``."""
-        from bmp.export import to_annotations
+        from bmp.io.people_file import to_annotations
 
         return to_annotations(self.instances, image_id, self.keypoint_set, first_id)
 

@@ -13,7 +13,9 @@ import torch
 from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, detections
 from matplotlib import cbook
 
-from bmp import UserError, images
+from bmp import UserError
+
+from bmp.io import images
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter

@@ -19,7 +19,7 @@ from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset, read_people
 from bmp.errors import UserError
 from bmp.evaluation.rounds import labelled_kinds
-from bmp.images import ImageError
+from bmp.io.images import ImageError
 from bmp.structures import COCO_KEYPOINTS
 
 HEIGHT, WIDTH = 6, 8

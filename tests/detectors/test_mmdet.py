@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bmp import images
+from bmp.io import images
 from bmp.errors import UserError
 from bmp.openmmlab import quiet_models
 from bmp.ops.boxes import clip, iou

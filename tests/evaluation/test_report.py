@@ -14,7 +14,7 @@ from bmp.evaluation import report
 from bmp.evaluation.coco import SEGM_SCORES, evaluate, to_results
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds, labelled_kinds
-from bmp.images import ImageError
+from bmp.io.images import ImageError
 from bmp.ops.masks import to_rle
 from bmp.structures import COCO_KEYPOINTS
 

@@ -11,7 +11,7 @@ from fakes import FakeDetector, FakePose, FakeSegmenter, FussyDetector, scene
 from bmp.errors import UserError
 from bmp.evaluation.processes import Processes
 from bmp.evaluation.run import Found, Task, prepare, run
-from bmp.images import ImageError
+from bmp.io.images import ImageError
 from bmp.people import BMP
 from bmp.structures import COCO_KEYPOINTS
 from bmp.suppression.oks import OKSSuppressor

@@ -84,7 +84,7 @@ def test_corrections_equal_those_of_the_predictor(tiny):
 
 @pytest.mark.slow
 def test_masks_equal_those_of_the_predictor_at_full_size(shared):
-    from bmp.images import load
+    from bmp.io.images import load
 
     image = load(shared / "data" / "ochuman_mini" / "000817.jpg")
     people, poses = crowd(2, image.height, image.width)

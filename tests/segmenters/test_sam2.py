@@ -110,7 +110,7 @@ def test_corrections_equal_those_of_the_predictor(tiny, boxes):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["sam2.1_hiera_t", "sam2.1_hiera_b+"])
 def test_masks_equal_those_of_the_predictor_at_full_size(model, shared):
-    from bmp.images import load
+    from bmp.io.images import load
 
     image = load(shared / "data" / "ochuman_mini" / "000817.jpg")
     people, poses = crowd(3, image.height, image.width)

@@ -24,7 +24,7 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.progress import track
 
-from bmp.coco_json import CATEGORY_ID
+from bmp.io.coco_json import CATEGORY_ID
 from bmp.datasets.parts import CIHP_PARTS
 from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError

@@ -12,8 +12,8 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from bmp import images as pictures
-from bmp.coco_json import (
+from bmp.io import images as pictures
+from bmp.io.coco_json import (
     CATEGORY_ID,
     are_numbers,
     expect,
@@ -26,7 +26,7 @@ from bmp.coco_json import (
     short,
 )
 from bmp.errors import UserError
-from bmp.export import category
+from bmp.io.people_file import category
 from bmp.registry import DATASETS
 from bmp.structures import COCO_KEYPOINTS, Image
 

@@ -20,7 +20,7 @@ from bmp.evaluation.processes import Processes
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds
 from bmp.evaluation.run import Found, Progress, Task, prepare, run
-from bmp.journal import replacing, writing
+from bmp.io.journal import replacing, writing
 from bmp.loop import Loop
 from bmp.timing import machine, versions
 

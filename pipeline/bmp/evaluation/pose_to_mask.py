@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.export import to_annotations
+from bmp.io.people_file import to_annotations
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.ops.masks import exclusive, from_rle
 from bmp.segmenters.finetune.samplers import Keypoints, MaskRefine, Points
@@ -108,7 +108,7 @@ def segment_poses(
             pose-to-mask numbers do not.
 
     Yields:
-        Annotations as ``bmp.export.to_annotations`` makes them, unrounded, ``id`` being that of the labelled person.
+        Annotations as ``bmp.io.people_file.to_annotations`` makes them, unrounded, ``id`` being that of the labelled person.
 
     Raises:
         UserError: the segmenter's prompter chose keypoints that nobody labelled.

@@ -20,7 +20,7 @@ from bmp.evaluation.coco import Kind, to_results
 from bmp.evaluation.metrics import Matches
 from bmp.evaluation.published import Published
 from bmp.evaluation.rounds import Comparison, Overlap, Round
-from bmp.journal import replacing
+from bmp.io.journal import replacing
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.ops.masks import from_rle
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses

@@ -22,8 +22,8 @@ from bmp.batches import find_people, read_ahead
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.processes import Processes
-from bmp.export import to_annotations
-from bmp.journal import Journal, JournalReader, Record, writing
+from bmp.io.people_file import to_annotations
+from bmp.io.journal import Journal, JournalReader, Record, writing
 from bmp.loop import Loop, RoundTrace
 from bmp.people import People
 from bmp.structures import KeypointSet

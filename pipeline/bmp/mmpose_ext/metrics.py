@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmpose.registry import METRICS
 
-from bmp.coco_json import CATEGORY_ID, read_json
+from bmp.io.coco_json import CATEGORY_ID, read_json
 from bmp.errors import UserError
 from bmp.evaluation.ex_oks import evaluate_ex_oks
 from bmp.structures import COCO_KEYPOINTS

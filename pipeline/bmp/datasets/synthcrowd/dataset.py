@@ -6,7 +6,7 @@ import io
 
 import PIL.Image
 
-from bmp import images as pictures
+from bmp.io import images as pictures
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.synthcrowd.files import render
 from bmp.datasets.synthcrowd.splits import find_split

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bmp.coco_json import CATEGORY_ID
+from bmp.io.coco_json import CATEGORY_ID
 from bmp.datasets.synthcrowd.backgrounds import Pixels
 from bmp.datasets.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 from bmp.errors import UserError
-from bmp.export import category
+from bmp.io.people_file import category
 from bmp.ops.masks import to_rle
 from bmp.structures import COCO_KEYPOINTS
 

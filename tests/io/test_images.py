@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmp import images
+from bmp.io import images
 from bmp.errors import UserError
-from bmp.images import ImageError
+from bmp.io.images import ImageError
 from bmp.structures import Image
 
 ORIENTATION = 0x0112

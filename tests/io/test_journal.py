@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmp.errors import UserError
-from bmp.journal import Journal, JournalReader, replacing, writing
+from bmp.io.journal import Journal, JournalReader, replacing, writing
 
 SETTINGS = {"rounds": 2, "names": ["a"]}
 RECORDS = [{"image": 1}, {"image": "ü", "rows": [0.1, None]}, {"image": 3}]

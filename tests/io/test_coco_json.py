@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from bmp.coco_json import load_boxes
+from bmp.io.coco_json import load_boxes
 from bmp.errors import UserError
 from bmp.structures import Detections
 

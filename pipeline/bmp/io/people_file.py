@@ -20,9 +20,9 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from typing_extensions import Self
 
-from bmp.coco_json import CATEGORY_ID, read_json
+from bmp.io.coco_json import CATEGORY_ID, read_json
 from bmp.errors import UserError
-from bmp.journal import Journal, Record, check_settings, replacing, writing
+from bmp.io.journal import Journal, Record, check_settings, replacing, writing
 from bmp.ops.boxes import xyxy_to_xywh
 from bmp.ops.masks import to_rle
 from bmp.structures import Instances, KeypointSet
@@ -161,7 +161,7 @@ class PeopleFile:
         self._settings = {"keypoints": list(keypoints.names), **self._info}
         self._names = dict.fromkeys(file_names)
         if len(self._names) != len(file_names):
-            raise ValueError("expected every file name once; make them distinct with bmp.images.output_names")
+            raise ValueError("expected every file name once; make them distinct with bmp.io.images.output_names")
         self._interval = interval
         self._entries: dict[str, _Entry] = {}
         with writing(self.path):

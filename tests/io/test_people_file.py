@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from bmp.coco_json import load_boxes
+from bmp.io.coco_json import load_boxes
 from bmp.errors import UserError
-from bmp.export import PeopleFile, category, to_annotations
+from bmp.io.people_file import PeopleFile, category, to_annotations
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, KeypointSet, Masks, Poses
 
 K = len(COCO_KEYPOINTS)

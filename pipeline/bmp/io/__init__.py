@@ -1,0 +1,1 @@
+"""What reads and writes files: pictures, COCO JSON, journals. Knows no network and no stage."""
