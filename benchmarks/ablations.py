@@ -27,7 +27,7 @@ from bmp.evaluation.rounds import labelled_kinds
 from bmp.evaluation.run import Task
 from bmp.evaluation.trials import EstimatedPoses, Step, Track, answer
 from bmp.timing import machine
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

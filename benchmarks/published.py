@@ -18,13 +18,13 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from bmp.build import build_part
-from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.config import load_model_config
 from bmp.openmmlab import quiet_imports, quiet_models
 from bmp.segmenters.sam2 import build_sam2
 from bmp.stages import Detector, Prompter
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Masks, Poses
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 
 class PublishedDetector:

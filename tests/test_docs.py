@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from matplotlib import cbook
 
-from bmp import UserError, weights
+from bmp import UserError
+
+from bmp.checkpoints import sources as weights
 from bmp.config import load_config, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[1]

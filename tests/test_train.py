@@ -20,14 +20,14 @@ from safetensors import safe_open
 
 pytest.importorskip("mmdet.models", reason="needs the extra openmmlab", exc_type=ImportError)
 
-from bmp.checkpoints import load_state_dict
+from bmp.checkpoints.loading import load_state_dict
 from bmp.config import load_config
 from bmp.detectors.mmdet import MMDetDetector
 from bmp.detectors.rtmdet_ins import fits
 from bmp.errors import UserError
 from bmp.structures import Image
 from bmp.train import described, export, main, read_config, train
-from bmp.weights import Packaged, Weight, resolve
+from bmp.checkpoints.sources import Packaged, Weight, resolve
 
 TINY = """
 _base_ = ["train/rtmdet_ins_nano.py"]
@@ -106,8 +106,8 @@ def test_from_config_to_detector(tmp_path, data, monkeypatch, capsys):
     assert len(losses(tmp_path / "work")) == 4
     assert np.isfinite(losses(tmp_path / "work")).all()
 
-    monkeypatch.setattr("bmp.weights._PACKAGED", package)
-    monkeypatch.setattr("bmp.weights._TABLE", (Weight("nano/t", Packaged("tiny.safetensors"), "Apache-2.0"),))
+    monkeypatch.setattr("bmp.checkpoints.sources._PACKAGED", package)
+    monkeypatch.setattr("bmp.checkpoints.sources._TABLE", (Weight("nano/t", Packaged("tiny.safetensors"), "Apache-2.0"),))
     file = resolve("nano/t")
     with safe_open(file, "pt") as content:
         description = content.metadata()

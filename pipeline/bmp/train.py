@@ -21,12 +21,12 @@ from mmengine.config import Config
 from torch import Tensor
 
 from bmp import __version__
-from bmp.checkpoints import load_state_dict, trusted_mmengine_globals
+from bmp.checkpoints.loading import load_state_dict, trusted_mmengine_globals
 from bmp.config import config_names, load_config, parse_overrides
 from bmp.datasets.synthcrowd.splits import SPLITS
 from bmp.errors import UserError
 from bmp.openmmlab import quiet_models
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 _SYNTHCROWD = Path("output/synthcrowd")
 """Where the configs of this package expect SynthCrowd."""
@@ -127,7 +127,7 @@ def export(checkpoint: Path, file: Path, description: Mapping[str, str], prefix:
     """Write a checkpoint's weights to ``file`` as .safetensors, numbers with a point in half precision.
 
     Args:
-        checkpoint: for ``bmp.checkpoints.load_state_dict``.
+        checkpoint: for ``bmp.checkpoints.loading.load_state_dict``.
         file: replaced when the new one is complete.
         description: written into the file's metadata.
         prefix: only weights whose names begin with it are written, without it.

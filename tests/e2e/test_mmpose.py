@@ -9,7 +9,9 @@ import cv2
 import pytest
 from program import BEHIND, CONFIG, ENVIRONMENT, FRONT, ROOT, run, save
 
-from bmp import UserError, weights
+from bmp import UserError
+
+from bmp.checkpoints import sources as weights
 
 mmpose = pytest.importorskip("mmpose", reason="needs the extra openmmlab", exc_type=ImportError)
 

@@ -30,7 +30,7 @@ from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
 from bmp.ops.masks import to_rle
 from bmp.registry import DATASETS
-from bmp.weights import cache_folder
+from bmp.checkpoints.sources import cache_folder
 
 _VERSION = 1  # of what the converter writes; a file of another version is made anew
 _FOLDERS = {"val": "Validation", "train": "Training"}
@@ -52,7 +52,7 @@ class CIHP(PeopleDataset):
     """CIHP val or train: masks of everybody, no keypoints; annotations have ``parts`` besides, see ``convert``.
 
     The label maps are converted on first use. The result stays as ``cihp_{split}.json`` beside them, or in the cache
-    folder of ``bmp.weights`` where that place cannot be written, until the list of images changes.
+    folder of ``bmp.checkpoints.sources`` where that place cannot be written, until the list of images changes.
 
     Args:
         root: folder with ``Validation/`` (``Training/``), in it ``Images/*.jpg``, ``Human_ids/*.png`` and

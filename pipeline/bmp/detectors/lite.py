@@ -21,7 +21,7 @@ from bmp.ops.boxes import area, iou
 from bmp.ops.oks import oks
 from bmp.registry import DETECTORS
 from bmp.structures import COCO_KEYPOINTS, Detections, Image
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 SIZE = 224
 ROW_THRESHOLD = 0.3  # of a row of the first network; the second judges what passes
@@ -160,7 +160,7 @@ class LiteDetector:
     times the mean visibility of the keypoints.
 
     Args:
-        weights: of the network that finds faces and bodies, a path or a name that ``bmp.weights`` knows.
+        weights: of the network that finds faces and bodies, a path or a name that ``bmp.checkpoints.sources`` knows.
         landmark_weights: of the landmark network, likewise.
         threshold: score from which a find is a person, in [0, 1].
         max_candidates: how many finds of an image the landmark network looks at, the best ones.

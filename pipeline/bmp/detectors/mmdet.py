@@ -16,7 +16,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.compute import autocast, dtype_of, prepare
 from bmp.config import load_model_config
 from bmp.detectors import rtmdet_ins
@@ -28,7 +28,7 @@ from bmp.ops.boxes import clip
 from bmp.ops.masks import to_boxes
 from bmp.registry import DETECTORS
 from bmp.structures import Detections, Image
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 RANDOM = "random"
 """The checkpoint that means made-up weights, for tests and timings."""
@@ -50,7 +50,7 @@ class MMDetDetector:
         config: the path of a config file, the name of one that comes with mmdet
             ("rtmdet/rtmdet-ins_l_8xb32-300e_coco.py"), both with or without ".py", or a dict with "model" and
             "test_pipeline" or "test_dataloader". An mmengine ``Config`` counts as a dict.
-        checkpoint: a name, path or URL for ``bmp.weights.resolve``; "random" makes weights up from a fixed seed.
+        checkpoint: a name, path or URL for ``bmp.checkpoints.sources.resolve``; "random" makes weights up from a fixed seed.
         device: torch device of the network and of the results.
         score_threshold: people with a score above it are kept (paper: 0.3).
         nms_iou: of two boxes that overlap more than this IoU, the one with the lower score goes (paper: 0.3). It

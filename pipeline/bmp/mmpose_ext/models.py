@@ -13,7 +13,9 @@ from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import MODELS
 from torch import nn
 
-from bmp import checkpoints, weights
+from bmp.checkpoints import loading as checkpoints
+
+from bmp.checkpoints import sources as weights
 from bmp.errors import UserError
 from bmp.openmmlab import quiet_models
 
@@ -28,7 +30,7 @@ def build_topdown(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
 
     Args:
         section: the config's "model".
-        checkpoint: what ``bmp.weights.resolve`` understands, or "random".
+        checkpoint: what ``bmp.checkpoints.sources.resolve`` understands, or "random".
 
     Raises:
         UserError: for weights that cannot be had or do not belong to this model, and for a section MMPose rejects.

@@ -12,7 +12,7 @@ from bmp.lite.landmarks import COCO, Landmarks
 from bmp.lite.regions import Array, Picture
 from bmp.registry import POSES
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Poses
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 BOX_SCALE = 1.25
 GROWTH = np.float32(1.5) ** np.arange(4, dtype=np.float32)  # heights of a person cut off by the image, over the box's
@@ -29,7 +29,7 @@ class LitePoseEstimator:
     map, times the network's flag that there is a person at all.
 
     Args:
-        weights: of the landmark network, a path or a name that ``bmp.weights`` knows.
+        weights: of the landmark network, a path or a name that ``bmp.checkpoints.sources`` knows.
         num_threads: of the network.
 
     Raises:

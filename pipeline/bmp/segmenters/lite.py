@@ -15,7 +15,7 @@ from bmp.lite.landmarks import Landmarks
 from bmp.lite.regions import Array, Picture
 from bmp.registry import SEGMENTERS
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Masks, Poses
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 BOX_SCALE = 1.25
 REACH = (
@@ -68,7 +68,7 @@ class LiteSegmenter:
     """Masks of the landmark network, in the region where the pose says that the person is; nothing outside it.
 
     Args:
-        weights: of the landmark network, a path or a name that ``bmp.weights`` knows.
+        weights: of the landmark network, a path or a name that ``bmp.checkpoints.sources`` knows.
         num_threads: of the network.
 
     Raises:

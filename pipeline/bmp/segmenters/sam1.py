@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.compute import prepare
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 
 @SEGMENTERS.register_module()
@@ -28,7 +28,7 @@ class SAM1Segmenter(PromptedSegmenter):
 
     Args:
         prompter: chooses the points of each person; the paper's choice is ``MaxSpread(count=6)``.
-        checkpoint: name, path or URL for ``bmp.weights.resolve``, of a file in segment_anything's own layout
+        checkpoint: name, path or URL for ``bmp.checkpoints.sources.resolve``, of a file in segment_anything's own layout
             (``sam_vit_l_0b3195.pth``), or "random" for weights made up from a fixed seed, whose masks mean nothing.
         model: "vit_b", "vit_l" (the paper's) or "vit_h".
         device, dtype, channels_last, compile, image_batch, prompt_chunk, hole_area, speck_area: see

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize, resize
 
-from bmp.checkpoints import load_state_dict, load_strictly
+from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.compute import autocast, prepare
 from bmp.config import packaged
 from bmp.errors import UserError
@@ -24,7 +24,7 @@ from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 
 PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 """Of red, green and blue in [0, 1]: what SAM 2's networks expect to have been taken off, and divided by."""
@@ -128,7 +128,7 @@ class SAM2Segmenter(PromptedSegmenter):
     Args:
         prompter: chooses the points of each person; each checkpoint has one that suits it (paper §3.3):
             ``MaxVisibility(count=3)`` SAM-pose2seg, ``MaxSpread(count=6)`` base SAM 2.1.
-        checkpoint: name, path or URL for ``bmp.weights.resolve``, or "random" for weights made up from a fixed seed,
+        checkpoint: name, path or URL for ``bmp.checkpoints.sources.resolve``, or "random" for weights made up from a fixed seed,
             whose masks mean nothing.
         model: "sam2.1_hiera_t", "_s", "_b+" or "_l", or a model config (YAML) like those of sam2: a path, or one within
             the ``configs`` of this package, such as "models/sam2_nano.yaml".

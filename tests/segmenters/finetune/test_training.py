@@ -16,7 +16,7 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 
 import tiny_models
 
-from bmp.checkpoints import load_state_dict
+from bmp.checkpoints.loading import load_state_dict
 from bmp.segmenters.prompting import MaxSpread
 from bmp.segmenters.sam2 import SAM2Segmenter, build_sam2
 from bmp.train import main

@@ -49,7 +49,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
 
     Args:
         model: as for ``SAM2Segmenter``: "sam2.1_hiera_b+" or another of sam2's, or the path of a YAML file.
-        checkpoint: the weights to start from, see ``bmp.weights.resolve``; "random" makes them up.
+        checkpoint: the weights to start from, see ``bmp.checkpoints.sources.resolve``; "random" makes them up.
         sampler: config of a ``PointSampler``, or one.
         trainable: "decoder" trains prompt encoder and mask decoder and leaves the image encoder as it is, "all"
             trains whatever an image's masks depend on. What serves videos only, and box prompts, never is trained.

@@ -74,7 +74,7 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
 
     Args:
         model: as for ``SAM2Segmenter``.
-        checkpoint: the weights to start from, see ``bmp.weights.resolve``; "random" makes them up.
+        checkpoint: the weights to start from, see ``bmp.checkpoints.sources.resolve``; "random" makes them up.
         sides: weight of the loss of the sides, beside 1 of the parts.
         masks: weight of the loss of the masks of points.
     """

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bmp import weights
+from bmp.checkpoints import sources as weights
 from bmp.errors import UserError
-from bmp.weights import HubFile, Packaged, Url, Weight, Wheel, WheelFile, cache_folder, resolve, table
+from bmp.checkpoints.sources import HubFile, Packaged, Url, Weight, Wheel, WheelFile, cache_folder, resolve, table
 
 CONTENT = bytes(range(256)) * 9000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -130,7 +130,7 @@ def in_another_process(code: str, **environment: str) -> subprocess.CompletedPro
 RESOLVE = """
 import sys
 from bmp.errors import UserError
-from bmp.weights import resolve
+from bmp.checkpoints.sources import resolve
 try:
     print(resolve({!r}))
 except UserError as error:

@@ -15,7 +15,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
-from bmp.checkpoints import load_state_dict, load_strictly, trusted_mmengine_globals
+from bmp.checkpoints.loading import load_state_dict, load_strictly, trusted_mmengine_globals
 from bmp.errors import UserError
 
 
@@ -272,7 +272,7 @@ def test_a_file_that_is_no_dict(tmp_path):
 def test_mmengine_is_imported_only_for_its_own_files(tmp_path, network):
     torch.save({"model": network.state_dict()}, tmp_path / "a.pth")
     code = (
-        "import sys\nfrom bmp.checkpoints import load_state_dict, load_strictly\nload_state_dict(sys.argv[1])\n"
+        "import sys\nfrom bmp.checkpoints.loading import load_state_dict, load_strictly\nload_state_dict(sys.argv[1])\n"
         "assert not [name for name in sys.modules if name.startswith('mmengine')]"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.pth")], check=True)
