@@ -20,7 +20,7 @@ from torch import Tensor
 from bmp.build import build_part
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.config import load_model_config
-from bmp.openmmlab import quiet_imports, quiet_models
+from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.segmenters.sam2 import build_sam2
 from bmp.stages import Detector, Prompter
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Masks, Poses
@@ -58,7 +58,7 @@ class PublishedPose:
         with quiet_imports():
             import mmpose.apis  # noqa: F401 - loaded here, where its warnings are known
 
-            from bmp.mmpose_ext.models import build_topdown
+            from bmp.models.topdown import build_topdown
 
         settings = load_model_config(config, "mmpose")
         self.model = cast(Any, build_topdown(settings["model"], checkpoint).to(device))

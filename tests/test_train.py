@@ -23,7 +23,7 @@ pytest.importorskip("mmdet.models", reason="needs the extra openmmlab", exc_type
 from bmp.checkpoints.loading import load_state_dict
 from bmp.config import load_config
 from bmp.detectors.mmdet import MMDetDetector
-from bmp.detectors.rtmdet_ins import fits
+from bmp.models.rtmdet_ins import fits
 from bmp.errors import UserError
 from bmp.structures import Image
 from bmp.train import described, export, main, read_config, train

@@ -25,7 +25,7 @@ from bmp.checkpoints.loading import load_state_dict, trusted_mmengine_globals
 from bmp.config import config_names, load_config, parse_overrides
 from bmp.datasets.synthcrowd.splits import SPLITS
 from bmp.errors import UserError
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 from bmp.checkpoints.sources import resolve
 
 _SYNTHCROWD = Path("output/synthcrowd")

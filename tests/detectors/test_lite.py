@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bmp.detectors import lite
 from bmp.detectors.lite import LiteDetector
 from bmp.errors import UserError
-from bmp.lite.landmarks import COCO, Landmarks
-from bmp.lite.regions import Picture
+from bmp.models.lite.landmarks import COCO, Landmarks
+from bmp.models.lite.regions import Picture
 from bmp.ops.boxes import iou
 from bmp.registry import DETECTORS
 from bmp.structures import Image

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bmp.io import images
 from bmp.errors import UserError
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 from bmp.ops.boxes import clip, iou
 from bmp.structures import Image
 

@@ -10,7 +10,7 @@ from program import BEHIND, CONFIG, FRONT, run, save
 from pycocotools.coco import COCO
 from tiny_models import rtmdet
 
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 
 pytestmark = pytest.mark.slow
 # The front person is sure, whoever comes out in round 2 is not.

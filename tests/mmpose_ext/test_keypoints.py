@@ -21,7 +21,7 @@ from bmp.config import load_config
 from bmp.errors import UserError
 from bmp.mmpose_ext.codecs import OKSHeatmap
 from bmp.mmpose_ext.keypoints import ADDED, SOURCES, PMPoseKeypoints, mapping_to_pmpose, pmpose_metainfo
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 from bmp.structures import COCO_KEYPOINTS
 from bmp.train import read_config
 

@@ -15,7 +15,7 @@ from mmpose.registry import DATASETS, MODELS
 
 import bmp.mmpose_ext  # noqa: F401 -- registers
 from bmp.config import load_config
-from bmp.mmpose_ext.models import build_topdown
+from bmp.models.topdown import build_topdown
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.ops.heatmaps import decode_expected_oks
 from bmp.ops.masks import from_rle

@@ -146,7 +146,7 @@ def test_pose_model_in_mmpose_on_the_same_crops(shared, vectors, tmp_path):
     pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
     from mmpose.structures import PoseDataSample
 
-    from bmp.mmpose_ext.models import build_topdown
+    from bmp.models.topdown import build_topdown
 
     section, checkpoint, expected, description = _tiny_model(shared, vectors, tmp_path)
     model = build_topdown(section, checkpoint)

@@ -23,7 +23,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.coco import evaluate, to_results
 from bmp.io.people_file import to_annotations
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 from bmp.plugins import mmpose as plugin
 from bmp.structures import COCO_KEYPOINTS, Detections, Poses
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bmp.errors import UserError
-from bmp.lite.landmarks import SIZE, Landmarks
+from bmp.models.lite.landmarks import SIZE, Landmarks
 from bmp.ops.oks import oks
 from bmp.poses.lite import GROWTH, LitePoseEstimator
 from bmp.registry import POSES

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 
 from bmp.config import load_model_config
 from bmp.errors import UserError
-from bmp.mmpose_ext.models import build_topdown
+from bmp.models.topdown import build_topdown
 from bmp.poses.mmpose import MMPoseEstimator
 from bmp.stages import PoseEstimator
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, KeypointSet, Poses

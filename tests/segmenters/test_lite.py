@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmp.errors import UserError
-from bmp.lite.landmarks import SIZE, Landmarks
+from bmp.models.lite.landmarks import SIZE, Landmarks
 from bmp.registry import SEGMENTERS
 from bmp.segmenters import lite
 from bmp.segmenters.lite import LiteSegmenter

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bmp.openmmlab import quiet_imports, quiet_models
+from bmp.models.openmmlab import quiet_imports, quiet_models
 
 _NEEDED = ("mmcv", "mmdet", "mmpose", "mmpretrain", "xtcocotools")
 _MISSING = [name for name in _NEEDED if importlib.util.find_spec(name) is None]

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bmp.errors import UserError
-from bmp.lite import landmarks, litert, regions
-from bmp.lite.landmarks import BODY, COCO, Landmarks
-from bmp.lite.regions import Array, Picture
+from bmp.models.lite import landmarks
+from bmp.models.lite import litert
+from bmp.models.lite import regions
+from bmp.models.lite.landmarks import BODY, COCO, Landmarks
+from bmp.models.lite.regions import Array, Picture
 from bmp.ops.boxes import area, iou
 from bmp.ops.oks import oks
 from bmp.registry import DETECTORS

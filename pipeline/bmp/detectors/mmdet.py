@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.compute import autocast, dtype_of, prepare
+from bmp.models.compute import autocast, dtype_of, prepare
 from bmp.config import load_model_config
-from bmp.detectors import rtmdet_ins
+from bmp.models import rtmdet_ins
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
-from bmp.detectors.rtmdet_ins import Found
+from bmp.models.rtmdet_ins import Found
 from bmp.errors import UserError
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 from bmp.ops.boxes import clip
 from bmp.ops.masks import to_boxes
 from bmp.registry import DETECTORS
@@ -59,7 +59,7 @@ class MMDetDetector:
         batch_size: images at a time; None is 1 on a CPU, where more fall out of its cache, and 8 elsewhere.
             RTMDet-Ins-L takes about 0.1 GB for each.
         dtype: "float32", or "bfloat16" for autocast in backbone, neck and dense heads; the rest is in float32.
-        channels_last, compile: likewise, see ``bmp.compute.prepare``.
+        channels_last, compile: likewise, see ``bmp.models.compute.prepare``.
         mask_bytes: bound, for each image of a batch, on what masks take on their way to the image's size, beside the
             result's own N x H x W.
 

@@ -9,7 +9,7 @@ from mmdet.models.dense_heads import RTMDetInsSepBNHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from bmp.detectors.rtmdet_ins import forward_head
+from bmp.models.rtmdet_ins import forward_head
 
 
 @MODELS.register_module()

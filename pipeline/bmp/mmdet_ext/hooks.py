@@ -8,7 +8,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from bmp.compute import dtype_of, prepare
+from bmp.models.compute import dtype_of, prepare
 from bmp.detectors.mmdet import compute_in, dense_layers
 
 
@@ -20,7 +20,7 @@ class ComputeOptions(Hook):  # type: ignore[misc,unused-ignore]
 
     Args:
         dtype: "float32", or "bfloat16" for autocast.
-        channels_last: see ``bmp.compute.prepare``.
+        channels_last: see ``bmp.models.compute.prepare``.
     """
 
     def __init__(self, dtype: str = "float32", channels_last: bool = True) -> None:

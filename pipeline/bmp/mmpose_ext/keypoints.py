@@ -18,7 +18,7 @@ from mmpose.registry import KEYPOINT_CODECS, TRANSFORMS
 
 from bmp.errors import UserError
 from bmp.mmpose_ext.codecs import OKSHeatmap
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 
 SOURCES = ("coco", "mpii", "aic")
 """The data sets whose people can be converted, by MMPose's names of them."""

@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmpose.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from bmp.compute import autocast, dtype_of
+from bmp.models.compute import autocast, dtype_of
 
 
 @OPTIM_WRAPPERS.register_module()

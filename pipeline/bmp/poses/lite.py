@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bmp.lite import landmarks, regions
-from bmp.lite.landmarks import COCO, Landmarks
-from bmp.lite.regions import Array, Picture
+from bmp.models.lite import landmarks
+
+from bmp.models.lite import regions
+from bmp.models.lite.landmarks import COCO, Landmarks
+from bmp.models.lite.regions import Array, Picture
 from bmp.registry import POSES
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Poses
 from bmp.checkpoints.sources import resolve

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bmp.compute import autocast, dtype_of, prepare
+from bmp.models.compute import autocast, dtype_of, prepare
 from bmp.config import load_model_config
 from bmp.errors import UserError
-from bmp.openmmlab import quiet_imports, quiet_models
+from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
 from bmp.poses.crops import Windows, crop, windows_around
 from bmp.registry import POSES
@@ -58,7 +58,7 @@ class MMPoseEstimator:
         scores_from: "map", the height of the maximum, or "expected_oks", the model's estimate of how well it did.
             None is the latter where the model has it, as the published PMPose does, else the former.
         dtype: "float32" or "bfloat16", in which the network computes; decoding is always in float32.
-        channels_last, compile: for backbone and head, see ``bmp.compute.prepare``.
+        channels_last, compile: for backbone and head, see ``bmp.models.compute.prepare``.
         keypoints: what the keypoints mean.
 
     Raises:
@@ -94,7 +94,8 @@ class MMPoseEstimator:
             raise UserError(f"alpha: expected a number in [0, 1], got {alpha}; PMPose and MaskPose use 0.25")
         try:
             with quiet_imports():
-                from bmp.mmpose_ext import heads, models
+                from bmp.mmpose_ext import heads
+                from bmp.models import topdown as models
         except ImportError as error:
             raise ImportError(f'MMPoseEstimator needs MMPose ({error}); pip install "bmp-pose[openmmlab]"') from error
 

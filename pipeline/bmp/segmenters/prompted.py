@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bmp.compute import autocast, dtype_of
+from bmp.models.compute import autocast, dtype_of
 from bmp.errors import UserError
 from bmp.ops.masks import fill_holes, remove_specks
 from bmp.stages import Prompter
@@ -43,7 +43,7 @@ class PromptedSegmenter(abc.ABC):
         prompter: chooses the prompts of each person.
         device: torch device string of the network, the views and the masks.
         dtype: "float32", or "bfloat16" for autocast in the image encoder and the mask decoder.
-        channels_last, compile: of the subclasses, for the image encoder; see ``bmp.compute.prepare``.
+        channels_last, compile: of the subclasses, for the image encoder; see ``bmp.models.compute.prepare``.
         image_batch: images encoded at one time.
         prompt_chunk: people decoded at one time, whether of one image or of several; None is 4 on a CPU, where
             more fall out of its cache, and 32 elsewhere. A person takes 30 to 50 MB at SAM's size.

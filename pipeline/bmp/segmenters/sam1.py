@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.compute import prepare
+from bmp.models.compute import prepare
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, best_mask

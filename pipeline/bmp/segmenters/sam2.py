@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize, resize
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.compute import autocast, prepare
+from bmp.models.compute import autocast, prepare
 from bmp.config import packaged
 from bmp.errors import UserError
 from bmp.registry import SEGMENTERS

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from bmp.build import build_part
-from bmp.compute import dtype_of
+from bmp.models.compute import dtype_of
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import PosedImage, Row, segment_poses
 from bmp.segmenters.detected import DetectedMasks

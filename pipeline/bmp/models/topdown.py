@@ -17,7 +17,7 @@ from bmp.checkpoints import loading as checkpoints
 
 from bmp.checkpoints import sources as weights
 from bmp.errors import UserError
-from bmp.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_models
 
 RANDOM = "random"
 """The checkpoint that means made-up weights, the same every time, for tests and timings."""

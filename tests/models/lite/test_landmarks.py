@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bmp.lite import landmarks
-from bmp.lite.landmarks import LandmarkModel
-from bmp.lite.regions import Picture
+from bmp.models.lite import landmarks
+from bmp.models.lite.landmarks import LandmarkModel
+from bmp.models.lite.regions import Picture
 from bmp.structures import COCO_KEYPOINTS, Image
 
 NAMES = [

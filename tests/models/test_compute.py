@@ -10,7 +10,7 @@ from prompt_fakes import NOBODY, PosePrompter, crowd, picture
 from torch import nn
 
 from bmp import UserError
-from bmp.compute import autocast, dtype_of, prepare
+from bmp.models.compute import autocast, dtype_of, prepare
 
 
 def test_number_formats():

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 
 from bmp.config import load_model_config
 from bmp.errors import UserError
-from bmp.mmpose_ext.models import build_topdown
+from bmp.models.topdown import build_topdown
 
 _PUBLISHED = [(f"models/{family}_{size}.py", family, size) for family in ("pmpose", "maskpose") for size in "sblh"]
 _OFFICIAL = {"pmpose": "PMPose-{}-1.0.0", "maskpose": "MaskPose-{}-1.1.0"}

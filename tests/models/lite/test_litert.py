@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bmp.errors import UserError
-from bmp.lite import litert
+from bmp.models.lite import litert
 
 
 def test_a_file_that_is_no_model_is_the_users_mistake(tmp_path):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bmp.lite import regions
-from bmp.lite.regions import Picture
+from bmp.models.lite import regions
+from bmp.models.lite.regions import Picture
 from bmp.structures import Image
 
 pixels = st.floats(-2000, 2000, width=32)

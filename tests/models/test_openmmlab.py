@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from bmp.openmmlab import quiet_imports, quiet_models
+from bmp.models.openmmlab import quiet_imports, quiet_models
 
 AT_IMPORT = [
     ("pkg_resources is deprecated as an API. See https://…", UserWarning, "mmengine.utils.package_utils"),
@@ -51,7 +51,7 @@ def test_filters_are_as_before_after_the_block(context):
 
 def test_it_loads_no_openmmlab_package():
     code = (
-        "import sys, bmp.openmmlab; "
+        "import sys, bmp.models.openmmlab; "
         "assert not {'mmengine', 'mmcv', 'mmdet', 'mmpose', 'mmpretrain', 'sam2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -62,7 +62,7 @@ def test_importing_everything_says_nothing():
     for package in ("mmcv.ops", "mmdet", "mmpose", "mmpretrain", "sam2"):
         pytest.importorskip(package, reason=f"{package} is not installed")
     code = (
-        "from bmp.openmmlab import quiet_imports\n"
+        "from bmp.models.openmmlab import quiet_imports\n"
         "with quiet_imports():\n"
         "    import mmcv.ops, mmdet.apis, mmpose.apis, mmpretrain, sam2.build_sam\n"
     )
