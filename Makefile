@@ -35,7 +35,7 @@ bench: $(READY)
 # Goes on where it was interrupted. Each process has one thread, since sums of several threads are rounded otherwise: the
 # same machine makes the same weights again. make -j2 train-nano trains detector and pose at once. The recipes are those
 # that a table of the paper compares with what comes with the package; see docs/ablations.md.
-TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.train
+TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.training
 NANO := pipeline/bmp/nano
 RECIPES := pose_mask_refine mask_refine pose1_mask_refine max_visibility max_spread
 .PHONY: $(addprefix train-nano-,detector pose base keypoints segmenter $(RECIPES))

@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 
 from bmp.ops.masks import from_rle
 from bmp.predict_keypoints import main
-from bmp.segmenters.finetune.data import PosedPeople
+from bmp.training.segmenter.data import PosedPeople
 
 CONFIG = """
 pipeline = dict(pose=dict(type="{pose}"))

@@ -32,7 +32,7 @@ for data, train, sampler, prompter in (
         config=sam,
         weights={
             f"output/full/{run}.safetensors": (
-                "torchrun --nproc-per-node 8 -m bmp.train train/sam_pose2seg_b+.py --set data_root=DIR --set "
+                "torchrun --nproc-per-node 8 -m bmp.training train/sam_pose2seg_b+.py --set data_root=DIR --set "
                 f'"model.sampler={sampler}"{only} --resume --work-dir output/train/{run} '
                 f"--export output/full/{run}.safetensors"
             )

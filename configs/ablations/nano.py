@@ -24,7 +24,7 @@ for recipe, segmenter in segmenters.items():
             # The order of the samples has a seed of its own.
             other = f" --set randomness.seed={seed} --set train_dataloader.dataset.seed={seed}" if seed else ""
             segmenter["weights"][f"output/nano/{run}.safetensors"] = (
-                f"python -m bmp.train train/sam_nano_{recipe}.py{other} --resume "
+                f"python -m bmp.training train/sam_nano_{recipe}.py{other} --resume "
                 f"--work-dir output/train/sam_nano_{run} --export output/nano/{run}.safetensors"
             )
 

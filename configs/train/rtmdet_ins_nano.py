@@ -3,7 +3,7 @@
 _base_ = ["_base_/runtime.py", "models/rtmdet_ins_nano.py"]
 
 default_scope = "mmdet"
-custom_imports = dict(imports=["bmp.mmengine_ext", "bmp.mmdet_ext"])
+custom_imports = dict(imports=["bmp.training.loops", "bmp.training.detector"])
 data_root = "output/synthcrowd"
 
 iterations = 7000

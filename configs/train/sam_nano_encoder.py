@@ -1,12 +1,12 @@
 """Trains SAM nano's image encoder from nothing on SynthCrowd's part maps.
 
-python -m bmp.train train/sam_nano_encoder.py --export output/nano/sam2-nano-parts.safetensors
+python -m bmp.training train/sam_nano_encoder.py --export output/nano/sam2-nano-parts.safetensors
 """
 
 _base_ = ["_base_/runtime.py"]
 
 default_scope = "mmengine"
-custom_imports = dict(imports=["bmp.mmengine_ext", "bmp.segmenters.finetune.parts", "bmp.segmenters.finetune.optim"])
+custom_imports = dict(imports=["bmp.training.loops", "bmp.training.segmenter.parts", "bmp.training.segmenter.optim"])
 exported = "sam."
 data_root = "output/synthcrowd"
 iterations = 8000

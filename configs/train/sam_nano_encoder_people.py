@@ -1,6 +1,6 @@
 """Trains SAM nano's image encoder further: which places show the same person, in a crowd of people who look alike.
 
-python -m bmp.train train/sam_nano_encoder_people.py --export output/nano/sam2-nano-encoder.safetensors
+python -m bmp.training train/sam_nano_encoder_people.py --export output/nano/sam2-nano-encoder.safetensors
 """
 
 _base_ = ["sam_nano_encoder.py"]

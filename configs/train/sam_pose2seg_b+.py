@@ -1,6 +1,6 @@
 """Fine-tunes SAM 2.1 b+ to SAM-pose2seg with the paper's recipe, on eight GPUs:
 
-    torchrun --nproc-per-node 8 -m bmp.train train/sam_pose2seg_b+.py --set data_root=DIR
+    torchrun --nproc-per-node 8 -m bmp.training train/sam_pose2seg_b+.py --set data_root=DIR
 
 In DIR are coco/ and cihp/ as these data sets are published, and keypoints/ with what python -m bmp.predict_keypoints
 makes of each (coco_train2017.json, coco_val2017.json, cihp_train.json). On one GPU add --set

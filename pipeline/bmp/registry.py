@@ -10,7 +10,7 @@ SEGMENTERS = Registry("segmenter", scope="bmp", locations=["bmp.segmenters"])
 PROMPTERS = Registry("prompter", scope="bmp", locations=["bmp.segmenters.prompting"])
 NEGATIVES = Registry("negative points", scope="bmp", locations=["bmp.segmenters.prompting"])
 BOX_PROMPTS = Registry("box prompt", scope="bmp", locations=["bmp.segmenters.prompting"])
-POINT_SAMPLERS = Registry("point sampler", scope="bmp", locations=["bmp.segmenters.finetune.samplers"])
+POINT_SAMPLERS = Registry("point sampler", scope="bmp", locations=["bmp.segmenters.point_sampling"])
 SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])
 # Each module by itself: importing one data set loads no other.
 DATASETS = Registry(

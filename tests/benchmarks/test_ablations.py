@@ -17,7 +17,7 @@ from bmp.evaluation.coco import evaluate, to_results
 from bmp.evaluation.pose_to_mask import correction_curve, detected_poses, segment_poses, true_poses
 from bmp.evaluation.published import NUMBERS
 from bmp.segmenters.cropped import CroppedSegmenter
-from bmp.segmenters.finetune.samplers import PoseMaskRefine
+from bmp.segmenters.point_sampling import PoseMaskRefine
 from bmp.segmenters.prompting import ClosestOther, GivenBox, MaxSpread, MaxVisibility
 
 ROOT = Path(__file__).resolve().parents[2]

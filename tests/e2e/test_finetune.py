@@ -53,7 +53,7 @@ def test_three_steps_of_the_papers_config(shared, tmp_path):
     config, work = tmp_path / "config.py", tmp_path / "work"
     config.write_text(CONFIG.format(shared=shared) + ("" if curves else WITHOUT_TENSORBOARD))
     done = subprocess.run(
-        [sys.executable, "-m", "bmp.train", str(config), "--work-dir", str(work)],
+        [sys.executable, "-m", "bmp.training", str(config), "--work-dir", str(work)],
         env=os.environ | {"PYTHONPATH": str(ROOT / "pipeline")},
         capture_output=True,
         text=True,

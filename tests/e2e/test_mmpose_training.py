@@ -67,8 +67,8 @@ def test_an_epoch_lowers_the_loss_and_raises_the_ap(tmp_path):
     # The first validation is of a network that has seen nothing yet.
     untrained = SHORT.format(batch=1, steps=1, interval=1)
     (tmp_path / "untrained.py").write_text(untrained + "optim_wrapper['optimizer']['lr'] = 0.0\n")
-    python(tmp_path, "-m", "bmp.train", "untrained.py", "--work-dir", "untrained")
-    python(tmp_path, "-m", "bmp.train", "short.py", "--work-dir", "work")
+    python(tmp_path, "-m", "bmp.training", "untrained.py", "--work-dir", "untrained")
+    python(tmp_path, "-m", "bmp.training", "short.py", "--work-dir", "work")
     (_, (before,)), (losses, (after,)) = logged(tmp_path / "untrained"), logged(tmp_path / "work")
     values = torch.tensor([line["loss"] for line in losses])
     assert len(values) == steps
@@ -81,7 +81,7 @@ def test_two_processes_train_and_resume_exactly(tmp_path):
     """Stopped after a checkpoint and gone on with, they end with the weights of two that were not disturbed."""
     render(tmp_path, "train", 6)
     render(tmp_path, "val", 3)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "bmp.train")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "bmp.training")
     (tmp_path / "short.py").write_text(SHORT.format(batch=2, steps=4, interval=2))
 
     def train(work_dir, *options):

@@ -21,7 +21,7 @@ from bmp.evaluation.pose_to_mask import (
     true_poses,
 )
 from bmp.ops.masks import from_rle, to_rle
-from bmp.segmenters.finetune.samplers import MaskRefine, Pose1MaskRefine, PoseMaskRefine
+from bmp.segmenters.point_sampling import MaskRefine, Pose1MaskRefine, PoseMaskRefine
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.segmenters.prompting import GivenBox, MaxSpread, MaxVisibility
 

@@ -23,7 +23,7 @@ from bmp.mmpose_ext.codecs import OKSHeatmap
 from bmp.mmpose_ext.keypoints import ADDED, SOURCES, PMPoseKeypoints, mapping_to_pmpose, pmpose_metainfo
 from bmp.models.openmmlab import quiet_models
 from bmp.structures import COCO_KEYPOINTS
-from bmp.train import read_config
+from bmp.training import read_config
 
 COUNTS = {"coco": 17, "mpii": 16, "aic": 14}
 THORAX, PELVIS, MPII_NECK, MPII_TOP, AIC_NECK, AIC_TOP = range(17, 23)

@@ -252,7 +252,7 @@ def test_the_nano_model_is_of_its_size_and_segments():
 
 
 def test_weights_of_the_nano_model_survive_their_export(tmp_path):
-    from bmp.train import export
+    from bmp.training import export
 
     network = build_sam2(NANO, "random")
     with torch.no_grad():

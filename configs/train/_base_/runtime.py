@@ -1,6 +1,6 @@
 """What all trainings share: iterations that can be resumed, checkpoints, averaged weights, a fixed seed."""
 
-custom_imports = dict(imports=["bmp.mmengine_ext"])
+custom_imports = dict(imports=["bmp.training.loops"])
 randomness = dict(seed=0)
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),

@@ -5,8 +5,8 @@ _base_ = ["runtime.py"]
 default_scope = "mmengine"
 custom_imports = dict(
     imports=[
-        "bmp.mmengine_ext",
-        *(f"bmp.segmenters.finetune.{name}" for name in ("data", "model", "optim", "validation")),
+        "bmp.training.loops",
+        *(f"bmp.training.segmenter.{name}" for name in ("data", "model", "optim", "validation")),
     ]
 )
 # Of several processes none should draw the points and augmentations of another.

@@ -28,7 +28,7 @@ from bmp.errors import UserError
 from bmp.io.people_file import to_annotations
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.ops.masks import exclusive, from_rle
-from bmp.segmenters.finetune.samplers import Keypoints, MaskRefine, Points
+from bmp.segmenters.point_sampling import Keypoints, MaskRefine, Points
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import PoseEstimator, Prompter, Segmenter
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses, Prompts

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.coco import evaluate, to_results
 from bmp.evaluation.pose_to_mask import PosedImage, Row
-from bmp.segmenters.finetune.data import PosedPeople
+from bmp.training.segmenter.data import PosedPeople
 
 
 @DATASETS.register_module()

@@ -11,8 +11,8 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import labelled_mask
 from bmp.ops.masks import to_rle
-from bmp.segmenters.finetune.data import PosedPeople, PoseMaskDataset
-from bmp.segmenters.finetune.validation import PosedImages, SegmAP
+from bmp.training.segmenter.data import PosedPeople, PoseMaskDataset
+from bmp.training.segmenter.validation import PosedImages, SegmAP
 
 HEIGHT, WIDTH = 48, 64
 STILL = dict(flip=0, rotation=0, shear=0, brightness=0, contrast=0, saturation=0, grey=0)

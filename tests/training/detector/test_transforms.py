@@ -15,7 +15,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import DefaultScope
 
-from bmp.mmdet_ext.transforms import PaintOutPeople
+from bmp.training.detector.transforms import PaintOutPeople
 
 SIZE = (40, 60)
 LEFT, MIDDLE, RIGHT = (5, 2, 35, 18), (8, 20, 32, 38), (10, 42, 30, 58)  # top, left, bottom, right

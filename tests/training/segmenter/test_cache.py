@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bmp.errors import UserError
-from bmp.segmenters.finetune.cache import EmbeddingCache, fingerprint, image_key
+from bmp.training.segmenter.cache import EmbeddingCache, fingerprint, image_key
 
 
 def encoder(seed=0, bias=True):

@@ -19,7 +19,7 @@ import tiny_models
 from bmp.checkpoints.loading import load_state_dict
 from bmp.segmenters.prompting import MaxSpread
 from bmp.segmenters.sam2 import SAM2Segmenter, build_sam2
-from bmp.train import main
+from bmp.training import main
 
 SQUARES = [[(8, 10, 20, 30), (30, 5, 50, 40)], [(5, 5, 30, 40)], [(1, 1, 20, 20), (30, 30, 60, 47)]]
 CONFIG = """
@@ -125,7 +125,7 @@ def test_two_processes_train_together(config, tmp_path):
         "--nproc-per-node",
         "2",
         "-m",
-        "bmp.train",
+        "bmp.training",
     ]
     done = subprocess.run(
         [*command, str(config), "--work-dir", str(tmp_path / "work")],

@@ -26,7 +26,7 @@ from bmp.detectors.mmdet import MMDetDetector
 from bmp.models.rtmdet_ins import fits
 from bmp.errors import UserError
 from bmp.structures import Image
-from bmp.train import described, export, main, read_config, train
+from bmp.training import described, export, main, read_config, train
 from bmp.checkpoints.sources import Packaged, Weight, resolve
 
 TINY = """
@@ -175,7 +175,7 @@ def test_two_processes_train_one_network(tmp_path, tiny, data):
         "--nproc_per_node=2",
         "--standalone",
         "-m",
-        "bmp.train",
+        "bmp.training",
     ]
     command += [tiny, f"--work-dir={tmp_path / 'work'}", "--set", f"data_root={data}", "--set", "train_cfg.max_iters=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

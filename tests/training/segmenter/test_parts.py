@@ -19,8 +19,8 @@ from bmp.checkpoints.loading import load_state_dict
 from bmp.datasets.parts import CIHP_PARTS
 from bmp.errors import UserError
 from bmp.ops.masks import to_rle
-from bmp.segmenters.finetune.model import PoseSAM
-from bmp.segmenters.finetune.parts import PartEncoder, PartMaps, PartTruth, masks_of_points
+from bmp.training.segmenter.model import PoseSAM
+from bmp.training.segmenter.parts import PartEncoder, PartMaps, PartTruth, masks_of_points
 
 FACE, LEFT_ARM, RIGHT_ARM = (CIHP_PARTS.index(name) for name in ("face", "left arm", "right arm"))
 STILL = {"flip": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "grey": 0.0}
@@ -217,7 +217,7 @@ def test_the_command_exports_what_pose_sam_starts_from(folder, tmp_path):
     }
     settings = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
     exported = tmp_path / "encoder.safetensors"
-    command = [sys.executable, "-m", "bmp.train", "train/sam_nano_encoder.py", *settings]
+    command = [sys.executable, "-m", "bmp.training", "train/sam_nano_encoder.py", *settings]
     command += ["--work-dir", str(tmp_path / "work"), "--export", str(exported)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

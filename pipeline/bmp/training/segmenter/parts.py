@@ -27,9 +27,9 @@ from bmp.datasets.parts import CIHP_PARTS
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import Row, labelled_mask
-from bmp.segmenters.finetune.data import Augmentation, recolour, to_input
-from bmp.segmenters.finetune.losses import dice_loss
-from bmp.segmenters.finetune.model import PosePreprocessor
+from bmp.training.segmenter.data import Augmentation, recolour, to_input
+from bmp.training.segmenter.losses import dice_loss
+from bmp.training.segmenter.model import PosePreprocessor
 from bmp.segmenters.sam2 import build_sam2
 from bmp.structures import Image
 
@@ -69,7 +69,7 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
     They tell the part, and where the sides of the person's box are, which is another one for each of two people whose
     parts look alike. With ``masks`` places are compared as well: those of one person are to have the same box and
     other traits in common, which makes a mask of every point, at no cost. The tensors of the whole SAM are below
-    "sam.": with ``exported = "sam."`` in the config of a training, ``python -m bmp.train --export`` writes a
+    "sam.": with ``exported = "sam."`` in the config of a training, ``python -m bmp.training --export`` writes a
     checkpoint for ``PoseSAM`` to start from.
 
     Args:

@@ -8,7 +8,7 @@ pytest.importorskip("mmdet.models", reason="needs the extra openmmlab", exc_type
 from mmdet.registry import MODELS
 from mmengine.registry import DefaultScope
 
-import bmp.mmdet_ext  # noqa: F401 -- registers
+import bmp.training.detector  # noqa: F401 -- registers
 from bmp.config import load_model_config
 
 

@@ -31,8 +31,8 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import PosedImage, Row, labelled_mask, labelled_people, truly_posed
 from bmp.ops.masks import from_rle
-from bmp.segmenters.finetune.cache import image_key
-from bmp.segmenters.finetune.samplers import Keypoints
+from bmp.training.segmenter.cache import image_key
+from bmp.segmenters.point_sampling import Keypoints
 from bmp.structures import COCO_KEYPOINTS, Image, Poses
 
 _COUNT = len(COCO_KEYPOINTS)

@@ -1,8 +1,8 @@
 """The command that trains a network of a library of OpenMMLab; knows runners and files, no network.
 
-    python -m bmp.train train/rtmdet_ins_nano.py --export pipeline/bmp/nano/rtmdet-ins-nano.safetensors
+    python -m bmp.training train/rtmdet_ins_nano.py --export pipeline/bmp/nano/rtmdet-ins-nano.safetensors
 
-With ``torchrun --nproc_per_node N -m bmp.train ...`` it trains in N processes. Exit codes: 0 trained, 2 wrong use, 130
+With ``torchrun --nproc_per_node N -m bmp.training ...`` it trains in N processes. Exit codes: 0 trained, 2 wrong use, 130
 interrupted.
 """
 
@@ -43,16 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.export and int(os.environ.get("RANK", 0)) == 0:
             export(checkpoint, options.export, described(config), config.get("exported", ""))
     except UserError as error:
-        print(f"bmp.train: {error}", file=sys.stderr)
+        print(f"bmp.training: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("bmp.train: interrupted; go on with --resume", file=sys.stderr)
+        print("bmp.training: interrupted; go on with --resume", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bmp.train", description="Train a network from a config.")
+    parser = argparse.ArgumentParser(prog="python -m bmp.training", description="Train a network from a config.")
     parser.add_argument("config", help="path or name of a config, such as train/rtmdet_ins_nano.py")
     parser.add_argument(
         "--work-dir", type=Path, metavar="DIR", help="folder for checkpoints and logs (default: output/train/CONFIG)"

@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import DataLoader, Dataset
 
-from bmp.mmengine_ext import PositionedDataset, PositionSampler
+from bmp.training.loops import PositionedDataset, PositionSampler
 
 
 @DATASETS.register_module()
@@ -64,7 +64,7 @@ def test_processes_take_turns(monkeypatch):
     dataset = draws()
     taken = []
     for rank in range(2):
-        monkeypatch.setattr("bmp.mmengine_ext.get_rank", lambda rank=rank: rank)
-        monkeypatch.setattr("bmp.mmengine_ext.get_world_size", lambda: 2)
+        monkeypatch.setattr("bmp.training.loops.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("bmp.training.loops.get_world_size", lambda: 2)
         taken.append(list(islice(PositionSampler(dataset), 4)))
     assert taken == [[0, 2, 4, 6], [1, 3, 5, 7]]

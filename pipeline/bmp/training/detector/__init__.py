@@ -1,11 +1,15 @@
 """What BMP adds to MMDetection, registered into MMDetection's own registries by importing this package.
 
-    custom_imports = dict(imports=["bmp.mmdet_ext"])
+    custom_imports = dict(imports=["bmp.training.detector"])
 
 makes it available to any MMDetection config: the transform ``PaintOutPeople``, the head ``QuickRTMDetInsHead`` and the
 hook ``ComputeOptions``. Nothing here knows the loop.
 """
 
-from bmp.mmdet_ext import heads, hooks, transforms
+from bmp.training.detector import heads
+
+from bmp.training.detector import hooks
+
+from bmp.training.detector import transforms
 
 __all__ = ["heads", "hooks", "transforms"]

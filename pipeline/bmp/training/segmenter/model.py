@@ -23,16 +23,16 @@ from bmp.models.compute import dtype_of
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import PosedImage, Row, segment_poses
 from bmp.segmenters.detected import DetectedMasks
-from bmp.segmenters.finetune.cache import EmbeddingCache
-from bmp.segmenters.finetune.losses import Prediction, SAMLoss
-from bmp.segmenters.finetune.samplers import Keypoints, PointSampler
+from bmp.training.segmenter.cache import EmbeddingCache
+from bmp.training.segmenter.losses import Prediction, SAMLoss
+from bmp.segmenters.point_sampling import Keypoints, PointSampler
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompted import best_mask, mask_prompt
 from bmp.segmenters.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, SAM2Segmenter, build_sam2
 from bmp.stages import Prompter, Segmenter
 
 if TYPE_CHECKING:
-    from bmp.segmenters.finetune.data import PosedMasks
+    from bmp.training.segmenter.data import PosedMasks
 
 _HALF = 0.5  # the prompt encoder adds half a pixel of the network's input
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from bmp.errors import UserError
-from bmp.segmenters.finetune.losses import (
+from bmp.training.segmenter.losses import (
     Prediction,
     SAMLoss,
     dice_loss,

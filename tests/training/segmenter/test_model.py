@@ -18,10 +18,10 @@ from mmengine.optim import build_optim_wrapper
 
 from bmp.evaluation.pose_to_mask import PosedImage, segment_poses
 from bmp.segmenters.detected import DetectedMasks
-from bmp.segmenters.finetune import optim  # noqa: F401 - registers DecayMatrices
-from bmp.segmenters.finetune.data import PosedMasks
-from bmp.segmenters.finetune.model import PoseSAM
-from bmp.segmenters.finetune.samplers import Keypoints, MaskRefine, MaxVis, PoseMaskRefine
+from bmp.training.segmenter import optim  # noqa: F401 - registers DecayMatrices
+from bmp.training.segmenter.data import PosedMasks
+from bmp.training.segmenter.model import PoseSAM
+from bmp.segmenters.point_sampling import Keypoints, MaskRefine, MaxVis, PoseMaskRefine
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompted import mask_prompt
 from bmp.segmenters.prompting import MaxVisibility

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bmp.build import build_part
 from bmp.errors import UserError
 from bmp.segmenters import prompting
-from bmp.segmenters.finetune.samplers import (
+from bmp.segmenters.point_sampling import (
     Keypoints,
     MaskRefine,
     MaxSpread,

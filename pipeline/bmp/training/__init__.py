@@ -1,0 +1,1 @@
+"""Training of detectors, pose estimators and segmenters; ``python -m bmp.training CONFIG`` runs it."""
