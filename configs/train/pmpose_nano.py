@@ -3,7 +3,7 @@
 _base_ = ["_base_/runtime.py", "../models/pmpose_nano.py"]
 
 default_scope = "mmpose"
-custom_imports = dict(imports=["bmp.training.loops", "bmp.mmpose_ext"])
+custom_imports = dict(imports=["bmp.training.loops", "bmp.models.pmpose"])
 data_root = "output/synthcrowd"
 
 iterations = 2000

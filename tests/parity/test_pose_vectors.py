@@ -89,7 +89,7 @@ def test_crops(vectors, shared, photos):
 
 def test_probabilistic_head(vectors):
     pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
-    from bmp.mmpose_ext.heads import ProbabilisticHeatmapHead
+    from bmp.models.pmpose.heads import ProbabilisticHeatmapHead
 
     expected = vectors("prob_head")
     head = ProbabilisticHeatmapHead(32, 17, (24, 24), (4, 4)).eval()

@@ -3,7 +3,7 @@
     custom_imports = dict(imports=["bmp.plugins.mmpose"])
 
 is all that an MMPose config needs: it registers ``BMPPoseEstimator``, ``AnyNumPyPoseVisualizer`` and everything of
-``bmp.mmpose_ext``, and changes nothing else in the process. Ready configs are in ``configs/mmpose``.
+``bmp.models.pmpose``, and changes nothing else in the process. Ready configs are in ``configs/mmpose``.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _coco_meta() -> dict[str, Any]:
 def _register() -> None:
     try:
         with quiet_imports():
-            importlib.import_module("bmp.mmpose_ext")
+            importlib.import_module("bmp.models.pmpose")
         MODELS.register_module(module=BMPPoseEstimator)
         VISUALIZERS.register_module(module=AnyNumPyPoseVisualizer)
     except KeyError as error:

@@ -94,7 +94,7 @@ class MMPoseEstimator:
             raise UserError(f"alpha: expected a number in [0, 1], got {alpha}; PMPose and MaskPose use 0.25")
         try:
             with quiet_imports():
-                from bmp.mmpose_ext import heads
+                from bmp.models.pmpose import heads
                 from bmp.models import topdown as models
         except ImportError as error:
             raise ImportError(f'MMPoseEstimator needs MMPose ({error}); pip install "bmp-pose[openmmlab]"') from error

@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.logging import print_log
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 
-from bmp.mmpose_ext.codecs import OKSHeatmap
-from bmp.mmpose_ext.heads import ProbabilisticHeatmapHead
+from bmp.models.pmpose.codecs import OKSHeatmap
+from bmp.models.pmpose.heads import ProbabilisticHeatmapHead
 
 _HEAD_ARGUMENTS = {
     *("in_channels", "out_channels", "deconv_out_channels", "deconv_kernel_sizes", "conv_out_channels"),

@@ -9,8 +9,8 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
-from bmp.mmpose_ext.codecs import OKSHeatmap
-from bmp.mmpose_ext.heads import KeypointMaps, ProbabilisticHeatmapHead
+from bmp.models.pmpose.codecs import OKSHeatmap
+from bmp.models.pmpose.heads import KeypointMaps, ProbabilisticHeatmapHead
 from bmp.structures import COCO_KEYPOINTS
 
 _CODEC = {"type": "OKSHeatmap", "input_size": (192, 256), "heatmap_size": (48, 64)}

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("mmpose")
 
-from bmp.mmpose_ext.stems import ConvStem
+from bmp.models.pmpose.stems import ConvStem
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 96), (256, 192), (8, 8)])

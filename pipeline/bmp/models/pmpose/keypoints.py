@@ -17,7 +17,7 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import KEYPOINT_CODECS, TRANSFORMS
 
 from bmp.errors import UserError
-from bmp.mmpose_ext.codecs import OKSHeatmap
+from bmp.models.pmpose.codecs import OKSHeatmap
 from bmp.models.openmmlab import quiet_models
 
 SOURCES = ("coco", "mpii", "aic")

@@ -7,7 +7,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 
 from mmpose.registry import OPTIM_WRAPPERS
 
-import bmp.mmpose_ext  # noqa: F401 -- registers
+import bmp.models.pmpose  # noqa: F401 -- registers
 from bmp.errors import UserError
 
 

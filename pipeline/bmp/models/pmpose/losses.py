@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-from bmp.mmpose_ext.sparsemax import sparsemax
+from bmp.models.pmpose.sparsemax import sparsemax
 
 
 @MODELS.register_module()

@@ -16,11 +16,11 @@ from mmengine.registry import DefaultScope
 from mmpose.datasets.transforms import KeypointConverter
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS
 
-import bmp.mmpose_ext  # noqa: F401 -- registers
+import bmp.models.pmpose  # noqa: F401 -- registers
 from bmp.config import load_config
 from bmp.errors import UserError
-from bmp.mmpose_ext.codecs import OKSHeatmap
-from bmp.mmpose_ext.keypoints import ADDED, SOURCES, PMPoseKeypoints, mapping_to_pmpose, pmpose_metainfo
+from bmp.models.pmpose.codecs import OKSHeatmap
+from bmp.models.pmpose.keypoints import ADDED, SOURCES, PMPoseKeypoints, mapping_to_pmpose, pmpose_metainfo
 from bmp.models.openmmlab import quiet_models
 from bmp.structures import COCO_KEYPOINTS
 from bmp.training import read_config

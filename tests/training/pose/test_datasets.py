@@ -10,7 +10,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmengine.registry import DefaultScope
 from mmpose.registry import DATASETS
 
-import bmp.mmpose_ext  # noqa: F401 -- registers
+import bmp.models.pmpose  # noqa: F401 -- registers
 from bmp.config import load_config
 
 

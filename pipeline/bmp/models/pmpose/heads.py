@@ -13,7 +13,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bmp.mmpose_ext.sparsemax import sparsemax
+from bmp.models.pmpose.sparsemax import sparsemax
 from bmp.ops.heatmaps import find_maxima, oks_variances
 from bmp.structures import COCO_KEYPOINTS
 

@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from mmpose.registry import DATASETS, MODELS
 
-import bmp.mmpose_ext  # noqa: F401 -- registers
+import bmp.models.pmpose  # noqa: F401 -- registers
 from bmp.config import load_config
 from bmp.models.topdown import build_topdown
 from bmp.ops.boxes import xywh_to_xyxy

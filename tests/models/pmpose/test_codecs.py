@@ -9,7 +9,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmpose.datasets.transforms import GenerateTarget, PackPoseInputs
 from mmpose.registry import KEYPOINT_CODECS
 
-import bmp.mmpose_ext  # noqa: F401 -- registers
+import bmp.models.pmpose  # noqa: F401 -- registers
 
 _SIZES = {"input_size": (192, 256), "heatmap_size": (48, 64)}
 
