@@ -65,7 +65,7 @@ $(RECIPES:%=train-nano-%): train-nano-%: train-nano-base train-nano-keypoints
 
 # The JSON file comes last; images without one are what an interruption left.
 $(SYNTHCROWD)/%.json: | $(READY)
-	$(RUN) -m bmp.datasets.synthcrowd --output $(SYNTHCROWD) --splits $* --extras --overwrite
+	$(RUN) -m bmp.synthcrowd --output $(SYNTHCROWD) --splits $* --extras --overwrite
 
 clean:
 	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache

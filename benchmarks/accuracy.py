@@ -18,7 +18,7 @@ from common import write
 from rich.console import Console
 
 from bmp.config import load_config, parse_overrides
-from bmp.datasets.synthcrowd.splits import SPLITS
+from bmp.synthcrowd.splits import SPLITS
 from bmp.evaluation.benchmark import Outcome, evaluate
 from bmp.evaluation.processes import Processes
 

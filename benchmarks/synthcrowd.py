@@ -15,8 +15,8 @@ import cv2
 import torch
 from common import Timing, write
 
-from bmp.datasets.synthcrowd.files import render
-from bmp.datasets.synthcrowd.splits import SPLITS
+from bmp.synthcrowd.files import render
+from bmp.synthcrowd.splits import SPLITS
 from bmp.timing import machine
 
 _REPEATS = 5

@@ -1,4 +1,4 @@
-"""The nano pipeline on SynthCrowd test, as python -m bmp.datasets.synthcrowd writes it."""
+"""The nano pipeline on SynthCrowd test, as python -m bmp.synthcrowd writes it."""
 
 _base_ = ["_base_/bmp.py"]
 

@@ -97,7 +97,7 @@ def test_average_precision_on_synthcrowd_is_ours_to_the_last_digit(tmp_path, req
     except UserError:  # in a checkout whose networks are not trained yet
         config = request.getfixturevalue("lite")
     folder = tmp_path / "output" / "synthcrowd"  # where the config looks
-    python(tmp_path, "-m", "bmp.datasets.synthcrowd", "--output", folder, "--splits", "test", "--count", 24)
+    python(tmp_path, "-m", "bmp.synthcrowd", "--output", folder, "--splits", "test", "--count", 24)
     theirs = numbers_of_mmpose(tmp_path, "bmp_nano.py", **{"model.pipeline": config})
     same(theirs, numbers_of_ours(tmp_path, "--dataset", folder / "test.json", "--images", folder, config=config))
 

@@ -10,7 +10,7 @@ from torchvision.ops import box_convert, box_iou
 import bmp
 from bmp import UserError
 from bmp.config import config_names
-from bmp.datasets.synthcrowd import SynthCrowd
+from bmp.synthcrowd import SynthCrowd
 from bmp.detectors.mmdet import MMDetDetector
 from bmp.evaluation.pose_to_mask import labelled_mask
 from bmp.poses.mmpose import MMPoseEstimator

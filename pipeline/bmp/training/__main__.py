@@ -23,7 +23,7 @@ from torch import Tensor
 from bmp import __version__
 from bmp.checkpoints.loading import load_state_dict, trusted_mmengine_globals
 from bmp.config import config_names, load_config, parse_overrides
-from bmp.datasets.synthcrowd.splits import SPLITS
+from bmp.synthcrowd.splits import SPLITS
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_models
 from bmp.checkpoints.sources import resolve
@@ -272,7 +272,7 @@ def _remedy(missing: Sequence[_TruthFile], config: Config, is_synthcrowd: bool) 
     if is_synthcrowd and _split(file) in SPLITS:
         options = _generation([each.file for each in annotations])
         return (
-            f"{problem}; make them with `python -m bmp.datasets.synthcrowd --output {config.data_root} {options}`, or "
+            f"{problem}; make them with `python -m bmp.synthcrowd --output {config.data_root} {options}`, or "
             "give the folder of others with --set data_root=DIR"
         )
     if config.get("data_root") and file.is_relative_to(config.data_root):

@@ -167,7 +167,7 @@ def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
 
 @DATASETS.register_module()
 class PartMaps(Dataset):  # type: ignore[type-arg]
-    """Images and what each place of them shows, as ``python -m bmp.datasets.synthcrowd --extras`` writes them.
+    """Images and what each place of them shows, as ``python -m bmp.synthcrowd --extras`` writes them.
 
     Args:
         dataset: config of a data set of ``bmp.registry.DATASETS``, or one; people are those of its masks.
@@ -195,7 +195,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         if missing := [file for file in self._parts if not file.is_file()]:
             raise UserError(
                 f"{missing[0]}: expected the part map of an image, found none; make the data set with "
-                "python -m bmp.datasets.synthcrowd --extras"
+                "python -m bmp.synthcrowd --extras"
             )
         self._people: dict[Any, list[Row]] = defaultdict(list)
         for row in self._dataset.truth["annotations"]:

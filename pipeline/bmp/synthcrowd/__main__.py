@@ -11,10 +11,10 @@ from pathlib import Path
 
 import cv2
 
-from bmp.datasets.synthcrowd.files import write
-from bmp.datasets.synthcrowd.scenes import make_scene
-from bmp.datasets.synthcrowd.sheet import contact_sheet
-from bmp.datasets.synthcrowd.splits import SPLITS, find_split
+from bmp.synthcrowd.files import write
+from bmp.synthcrowd.scenes import make_scene
+from bmp.synthcrowd.sheet import contact_sheet
+from bmp.synthcrowd.splits import SPLITS, find_split
 from bmp.errors import UserError
 
 _ON_SHEET = 24
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bmp.datasets.synthcrowd",
+        prog="python -m bmp.synthcrowd",
         description="Draw crowds with exact masks, keypoints and parts, and write them in COCO format.",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for <split>.json and <split>/*.jpg")

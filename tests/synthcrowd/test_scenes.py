@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from bmp.datasets.people import PeopleDataset
-from bmp.datasets.synthcrowd import SynthCrowd, files, scenes
-from bmp.datasets.synthcrowd.__main__ import main
-from bmp.datasets.synthcrowd.backgrounds import background
-from bmp.datasets.synthcrowd.figures import Figure
-from bmp.datasets.synthcrowd.objects import draw_object, draw_seat
-from bmp.datasets.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, box_iou, make_scene
-from bmp.datasets.synthcrowd.sheet import contact_sheet
-from bmp.datasets.synthcrowd.splits import SPLITS
+from bmp.synthcrowd import SynthCrowd
+from bmp.synthcrowd import files
+from bmp.synthcrowd import scenes
+from bmp.synthcrowd.__main__ import main
+from bmp.synthcrowd.backgrounds import background
+from bmp.synthcrowd.figures import Figure
+from bmp.synthcrowd.objects import draw_object, draw_seat
+from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, box_iou, make_scene
+from bmp.synthcrowd.sheet import contact_sheet
+from bmp.synthcrowd.splits import SPLITS
 from bmp.errors import UserError
 from bmp.evaluation.rounds import labelled_kinds
 from bmp.ops.boxes import iou

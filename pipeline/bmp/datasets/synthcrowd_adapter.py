@@ -8,8 +8,8 @@ import PIL.Image
 
 from bmp.io import images as pictures
 from bmp.datasets.people import PeopleDataset
-from bmp.datasets.synthcrowd.files import render
-from bmp.datasets.synthcrowd.splits import find_split
+from bmp.synthcrowd.files import render
+from bmp.synthcrowd.splits import find_split
 from bmp.errors import UserError
 from bmp.registry import DATASETS
 from bmp.structures import Image
@@ -19,7 +19,7 @@ from bmp.structures import Image
 class SynthCrowd(PeopleDataset):
     """Drawn crowds with exact truth, made when the data set is, about 40 scenes a second.
 
-    Images and truth are those that ``python -m bmp.datasets.synthcrowd`` writes for the same split, count and seed,
+    Images and truth are those that ``python -m bmp.synthcrowd`` writes for the same split, count and seed,
     JPEG included; the JPEGs are kept in memory, about 40 KB each.
 
     Args:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bmp.datasets.synthcrowd.backgrounds import Pixels, colour, noise
+from bmp.synthcrowd.backgrounds import Pixels, colour, noise
 
 _SKIN = np.array([[241, 205, 178], [224, 172, 138], [186, 128, 92], [134, 88, 62], [88, 58, 44]], np.float32)
 _Colour = tuple[float, float, float]

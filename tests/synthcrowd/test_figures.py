@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmp.datasets.parts import CIHP_PARTS
-from bmp.datasets.synthcrowd.figures import Figure, draw
-from bmp.datasets.synthcrowd.looks import Hat, Lower, Upper, sample_look, similar_look
-from bmp.datasets.synthcrowd.poses import ELBOW_LIMIT, KNEE_LIMIT, Body, Joint, PoseKind, sample_body
+from bmp.synthcrowd.figures import Figure, draw
+from bmp.synthcrowd.looks import Hat, Lower, Upper, sample_look, similar_look
+from bmp.synthcrowd.poses import ELBOW_LIMIT, KNEE_LIMIT, Body, Joint, PoseKind, sample_body
 
 _LEFTS = (Joint.LEFT_SHOULDER, Joint.LEFT_ELBOW, Joint.LEFT_WRIST, Joint.LEFT_HIP, Joint.LEFT_KNEE, Joint.LEFT_ANKLE)
 _NOSE, _LEFT_EYE, _RIGHT_EYE, _LEFT_EAR, _RIGHT_EAR = range(5)

@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 
 from bmp.io.coco_json import CATEGORY_ID
-from bmp.datasets.synthcrowd.backgrounds import Pixels
-from bmp.datasets.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
+from bmp.synthcrowd.backgrounds import Pixels
+from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 from bmp.errors import UserError
 from bmp.io.people_file import category
 from bmp.ops.masks import to_rle

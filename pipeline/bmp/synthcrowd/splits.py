@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bmp.datasets.synthcrowd.scenes import Settings
+from bmp.synthcrowd.scenes import Settings
 from bmp.errors import UserError
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bmp.datasets.parts import CIHP_PARTS
-from bmp.datasets.synthcrowd.body_canvas import Array, Bytes, Canvas, Group, Tube, grain, hull, limb
-from bmp.datasets.synthcrowd.body_head import FacePoints, Head, neck_of
-from bmp.datasets.synthcrowd.looks import Cloth, Look, Lower, Upper, sample_look, similar_look
-from bmp.datasets.synthcrowd.poses import Body, Joint, PoseKind, sample_body
+from bmp.synthcrowd.body_canvas import Array, Bytes, Canvas, Group, Tube, grain, hull, limb
+from bmp.synthcrowd.body_head import FacePoints, Head, neck_of
+from bmp.synthcrowd.looks import Cloth, Look, Lower, Upper, sample_look, similar_look
+from bmp.synthcrowd.poses import Body, Joint, PoseKind, sample_body
 
 __all__ = ["Body", "Figure", "Look", "PoseKind", "draw", "sample_body", "sample_look", "similar_look"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from bmp.datasets.synthcrowd.scenes import Scene
+from bmp.synthcrowd.scenes import Scene
 from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses
 from bmp.visualize import overlay
 

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bmp.datasets.synthcrowd.backgrounds import Pixels, background
-from bmp.datasets.synthcrowd.figures import Figure, Look, draw, sample_look, similar_look
-from bmp.datasets.synthcrowd.objects import Sprite, draw_object, draw_seat
-from bmp.datasets.synthcrowd.poses import Body, PoseKind, sample_body
+from bmp.synthcrowd.backgrounds import Pixels, background
+from bmp.synthcrowd.figures import Figure, Look, draw, sample_look, similar_look
+from bmp.synthcrowd.objects import Sprite, draw_object, draw_seat
+from bmp.synthcrowd.poses import Body, PoseKind, sample_body
 
 Bits = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bmp.datasets.synthcrowd.looks import Cloth, Color, Pattern
+from bmp.synthcrowd.looks import Cloth, Color, Pattern
 
 Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
