@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from bmp.config import load_config
-from bmp.datasets.synthcrowd_adapter import SynthCrowd
+from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.ablations import FIGURES, TABLES, Family, figure, table
 from bmp.evaluation.coco import evaluate, to_results
 from bmp.evaluation.pose_to_mask import correction_curve, detected_poses, segment_poses, true_poses

@@ -1,5 +1,5 @@
 """SynthCrowd: drawn crowds with exact truth; ``python -m bmp.synthcrowd`` writes them to the disk."""
 
-from bmp.datasets.synthcrowd_adapter import SynthCrowd
+from bmp.datasets.synthcrowd import SynthCrowd
 
 __all__ = ["SynthCrowd"]
