@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bmp.timing import Stopwatch
+from bmp.evaluation.timing import Stopwatch
 
 
 @dataclass(frozen=True)

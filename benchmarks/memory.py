@@ -18,7 +18,7 @@ from common import write
 import bmp
 from bmp.config import parse_overrides
 from bmp.structures import Detections, Image
-from bmp.timing import machine
+from bmp.evaluation.timing import machine
 
 STAGES = ("detector", "pose", "segmenter")
 

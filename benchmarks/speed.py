@@ -30,7 +30,7 @@ from bmp.io.people_file import to_annotations
 from bmp.loop import Loop, Result
 from bmp.people import People
 from bmp.structures import Image, Instances
-from bmp.timing import STAGES, Stopwatch, machine, timed
+from bmp.evaluation.timing import STAGES, Stopwatch, machine, timed
 
 PHOTO = (686, 948)
 

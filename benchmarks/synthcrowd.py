@@ -17,7 +17,7 @@ from common import Timing, write
 
 from bmp.synthcrowd.files import render
 from bmp.synthcrowd.splits import SPLITS
-from bmp.timing import machine
+from bmp.evaluation.timing import machine
 
 _REPEATS = 5
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.evaluation.pose_to_mask import (
     correction_curve,
     detected_poses,

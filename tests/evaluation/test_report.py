@@ -11,7 +11,7 @@ from fakes import scene
 from rich.console import Console
 
 from bmp.evaluation import report
-from bmp.evaluation.coco import SEGM_SCORES, evaluate, to_results
+from bmp.evaluation.metrics.coco import SEGM_SCORES, evaluate, to_results
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds, labelled_kinds
 from bmp.io.images import ImageError

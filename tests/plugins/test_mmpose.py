@@ -21,7 +21,7 @@ import bmp
 from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.io.people_file import to_annotations
 from bmp.models.openmmlab import quiet_models
 from bmp.plugins import mmpose as plugin

@@ -15,14 +15,14 @@ from bmp.config import choices
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation import report
-from bmp.evaluation.coco import SEGM_SCORES
+from bmp.evaluation.metrics.coco import SEGM_SCORES
 from bmp.evaluation.processes import Processes
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds
 from bmp.evaluation.run import Found, Progress, Task, prepare, run
 from bmp.io.journal import replacing, writing
 from bmp.loop import Loop
-from bmp.timing import machine, versions
+from bmp.evaluation.timing import machine, versions
 
 _DEFAULTS = {"segm_score": "detection_times_iou"}
 

@@ -1,7 +1,7 @@
 """Labelled people to masks, without a detector: the paper's Tables 1 to 7 and Figures 2 to 4. Knows no metric.
 
 Everybody labelled gets one pose, estimated in the labelled box or taken from the labels, and the pose prompts the
-segmenter. Annotation rows come out, which ``bmp.evaluation.coco`` turns into AP::
+segmenter. Annotation rows come out, which ``bmp.evaluation.metrics.coco`` turns into AP::
 
     rows = list(segment_poses(detected_poses(dataset, pose), segmenter))
     ap = evaluate(dataset.truth, to_results(rows, "segm", segm_score="iou"), "segm").ap

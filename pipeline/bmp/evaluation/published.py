@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from bmp.config import choices
 from bmp.errors import UserError
-from bmp.evaluation.coco import Kind
+from bmp.evaluation.metrics.coco import Kind
 
 Protocol = Literal["loop", "detected_poses", "ground_truth_poses"]
 """How a number came about: "loop", people are detected; the others, people are given by their labelled boxes, and masks

@@ -16,8 +16,8 @@ from pycocotools import mask as coco_mask
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.coco import Kind, to_results
-from bmp.evaluation.metrics import Matches
+from bmp.evaluation.metrics.coco import Kind, to_results
+from bmp.evaluation.metrics.matching import Matches
 from bmp.evaluation.published import Published
 from bmp.evaluation.rounds import Comparison, Overlap, Round
 from bmp.io.journal import replacing

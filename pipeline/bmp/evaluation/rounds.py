@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bmp.evaluation import metrics
-from bmp.evaluation.coco import CocoNumbers, Kind, evaluate, to_results
-from bmp.evaluation.metrics import EqualPrecision, Matches
+from bmp.evaluation.metrics import matching as metrics
+from bmp.evaluation.metrics.coco import CocoNumbers, Kind, evaluate, to_results
+from bmp.evaluation.metrics.matching import EqualPrecision, Matches
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -65,7 +65,7 @@ def compare_rounds(
         truth: COCO dict of persons.
         rows_of: gives the annotations, with all digits, of everybody known after a round, counted from 1.
         rounds: how many there are.
-        segm_score: a name of ``bmp.evaluation.coco.SEGM_SCORES``.
+        segm_score: a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``.
     """
     kinds = labelled_kinds(truth)
     done: list[Round] = []

@@ -27,7 +27,7 @@ from bmp.io.journal import Journal, JournalReader, Record, writing
 from bmp.loop import Loop, RoundTrace
 from bmp.people import People
 from bmp.structures import KeypointSet
-from bmp.timing import Stopwatch, timed
+from bmp.evaluation.timing import Stopwatch, timed
 
 Progress = Callable[[int], AbstractContextManager[tuple[Callable[[str], None], Callable[[], None]]]]
 """Shows how far a run is: given the number of images, a context with a function to say a line and one to count one."""

@@ -12,7 +12,7 @@ from mmpose.registry import METRICS
 
 import bmp.models.pmpose  # noqa: F401 -- registers
 from bmp.errors import UserError
-from bmp.evaluation.ex_oks import evaluate_ex_oks
+from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mmpose.registry import METRICS
 
 from bmp.io.coco_json import CATEGORY_ID, read_json
 from bmp.errors import UserError
-from bmp.evaluation.ex_oks import evaluate_ex_oks
+from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
 from bmp.structures import COCO_KEYPOINTS
 
 _PRESENCE = ("presence", "keypoints_probs")
@@ -38,7 +38,7 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
     For models that estimate presence, whose first keypoints are COCO's: ``ProbabilisticHeatmapHead`` in a top-down
     model, or ``BMPPoseEstimator``. A pose's score is that of its box times the mean score of its keypoints above 0.2.
     Reports the numbers of MMPose's ``CocoMetric``, -1 where there is none, and "mean", the Ex-OKS of the average
-    labelled person; see ``bmp.evaluation.ex_oks.evaluate_ex_oks``.
+    labelled person; see ``bmp.evaluation.metrics.ex_oks.evaluate_ex_oks``.
 
     Args:
         ann_file: COCO JSON with the truth; keypoints outside the window have flag 3, as in CropCOCO. Only the

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, METRICS
 from torch.utils.data import Dataset
 
 from bmp.datasets.people import PeopleDataset
-from bmp.evaluation.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.evaluation.pose_to_mask import PosedImage, Row
 from bmp.training.segmenter.data import PosedPeople
 

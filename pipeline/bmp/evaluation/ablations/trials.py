@@ -16,7 +16,7 @@ import numpy as np
 
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
-from bmp.evaluation.coco import CocoNumbers, evaluate, to_results
+from bmp.evaluation.metrics.coco import CocoNumbers, evaluate, to_results
 from bmp.evaluation.pose_to_mask import (
     PosedImage,
     correction_curve,

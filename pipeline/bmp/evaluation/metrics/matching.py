@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from bmp.evaluation.coco import compare, to_results
+from bmp.evaluation.metrics.coco import compare, to_results
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ def match(
         rows: annotations as ``bmp.io.people_file.to_annotations`` makes them.
         kind: what has to overlap.
         min_iou: from which IoU on it is the same person.
-        segm_score: which score orders masks, a name of ``bmp.evaluation.coco.SEGM_SCORES``.
+        segm_score: which score orders masks, a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``.
 
     Raises:
         UserError: a row is of an image that the truth does not have, a field is missing, or there is no such score.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from bmp.config import choices
 from bmp.errors import UserError
 from bmp.evaluation.published import DATASETS, NUMBERS, Protocol, Published
-from bmp.evaluation.trials import CORRECTIONS, Corrections, Question, Trial
+from bmp.evaluation.ablations.trials import CORRECTIONS, Corrections, Question, Trial
 
 Entry = TypeVar("Entry")
 

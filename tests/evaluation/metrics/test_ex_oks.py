@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmp.evaluation.coco import evaluate, to_results
-from bmp.evaluation.ex_oks import distance_to_edge, evaluate_ex_oks, ex_oks, windows
+from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.metrics.ex_oks import distance_to_edge, evaluate_ex_oks, ex_oks, windows
 from bmp.ops.oks import oks
 from bmp.structures import COCO_KEYPOINTS
 

@@ -26,7 +26,7 @@ import torch
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from bmp.evaluation.coco import CocoNumbers, compare, summarize, to_results
+from bmp.evaluation.metrics.coco import CocoNumbers, compare, summarize, to_results
 from bmp.ops.boxes import fit_aspect, xywh_to_xyxy
 
 OUTSIDE = 3
@@ -123,7 +123,7 @@ def evaluate_ex_oks(
         max_detections: how many results of an image count, the best first; 20 if None.
 
     Raises:
-        UserError: as for ``bmp.evaluation.coco.evaluate``.
+        UserError: as for ``bmp.evaluation.metrics.coco.evaluate``.
     """
     results = [
         {**result, "present": [presence >= presence_threshold for presence in row["keypoint_presence"]]}

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from bmp.errors import UserError
-from bmp.evaluation.coco import SEGM_SCORES, CocoNumbers, evaluate, to_results
+from bmp.evaluation.metrics.coco import SEGM_SCORES, CocoNumbers, evaluate, to_results
 
 KINDS = ("bbox", "segm", "keypoints")
 CATEGORIES = [{"id": 1, "name": "person"}]

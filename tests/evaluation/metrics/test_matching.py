@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from bmp.errors import UserError
-from bmp.evaluation import metrics
-from bmp.evaluation.coco import evaluate, to_results
-from bmp.evaluation.metrics import match, recall, recall_at_equal_precision
+from bmp.evaluation.metrics import matching as metrics
+from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.metrics.matching import match, recall, recall_at_equal_precision
 
 SIZE = 120
 
