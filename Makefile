@@ -54,7 +54,7 @@ train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 	$(TRAIN) train/sam_nano_base.py --resume --export $(NANO)/sam2-nano.safetensors
 
 train-nano-keypoints: train-nano-pose
-	for split in train val; do $(RUN) -m bmp.predict_keypoints --config nano.py --dataset $(SYNTHCROWD)/$$split.json \
+	for split in train val; do $(RUN) -m bmp.inference.keypoints --config nano.py --dataset $(SYNTHCROWD)/$$split.json \
 		--images $(SYNTHCROWD) --output $(SYNTHCROWD)/keypoints/$$split.json --masks --resume || exit 1; done
 
 train-nano-segmenter: train-nano-base train-nano-keypoints

@@ -224,7 +224,7 @@ def _make_writable(folder: Path) -> None:
 def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
     """Send the jobs through the model, put down each result as it comes, and return the exit code."""
     from bmp.io import images
-    from bmp.batches import find_people, read_ahead
+    from bmp.inference.batches import find_people, read_ahead
 
     waiting = [job for job in jobs if not people_file.done(job.name)]
     failed: list[str] = []

@@ -209,8 +209,8 @@ def _touch(folder: Path, *names: str) -> None:
         ("sam_nano_base", ["train.json", "val.json"], "{0}/train_pieces.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --splits train --extras --overwrite`"),
         ("sam_nano_mask_refine", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --splits train val`"),
         ("sam_nano_mask_refine", ["keypoints/train.json"], "{0}/train.json: expected the training's annotations"),
-        ("sam_nano_mask_refine", ["train.json", "val.json"], "{0}/keypoints/train.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.predict_keypoints --config nano.py --dataset {0}/train.json --images {0} --output {0}/keypoints/train.json`, or name another file in train_dataloader.dataset.dataset.sources.synthcrowd.keypoints"),
-        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.predict_keypoints --config coco.py --set dataset.root={0}/coco --set dataset.split=train2017 --output {0}/keypoints/coco_train2017.json`, or name another file in train_dataloader.dataset.sources.coco.keypoints"),
+        ("sam_nano_mask_refine", ["train.json", "val.json"], "{0}/keypoints/train.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config nano.py --dataset {0}/train.json --images {0} --output {0}/keypoints/train.json`, or name another file in train_dataloader.dataset.dataset.sources.synthcrowd.keypoints"),
+        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config coco.py --set dataset.root={0}/coco --set dataset.split=train2017 --output {0}/keypoints/coco_train2017.json`, or name another file in train_dataloader.dataset.sources.coco.keypoints"),
     ],
 )  # fmt: skip
 def test_a_missing_file_comes_with_what_makes_it(config, there, complaint, tmp_path):

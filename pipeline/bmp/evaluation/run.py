@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bmp import __version__
-from bmp.batches import find_people, read_ahead
+from bmp.inference.batches import find_people, read_ahead
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.processes import Processes

@@ -262,7 +262,7 @@ def _remedy(missing: Sequence[_TruthFile], config: Config, is_synthcrowd: bool) 
     annotations = [each for each in missing if not each.key.endswith(".keypoints")]
     if not annotations:
         key, file, section = missing[0]
-        command = " ".join(["python -m bmp.predict_keypoints", *_source(section.get("dataset") or {}, is_synthcrowd)])
+        command = " ".join(["python -m bmp.inference.keypoints", *_source(section.get("dataset") or {}, is_synthcrowd)])
         return (
             f"{file}: expected the keypoints that an estimator finds, found none; make them with `{command} --output "
             f"{file}`, or name another file in {key}"
@@ -297,7 +297,7 @@ def _split(file: Path) -> str:
 
 
 def _source(dataset: Mapping[str, Any], is_synthcrowd: bool) -> list[str]:
-    """Return the options that give ``bmp.predict_keypoints`` a data set."""
+    """Return the options that give ``bmp.inference.keypoints`` a data set."""
     estimator = ["--config nano.py"] if is_synthcrowd else []
     if {"annotations", "images"} <= dataset.keys():
         return [*estimator, f"--dataset {dataset['annotations']} --images {dataset['images']}"]

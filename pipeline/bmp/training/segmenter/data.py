@@ -90,7 +90,7 @@ class PosedPeople:
 
     Args:
         dataset: config of a data set of ``bmp.registry.DATASETS``, or one.
-        keypoints: file that ``python -m bmp.predict_keypoints`` wrote for it; None takes the labelled keypoints, where
+        keypoints: file that ``python -m bmp.inference.keypoints`` wrote for it; None takes the labelled keypoints, where
             there are any. Masks that are in it (``--masks``) become those of the images' ``people``.
         min_area: people with a smaller mask, in square pixels, are left out.
 
@@ -140,7 +140,7 @@ class PosedPeople:
 
 
 class _Estimates:
-    """The poses in a file of ``bmp.predict_keypoints``, as one tensor: in lists they would take ten times the room."""
+    """The poses in a file of ``bmp.inference.keypoints``, as one tensor: in lists they would take ten times the room."""
 
     def __init__(self, path: Path, dataset: PeopleDataset) -> None:
         rows = _read_rows(path)
@@ -150,7 +150,7 @@ class _Estimates:
         if missing:
             raise UserError(
                 f"{path}: has no keypoints of {len(missing)} of the {len(wanted)} people in {dataset.name}, the first "
-                f"is annotation {missing[0]}; make it from this data set with python -m bmp.predict_keypoints"
+                f"is annotation {missing[0]}; make it from this data set with python -m bmp.inference.keypoints"
             )
         # bytes, a fraction of what the dicts would take
         self._masks = {row["id"]: row["segmentation"]["counts"].encode() for row in rows if "segmentation" in row}
@@ -180,7 +180,7 @@ class _Estimates:
         return masks
 
 
-_ORIGIN = "expected keypoints as python -m bmp.predict_keypoints writes them"
+_ORIGIN = "expected keypoints as python -m bmp.inference.keypoints writes them"
 
 
 def _read_rows(path: Path) -> list[Row]:

@@ -1,6 +1,6 @@
 """The command that estimates a pose in each labelled box of a data set; knows files, no metric and no training.
 
-    python -m bmp.predict_keypoints --config coco.py --set dataset.root=DIR --set dataset.split=train2017 --output FILE
+    python -m bmp.inference.keypoints --config coco.py --set dataset.root=DIR --set dataset.split=train2017 --output FILE
 
 What it writes is what a segmenter is fine-tuned on: keypoints with the noise that they have at test time, of everybody
 in the truth, small people too. With --masks the detector's masks of these people come along, for a segmenter that is
@@ -28,7 +28,7 @@ from rich.progress import track
 from torch import Tensor
 
 from bmp import __version__
-from bmp.batches import read_ahead
+from bmp.inference.batches import read_ahead
 from bmp.build import build_dataset, build_part, resolve_device
 from bmp.config import load_config, parse_overrides
 from bmp.datasets.people import PeopleDataset
@@ -67,19 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             resume=options.resume,
         )
     except UserError as error:
-        print(f"bmp.predict_keypoints: {error}", file=sys.stderr)
+        print(f"bmp.inference.keypoints: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("bmp.predict_keypoints: interrupted; go on with --resume", file=sys.stderr)
+        print("bmp.inference.keypoints: interrupted; go on with --resume", file=sys.stderr)
         return 130
     for line in failed:
-        print(f"bmp.predict_keypoints: failed: {line}", file=sys.stderr)
+        print(f"bmp.inference.keypoints: failed: {line}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bmp.predict_keypoints",
+        prog="python -m bmp.inference.keypoints",
         description="Estimate a pose in each labelled box of a data set: the config's, or that of --dataset.",
     )
     parser.add_argument("--config", default="bmp_v2.py", help="config whose pipeline.pose it is (default: %(default)s)")

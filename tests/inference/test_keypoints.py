@@ -9,7 +9,7 @@ from fakes import KEYPOINT_COUNT, FakeDetector, FakePose, scene
 from PIL import Image as PILImage
 
 from bmp.ops.masks import from_rle
-from bmp.predict_keypoints import main
+from bmp.inference.keypoints import main
 from bmp.training.segmenter.data import PosedPeople
 
 CONFIG = """
@@ -164,7 +164,7 @@ def test_mistakes_are_one_line(arguments, message, folder, capsys):
     assert run(folder, *arguments) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
-    assert line.startswith("bmp.predict_keypoints: ")
+    assert line.startswith("bmp.inference.keypoints: ")
 
 
 def test_a_config_without_an_estimator_is_refused(folder, capsys):

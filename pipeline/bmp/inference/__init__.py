@@ -1,0 +1,1 @@
+"""What runs the loop over a collection of pictures."""
