@@ -20,7 +20,7 @@ from rich.console import Console
 from bmp.config import load_config, parse_overrides
 from bmp.synthcrowd.splits import SPLITS
 from bmp.evaluation.benchmark import Outcome, evaluate
-from bmp.evaluation.processes import Processes
+from bmp.distributed import Processes
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from bmp.build import build, resolve_device
 from bmp.config import load_config, parse_overrides
 from bmp.io.people_file import to_annotations
 from bmp.loop import Loop, Result
-from bmp.people import People
+from bmp.api import People
 from bmp.structures import Image, Instances
 from bmp.evaluation.timing import STAGES, Stopwatch, machine, timed
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bmp.build import load as load
     from bmp.errors import UserError as UserError
-    from bmp.people import BMP as BMP
-    from bmp.people import People as People
+    from bmp.api import BMP as BMP
+    from bmp.api import People as People
 
 __version__ = "0.1.0"
 __all__ = ["BMP", "People", "UserError", "load"]
-_HOMES = {"BMP": "bmp.people", "People": "bmp.people", "UserError": "bmp.errors", "load": "bmp.build"}
+_HOMES = {"BMP": "bmp.api", "People": "bmp.api", "UserError": "bmp.errors", "load": "bmp.build"}
 
 
 def __getattr__(name: str) -> Any:

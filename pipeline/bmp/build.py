@@ -19,7 +19,7 @@ from mmengine.registry import Registry
 from bmp.config import choices, load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.people import BMP
+from bmp.api import BMP
 from bmp.registry import (
     BOX_PROMPTS,
     DATASETS,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import rich.console
 
     from bmp.io.people_file import PeopleFile
-    from bmp.people import BMP, People
+    from bmp.api import BMP, People
     from bmp.structures import Detections
 
 _OVERLAYS, _TRACES = "overlays", "traces"
@@ -114,7 +114,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     """Measure a config on a data set; of several processes only the first one speaks."""
     from bmp.config import load_config, parse_overrides
     from bmp.evaluation.benchmark import evaluate
-    from bmp.evaluation.processes import Processes
+    from bmp.distributed import Processes
 
     _refuse(options, ("boxes", "trace", "min-score"), "goes with --input; name photos, or leave it out to evaluate")
     if (options.dataset is None) != (options.images is None):

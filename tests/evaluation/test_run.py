@@ -9,10 +9,10 @@ import torch
 from fakes import FakeDetector, FakePose, FakeSegmenter, FussyDetector, scene
 
 from bmp.errors import UserError
-from bmp.evaluation.processes import Processes
+from bmp.distributed import Processes
 from bmp.evaluation.run import Found, Task, prepare, run
 from bmp.io.images import ImageError
-from bmp.people import BMP
+from bmp.api import BMP
 from bmp.structures import COCO_KEYPOINTS
 from bmp.suppression.oks import OKSSuppressor
 

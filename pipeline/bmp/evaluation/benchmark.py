@@ -16,7 +16,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation import report
 from bmp.evaluation.metrics.coco import SEGM_SCORES
-from bmp.evaluation.processes import Processes
+from bmp.distributed import Processes
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds
 from bmp.evaluation.run import Found, Progress, Task, prepare, run

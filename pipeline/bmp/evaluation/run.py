@@ -21,11 +21,11 @@ from bmp import __version__
 from bmp.inference.batches import find_people, read_ahead
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.processes import Processes
+from bmp.distributed import Processes
 from bmp.io.people_file import to_annotations
 from bmp.io.journal import Journal, JournalReader, Record, writing
 from bmp.loop import Loop, RoundTrace
-from bmp.people import People
+from bmp.api import People
 from bmp.structures import KeypointSet
 from bmp.evaluation.timing import Stopwatch, timed
 

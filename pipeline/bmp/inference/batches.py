@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from bmp.errors import UserError
 from bmp.loop import Loop
-from bmp.people import People
+from bmp.api import People
 from bmp.structures import Detections, Image
 
 Key = TypeVar("Key")

@@ -27,7 +27,7 @@ from bmp.build import build
 from bmp.config import load_config
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_imports, quiet_models
-from bmp.people import BMP
+from bmp.api import BMP
 from bmp.structures import COCO_KEYPOINTS, Image, Instances
 
 
