@@ -36,7 +36,7 @@ bench: $(READY)
 # same machine makes the same weights again. make -j2 train-nano trains detector and pose at once. The recipes are those
 # that a table of the paper compares with what comes with the package; see docs/ablations.md.
 TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.training
-NANO := pipeline/bmp/nano
+NANO := pipeline/bmp/checkpoints/nano
 RECIPES := pose_mask_refine mask_refine pose1_mask_refine max_visibility max_spread
 .PHONY: $(addprefix train-nano-,detector pose base keypoints segmenter $(RECIPES))
 

@@ -2,7 +2,9 @@
 
 _base_ = ["../train/pmpose_nano.py"]
 
-custom_imports = dict(imports=["bmp.training.loops", "bmp.plugins.mmpose"], allow_failed_imports=False)
+custom_imports = dict(
+    imports=["bmp.training.loops", "bmp.training.pose", "bmp.plugins.mmpose"], allow_failed_imports=False
+)
 visualizer = dict(type="AnyNumPyPoseVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
 val_evaluator = [
     {{_base_.val_evaluator}},

@@ -3,7 +3,7 @@
 _base_ = ["_base_/runtime.py", "../models/pmpose_nano.py"]
 
 default_scope = "mmpose"
-custom_imports = dict(imports=["bmp.training.loops", "bmp.models.pmpose"])
+custom_imports = dict(imports=["bmp.training.loops", "bmp.models.pmpose", "bmp.training.pose"])
 data_root = "output/synthcrowd"
 
 iterations = 2000

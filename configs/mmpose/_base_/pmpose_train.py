@@ -10,7 +10,7 @@ Ours are the masks, the losses of the head, and the 23 keypoints.
 _base_ = ["mmpose::_base_/default_runtime.py"]
 
 custom_imports = dict(
-    imports=["bmp.plugins.mmpose", "mmpose.engine.optim_wrappers.layer_decay_optim_wrapper"],
+    imports=["bmp.plugins.mmpose", "bmp.training.pose", "mmpose.engine.optim_wrappers.layer_decay_optim_wrapper"],
     allow_failed_imports=False,
 )
 data_root = "data"

@@ -1,6 +1,6 @@
 """The command that trains a network of a library of OpenMMLab; knows runners and files, no network.
 
-    python -m bmp.training train/rtmdet_ins_nano.py --export pipeline/bmp/nano/rtmdet-ins-nano.safetensors
+    python -m bmp.training train/rtmdet_ins_nano.py --export pipeline/bmp/checkpoints/nano/rtmdet-ins-nano.safetensors
 
 With ``torchrun --nproc_per_node N -m bmp.training ...`` it trains in N processes. Exit codes: 0 trained, 2 wrong use, 130
 interrupted.

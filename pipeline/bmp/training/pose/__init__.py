@@ -1,0 +1,12 @@
+"""What BMP adds to MMPose for training, registered into MMPose's own registries by importing this package.
+
+    custom_imports = dict(imports=["bmp.models.pmpose", "bmp.training.pose"])
+
+makes it available to any MMPose config: the data set ``PeopleKeypoints``, the transforms ``LoadPersonMask``,
+``NoisyMask``, ``FlipPerson``, ``MaskConditioning`` and ``PMPoseKeypoints``, the metric ``ExOKSMetric``, and the
+optimizer wrapper ``AutocastOptimWrapper``. Nothing here knows the loop.
+"""
+
+from bmp.training.pose import datasets, metrics, optim, transforms
+
+__all__ = ["datasets", "metrics", "optim", "transforms"]
