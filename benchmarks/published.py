@@ -23,7 +23,8 @@ from bmp.config import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.segmenters.sam2 import build_sam2
 from bmp.stages import Detector, Prompter
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Masks, Poses
+from bmp.structures import Detections, Image, Masks, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.checkpoints.sources import resolve
 
 

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, KeypointSet, Masks, Poses, Prompts
+from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 
 def _detections(count, masks=False):

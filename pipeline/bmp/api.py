@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bmp.io import images
 from bmp.loop import Loop, RoundTrace
-from bmp.structures import Detections, Image, Instances, KeypointSet
+from bmp.structures import Detections, Image, Instances
+from bmp.label_sets import KeypointSet
 
 if TYPE_CHECKING:
     import PIL.Image

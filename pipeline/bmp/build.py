@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from mmengine.registry import Registry
 
-from bmp.config import choices, load_config
+from bmp.config import load_config
+from bmp.errors import choices
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.api import BMP

@@ -14,6 +14,7 @@ from unittest import mock
 from mmengine.config import Config
 
 from bmp.errors import UserError
+from bmp.errors import choices
 
 _HERE = Path(__file__).resolve().parent
 _FOLDERS = (_HERE / "configs", _HERE.parents[1] / "configs")  # in an installed wheel; in a checkout
@@ -147,9 +148,3 @@ def _override(config: Config, key: str, value: Any) -> None:
     node[last] = value
 
 
-def choices(name: str, options: Iterable[str]) -> str:
-    """Word for an error what could have been meant instead of ``name``."""
-    options = list(options)
-    close = difflib.get_close_matches(name, options, n=1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    return f"{guess}there is: {', '.join(options) or 'nothing'}"

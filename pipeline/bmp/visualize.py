@@ -14,7 +14,8 @@ import supervision as sv
 import torch
 from torch import Tensor
 
-from bmp.structures import Image, Instances, KeypointSet, Poses
+from bmp.structures import Image, Instances, Poses
+from bmp.label_sets import KeypointSet
 
 if TYPE_CHECKING:
     from bmp.loop import RoundTrace

@@ -17,7 +17,7 @@ from bmp.build import build_dataset
 from bmp.config import load_config
 from bmp.datasets import cihp
 from bmp.datasets.cihp import CIHP, convert, main
-from bmp.datasets.parts import CIHP_PARTS
+from bmp.label_sets import CIHP_PARTS
 from bmp.errors import UserError
 from bmp.evaluation.rounds import labelled_kinds
 from bmp.ops.masks import from_rle

@@ -20,7 +20,7 @@ from bmp.datasets.people import PeopleDataset, read_people
 from bmp.errors import UserError
 from bmp.evaluation.rounds import labelled_kinds
 from bmp.io.images import ImageError
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 HEIGHT, WIDTH = 6, 8
 SQUARE = [1, 1, 4, 1, 4, 4, 1, 4]

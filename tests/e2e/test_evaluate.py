@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from bmp.cli import main
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 pytestmark = pytest.mark.slow  # each starts the program anew, which takes seconds
 COUNT = 11

@@ -16,7 +16,7 @@ from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds, labelled_kinds
 from bmp.io.images import ImageError
 from bmp.ops.masks import to_rle
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 K = len(COCO_KEYPOINTS)
 HEIGHT, WIDTH = 48, 64

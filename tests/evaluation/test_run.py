@@ -13,7 +13,7 @@ from bmp.distributed import Processes
 from bmp.evaluation.run import Found, Task, prepare, run
 from bmp.io.images import ImageError
 from bmp.api import BMP
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.suppression.oks import OKSSuppressor
 
 FRONT, BEHIND = (20, 10, 30, 20), (15, 5, 40, 30)

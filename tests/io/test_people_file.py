@@ -23,7 +23,8 @@ from pycocotools.cocoeval import COCOeval
 from bmp.io.coco_json import load_boxes
 from bmp.errors import UserError
 from bmp.io.people_file import PeopleFile, category, to_annotations
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, KeypointSet, Masks, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 K = len(COCO_KEYPOINTS)
 HEIGHT, WIDTH = 40, 60

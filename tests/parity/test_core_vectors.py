@@ -11,7 +11,8 @@ from bmp.ops.boxes import fit_aspect
 from bmp.ops.masks import exclusive
 from bmp.ops.oks import oks
 from bmp.segmenters.prompting import MaxSpread, MaxVisibility, select_max_visibility
-from bmp.structures import COCO_KEYPOINTS, Detections, Poses
+from bmp.structures import Detections, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 
 
 def _read(shared: Path, name: str) -> Any:

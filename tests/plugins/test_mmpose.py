@@ -25,7 +25,8 @@ from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.io.people_file import to_annotations
 from bmp.models.openmmlab import quiet_models
 from bmp.plugins import mmpose as plugin
-from bmp.structures import COCO_KEYPOINTS, Detections, Poses
+from bmp.structures import Detections, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "mmpose"
 PIPELINE = {

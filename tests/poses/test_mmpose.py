@@ -15,7 +15,8 @@ from bmp.errors import UserError
 from bmp.models.topdown import build_topdown
 from bmp.poses.mmpose import MMPoseEstimator
 from bmp.stages import PoseEstimator
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, KeypointSet, Poses
+from bmp.structures import Detections, Image, Poses
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 _STAND_INS = {"visibility_from": "score", "presence_from": "score"}
 

@@ -22,7 +22,8 @@ from bmp.segmenters.prompting import (
     select_max_visibility,
 )
 from bmp.stages import Prompter
-from bmp.structures import COCO_KEYPOINTS, Detections, KeypointSet, Poses, Prompts
+from bmp.structures import Detections, Poses, Prompts
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 LINE = KeypointSet(names=("a", "b", "c", "d"), sigmas=(0.1,) * 4, flip_pairs=(), skeleton=(), face=(0, 1))
 

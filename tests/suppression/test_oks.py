@@ -11,7 +11,8 @@ from bmp.ops.boxes import area
 from bmp.ops.oks import oks
 from bmp.registry import SUPPRESSORS
 from bmp.stages import Suppressor
-from bmp.structures import COCO_KEYPOINTS, Detections, KeypointSet, Poses
+from bmp.structures import Detections, Poses
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.suppression.oks import OKSSuppressor
 
 SIGMAS = torch.tensor(COCO_KEYPOINTS.sigmas)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmp.datasets.parts import CIHP_PARTS
+from bmp.label_sets import CIHP_PARTS
 from bmp.synthcrowd.figures import Figure, draw
 from bmp.synthcrowd.looks import Hat, Lower, Upper, sample_look, similar_look
 from bmp.synthcrowd.poses import ELBOW_LIMIT, KNEE_LIMIT, Body, Joint, PoseKind, sample_body

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bmp.io.coco_json import CATEGORY_ID
-from bmp.datasets.parts import CIHP_PARTS
+from bmp.label_sets import CIHP_PARTS
 from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
 from bmp.ops.masks import to_rle

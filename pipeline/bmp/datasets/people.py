@@ -28,7 +28,8 @@ from bmp.io.coco_json import (
 from bmp.errors import UserError
 from bmp.io.people_file import category
 from bmp.registry import DATASETS
-from bmp.structures import COCO_KEYPOINTS, Image
+from bmp.structures import Image
+from bmp.label_sets import COCO_KEYPOINTS
 
 _NUMBERS = 3 * len(COCO_KEYPOINTS)
 

@@ -22,7 +22,8 @@ from bmp.models.lite.regions import Array, Picture
 from bmp.ops.boxes import area, iou
 from bmp.ops.oks import oks
 from bmp.registry import DETECTORS
-from bmp.structures import COCO_KEYPOINTS, Detections, Image
+from bmp.structures import Detections, Image
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.checkpoints.sources import resolve
 
 SIZE = 224

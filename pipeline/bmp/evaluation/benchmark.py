@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bmp.build import build, build_dataset, resolve_device
-from bmp.config import choices
+from bmp.errors import choices
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation import report

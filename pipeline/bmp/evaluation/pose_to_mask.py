@@ -31,7 +31,8 @@ from bmp.ops.masks import exclusive, from_rle
 from bmp.segmenters.point_sampling import Keypoints, MaskRefine, Points
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import PoseEstimator, Prompter, Segmenter
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses, Prompts
+from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
+from bmp.label_sets import COCO_KEYPOINTS
 
 Row = dict[str, Any]
 Setting = TypeVar("Setting", bound=Hashable)

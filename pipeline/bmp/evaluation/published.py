@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bmp.config import choices
+from bmp.errors import choices
 from bmp.errors import UserError
 from bmp.evaluation.metrics.coco import Kind
 

@@ -23,7 +23,8 @@ from bmp.evaluation.rounds import Comparison, Overlap, Round
 from bmp.io.journal import replacing
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.ops.masks import from_rle
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import overlay
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from bmp.io.people_file import to_annotations
 from bmp.io.journal import Journal, JournalReader, Record, writing
 from bmp.loop import Loop, RoundTrace
 from bmp.api import People
-from bmp.structures import KeypointSet
+from bmp.label_sets import KeypointSet
 from bmp.evaluation.timing import Stopwatch, timed
 
 Progress = Callable[[int], AbstractContextManager[tuple[Callable[[str], None], Callable[[], None]]]]

@@ -39,7 +39,8 @@ from bmp.io.journal import Journal, Record, replacing, writing
 from bmp.ops.boxes import iou
 from bmp.ops.masks import to_rle
 from bmp.stages import Detector, PoseEstimator
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Poses
+from bmp.structures import Detections, Image, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 
 _SAME_PERSON = 0.5  # IoU of a labelled and a detected box
 _SIGNALS = ("scores", "visibility", "presence", "expected_oks")

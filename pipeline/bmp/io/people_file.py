@@ -25,7 +25,8 @@ from bmp.errors import UserError
 from bmp.io.journal import Journal, Record, check_settings, replacing, writing
 from bmp.ops.boxes import xyxy_to_xywh
 from bmp.ops.masks import to_rle
-from bmp.structures import Instances, KeypointSet
+from bmp.structures import Instances
+from bmp.label_sets import KeypointSet
 
 
 def category(keypoints: KeypointSet) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 _BOX_PADDING = 1.25  # crops show the box this much enlarged, so the box's own area in map cells is smaller
 _VARIANCE_RANGE = (0.55, 3.0)

@@ -28,7 +28,8 @@ from bmp.config import load_config
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.api import BMP
-from bmp.structures import COCO_KEYPOINTS, Image, Instances
+from bmp.structures import Image, Instances
+from bmp.label_sets import COCO_KEYPOINTS
 
 
 class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]

@@ -17,7 +17,8 @@ from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
 from bmp.poses.crops import Windows, crop, windows_around
 from bmp.registry import POSES
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, KeypointSet, Poses
+from bmp.structures import Detections, Image, Poses
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 Decoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes maps float32 (B, K, H, W); returns places (B, K, 2) in map cells and scores (B, K)."""

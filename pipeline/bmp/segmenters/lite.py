@@ -16,7 +16,8 @@ from bmp.models.lite import regions
 from bmp.models.lite.landmarks import Landmarks
 from bmp.models.lite.regions import Array, Picture
 from bmp.registry import SEGMENTERS
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Masks, Poses
+from bmp.structures import Detections, Image, Masks, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.checkpoints.sources import resolve
 
 BOX_SCALE = 1.25

@@ -19,7 +19,8 @@ from torch.nn.functional import pad
 from bmp.errors import UserError
 from bmp.registry import POINT_SAMPLERS
 from bmp.segmenters.prompting import select_max_spread, select_max_visibility
-from bmp.structures import COCO_KEYPOINTS, Poses, Record, _column
+from bmp.structures import Poses, Record, _column
+from bmp.label_sets import COCO_KEYPOINTS
 
 _PRESENT = 0.5
 

@@ -16,7 +16,8 @@ from torch.nn.functional import pad
 from bmp.errors import UserError
 from bmp.ops.boxes import inflate
 from bmp.registry import BOX_PROMPTS, NEGATIVES, PROMPTERS
-from bmp.structures import COCO_KEYPOINTS, Detections, KeypointSet, Poses, Prompts
+from bmp.structures import Detections, Poses, Prompts
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 Signal = Literal["visibility", "presence", "expected_oks", "scores"]
 """Which number of a pose says how good a keypoint is (the paper's Table 6)."""

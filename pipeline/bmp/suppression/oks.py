@@ -9,7 +9,8 @@ from bmp.errors import UserError
 from bmp.ops.boxes import area
 from bmp.ops.oks import oks
 from bmp.registry import SUPPRESSORS
-from bmp.structures import COCO_KEYPOINTS, Detections, KeypointSet, Poses
+from bmp.structures import Detections, Poses
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 
 @SUPPRESSORS.register_module()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bmp.datasets.parts import CIHP_PARTS
+from bmp.label_sets import CIHP_PARTS
 from bmp.synthcrowd.body_canvas import Array, Bytes, Canvas, Group, Tube, grain, hull, limb
 from bmp.synthcrowd.body_head import FacePoints, Head, neck_of
 from bmp.synthcrowd.looks import Cloth, Look, Lower, Upper, sample_look, similar_look

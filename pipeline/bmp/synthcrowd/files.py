@@ -24,7 +24,7 @@ from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 from bmp.errors import UserError
 from bmp.io.people_file import category
 from bmp.ops.masks import to_rle
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 _QUALITY = 95
 

@@ -9,7 +9,8 @@ import PIL.Image
 import torch
 
 from bmp.synthcrowd.scenes import Scene
-from bmp.structures import COCO_KEYPOINTS, Detections, Image, Instances, Masks, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import overlay
 
 _COLUMNS = 6

@@ -9,7 +9,8 @@ import torch
 from bmp.models.lite import landmarks
 from bmp.models.lite.landmarks import LandmarkModel
 from bmp.models.lite.regions import Picture
-from bmp.structures import COCO_KEYPOINTS, Image
+from bmp.structures import Image
+from bmp.label_sets import COCO_KEYPOINTS
 
 NAMES = [
     "nose",

@@ -22,7 +22,7 @@ from bmp.errors import UserError
 from bmp.models.pmpose.codecs import OKSHeatmap
 from bmp.models.pmpose.keypoints import ADDED, SOURCES, PMPoseKeypoints, mapping_to_pmpose, pmpose_metainfo
 from bmp.models.openmmlab import quiet_models
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.training import read_config
 
 COUNTS = {"coco": 17, "mpii": 16, "aic": 14}

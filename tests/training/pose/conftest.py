@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 _LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (5, 6), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16))
 _SIDES = ((255, 90, 60), (60, 90, 255), (90, 230, 90))  # left, right, both

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 import bmp.models.pmpose  # noqa: F401 -- registers
 from bmp.poses.crops import Windows, crop
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 
 def _image():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bmp.config import choices
+from bmp.errors import choices
 from bmp.errors import UserError
 from bmp.evaluation.published import DATASETS, NUMBERS, Protocol, Published
 from bmp.evaluation.ablations.trials import CORRECTIONS, Corrections, Question, Trial

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from bmp.config import choices
+from bmp.errors import choices
 from bmp.errors import UserError
 
 Kind = Literal["bbox", "segm", "keypoints"]

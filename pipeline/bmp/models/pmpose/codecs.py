@@ -11,7 +11,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor
 
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_targets
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 _Array = np.ndarray[Any, Any]
 _VISIBLE = 2

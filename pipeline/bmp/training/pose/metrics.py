@@ -14,7 +14,7 @@ from mmpose.registry import METRICS
 from bmp.io.coco_json import CATEGORY_ID, read_json
 from bmp.errors import UserError
 from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
-from bmp.structures import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS
 
 _PRESENCE = ("presence", "keypoints_probs")
 _NUMBERS = {

@@ -33,7 +33,8 @@ from bmp.evaluation.pose_to_mask import PosedImage, Row, labelled_mask, labelled
 from bmp.ops.masks import from_rle
 from bmp.training.segmenter.cache import image_key
 from bmp.segmenters.point_sampling import Keypoints
-from bmp.structures import COCO_KEYPOINTS, Image, Poses
+from bmp.structures import Image, Poses
+from bmp.label_sets import COCO_KEYPOINTS
 
 _COUNT = len(COCO_KEYPOINTS)
 _GREY = (124, 116, 104)  # what SAM 2's normalisation turns into zeros

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bmp.build import build_part
-from bmp.datasets.parts import CIHP_PARTS
+from bmp.label_sets import CIHP_PARTS
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import Row, labelled_mask
