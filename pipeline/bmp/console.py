@@ -1,0 +1,42 @@
+"""What all commands share: how they speak, show progress and say what failed. Knows no network."""
+
+from __future__ import annotations
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+import sys
+import time
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import rich.console
+
+
+def _report_failed(failed: list[str]) -> int:
+    for line in failed:
+        print(f"bmp: failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+@contextmanager
+def _progress(quiet: bool, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """Show a bar with rate and time left; give one function that prints a line above it and one that advances it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = _console(quiet)
+    rate = TextColumn("{task.fields[rate]}")
+    started = time.monotonic()
+    columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def advance() -> None:
+            bar.advance(task)
+            bar.update(task, rate=f"{bar.tasks[0].completed / (time.monotonic() - started):.2f} images/s")
+
+        yield console.print, advance
+
+
+def _console(quiet: bool) -> rich.console.Console:
+    from rich.console import Console
+
+    return Console(quiet=quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
