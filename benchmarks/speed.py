@@ -26,7 +26,7 @@ from common import Timing, repeat, write
 from bmp.io import images
 from bmp.build import build, resolve_device
 from bmp.config import load_config, parse_overrides
-from bmp.io.people_file import to_annotations
+from bmp.io.annotations import to_annotations
 from bmp.loop import Loop, Result
 from bmp.api import People
 from bmp.structures import Image, Instances

@@ -100,7 +100,7 @@ class People:
 
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO annotations: bbox xywh, RLE segmentation, keypoints, score; ready for ``json.dump``."""
-        from bmp.io.people_file import to_annotations
+        from bmp.io.annotations import to_annotations
 
         return to_annotations(self.instances, image_id, self.keypoint_set, first_id)
 

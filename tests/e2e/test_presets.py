@@ -12,7 +12,7 @@ from bmp import UserError
 from bmp.config import config_names
 from bmp.synthcrowd import SynthCrowd
 from bmp.detectors.mmdet import MMDetDetector
-from bmp.evaluation.pose_to_mask import labelled_mask
+from bmp.io.annotations import labelled_mask
 from bmp.poses.mmpose import MMPoseEstimator
 from bmp.segmenters.prompting import MaxSpread, MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter

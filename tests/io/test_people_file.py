@@ -22,7 +22,8 @@ from pycocotools.cocoeval import COCOeval
 
 from bmp.io.coco_json import load_boxes
 from bmp.errors import UserError
-from bmp.io.people_file import PeopleFile, category, to_annotations
+from bmp.io.people_file import PeopleFile
+from bmp.io.annotations import category, to_annotations
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 

@@ -22,7 +22,7 @@ from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.metrics.coco import evaluate, to_results
-from bmp.io.people_file import to_annotations
+from bmp.io.annotations import to_annotations
 from bmp.models.openmmlab import quiet_models
 from bmp.plugins import mmpose as plugin
 from bmp.structures import Detections, Poses

@@ -26,7 +26,7 @@ from bmp.io.coco_json import (
     short,
 )
 from bmp.errors import UserError
-from bmp.io.people_file import category
+from bmp.io.annotations import category
 from bmp.registry import DATASETS
 from bmp.structures import Image
 from bmp.label_sets import COCO_KEYPOINTS

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.io.people_file import to_annotations
+from bmp.io.annotations import to_annotations
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.ops.masks import exclusive, from_rle
 from bmp.segmenters.point_sampling import Keypoints, MaskRefine, Points
@@ -33,8 +33,10 @@ from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import PoseEstimator, Prompter, Segmenter
 from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.io.annotations import Row
+from bmp.io.annotations import labelled_mask
+from bmp.io.annotations import labelled_people
 
-Row = dict[str, Any]
 Setting = TypeVar("Setting", bound=Hashable)
 
 _ANY_ERROR = MaskRefine(truth_probability=0)
@@ -109,7 +111,7 @@ def segment_poses(
             pose-to-mask numbers do not.
 
     Yields:
-        Annotations as ``bmp.io.people_file.to_annotations`` makes them, unrounded, ``id`` being that of the labelled person.
+        Annotations as ``bmp.io.annotations.to_annotations`` makes them, unrounded, ``id`` being that of the labelled person.
 
     Raises:
         UserError: the segmenter's prompter chose keypoints that nobody labelled.
@@ -308,12 +310,6 @@ def _no_keypoints(people: int) -> Poses:
     return Poses(torch.zeros(people, 0, 2), nothing, nothing, nothing)
 
 
-def labelled_people(annotations: Sequence[Row]) -> Detections:
-    """Return the labelled boxes of at least one annotation, in order, with score 1 and without masks."""
-    boxes = torch.tensor([annotation["bbox"] for annotation in annotations], dtype=torch.float32)
-    return Detections(xywh_to_xyxy(boxes), torch.ones(len(boxes)))
-
-
 def truly_posed(image: Image, annotations: list[Row], hidden: float) -> PosedImage:
     """Return an image whose people have their labelled keypoints for poses.
 
@@ -326,16 +322,6 @@ def truly_posed(image: Image, annotations: list[Row], hidden: float) -> PosedIma
     labelled = seen + covered
     poses = Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
     return PosedImage(image, annotations, labelled_people(annotations), poses, unlabelled=labelled == 0)
-
-
-def labelled_mask(annotation: Row, image: Image) -> Tensor:
-    """Return the mask of an annotation of that image, bool (H, W); ``UserError`` where it has none."""
-    shape = annotation.get("segmentation")
-    if shape is None:
-        raise UserError(f"annotation {annotation['id']} has no segmentation; choose a data set whose people have masks")
-    if isinstance(shape, list):
-        shape = coco_mask.merge(coco_mask.frPyObjects(shape, image.height, image.width))
-    return from_rle([shape], image.height, image.width)[0]
 
 
 def _nobody(poses: Sequence[Poses]) -> list[Poses]:

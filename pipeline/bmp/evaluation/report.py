@@ -26,6 +26,7 @@ from bmp.ops.masks import from_rle
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import overlay
+from bmp.io.annotations import _instances
 
 if TYPE_CHECKING:
     import rich.table
@@ -240,29 +241,6 @@ def _chosen(qualities: Mapping[Any, float]) -> dict[Any, str]:
         for image_id in ids:
             chosen.setdefault(image_id, place)
     return {image_id: chosen[image_id] for image_id in order if image_id in chosen}
-
-
-def _instances(rows: Sequence[Mapping[str, Any]], image: Image) -> Instances:
-    """Turn annotations into what the drawing takes; what is not labelled is not drawn."""
-    count, size = len(rows), (image.height, image.width)
-    boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
-    nothing = [0] * (3 * len(COCO_KEYPOINTS))
-    points = torch.tensor([row.get("keypoints", nothing) for row in rows], dtype=torch.float32)
-    points = points.reshape(count, len(COCO_KEYPOINTS), 3)
-    flags = points[..., 2]
-    masks = from_rle([_rle(row.get("segmentation"), *size) for row in rows], *size)
-    return Instances(
-        Detections(xywh_to_xyxy(boxes), torch.tensor([float(row.get("score", 1.0)) for row in rows])),
-        Poses(points[..., :2].contiguous(), (flags > 0).float(), (flags == 2).float(), (flags > 0).float()),
-        Masks(masks, torch.ones(count)),
-        torch.ones(count, dtype=torch.int64),
-    )
-
-
-def _rle(segmentation: Any, height: int, width: int) -> Any:
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    return segmentation or {"size": [height, width], "counts": [height * width]}
 
 
 def _sheet(lines: Sequence[Sequence[tuple[str, PIL.Image.Image]]]) -> PIL.Image.Image:

@@ -22,7 +22,7 @@ from bmp.inference.batches import find_people, read_ahead
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.distributed import Processes
-from bmp.io.people_file import to_annotations
+from bmp.io.annotations import to_annotations
 from bmp.io.journal import Journal, JournalReader, Record, writing
 from bmp.loop import Loop, RoundTrace
 from bmp.api import People

@@ -33,8 +33,8 @@ from bmp.build import build_dataset, build_part, resolve_device
 from bmp.config import load_config, parse_overrides
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import Row, labelled_people
-from bmp.io.people_file import to_numbers
+from bmp.io.annotations import Row, labelled_people
+from bmp.io.annotations import to_numbers
 from bmp.io.journal import Journal, Record, replacing, writing
 from bmp.ops.boxes import iou
 from bmp.ops.masks import to_rle
@@ -117,7 +117,7 @@ def predict(
     """Estimate the poses of everybody labelled, crowd regions left out, and write them to ``output``.
 
     The file has ``settings`` and ``annotations``: of each person ``id`` and ``image_id`` of the truth, ``keypoints``
-    x, y, v, with v as in ``bmp.io.people_file.to_annotations``, and ``keypoint_scores``, ``keypoint_visibility``,
+    x, y, v, with v as in ``bmp.io.annotations.to_annotations``, and ``keypoint_scores``, ``keypoint_visibility``,
     ``keypoint_presence`` and, from estimators that have it, ``keypoint_expected_oks``. Coordinates are rounded to 0.01
     pixels, the others to 0.0001. With ``detector``, who was detected has ``segmentation``, compressed run lengths. What
     is done is kept in a journal beside the file until that is complete.

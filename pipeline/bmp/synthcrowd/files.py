@@ -22,7 +22,7 @@ from bmp.io.coco_json import CATEGORY_ID
 from bmp.synthcrowd.backgrounds import Pixels
 from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 from bmp.errors import UserError
-from bmp.io.people_file import category
+from bmp.io.annotations import category
 from bmp.ops.masks import to_rle
 from bmp.label_sets import COCO_KEYPOINTS
 

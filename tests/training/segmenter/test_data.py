@@ -9,7 +9,7 @@ from fakes import scene
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import labelled_mask
+from bmp.io.annotations import labelled_mask
 from bmp.ops.masks import to_rle
 from bmp.training.segmenter.data import PosedPeople, PoseMaskDataset
 from bmp.training.segmenter.validation import PosedImages, SegmAP

@@ -78,7 +78,7 @@ def to_results(
     one, as MMPose's do, so that its size is that of the box. That makes a difference to the numbers by size only.
 
     Args:
-        rows: annotations as ``bmp.io.people_file.to_annotations`` makes them.
+        rows: annotations as ``bmp.io.annotations.to_annotations`` makes them.
         kind: which result to make of each.
         segm_score: a name of ``SEGM_SCORES``; for "segm" only.
 

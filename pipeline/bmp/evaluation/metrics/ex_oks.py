@@ -118,7 +118,7 @@ def evaluate_ex_oks(
     Args:
         truth: COCO dict; keypoints outside the window have flag 3, as in CropCOCO. A person all of whose labelled
             keypoints are outside counts like any other.
-        rows: annotations as ``bmp.io.people_file.to_annotations`` makes them; scores are those of ``to_results``.
+        rows: annotations as ``bmp.io.annotations.to_annotations`` makes them; scores are those of ``to_results``.
         presence_threshold: from which ``keypoint_presence`` on a keypoint counts as inside.
         max_detections: how many results of an image count, the best first; 20 if None.
 

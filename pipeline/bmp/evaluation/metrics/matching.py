@@ -69,7 +69,7 @@ def match(
 
     Args:
         truth: COCO dict.
-        rows: annotations as ``bmp.io.people_file.to_annotations`` makes them.
+        rows: annotations as ``bmp.io.annotations.to_annotations`` makes them.
         kind: what has to overlap.
         min_iou: from which IoU on it is the same person.
         segm_score: which score orders masks, a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``.

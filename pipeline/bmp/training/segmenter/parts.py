@@ -26,7 +26,7 @@ from bmp.build import build_part
 from bmp.label_sets import CIHP_PARTS
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import Row, labelled_mask
+from bmp.io.annotations import Row, labelled_mask
 from bmp.training.segmenter.data import Augmentation, recolour, to_input
 from bmp.training.segmenter.losses import dice_loss
 from bmp.training.segmenter.model import PosePreprocessor
