@@ -16,7 +16,8 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 import tiny_models
 from mmengine.optim import build_optim_wrapper
 
-from bmp.evaluation.pose_to_mask import PosedImage, segment_poses
+from bmp.evaluation.pose_to_mask import segment_poses
+from bmp.datasets.posed import PosedImage
 from bmp.segmenters.detected import DetectedMasks
 from bmp.training.segmenter import optim  # noqa: F401 - registers DecayMatrices
 from bmp.training.segmenter.data import PosedMasks

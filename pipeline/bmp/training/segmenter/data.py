@@ -29,7 +29,7 @@ from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import PosedImage, truly_posed
+from bmp.datasets.posed import PosedImage, truly_posed
 from bmp.io.annotations import Row, labelled_mask, labelled_people
 from bmp.ops.masks import from_rle
 from bmp.training.segmenter.cache import image_key

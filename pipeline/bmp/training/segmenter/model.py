@@ -21,7 +21,8 @@ from torchvision.transforms.v2.functional import normalize
 from bmp.build import build_part
 from bmp.models.compute import dtype_of
 from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import PosedImage, segment_poses
+from bmp.evaluation.pose_to_mask import segment_poses
+from bmp.datasets.posed import PosedImage
 from bmp.io.annotations import Row
 from bmp.segmenters.detected import DetectedMasks
 from bmp.training.segmenter.cache import EmbeddingCache

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.metrics.coco import evaluate, to_results
-from bmp.evaluation.pose_to_mask import PosedImage
+from bmp.datasets.posed import PosedImage
 from bmp.io.annotations import Row
 from bmp.training.segmenter.data import PosedPeople
 

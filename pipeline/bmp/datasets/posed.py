@@ -1,0 +1,87 @@
+"""People of a data set with poses: their labelled ones, or those that somebody estimates. Knows no network and no metric."""
+
+from __future__ import annotations
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError
+from bmp.io.annotations import Row
+from bmp.io.annotations import labelled_people
+from bmp.structures import Detections
+from bmp.structures import Image
+from bmp.structures import Poses
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from torch import Tensor
+from typing import Any
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class PosedImage:
+    """An image and everybody labelled in it, at least one person, in the order of the annotations.
+
+    annotations: of the truth, a row each. people: the labelled boxes with score 1, without masks. poses: what the
+    segmenter is to be guided by. unlabelled: bool (N, K), keypoints whose place nobody knows and which must not
+    become prompts; None where the poses are estimates.
+    """
+
+    image: Image
+    annotations: list[Row]
+    people: Detections
+    poses: Poses
+    unlabelled: Tensor | None = None
+
+
+def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4) -> Iterator[list[PosedImage]]:
+    """Take the labelled keypoints for poses (paper Table 3), ``image_batch`` images at a time.
+
+    Labels have a flag in place of probabilities. A keypoint labelled as seen (v = 2) gets visibility 1, one labelled
+    although hidden (v = 1) visibility ``hidden``, both score and presence 1. All others get 0 for all three and are
+    not to be prompted with: the prompter needs a threshold above 0, as ``MaxSpread(count=3)``, the paper's choice,
+    has. Somebody without any labelled keypoint stays: prompted with nothing, that person has an empty mask of score 0
+    and counts as missed.
+
+    Args:
+        dataset: of which somebody has labelled keypoints.
+        hidden: in [0, 1]. 0.5 lets ``MaxSpread`` use keypoints that another body may cover, after the visible ones
+            and above its threshold of 0.3; 0 leaves them out.
+        image_batch: images that are loaded at a time.
+
+    Raises:
+        UserError: nobody has labelled keypoints, or ``hidden`` is out of range.
+        ImageError: an image is broken.
+    """
+    if not 0 <= hidden <= 1:
+        raise UserError(f"hidden: expected the visibility of a hidden keypoint in [0, 1], got {hidden}")
+    if not any(annotation.get("num_keypoints", 0) for annotation in dataset.truth["annotations"]):
+        raise UserError(f"{dataset.name}: nobody has labelled keypoints; choose another data set or estimated poses")
+    for batch in _labelled(dataset, image_batch):
+        yield [truly_posed(image, annotations, hidden) for image, annotations in batch]
+
+
+def _labelled(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Row]]]]:
+    """Yield the images that have people, loaded, with these people's annotations, ``size`` images at a time."""
+    if size < 1:
+        raise UserError(f"image_batch: expected at least 1, got {size}")
+    annotations: dict[Any, list[Row]] = defaultdict(list)
+    for annotation in dataset.truth["annotations"]:
+        if not annotation["iscrowd"]:
+            annotations[annotation["image_id"]].append(annotation)
+    ids = [entry["id"] for entry in dataset.truth["images"]]
+    peopled = [index for index, image_id in enumerate(ids) if image_id in annotations]
+    for start in range(0, len(peopled), size):
+        yield [(dataset.load(index), annotations[ids[index]]) for index in peopled[start : start + size]]
+
+
+def truly_posed(image: Image, annotations: list[Row], hidden: float) -> PosedImage:
+    """Return an image whose people have their labelled keypoints for poses.
+
+    ``annotations`` are of at least one person and all have ``keypoints``; what labels become, and what ``hidden``
+    means, says ``true_poses``.
+    """
+    values = torch.tensor([annotation["keypoints"] for annotation in annotations], dtype=torch.float32)
+    x, y, flags = values.reshape(len(annotations), -1, 3).unbind(2)
+    seen, covered = (flags == 2).float(), (flags == 1).float()
+    labelled = seen + covered
+    poses = Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
+    return PosedImage(image, annotations, labelled_people(annotations), poses, unlabelled=labelled == 0)
