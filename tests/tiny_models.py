@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bmp.config import load_model_config
+from bmp.models.configs import load_model_config
 
 SAM_SIDE = 128
 DETECTOR_SIDE = 320
@@ -19,7 +19,7 @@ def sam2_config(folder: Path) -> str:
     """Write the config of a SAM 2.1 of 128 x 128 pixels: that of the smallest one, shrunk. Returns its path."""
     from omegaconf import OmegaConf
 
-    from bmp.segmenters.sam2 import _config_file, _import_sam2
+    from bmp.models.sam2 import _config_file, _import_sam2
 
     config: Any = OmegaConf.load(_config_file(_import_sam2(), "sam2.1_hiera_t"))
     encoder = config.model.image_encoder

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("sam2", reason="the package sam2 is not installed")
 
 from bmp.checkpoints.loading import load_state_dict
-from bmp.segmenters.sam2 import build_sam2
+from bmp.models.sam2 import build_sam2
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """

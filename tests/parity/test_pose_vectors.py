@@ -104,7 +104,7 @@ def test_probabilistic_head(vectors):
 
 
 def _tiny_model(shared, vectors, folder):
-    from bmp.config import load_model_config
+    from bmp.models.configs import load_model_config
 
     section = load_model_config("models/pmpose_b.py", "mmpose")["model"]
     section["backbone"]["arch"] = {"embed_dims": 48, "num_layers": 2, "num_heads": 3, "feedforward_channels": 96}

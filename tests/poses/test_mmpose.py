@@ -10,7 +10,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from bmp.config import load_model_config
+from bmp.models.configs import load_model_config
 from bmp.errors import UserError
 from bmp.models.topdown import build_topdown
 from bmp.poses.mmpose import MMPoseEstimator

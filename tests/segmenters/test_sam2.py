@@ -19,7 +19,8 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 
 import tiny_models
 
-from bmp.segmenters.sam2 import SAM2Segmenter, build_sam2
+from bmp.segmenters.sam2 import SAM2Segmenter
+from bmp.models.sam2 import build_sam2
 
 SIDE = tiny_models.SAM_SIDE
 

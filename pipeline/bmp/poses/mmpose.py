@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bmp.models.compute import autocast, dtype_of, prepare
-from bmp.config import load_model_config
+from bmp.models.configs import load_model_config
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
@@ -46,7 +46,7 @@ class MMPoseEstimator:
     The model's first keypoints have to be those of ``keypoints``, further ones are dropped.
 
     Args:
-        config: see ``bmp.config.load_model_config``: "models/pmpose_b.py", the name of an MMPose config, a path,
+        config: see ``bmp.models.configs.load_model_config``: "models/pmpose_b.py", the name of an MMPose config, a path,
             or a dict.
         checkpoint: a name or path of weights; "random" makes them up.
         device: torch device of the network.

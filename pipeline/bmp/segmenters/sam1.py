@@ -20,6 +20,7 @@ from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
 from bmp.checkpoints.sources import resolve
+from bmp.models.sam1 import build_sam1
 
 
 @SEGMENTERS.register_module()
@@ -116,20 +117,3 @@ class SAM1Segmenter(PromptedSegmenter):
         return F.interpolate(unpadded, (height, width), mode="bilinear", align_corners=False).squeeze(1)
 
 
-def build_sam1(model: str, checkpoint: str) -> Any:
-    """Return the network on the CPU, in evaluation mode; arguments and errors as for ``SAM1Segmenter``."""
-    try:
-        from segment_anything import sam_model_registry
-    except ImportError as error:
-        raise ImportError(
-            f'SAM1Segmenter needs the package segment-anything ({error}); pip install "bmp-pose[openmmlab]"'
-        ) from error
-    if model not in sam_model_registry:
-        raise UserError(f"model {model!r} does not exist; there is: {', '.join(sorted(sam_model_registry))}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network: Any = sam_model_registry[model]()
-    if checkpoint != "random":
-        path = resolve(checkpoint)
-        load_strictly(network, load_state_dict(path), file=path)
-    return network.eval().requires_grad_(False)

@@ -25,98 +25,10 @@ from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
 from bmp.checkpoints.sources import resolve
-
-PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-"""Of red, green and blue in [0, 1]: what SAM 2's networks expect to have been taken off, and divided by."""
-
-# What sam2's own builder sets for images: where the single mask's outline is unsure, the best of three is taken.
-_STABILITY = {
-    "dynamic_multimask_via_stability": True,
-    "dynamic_multimask_stability_delta": 0.05,
-    "dynamic_multimask_stability_thresh": 0.98,
-}
-
-
-class SAM2Network:
-    """What SAM 2.1 makes masks of images with, in use and in training; the rest of sam2's network serves videos.
-
-    It has no weights of its own, and gradients pass where they are asked for.
-
-    Args:
-        network: sam2's, or another with an ``image_encoder``, ``sam_prompt_encoder``, ``sam_mask_decoder`` and
-            ``no_mem_embed`` like its own.
-        dtype: number format of image encoder and mask decoder, by autocast.
-    """
-
-    def __init__(self, network: Any, dtype: torch.dtype) -> None:
-        self.image_encoder: nn.Module = network.image_encoder
-        self.prompt_encoder: Any = network.sam_prompt_encoder
-        self.mask_decoder: Any = network.sam_mask_decoder
-        self.no_memory: Tensor = network.no_mem_embed
-        self._dtype = dtype
-
-    @cached_property
-    def _places(self) -> Tensor:
-        """Where in the image each place of an embedding is, as the decoder is told: float32 (1, C, h, w)."""
-        places: Tensor = self.prompt_encoder.get_dense_pe()
-        return places
-
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
-        with self._autocast():
-            return tuple(self.image_encoder(images)["backbone_fpn"])
-
-    def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Turn what ``encode`` gave into what ``decode`` takes: the decoder's first layers, which mind no prompts."""
-        stride4, stride8, stride16 = embeddings
-        with self._autocast():
-            return (
-                self.mask_decoder.conv_s0(stride4),
-                self.mask_decoder.conv_s1(stride8),
-                stride16 + self.no_memory.reshape(1, -1, 1, 1),
-            )
-
-    def decode(
-        self,
-        features: Sequence[Tensor],
-        points: Tensor,
-        labels: Tensor,
-        previous: Tensor | None = None,
-        multimask: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer the prompts of N people.
-
-        Args:
-            features: a row a person, which may be an expanded view.
-            points: float32 (N, P, 2) in pixels of the network's input, 0 being the middle of the first.
-            labels: integers (N, P): 1 positive, 0 negative, -1 padding, 2 and 3 the corners of a box.
-            previous: logits (N, h, w) of an earlier answer, which the prompts are to correct.
-            multimask: three masks instead of one.
-
-        Returns:
-            of M masks a person the logits (N, M, h, w) and predicted IoU (N, M), and the logit of there being anybody
-            (N, 1), all float32.
-        """
-        stride4, stride8, stride16 = features
-        # Extreme logits are clamped, as sam2's predictors do before they hand them back to the network.
-        masks = None if previous is None else previous.clamp(-32, 32).unsqueeze(1)
-        # Neither places nor prompts under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
-        places = self._places
-        sparse, dense = self.prompt_encoder(points=(points, labels.int()), boxes=None, masks=masks)
-        with self._autocast():
-            logits, ious, _, object_scores = self.mask_decoder(
-                image_embeddings=stride16,
-                image_pe=places,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=multimask,
-                repeat_image=False,
-                high_res_features=[stride4, stride8],
-            )
-        return logits.float(), ious.float(), object_scores.float()
-
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.no_memory.device, self._dtype)
+from bmp.models.sam2 import PIXEL_MEAN
+from bmp.models.sam2 import PIXEL_STD
+from bmp.models.sam2 import SAM2Network
+from bmp.models.sam2 import build_sam2
 
 
 @SEGMENTERS.register_module()
@@ -231,43 +143,3 @@ class SAM2Segmenter(PromptedSegmenter):
         return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
 
 
-def build_sam2(model: str, checkpoint: str) -> Any:
-    """Return sam2's network on the CPU, in evaluation mode; arguments and errors as for ``SAM2Segmenter``."""
-    package = _import_sam2()
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    config: Any = OmegaConf.load(_config_file(package, model))
-    OmegaConf.update(config, "model.sam_mask_decoder_extra_args", _STABILITY, force_add=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network: Any = instantiate(config.model)
-    if checkpoint != "random":
-        path = resolve(checkpoint)
-        load_strictly(network, load_state_dict(path), file=path)
-    return network.eval().requires_grad_(False)
-
-
-def _import_sam2() -> ModuleType:
-    """Import sam2 without its side effect: it takes hydra's one global slot, which belongs to the user's program."""
-    try:
-        from hydra.core.global_hydra import GlobalHydra
-
-        was_free = not GlobalHydra.instance().is_initialized()
-        import sam2
-    except ImportError as error:
-        raise ImportError(
-            f'SAM2Segmenter needs the package sam2 ({error}); pip install "bmp-pose[openmmlab]"'
-        ) from error
-    if was_free:
-        GlobalHydra.instance().clear()
-    return sam2  # type: ignore[no-any-return]
-
-
-def _config_file(package: ModuleType, model: str) -> Path:
-    folder = Path(package.__path__[0]) / "configs" / "sam2.1"
-    for file in (folder / f"{model}.yaml", packaged(model)):
-        if file is not None and file.is_file():
-            return file
-    names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-    raise UserError(f"model {model!r} does not exist; there is: {names}, or give the path of a YAML file")

@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.registry import DefaultScope
 
 import bmp.training.detector  # noqa: F401 -- registers
-from bmp.config import load_model_config
+from bmp.models.configs import load_model_config
 
 
 @pytest.fixture(scope="module")

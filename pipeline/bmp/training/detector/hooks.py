@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from bmp.models.compute import dtype_of, prepare
-from bmp.detectors.mmdet import compute_in, dense_layers
+from bmp.models.mmdet import compute_in, dense_layers
 
 
 @HOOKS.register_module()

@@ -30,7 +30,8 @@ from bmp.training.segmenter.losses import Prediction, SAMLoss
 from bmp.segmenters.point_sampling import Keypoints, PointSampler
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompted import best_mask, mask_prompt
-from bmp.segmenters.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, SAM2Segmenter, build_sam2
+from bmp.segmenters.sam2 import SAM2Segmenter
+from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
 from bmp.stages import Prompter, Segmenter
 
 if TYPE_CHECKING:

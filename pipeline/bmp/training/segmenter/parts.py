@@ -30,7 +30,7 @@ from bmp.io.annotations import Row, labelled_mask
 from bmp.training.segmenter.data import Augmentation, recolour, to_input
 from bmp.training.segmenter.losses import dice_loss
 from bmp.training.segmenter.model import PosePreprocessor
-from bmp.segmenters.sam2 import build_sam2
+from bmp.models.sam2 import build_sam2
 from bmp.structures import Image
 
 _STRIDE = 4  # of the encoder's finest level

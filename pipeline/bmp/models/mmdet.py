@@ -1,0 +1,82 @@
+"""MMDetection's detectors, built and loaded; knows no image and no loop."""
+
+from __future__ import annotations
+from bmp.checkpoints.loading import load_state_dict
+from bmp.checkpoints.loading import load_strictly
+from bmp.checkpoints.sources import resolve
+from bmp.errors import UserError
+from bmp.models.compute import autocast
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from torch import Tensor
+from torch import nn
+from typing import Any
+import torch
+
+
+RANDOM = "random"
+"""The checkpoint that means made-up weights, for tests and timings."""
+
+
+def _build(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
+    """Return the network on the CPU, in evaluation mode."""
+    from mmdet.models.detectors.base import BaseDetector
+    from mmdet.registry import MODELS
+    from mmengine.model import revert_sync_batchnorm
+
+    path = None if checkpoint == RANDOM else resolve(checkpoint)
+    with _one_line(str(section["type"])), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: Any = MODELS.build(section)
+    if not isinstance(model, BaseDetector):
+        raise UserError(f"config: expected a detector of mmdet, got {type(model).__name__}; give a detector's config")
+    model = revert_sync_batchnorm(model)
+    if path is not None:
+        load_strictly(model, load_state_dict(path), file=path)
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Turn what mmdet raises about a bad config into one line."""
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"mmdet cannot build {what}: {reason}; mend the config") from error
+
+
+def dense_layers(model: Any) -> list[nn.Module]:
+    """Return a detector's backbone, neck and dense head, those of them that it has.
+
+    They are nearly all of the work, and nothing in them depends on what is found.
+    """
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+
+    head = getattr(model, "bbox_head", None)
+    layers = (model.backbone, getattr(model, "neck", None), head if isinstance(head, BaseDenseHead) else None)
+    return [layer for layer in layers if layer is not None]
+
+
+def compute_in(layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
+    """Let ``layers`` compute under autocast in ``dtype`` and give float32, in place; weights stay as they are."""
+    for layer in layers:
+        layer.forward = _autocast(layer.forward, dtype)
+
+
+def _autocast(forward: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    def run(first: Any, *others: Any, **options: Any) -> Any:
+        with autocast((first if isinstance(first, Tensor) else first[0]).device, dtype):
+            return _to_float32(forward(first, *others, **options))
+
+    return run
+
+
+def _to_float32(outputs: Any) -> Any:
+    """Convert the tensors of nested tuples and lists."""
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    return tuple(map(_to_float32, outputs)) if isinstance(outputs, list | tuple) else outputs

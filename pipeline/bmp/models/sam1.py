@@ -1,0 +1,28 @@
+"""SAM 1: the networks of segment_anything, built and loaded. Knows no prompt policy."""
+
+from __future__ import annotations
+from bmp.checkpoints.loading import load_state_dict
+from bmp.checkpoints.loading import load_strictly
+from bmp.checkpoints.sources import resolve
+from bmp.errors import UserError
+from typing import Any
+import torch
+
+
+def build_sam1(model: str, checkpoint: str) -> Any:
+    """Return the network on the CPU, in evaluation mode; arguments and errors as for ``SAM1Segmenter``."""
+    try:
+        from segment_anything import sam_model_registry
+    except ImportError as error:
+        raise ImportError(
+            f'SAM1Segmenter needs the package segment-anything ({error}); pip install "bmp-pose[openmmlab]"'
+        ) from error
+    if model not in sam_model_registry:
+        raise UserError(f"model {model!r} does not exist; there is: {', '.join(sorted(sam_model_registry))}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network: Any = sam_model_registry[model]()
+    if checkpoint != "random":
+        path = resolve(checkpoint)
+        load_strictly(network, load_state_dict(path), file=path)
+    return network.eval().requires_grad_(False)
