@@ -1,0 +1,204 @@
+"""Reads a training config and says what will be trained on what. Knows no network."""
+
+from __future__ import annotations
+from bmp import __version__
+from bmp.checkpoints.sources import resolve
+from bmp.config import config_names
+from bmp.config import load_config
+from bmp.errors import UserError
+from bmp.synthcrowd.splits import SPLITS
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from mmengine.config import Config
+from pathlib import Path
+from typing import Any
+from typing import NamedTuple
+import hashlib
+
+
+_SYNTHCROWD = Path("output/synthcrowd")
+"""Where the configs of this package expect SynthCrowd."""
+
+
+_PIECES = "_pieces"
+"""What the names of its files of pieces end with."""
+
+
+def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, work_dir: Path | None = None) -> Config:
+    """Read the config of a training.
+
+    Args:
+        name: see ``bmp.config.load_config``.
+        overrides: values by dotted key. Another ``data_root`` moves every path that the config has below its own.
+        work_dir: folder for what the training writes; None is ``output/train/`` and the config's name.
+
+    Raises:
+        UserError: for a config that does not exist, is none of a training, or whose data are missing.
+    """
+    overrides = dict(overrides or {})
+    config = load_config(name, overrides)
+    if missing := [key for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper") if key not in config]:
+        raise UserError(f"config {name}: expected a training, found no {', '.join(missing)}; see configs/train")
+    data_root = load_config(name).get("data_root") if "data_root" in overrides else config.get("data_root")
+    if "data_root" in overrides:
+        _move(config, str(data_root), str(config.data_root))
+    config.work_dir = str(work_dir or Path("output/train") / Path(name).stem)
+    missing_files = [each for each in _truth_files(config) if not each.file.is_file()]
+    if missing_files:
+        raise UserError(_remedy(missing_files, config, data_root is not None and Path(data_root) == _SYNTHCROWD))
+    return config
+
+
+def described(config: Config) -> dict[str, str]:
+    """Say in words what was trained, so that weights can be told apart and made again.
+
+    Data are the files of truth by their hash, and data sets without such a file as the config has them, but for where
+    they are. Of a model that starts from a checkpoint it is named, with its hash where it is a file of the user's.
+    """
+    root = Path(config.get("data_root") or "")
+    data = [
+        f"{file.relative_to(root) if file.is_relative_to(root) else file.name} sha256 {_sha256(file)}"
+        for _, file, _ in _truth_files(config)
+    ]
+    data += [_words(each) for loader in _loaders(config) for each in _datasets(loader) if not _file_keys(each)]
+    description = {
+        "bmp": __version__,
+        "config": Path(config.filename).name,
+        "data": ", ".join(dict.fromkeys(data)),
+        "seed": str(config.get("randomness", {}).get("seed", "")),
+    }
+    for word, key in (("iterations", "max_iters"), ("epochs", "max_epochs")):
+        if key in config.train_cfg:
+            description[word] = str(config.train_cfg[key])
+    if start := config.model.get("checkpoint"):
+        own = Path(start).expanduser().is_file()
+        description["start"] = f"{Path(start).name} sha256 {_sha256(resolve(start))}" if own else str(start)
+    return description
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _words(dataset: Mapping[str, Any]) -> str:
+    """Return a data set's type and plain arguments; paths are left out, as they mean nothing on another machine."""
+    plain = (
+        f"{key}={value}"
+        for key, value in dataset.items()
+        if key not in ("type", "root") and isinstance(value, str | int | float) and "/" not in str(value)
+    )
+    return " ".join((dataset["type"], *plain))
+
+
+def _move(node: Any, old: str, new: str) -> None:
+    """Replace ``old`` at the beginning of every path in a config."""
+    for key, value in list(node.items() if isinstance(node, Mapping | Config) else enumerate(node)):
+        if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
+            node[key] = new + value[len(old) :]
+        elif isinstance(value, Mapping | list):
+            _move(value, old, new)
+
+
+class _TruthFile(NamedTuple):
+    """A file of annotations or keypoints that a training reads."""
+
+    key: str
+    """Where the config names it, such as "train_dataloader.dataset.ann_file"."""
+    file: Path
+    section: Mapping[str, Any]
+    """The part of the config that names it."""
+
+
+def _loaders(config: Config) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    return config.train_dataloader, config.get("val_dataloader") or {}
+
+
+def _truth_files(config: Config) -> list[_TruthFile]:
+    """Return the files of annotations and keypoints that the training and its validation read."""
+
+    def files(node: Any, place: str) -> Iterator[_TruthFile]:
+        if isinstance(node, Mapping):
+            for key, value in node.items():
+                yield from files(value, f"{place}.{key}")
+            for key in _file_keys(node):
+                folder = (node.get("data_root") or "") if key == "ann_file" else ""
+                yield _TruthFile(f"{place}.{key}", Path(folder) / node[key], node)
+        elif isinstance(node, list):
+            for number, value in enumerate(node):
+                yield from files(value, f"{place}[{number}]")
+
+    training, validation = _loaders(config)
+    return [*files(training, "train_dataloader"), *files(validation, "val_dataloader")]
+
+
+def _file_keys(node: Mapping[str, Any]) -> list[str]:
+    return [key for key in ("ann_file", "annotations", "keypoints") if isinstance(node.get(key), str)]
+
+
+def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Return the configs of the data sets in one of a loader, without those that join or change others."""
+    if isinstance(node, list):
+        inner = node
+    elif "type" in node or "dataset" in node:
+        inner = [node[key] for key in ("dataset", "datasets", "sources") if key in node]
+        if not inner:
+            yield node
+    else:
+        inner = list(node.values())
+    for part in inner:
+        yield from _datasets(part)
+
+
+def _remedy(missing: Sequence[_TruthFile], config: Config, is_synthcrowd: bool) -> str:
+    """Say which file is missing, and the command that makes it or how to name another."""
+    # Annotations first: keypoints are made from them.
+    annotations = [each for each in missing if not each.key.endswith(".keypoints")]
+    if not annotations:
+        key, file, section = missing[0]
+        command = " ".join(["python -m bmp.inference.keypoints", *_source(section.get("dataset") or {}, is_synthcrowd)])
+        return (
+            f"{file}: expected the keypoints that an estimator finds, found none; make them with `{command} --output "
+            f"{file}`, or name another file in {key}"
+        )
+    key, file, _ = annotations[0]
+    problem = f"{file}: expected the training's annotations, found none"
+    if is_synthcrowd and _split(file) in SPLITS:
+        options = _generation([each.file for each in annotations])
+        return (
+            f"{problem}; make them with `python -m bmp.synthcrowd --output {config.data_root} {options}`, or "
+            "give the folder of others with --set data_root=DIR"
+        )
+    if config.get("data_root") and file.is_relative_to(config.data_root):
+        return f"{problem}; put them there, or give the folder they are in with --set data_root=DIR"
+    return f"{problem}; put them there, or name another file in {key}"
+
+
+def _generation(missing: Sequence[Path]) -> str:
+    """Return the options that make the generator of SynthCrowd write these files."""
+    options = ["--splits", *(split for split in SPLITS if split in map(_split, missing))]
+    if any(file.stem.endswith(_PIECES) for file in missing):
+        options.append("--extras")
+        # The scenes may be there without these, and are the same again.
+        if any(file.with_name(f"{_split(file)}.json").exists() for file in missing):
+            options.append("--overwrite")
+    return " ".join(options)
+
+
+def _split(file: Path) -> str:
+    """Return the split of SynthCrowd whose annotations a file of that name has."""
+    return file.stem.removesuffix(_PIECES)
+
+
+def _source(dataset: Mapping[str, Any], is_synthcrowd: bool) -> list[str]:
+    """Return the options that give ``bmp.inference.keypoints`` a data set."""
+    estimator = ["--config nano.py"] if is_synthcrowd else []
+    if {"annotations", "images"} <= dataset.keys():
+        return [*estimator, f"--dataset {dataset['annotations']} --images {dataset['images']}"]
+    preset = f"{str(dataset.get('type')).lower()}.py"
+    if preset not in config_names():
+        return estimator
+    return [
+        f"--config {preset}",
+        *(f"--set dataset.{key}={dataset[key]}" for key in ("root", "split") if key in dataset),
+    ]
