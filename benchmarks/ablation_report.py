@@ -14,11 +14,11 @@ from typing import Any
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.ablations.tables import Family, Figure, Row, Table, joins
+from bmp.evaluation.ablations.trials import Answer, Question, Trial
 from bmp.evaluation.metrics.coco import CocoNumbers
 from bmp.evaluation.published import DATASETS
 from bmp.evaluation.report import NO_NUMBER, SEGM_SCORE_WORDS
 from bmp.evaluation.report import Table as Printed
-from bmp.evaluation.ablations.trials import Answer, Question, Trial
 from bmp.io.journal import replacing, writing
 
 _POSES = {"detected_poses": "poses estimated in them", "ground_truth_poses": "labelled poses"}

@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bmp.build import build_part, resolve_device
+from bmp.checkpoints.sources import resolve
 from bmp.config import load_config, parse_overrides
 from bmp.errors import UserError
 from bmp.evaluation.ablations.tables import FIGURES, TABLES, Family, Figure, Table, figure, table
+from bmp.evaluation.ablations.trials import EstimatedPoses, Step, Track, answer
 from bmp.evaluation.rounds import labelled_kinds
 from bmp.evaluation.run import Task
-from bmp.evaluation.ablations.trials import EstimatedPoses, Step, Track, answer
 from bmp.evaluation.timing import machine
-from bmp.checkpoints.sources import resolve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

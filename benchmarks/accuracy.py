@@ -18,9 +18,9 @@ from common import write
 from rich.console import Console
 
 from bmp.config import load_config, parse_overrides
-from bmp.synthcrowd.splits import SPLITS
-from bmp.evaluation.benchmark import Outcome, evaluate
 from bmp.distributed import Processes
+from bmp.evaluation.benchmark import Outcome, evaluate
+from bmp.synthcrowd.splits import SPLITS
 
 
 def main() -> None:

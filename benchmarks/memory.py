@@ -17,8 +17,8 @@ from common import write
 
 import bmp
 from bmp.config import parse_overrides
-from bmp.structures import Detections, Image
 from bmp.evaluation.timing import machine
+from bmp.structures import Detections, Image
 
 STAGES = ("detector", "pose", "segmenter")
 

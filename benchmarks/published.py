@@ -19,13 +19,13 @@ from torch import Tensor
 
 from bmp.build import build_part
 from bmp.checkpoints.loading import load_state_dict, load_strictly
+from bmp.checkpoints.sources import resolve
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.configs import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.models.sam2 import build_sam2
 from bmp.stages import Detector, Prompter
 from bmp.structures import Detections, Image, Masks, Poses
-from bmp.label_sets import COCO_KEYPOINTS
-from bmp.checkpoints.sources import resolve
 
 
 class PublishedDetector:

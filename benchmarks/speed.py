@@ -23,14 +23,14 @@ from typing import Any
 import torch
 from common import Timing, repeat, write
 
-from bmp.io import images
+from bmp.api import People
 from bmp.build import build, resolve_device
 from bmp.config import load_config, parse_overrides
+from bmp.evaluation.timing import STAGES, Stopwatch, machine, timed
+from bmp.io import images
 from bmp.io.annotations import to_annotations
 from bmp.loop import Loop, Result
-from bmp.api import People
 from bmp.structures import Image, Instances
-from bmp.evaluation.timing import STAGES, Stopwatch, machine, timed
 
 PHOTO = (686, 948)
 

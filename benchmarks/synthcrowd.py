@@ -15,9 +15,9 @@ import cv2
 import torch
 from common import Timing, write
 
+from bmp.evaluation.timing import machine
 from bmp.synthcrowd.files import render
 from bmp.synthcrowd.splits import SPLITS
-from bmp.evaluation.timing import machine
 
 _REPEATS = 5
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from bmp.structures import Detections, Image, Masks, Poses
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.structures import Detections, Image, Masks, Poses
 
 KEYPOINT_COUNT = len(COCO_KEYPOINTS)
 

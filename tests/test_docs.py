@@ -13,7 +13,6 @@ import pytest
 from matplotlib import cbook
 
 from bmp import UserError
-
 from bmp.checkpoints import sources as weights
 from bmp.config import load_config, parse_overrides
 

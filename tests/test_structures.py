@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
 
 
 def _detections(count, masks=False):

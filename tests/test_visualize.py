@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmp import visualize
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.loop import RoundTrace
 from bmp.ops.masks import paint_out
 from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
-from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import contact_sheet, overlay
 
 K = len(COCO_KEYPOINTS)

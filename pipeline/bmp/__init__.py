@@ -14,10 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bmp.build import load as load
-    from bmp.errors import UserError as UserError
     from bmp.api import BMP as BMP
     from bmp.api import People as People
+    from bmp.build import load as load
+    from bmp.errors import UserError as UserError
 
 __version__ = "0.1.0"
 __all__ = ["BMP", "People", "UserError", "load"]

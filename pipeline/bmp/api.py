@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bmp.io import images
+from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
 from bmp.structures import Detections, Image, Instances
-from bmp.label_sets import KeypointSet
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from mmengine.registry import Registry
 
-from bmp.config import load_config
-from bmp.errors import choices
-from bmp.datasets.people import PeopleDataset
-from bmp.errors import UserError
 from bmp.api import BMP
+from bmp.config import load_config
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError, choices
 from bmp.registry import (
     BOX_PROMPTS,
     DATASETS,

@@ -10,35 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from typing_extensions import Self
 
 from bmp import __version__
+from bmp.console import open_console, progress, report_failed
 from bmp.errors import UserError
-from bmp.console import _console
-from bmp.console import _progress
-from bmp.console import _report_failed
-from bmp.inference.files import _Job
-from bmp.inference.files import _OVERLAYS
-from bmp.inference.files import _TRACES
-from bmp.inference.files import _work
-
-if TYPE_CHECKING:
-    import PIL.Image
-    import rich.console
-
-    from bmp.io.people_file import PeopleFile
-    from bmp.api import BMP, People
-    from bmp.structures import Detections
+from bmp.inference.files import OVERLAYS, TRACES, Job, work_through
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,8 +97,8 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> N
 def _evaluate(options: argparse.Namespace) -> int:
     """Measure a config on a data set; of several processes only the first one speaks."""
     from bmp.config import load_config, parse_overrides
-    from bmp.evaluation.benchmark import evaluate
     from bmp.distributed import Processes
+    from bmp.evaluation.benchmark import evaluate
 
     _refuse(options, ("boxes", "trace", "min-score"), "goes with --input; name photos, or leave it out to evaluate")
     if (options.dataset is None) != (options.images is None):
@@ -142,7 +121,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             config,
             folder,
             processes,
-            partial(_progress, options.quiet or processes.rank > 0),
+            partial(progress, options.quiet or processes.rank > 0),
             device=options.device,
             batch_size=options.batch_size,
             limit=options.limit,
@@ -152,28 +131,28 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     if outcome is None:
         return 0
-    console = _console(options.quiet)
+    console = open_console(options.quiet)
     for table in outcome.tables:
         console.print(table.rich())
     for sentence in outcome.sentences:
         console.print(sentence)
     console.print(f"Report: {folder / 'report.md'}")
-    return _report_failed(outcome.failed)
+    return report_failed(outcome.failed)
 
 
 def _run(options: argparse.Namespace) -> int:
     """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
-    from bmp.io import people_file as export
-    from bmp.io import images
     from bmp.build import build
-    from bmp.io.coco_json import load_boxes
     from bmp.config import load_config, parse_overrides
+    from bmp.io import images
+    from bmp.io import people_file as export
+    from bmp.io.coco_json import load_boxes
     from bmp.structures import Detections
 
     _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or leave out --input")
     if options.output is None:
         raise UserError("--input needs --output DIR, the folder for everything written")
-    drawn = [(options.output / folder).resolve() for folder in (_OVERLAYS, _TRACES)]
+    drawn = [(options.output / folder).resolve() for folder in (OVERLAYS, TRACES)]
     paths = [p for p in images.find(options.input) if not any(p.resolve().is_relative_to(folder) for folder in drawn)]
     if not paths:
         raise UserError(f"the only pictures found are this program's own, in {options.output}; name other inputs")
@@ -193,14 +172,14 @@ def _run(options: argparse.Namespace) -> int:
 
     nobody = Detections.empty()
     jobs = [
-        _Job(path, name, None if given is None else given.get(name, nobody))
+        Job(path, name, None if given is None else given.get(name, nobody))
         for path, name in zip(paths, names, strict=True)
     ]
     settings = {"description": "people found by BMP", "version": __version__, "pipeline": config.pipeline.to_dict()}
     if options.min_score is not None:
         settings["min_score"] = options.min_score
     with export.PeopleFile(results, model.pose.keypoints, names, resume=options.resume, info=settings) as people_file:
-        return _work(model, jobs, people_file, options)
+        return work_through(model, jobs, people_file, options)
 
 
 def _make_writable(folder: Path) -> None:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import ast
-import copy
-import difflib
-import importlib.util
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from mmengine.config import Config
 
-from bmp.errors import UserError
-from bmp.errors import choices
+from bmp.errors import UserError, choices
 
 _HERE = Path(__file__).resolve().parent
-_FOLDERS = (_HERE / "configs", _HERE.parents[1] / "configs")  # in an installed wheel; in a checkout
+CONFIG_FOLDERS = (_HERE / "configs", _HERE.parents[1] / "configs")  # in an installed wheel; in a checkout
 
 
 def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a config: an existing path, else a file of the package's ``configs`` folder, with or without ``.py``."""
-    config = _read(_find_config(name))
+    config = read_config_file(_find_config(name))
     for key, value in (overrides or {}).items():
         _override(config, key, value)
     return config
@@ -46,13 +42,14 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
 
 def config_names() -> list[str]:
     """Names of the presets that come with the package."""
-    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
+    folder = next((folder for folder in CONFIG_FOLDERS if folder.is_dir()), None)
     if folder is None:
         return []
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*.py") if p.parent == folder)
 
 
-def _read(path: Path) -> Config:
+def read_config_file(path: Path) -> Config:
+    """Read a config and its bases; ``UserError`` where that fails."""
     try:
         # mmengine looks for a base only beside the file that names it; there is no other place to tell it more.
         with mock.patch.object(Config, "_get_cfg_path", staticmethod(_base_path)):
@@ -71,10 +68,11 @@ def _find_config(name: str | Path) -> Path:
 
 def packaged(name: str | Path) -> Path | None:
     """Find a file by its path, or by its path within the ``configs`` of this package; None if there is none."""
-    return _existing(name, *_FOLDERS)
+    return existing_config(name, *CONFIG_FOLDERS)
 
 
-def _existing(name: str | Path, *folders: Path) -> Path | None:
+def existing_config(name: str | Path, *folders: Path) -> Path | None:
+    """Return the file that ``name`` means, with or without ``.py``: a path, else one within ``folders``."""
     bases = [Path(name), *(folder / name for folder in folders)]
     candidates = (path for base in bases if base.name for path in (base, base.with_name(f"{base.name}.py")))
     return next((path for path in candidates if path.is_file()), None)
@@ -86,7 +84,7 @@ _mmengine_base_path = Config._get_cfg_path
 def _base_path(base: str, filename: str) -> tuple[str, str | None]:
     """Find a base beside the config that names it, else among the configs of the package."""
     if "::" not in base and not (Path(filename).parent / base).is_file():
-        for folder in _FOLDERS:
+        for folder in CONFIG_FOLDERS:
             if (folder / base).is_file():
                 return str(folder / base), None
     return _mmengine_base_path(base, filename)  # type: ignore[no-any-return]
@@ -107,5 +105,3 @@ def _override(config: Config, key: str, value: Any) -> None:
         if depth < len(parents):
             node = node[name]
     node[last] = value
-
-

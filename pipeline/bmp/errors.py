@@ -1,7 +1,9 @@
-"""The error that means wrong use; it knows nothing of where it is shown."""
+"""The error that means wrong use, and how to word what could have been meant; knows nothing of where it is shown."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
 import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):

@@ -1,6 +1,7 @@
 """What keypoints and parts of a person mean: names, falloffs, pairs, limbs. Knows no file and no picture."""
 
 from __future__ import annotations
+
 from dataclasses import dataclass
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from bmp.structures import Detections, Image, Masks, Poses, Prompts
 from bmp.label_sets import KeypointSet
+from bmp.structures import Detections, Image, Masks, Poses, Prompts
 
 ImageView = Any
 """Whatever a segmenter wants to remember of an image, an embedding for one; only that segmenter looks inside."""

@@ -19,7 +19,7 @@ _FLOAT = torch.float32
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """What a tensor field must look like: ``shape`` mixes sizes with letters that must agree within a record."""
 
     shape: tuple[int | str, ...]
@@ -28,17 +28,19 @@ class _Column:
     high: float | None
 
 
-def _column(*shape: int | str, dtype: torch.dtype = _FLOAT, low: float | None = None, high: float | None = None) -> Any:
-    return dataclasses.field(metadata={"column": _Column(shape, dtype, low, high)})
+def column(*shape: int | str, dtype: torch.dtype = _FLOAT, low: float | None = None, high: float | None = None) -> Any:
+    """Declare a tensor field of a record: sizes and letters of its shape, dtype, and the range of its values."""
+    return dataclasses.field(metadata={"column": Column(shape, dtype, low, high)})
 
 
-def _optional(
+def optional_column(
     *shape: int | str, dtype: torch.dtype = _FLOAT, low: float | None = None, high: float | None = None
 ) -> Any:
-    return dataclasses.field(default=None, metadata={"column": _Column(shape, dtype, low, high)})
+    """Declare a tensor field that may be absent, that is None; arguments as for ``column``."""
+    return dataclasses.field(default=None, metadata={"column": Column(shape, dtype, low, high)})
 
 
-def _check(owner: str, name: str, value: Any, column: _Column, sizes: dict[str, int]) -> None:
+def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, int]) -> None:
     """Raise unless ``value`` fits ``column``; ``sizes`` collects the meaning of its letters on the way."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{owner}.{name}: expected a torch.Tensor, got {type(value).__name__}; use torch.as_tensor")
@@ -154,7 +156,7 @@ class Image:
     pixels: Tensor
 
     def __post_init__(self) -> None:
-        _check("Image", "pixels", self.pixels, _Column(("H", "W", 3), torch.uint8, None, None), {})
+        _check("Image", "pixels", self.pixels, Column(("H", "W", 3), torch.uint8, None, None), {})
         if self.pixels.numel() == 0:
             raise ValueError(
                 f"Image.pixels: expected at least 1x1 pixels, got {tuple(self.pixels.shape)}; skip empty images"
@@ -183,9 +185,9 @@ class Detections(Record):
     masks: bool (N, H, W), or None from detectors that give boxes only.
     """
 
-    boxes: Tensor = _column("N", 4)
-    scores: Tensor = _column("N", low=0.0, high=1.0)
-    masks: Tensor | None = _optional("N", "H", "W", dtype=torch.bool)
+    boxes: Tensor = column("N", 4)
+    scores: Tensor = column("N", low=0.0, high=1.0)
+    masks: Tensor | None = optional_column("N", "H", "W", dtype=torch.bool)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -210,11 +212,11 @@ class Poses(Record):
     within the estimator's window (ProbPose). expected_oks: float32 (N, K) in [0, 1] or None.
     """
 
-    keypoints: Tensor = _column("N", "K", 2)
-    scores: Tensor = _column("N", "K", low=0.0, high=1.0)
-    visibility: Tensor = _column("N", "K", low=0.0, high=1.0)
-    presence: Tensor = _column("N", "K", low=0.0, high=1.0)
-    expected_oks: Tensor | None = _optional("N", "K", low=0.0, high=1.0)
+    keypoints: Tensor = column("N", "K", 2)
+    scores: Tensor = column("N", "K", low=0.0, high=1.0)
+    visibility: Tensor = column("N", "K", low=0.0, high=1.0)
+    presence: Tensor = column("N", "K", low=0.0, high=1.0)
+    expected_oks: Tensor | None = optional_column("N", "K", low=0.0, high=1.0)
 
     @classmethod
     def empty(cls, count: int, device: torch.device | str = "cpu") -> Poses:
@@ -232,10 +234,10 @@ class Prompts(Record):
     person's own (padding, or another person's).
     """
 
-    points: Tensor = _column("N", "P", 2)
-    labels: Tensor = _column("N", "P", dtype=torch.int8)
-    keypoints: Tensor = _column("N", "P", dtype=torch.int64)
-    boxes: Tensor | None = _optional("N", 4)
+    points: Tensor = column("N", "P", 2)
+    labels: Tensor = column("N", "P", dtype=torch.int8)
+    keypoints: Tensor = column("N", "P", dtype=torch.int64)
+    boxes: Tensor | None = optional_column("N", 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,8 +247,8 @@ class Masks(Record):
     prompts: what it was asked for each person, None from segmenters without point prompts.
     """
 
-    bits: Tensor = _column("N", "H", "W", dtype=torch.bool)
-    scores: Tensor = _column("N", low=0.0, high=1.0)
+    bits: Tensor = column("N", "H", "W", dtype=torch.bool)
+    scores: Tensor = column("N", low=0.0, high=1.0)
     prompts: Prompts | None = None
 
     @classmethod
@@ -265,7 +267,7 @@ class Instances(Record):
     detections: Detections
     poses: Poses
     masks: Masks
-    round: Tensor = _column("N", dtype=torch.int64)
+    round: Tensor = column("N", dtype=torch.int64)
 
     @classmethod
     def empty(cls, image: Image, count: int, device: torch.device | str = "cpu") -> Instances:
@@ -276,5 +278,3 @@ class Instances(Record):
             Masks.empty(image.height, image.width, device),
             torch.zeros(0, dtype=torch.int64, device=device),
         )
-
-

@@ -14,8 +14,8 @@ import supervision as sv
 import torch
 from torch import Tensor
 
-from bmp.structures import Image, Instances, Poses
 from bmp.label_sets import KeypointSet
+from bmp.structures import Image, Instances, Poses
 
 if TYPE_CHECKING:
     from bmp.loop import RoundTrace

@@ -11,12 +11,12 @@ import PIL.Image
 import pytest
 
 from bmp.config import load_config
+from bmp.datasets.posed import true_poses
 from bmp.datasets.synthcrowd import SynthCrowd
+from bmp.evaluation.ablations.curves import correction_curve
 from bmp.evaluation.ablations.tables import FIGURES, TABLES, Family, figure, table
 from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
-from bmp.evaluation.ablations.curves import correction_curve
-from bmp.datasets.posed import true_poses
 from bmp.evaluation.published import NUMBERS
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.point_sampling import PoseMaskRefine

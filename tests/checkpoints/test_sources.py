@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bmp.checkpoints import sources as weights
-from bmp.errors import UserError
 from bmp.checkpoints.sources import HubFile, Packaged, Url, Weight, Wheel, WheelFile, cache_folder, resolve, table
+from bmp.errors import UserError
 
 CONTENT = bytes(range(256)) * 9000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

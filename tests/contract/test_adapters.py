@@ -14,7 +14,6 @@ from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, detections
 from matplotlib import cbook
 
 from bmp import UserError
-
 from bmp.io import images
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.detected import DetectedMasks

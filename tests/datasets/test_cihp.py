@@ -17,9 +17,9 @@ from bmp.build import build_dataset
 from bmp.config import load_config
 from bmp.datasets import cihp
 from bmp.datasets.cihp import CIHP, convert, main
-from bmp.label_sets import CIHP_PARTS
 from bmp.errors import UserError
 from bmp.evaluation.rounds import labelled_kinds
+from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import from_rle
 
 HUMANS = np.array([[0, 1, 1, 0], [0, 1, 2, 2], [5, 0, 2, 0]], dtype=np.uint8)

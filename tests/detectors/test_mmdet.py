@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bmp.io import images
 from bmp.errors import UserError
+from bmp.io import images
 from bmp.models.openmmlab import quiet_models
 from bmp.ops.boxes import clip, iou
 from bmp.structures import Image

@@ -10,7 +10,6 @@ import pytest
 from program import BEHIND, CONFIG, ENVIRONMENT, FRONT, ROOT, run, save
 
 from bmp import UserError
-
 from bmp.checkpoints import sources as weights
 
 mmpose = pytest.importorskip("mmpose", reason="needs the extra openmmlab", exc_type=ImportError)

@@ -46,9 +46,7 @@ def python(folder, *arguments):
 
 
 def render(folder, split, count):
-    python(
-        folder, "-m", "bmp.synthcrowd", "--output", "output/synthcrowd", "--splits", split, "--count", count
-    )
+    python(folder, "-m", "bmp.synthcrowd", "--output", "output/synthcrowd", "--splits", split, "--count", count)
     return len(json.loads((folder / "output" / "synthcrowd" / f"{split}.json").read_text())["annotations"])
 
 

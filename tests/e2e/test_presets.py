@@ -10,7 +10,7 @@ from torchvision.ops import box_convert, box_iou
 import bmp
 from bmp import UserError
 from bmp.config import config_names
-from bmp.synthcrowd import SynthCrowd
+from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.detectors.mmdet import MMDetDetector
 from bmp.io.annotations import labelled_mask
 from bmp.poses.mmpose import MMPoseEstimator

@@ -11,11 +11,11 @@ from fakes import FakePose, FakeSegmenter, scene
 from hypothesis import strategies as st
 
 from bmp.datasets.people import PeopleDataset
+from bmp.datasets.posed import true_poses
 from bmp.errors import UserError
+from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
 from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
-from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
-from bmp.datasets.posed import true_poses
 from bmp.ops.masks import from_rle, to_rle
 from bmp.segmenters.point_sampling import MaskRefine, Pose1MaskRefine, PoseMaskRefine
 from bmp.segmenters.prompted import PromptedSegmenter

@@ -15,8 +15,8 @@ from bmp.evaluation.metrics.coco import SEGM_SCORES, evaluate, to_results
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds, labelled_kinds
 from bmp.io.images import ImageError
-from bmp.ops.masks import to_rle
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.ops.masks import to_rle
 
 K = len(COCO_KEYPOINTS)
 HEIGHT, WIDTH = 48, 64

@@ -8,11 +8,11 @@ import pytest
 import torch
 from fakes import FakeDetector, FakePose, FakeSegmenter, FussyDetector, scene
 
-from bmp.errors import UserError
+from bmp.api import BMP
 from bmp.distributed import Processes
+from bmp.errors import UserError
 from bmp.evaluation.run import Found, Task, prepare, run
 from bmp.io.images import ImageError
-from bmp.api import BMP
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.suppression.oks import OKSSuppressor
 

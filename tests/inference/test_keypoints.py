@@ -8,8 +8,8 @@ import torch
 from fakes import KEYPOINT_COUNT, FakeDetector, FakePose, scene
 from PIL import Image as PILImage
 
-from bmp.ops.masks import from_rle
 from bmp.inference.keypoints import main
+from bmp.ops.masks import from_rle
 from bmp.training.segmenter.data import PosedPeople
 
 CONFIG = """

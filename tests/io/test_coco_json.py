@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from bmp.io.coco_json import load_boxes
 from bmp.errors import UserError
+from bmp.io.coco_json import load_boxes
 from bmp.structures import Detections
 
 

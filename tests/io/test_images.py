@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmp.io import images
 from bmp.errors import UserError
+from bmp.io import images
 from bmp.io.images import ImageError
 from bmp.structures import Image
 

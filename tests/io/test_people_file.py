@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from bmp.io.coco_json import load_boxes
 from bmp.errors import UserError
-from bmp.io.people_file import PeopleFile
 from bmp.io.annotations import category, to_annotations
-from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.io.coco_json import load_boxes
+from bmp.io.people_file import PeopleFile
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 K = len(COCO_KEYPOINTS)
 HEIGHT, WIDTH = 40, 60

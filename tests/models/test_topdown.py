@@ -9,8 +9,8 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 
 from mmengine.registry import DefaultScope
 
-from bmp.models.configs import load_model_config
 from bmp.errors import UserError
+from bmp.models.configs import load_model_config
 from bmp.models.topdown import build_topdown
 
 _PUBLISHED = [(f"models/{family}_{size}.py", family, size) for family in ("pmpose", "maskpose") for size in "sblh"]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.boxes import fit_aspect
 from bmp.ops.masks import exclusive
 from bmp.ops.oks import oks
 from bmp.segmenters.prompting import MaxSpread, MaxVisibility, select_max_visibility
 from bmp.structures import Detections, Poses
-from bmp.label_sets import COCO_KEYPOINTS
 
 
 def _read(shared: Path, name: str) -> Any:

@@ -23,10 +23,10 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.io.annotations import to_annotations
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.openmmlab import quiet_models
 from bmp.plugins import mmpose as plugin
 from bmp.structures import Detections, Poses
-from bmp.label_sets import COCO_KEYPOINTS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "mmpose"
 PIPELINE = {

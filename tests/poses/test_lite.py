@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite.landmarks import SIZE, Landmarks
 from bmp.ops.oks import oks
 from bmp.poses.lite import GROWTH, LitePoseEstimator
 from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
-from bmp.label_sets import COCO_KEYPOINTS
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from bmp.models.configs import load_model_config
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.models.configs import load_model_config
 from bmp.models.topdown import build_topdown
 from bmp.poses.mmpose import MMPoseEstimator
 from bmp.stages import PoseEstimator
 from bmp.structures import Detections, Image, Poses
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 _STAND_INS = {"visibility_from": "score", "presence_from": "score"}
 

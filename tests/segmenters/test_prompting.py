@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.registry import BOX_PROMPTS, NEGATIVES, PROMPTERS
 from bmp.segmenters.prompting import (
     ClosestOther,
@@ -23,7 +24,6 @@ from bmp.segmenters.prompting import (
 )
 from bmp.stages import Prompter
 from bmp.structures import Detections, Poses, Prompts
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 LINE = KeypointSet(names=("a", "b", "c", "d"), sigmas=(0.1,) * 4, flip_pairs=(), skeleton=(), face=(0, 1))
 

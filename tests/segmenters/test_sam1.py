@@ -9,9 +9,9 @@ import torch
 from prompt_fakes import NOBODY, PosePrompter, crowd, hide, pad, picture
 
 from bmp.errors import UserError
+from bmp.models.sam1 import build_sam1
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.sam1 import SAM1Segmenter
-from bmp.models.sam1 import build_sam1
 from bmp.structures import Detections, Poses
 
 segment_anything = pytest.importorskip("segment_anything", reason="the package segment-anything is not installed")

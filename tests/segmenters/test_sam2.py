@@ -19,8 +19,8 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 
 import tiny_models
 
-from bmp.segmenters.sam2 import SAM2Segmenter
 from bmp.models.sam2 import build_sam2
+from bmp.segmenters.sam2 import SAM2Segmenter
 
 SIDE = tiny_models.SAM_SIDE
 
@@ -253,7 +253,7 @@ def test_the_nano_model_is_of_its_size_and_segments():
 
 
 def test_weights_of_the_nano_model_survive_their_export(tmp_path):
-    from bmp.training import export
+    from bmp.checkpoints.saving import export
 
     network = build_sam2(NANO, "random")
     with torch.no_grad():

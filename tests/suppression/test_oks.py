@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.ops.boxes import area
 from bmp.ops.oks import oks
 from bmp.registry import SUPPRESSORS
 from bmp.stages import Suppressor
 from bmp.structures import Detections, Poses
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.suppression.oks import OKSSuppressor
 
 SIGMAS = torch.tensor(COCO_KEYPOINTS.sigmas)

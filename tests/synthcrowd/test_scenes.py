@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from bmp.datasets.people import PeopleDataset
-from bmp.synthcrowd import SynthCrowd
-from bmp.synthcrowd import files
-from bmp.synthcrowd import scenes
+from bmp.datasets.synthcrowd import SynthCrowd
+from bmp.errors import UserError
+from bmp.evaluation.rounds import labelled_kinds
+from bmp.ops.boxes import iou
+from bmp.ops.masks import to_boxes
+from bmp.synthcrowd import files, scenes
 from bmp.synthcrowd.__main__ import main
 from bmp.synthcrowd.backgrounds import background
 from bmp.synthcrowd.figures import Figure
@@ -25,10 +28,6 @@ from bmp.synthcrowd.objects import draw_object, draw_seat
 from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, box_iou, make_scene
 from bmp.synthcrowd.sheet import contact_sheet
 from bmp.synthcrowd.splits import SPLITS
-from bmp.errors import UserError
-from bmp.evaluation.rounds import labelled_kinds
-from bmp.ops.boxes import iou
-from bmp.ops.masks import to_boxes
 
 HARD = SPLITS["test-hard"].settings
 CROWDED = Settings(people=(4, 8), pairs=0.5, objects=(2, 6), size=192, heights=(50.0, 220.0))

@@ -21,13 +21,16 @@ from safetensors import safe_open
 pytest.importorskip("mmdet.models", reason="needs the extra openmmlab", exc_type=ImportError)
 
 from bmp.checkpoints.loading import load_state_dict
+from bmp.checkpoints.saving import export
+from bmp.checkpoints.sources import Packaged, Weight, resolve
 from bmp.config import load_config
 from bmp.detectors.mmdet import MMDetDetector
-from bmp.models.rtmdet_ins import fits
 from bmp.errors import UserError
+from bmp.models.rtmdet_ins import fits
 from bmp.structures import Image
-from bmp.training import described, export, main, read_config, train
-from bmp.checkpoints.sources import Packaged, Weight, resolve
+from bmp.training.__main__ import main
+from bmp.training.runner import train
+from bmp.training.settings import described, read_config
 
 TINY = """
 _base_ = ["train/rtmdet_ins_nano.py"]
@@ -107,7 +110,9 @@ def test_from_config_to_detector(tmp_path, data, monkeypatch, capsys):
     assert np.isfinite(losses(tmp_path / "work")).all()
 
     monkeypatch.setattr("bmp.checkpoints.sources._PACKAGED", package)
-    monkeypatch.setattr("bmp.checkpoints.sources._TABLE", (Weight("nano/t", Packaged("tiny.safetensors"), "Apache-2.0"),))
+    monkeypatch.setattr(
+        "bmp.checkpoints.sources._TABLE", (Weight("nano/t", Packaged("tiny.safetensors"), "Apache-2.0"),)
+    )
     file = resolve("nano/t")
     with safe_open(file, "pt") as content:
         description = content.metadata()

@@ -24,13 +24,13 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.progress import track
 
-from bmp.io.coco_json import CATEGORY_ID
-from bmp.label_sets import CIHP_PARTS
+from bmp.checkpoints.sources import cache_folder
 from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
+from bmp.io.coco_json import CATEGORY_ID
+from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import to_rle
 from bmp.registry import DATASETS
-from bmp.checkpoints.sources import cache_folder
 
 _VERSION = 1  # of what the converter writes; a file of another version is made anew
 _FOLDERS = {"val": "Validation", "train": "Training"}

@@ -12,7 +12,9 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from bmp.errors import UserError
 from bmp.io import images as pictures
+from bmp.io.annotations import category
 from bmp.io.coco_json import (
     CATEGORY_ID,
     are_numbers,
@@ -25,11 +27,9 @@ from bmp.io.coco_json import (
     rows_of,
     short,
 )
-from bmp.errors import UserError
-from bmp.io.annotations import category
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.registry import DATASETS
 from bmp.structures import Image
-from bmp.label_sets import COCO_KEYPOINTS
 
 _NUMBERS = 3 * len(COCO_KEYPOINTS)
 

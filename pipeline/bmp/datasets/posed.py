@@ -1,19 +1,19 @@
-"""People of a data set with poses: their labelled ones, or those that somebody estimates. Knows no network and no metric."""
+"""Images of a data set with a pose for everybody labelled in them; knows no network and no metric."""
 
 from __future__ import annotations
-from bmp.datasets.people import PeopleDataset
-from bmp.errors import UserError
-from bmp.io.annotations import Row
-from bmp.io.annotations import labelled_people
-from bmp.structures import Detections
-from bmp.structures import Image
-from bmp.structures import Poses
+
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from torch import Tensor
 from typing import Any
+
 import torch
+from torch import Tensor
+
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError
+from bmp.io.annotations import Row, labelled_people
+from bmp.structures import Detections, Image, Poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +55,11 @@ def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4
         raise UserError(f"hidden: expected the visibility of a hidden keypoint in [0, 1], got {hidden}")
     if not any(annotation.get("num_keypoints", 0) for annotation in dataset.truth["annotations"]):
         raise UserError(f"{dataset.name}: nobody has labelled keypoints; choose another data set or estimated poses")
-    for batch in _labelled(dataset, image_batch):
+    for batch in labelled_images(dataset, image_batch):
         yield [truly_posed(image, annotations, hidden) for image, annotations in batch]
 
 
-def _labelled(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Row]]]]:
+def labelled_images(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Row]]]]:
     """Yield the images that have people, loaded, with these people's annotations, ``size`` images at a time."""
     if size < 1:
         raise UserError(f"image_batch: expected at least 1, got {size}")

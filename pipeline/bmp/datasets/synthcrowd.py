@@ -6,13 +6,13 @@ import io
 
 import PIL.Image
 
-from bmp.io import images as pictures
 from bmp.datasets.people import PeopleDataset
-from bmp.synthcrowd.files import render
-from bmp.synthcrowd.splits import find_split
 from bmp.errors import UserError
+from bmp.io import images as pictures
 from bmp.registry import DATASETS
 from bmp.structures import Image
+from bmp.synthcrowd.files import render
+from bmp.synthcrowd.splits import find_split
 
 
 @DATASETS.register_module()

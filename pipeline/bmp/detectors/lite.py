@@ -13,18 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
-from bmp.models.lite import landmarks
-from bmp.models.lite import litert
-from bmp.models.lite import regions
+from bmp.label_sets import COCO_KEYPOINTS
+from bmp.models.lite import landmarks, litert, regions
 from bmp.models.lite.landmarks import BODY, COCO, Landmarks
 from bmp.models.lite.regions import Array, Picture
 from bmp.ops.boxes import area, iou
 from bmp.ops.oks import oks
 from bmp.registry import DETECTORS
 from bmp.structures import Detections, Image
-from bmp.label_sets import COCO_KEYPOINTS
-from bmp.checkpoints.sources import resolve
 
 SIZE = 224
 ROW_THRESHOLD = 0.3  # of a row of the first network; the second judges what passes

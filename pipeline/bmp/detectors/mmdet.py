@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,27 +12,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mmengine.config import ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import nms
 
-from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.models.compute import autocast, dtype_of, prepare
-from bmp.models.configs import load_model_config
-from bmp.models import rtmdet_ins
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
-from bmp.models.rtmdet_ins import Found
 from bmp.errors import UserError
+from bmp.models import rtmdet_ins
+from bmp.models.compute import dtype_of, prepare
+from bmp.models.configs import load_model_config
+from bmp.models.mmdet import build_detector, compute_in, dense_layers, mmdet_errors_in_one_line
 from bmp.models.openmmlab import quiet_models
+from bmp.models.rtmdet_ins import Found
 from bmp.ops.boxes import clip
 from bmp.ops.masks import to_boxes
 from bmp.registry import DETECTORS
 from bmp.structures import Detections, Image
-from bmp.checkpoints.sources import resolve
-from bmp.models.mmdet import _build
-from bmp.models.mmdet import _one_line
-from bmp.models.mmdet import compute_in
-from bmp.models.mmdet import dense_layers
-
 
 _LARGEST_INPUT = 1 << 20  # pixels of the usual networks' inputs
 _INSTANCES = 100  # so many, of all classes, mmdet's segmenters give by default
@@ -52,7 +45,8 @@ class MMDetDetector:
         config: the path of a config file, the name of one that comes with mmdet
             ("rtmdet/rtmdet-ins_l_8xb32-300e_coco.py"), both with or without ".py", or a dict with "model" and
             "test_pipeline" or "test_dataloader". An mmengine ``Config`` counts as a dict.
-        checkpoint: a name, path or URL for ``bmp.checkpoints.sources.resolve``; "random" makes weights up from a fixed seed.
+        checkpoint: a name, path or URL for ``bmp.checkpoints.sources.resolve``; "random" makes weights up from a fixed
+            seed.
         device: torch device of the network and of the results.
         score_threshold: people with a score above it are kept (paper: 0.3).
         nms_iou: of two boxes that overlap more than this IoU, the one with the lower score goes (paper: 0.3). It
@@ -105,7 +99,7 @@ class MMDetDetector:
                 dataset = _test_dataset(settings)
                 self._label = _label(label, dataset)
                 self._inputs = _inputs(settings, dataset)
-                model = _build(ConfigDict(settings["model"]), checkpoint)  # mmdet reads its parts as attributes
+                model = build_detector(ConfigDict(settings["model"]), checkpoint)  # mmdet reads its parts as attributes
         _check_label(self._label, model)
         self._sparing = rtmdet_ins.fits(model) and isinstance(self._inputs, Letterbox)
         if self._sparing:
@@ -244,7 +238,5 @@ def _inputs(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> Inputs:
     pipeline = dataset.get("pipeline") or config.get("test_pipeline")
     if not pipeline:
         raise UserError("config: expected a test_pipeline, found none; add it, or test_dataloader.dataset.pipeline")
-    with _one_line("the test pipeline"):
+    with mmdet_errors_in_one_line("the test pipeline"):
         return from_pipeline(pipeline)
-
-

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from bmp.build import build, build_dataset, resolve_device
-from bmp.errors import choices
 from bmp.datasets.people import PeopleDataset
-from bmp.errors import UserError
+from bmp.distributed import Processes
+from bmp.errors import UserError, choices
 from bmp.evaluation import report
 from bmp.evaluation.metrics.coco import SEGM_SCORES
-from bmp.distributed import Processes
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds
 from bmp.evaluation.run import Found, Progress, Task, prepare, run
+from bmp.evaluation.timing import machine, versions
 from bmp.io.journal import replacing, writing
 from bmp.loop import Loop
-from bmp.evaluation.timing import machine, versions
 
 _DEFAULTS = {"segm_score": "detection_times_iou"}
 

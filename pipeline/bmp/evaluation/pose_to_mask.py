@@ -13,31 +13,19 @@ once, the others never. Crowd regions are left out.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
-from pycocotools import mask as coco_mask
-from torch import Tensor
 
 from bmp.datasets.people import PeopleDataset
+from bmp.datasets.posed import PosedImage, labelled_images
 from bmp.errors import UserError
-from bmp.io.annotations import to_annotations
-from bmp.ops.boxes import xywh_to_xyxy
-from bmp.ops.masks import exclusive, from_rle
-from bmp.segmenters.point_sampling import Keypoints, MaskRefine, Points
-from bmp.segmenters.prompted import PromptedSegmenter
-from bmp.stages import PoseEstimator, Prompter, Segmenter
-from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
+from bmp.io.annotations import Row, labelled_people, to_annotations
 from bmp.label_sets import COCO_KEYPOINTS
-from bmp.io.annotations import Row
-from bmp.io.annotations import labelled_mask
-from bmp.io.annotations import labelled_people
-from bmp.datasets.posed import PosedImage
-from bmp.datasets.posed import _labelled
+from bmp.ops.masks import exclusive
+from bmp.stages import PoseEstimator, Segmenter
+from bmp.structures import Instances, Masks, Poses, Prompts
 
 
 def detected_poses(dataset: PeopleDataset, pose: PoseEstimator, image_batch: int = 4) -> Iterator[list[PosedImage]]:
@@ -45,7 +33,7 @@ def detected_poses(dataset: PeopleDataset, pose: PoseEstimator, image_batch: int
 
     The estimator is given boxes without masks. Raises ``ImageError`` for a broken image.
     """
-    for batch in _labelled(dataset, image_batch):
+    for batch in labelled_images(dataset, image_batch):
         people = [labelled_people(annotations) for _, annotations in batch]
         poses = pose.estimate([image for image, _ in batch], people)
         yield [
@@ -66,7 +54,8 @@ def segment_poses(
             pose-to-mask numbers do not.
 
     Yields:
-        Annotations as ``bmp.io.annotations.to_annotations`` makes them, unrounded, ``id`` being that of the labelled person.
+        Annotations as ``bmp.io.annotations.to_annotations`` makes them, unrounded, ``id`` being that of the labelled
+        person.
 
     Raises:
         UserError: the segmenter's prompter chose keypoints that nobody labelled.
@@ -74,20 +63,20 @@ def segment_poses(
     for images in batches:
         views = segmenter.open([posed.image for posed in images])
         people, poses = [posed.people for posed in images], [posed.poses for posed in images]
-        for posed, masks in zip(images, segmenter.segment(views, people, poses, _nobody(poses)), strict=True):
+        for posed, masks in zip(images, segmenter.segment(views, people, poses, nobody_else(poses)), strict=True):
             if masks.prompts is not None:
-                _check_labelled(posed, masks.prompts)
+                check_labelled(posed, masks.prompts)
             if resolve_overlaps:
                 masks = replace(masks, bits=exclusive(masks.bits, masks.scores))
-            yield from _rows(posed, range(len(masks)), masks)
+            yield from annotation_rows(posed, range(len(masks)), masks)
 
 
-def _nobody(poses: Sequence[Poses]) -> list[Poses]:
+def nobody_else(poses: Sequence[Poses]) -> list[Poses]:
     """Return for each image the poses of people who have a mask already."""
     return [Poses.empty(own.keypoints.shape[1], own.device) for own in poses]
 
 
-def _rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> list[Row]:
+def annotation_rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> list[Row]:
     """Return annotations of the people ``rows`` with these masks."""
     found = torch.ones(len(rows), dtype=torch.int64)
     instances = Instances(posed.people[rows], posed.poses[rows], masks, found)
@@ -95,7 +84,8 @@ def _rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> list[Row]:
     return [{**own, "id": posed.annotations[row]["id"]} for own, row in zip(annotations, rows, strict=True)]
 
 
-def _check_labelled(posed: PosedImage, prompts: Prompts) -> None:
+def check_labelled(posed: PosedImage, prompts: Prompts) -> None:
+    """Raise ``UserError`` where a prompt is a keypoint whose location nobody labelled."""
     if posed.unlabelled is None:
         return
     own = prompts.keypoints.cpu()
@@ -106,5 +96,3 @@ def _check_labelled(posed: PosedImage, prompts: Prompts) -> None:
             f"annotation {annotation['id']}: prompted with a keypoint that is not labelled; "
             "labelled poses need a prompter with a threshold above 0, MaxSpread(count=3) for one"
         )
-
-

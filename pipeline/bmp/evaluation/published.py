@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bmp.errors import choices
-from bmp.errors import UserError
+from bmp.errors import UserError, choices
 from bmp.evaluation.metrics.coco import Kind
 
 Protocol = Literal["loop", "detected_poses", "ground_truth_poses"]

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
-import torch
-from pycocotools import mask as coco_mask
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
@@ -20,13 +18,10 @@ from bmp.evaluation.metrics.coco import Kind, to_results
 from bmp.evaluation.metrics.matching import Matches
 from bmp.evaluation.published import Published
 from bmp.evaluation.rounds import Comparison, Overlap, Round
+from bmp.io.annotations import to_instances
 from bmp.io.journal import replacing
-from bmp.ops.boxes import xywh_to_xyxy
-from bmp.ops.masks import from_rle
-from bmp.structures import Detections, Image, Instances, Masks, Poses
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import overlay
-from bmp.io.annotations import _instances
 
 if TYPE_CHECKING:
     import rich.table
@@ -223,7 +218,7 @@ def contact_sheet(
             image = dataset.load(indices[image_id])
         except UserError:
             continue
-        pictures = [overlay(image, _instances(people[image_id], image), COCO_KEYPOINTS) for people in (labels, found)]
+        pictures = [overlay(image, to_instances(people[image_id], image), COCO_KEYPOINTS) for people in (labels, found)]
         name = dataset.file_name(indices[image_id])
         title = f"{place}: {name}, {qualities[image_id]:.2f}"
         lines.append([(f"{title}: truth", pictures[0]), (f"found: {len(found[image_id])}", pictures[1])])

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from bmp import __version__
-from bmp.inference.batches import find_people, read_ahead
+from bmp.api import People
 from bmp.datasets.people import PeopleDataset
-from bmp.errors import UserError
 from bmp.distributed import Processes
+from bmp.errors import UserError
+from bmp.evaluation.timing import Stopwatch, timed
+from bmp.inference.batches import find_people, read_ahead
 from bmp.io.annotations import to_annotations
 from bmp.io.journal import Journal, JournalReader, Record, writing
-from bmp.loop import Loop, RoundTrace
-from bmp.api import People
 from bmp.label_sets import KeypointSet
-from bmp.evaluation.timing import Stopwatch, timed
+from bmp.loop import Loop, RoundTrace
 
 Progress = Callable[[int], AbstractContextManager[tuple[Callable[[str], None], Callable[[], None]]]]
 """Shows how far a run is: given the number of images, a context with a function to say a line and one to count one."""

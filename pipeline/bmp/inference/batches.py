@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
+from bmp.api import People
 from bmp.errors import UserError
 from bmp.loop import Loop
-from bmp.api import People
 from bmp.structures import Detections, Image
 
 Key = TypeVar("Key")

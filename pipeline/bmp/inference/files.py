@@ -1,32 +1,32 @@
 """Runs the loop over picture files: overlays, traces and people.json come out. Knows no config and no network."""
 
 from __future__ import annotations
-from bmp.console import _progress
-from bmp.console import _report_failed
-from bmp.errors import UserError
-from concurrent.futures import Executor
-from concurrent.futures import Future
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from dataclasses import replace
+
+import argparse
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-from typing_extensions import Self
-import argparse
 from typing import TYPE_CHECKING
+
+from typing_extensions import Self
+
+from bmp.console import progress, report_failed
+from bmp.errors import UserError
+
 if TYPE_CHECKING:
-    from bmp.api import BMP
-    from bmp.api import People
-    from bmp.io.people_file import PeopleFile
-    from bmp.structures import Detections
     import PIL.Image
 
+    from bmp.api import BMP, People
+    from bmp.io.people_file import PeopleFile
+    from bmp.structures import Detections
 
-_OVERLAYS, _TRACES = "overlays", "traces"
+
+OVERLAYS, TRACES = "overlays", "traces"
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One input: where it is, what it is called in the output, and the boxes to start from, if they are given."""
 
     path: Path
@@ -34,15 +34,15 @@ class _Job:
     boxes: Detections | None
 
 
-def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
+def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
     """Send the jobs through the model, put down each result as it comes, and return the exit code."""
-    from bmp.io import images
     from bmp.inference.batches import find_people, read_ahead
+    from bmp.io import images
 
     waiting = [job for job in jobs if not people_file.done(job.name)]
     failed: list[str] = []
     count = 0
-    with _progress(options.quiet, len(waiting)) as (say, advance), ThreadPoolExecutor() as pool:
+    with progress(options.quiet, len(waiting)) as (say, advance), ThreadPoolExecutor() as pool:
         if len(waiting) < len(jobs):
             say(f"{len(jobs) - len(waiting)} of {len(jobs)} images were done before")
         with _Writer(people_file, options.output, pool) as writer:
@@ -64,10 +64,10 @@ def _work(model: BMP, jobs: list[_Job], people_file: PeopleFile, options: argpar
                     advance()
         say(
             f"{_number(count, 'person', 'people')} in {_number(len(waiting) - len(failed), 'image', 'images')}: "
-            f"{people_file.path}, pictures in {options.output / _OVERLAYS}"
-            + (f" and {options.output / _TRACES}" if options.trace else "")
+            f"{people_file.path}, pictures in {options.output / OVERLAYS}"
+            + (f" and {options.output / TRACES}" if options.trace else "")
         )
-    return _report_failed(failed)
+    return report_failed(failed)
 
 
 def _certain(people: People, min_score: float) -> People:
@@ -104,9 +104,9 @@ class _Writer:
             self._people_file.add(name, people.image.height, people.image.width, people.instances)
 
     def _draw(self, name: str, people: People) -> None:
-        _save(people.plot(), self._output / _OVERLAYS / name)
+        _save(people.plot(), self._output / OVERLAYS / name)
         if people.trace:
-            _save(people.plot_trace(), self._output / _TRACES / name)
+            _save(people.plot_trace(), self._output / TRACES / name)
 
 
 def _save(picture: PIL.Image.Image, path: Path) -> None:

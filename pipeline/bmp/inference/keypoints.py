@@ -1,6 +1,6 @@
 """The command that estimates a pose in each labelled box of a data set; knows files, no metric and no training.
 
-    python -m bmp.inference.keypoints --config coco.py --set dataset.root=DIR --set dataset.split=train2017 --output FILE
+    python -m bmp.inference.keypoints --config coco.py --set dataset.root=DIR --output FILE
 
 What it writes is what a segmenter is fine-tuned on: keypoints with the noise that they have at test time, of everybody
 in the truth, small people too. With --masks the detector's masks of these people come along, for a segmenter that is
@@ -28,19 +28,18 @@ from rich.progress import track
 from torch import Tensor
 
 from bmp import __version__
-from bmp.inference.batches import read_ahead
 from bmp.build import build_dataset, build_part, resolve_device
 from bmp.config import load_config, parse_overrides
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.io.annotations import Row, labelled_people
-from bmp.io.annotations import to_numbers
+from bmp.inference.batches import read_ahead
+from bmp.io.annotations import Row, labelled_people, to_numbers
 from bmp.io.journal import Journal, Record, replacing, writing
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.boxes import iou
 from bmp.ops.masks import to_rle
 from bmp.stages import Detector, PoseEstimator
 from bmp.structures import Detections, Image, Poses
-from bmp.label_sets import COCO_KEYPOINTS
 
 _SAME_PERSON = 0.5  # IoU of a labelled and a detected box
 _SIGNALS = ("scores", "visibility", "presence", "expected_oks")

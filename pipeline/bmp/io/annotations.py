@@ -1,26 +1,20 @@
 """COCO annotations to records and back; knows no file and no data set."""
 
 from __future__ import annotations
-from bmp.errors import UserError
-from bmp.ops.boxes import xywh_to_xyxy
-from bmp.ops.masks import from_rle
-from bmp.structures import Detections
-from bmp.structures import Image
-from collections.abc import Sequence
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from typing import Any
-import torch
-from bmp.io.coco_json import CATEGORY_ID
-from bmp.label_sets import KeypointSet
-from bmp.ops.boxes import xyxy_to_xywh
-from bmp.ops.masks import to_rle
-from bmp.structures import Instances
-from bmp.label_sets import COCO_KEYPOINTS
-from bmp.structures import Masks
-from bmp.structures import Poses
-from collections.abc import Mapping
 
+from bmp.errors import UserError
+from bmp.io.coco_json import CATEGORY_ID
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.ops.boxes import xywh_to_xyxy, xyxy_to_xywh
+from bmp.ops.masks import from_rle, to_rle
+from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 Row = dict[str, Any]
 
@@ -122,7 +116,7 @@ def to_numbers(values: Tensor, decimals: int | None) -> list[Any]:
     return numbers
 
 
-def _instances(rows: Sequence[Mapping[str, Any]], image: Image) -> Instances:
+def to_instances(rows: Sequence[Mapping[str, Any]], image: Image) -> Instances:
     """Turn annotations into what the drawing takes; what is not labelled is not drawn."""
     count, size = len(rows), (image.height, image.width)
     boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)

@@ -15,20 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import torch
-from pycocotools import mask as coco_mask
-from torch import Tensor
 from typing_extensions import Self
 
-from bmp.io.coco_json import CATEGORY_ID, read_json
 from bmp.errors import UserError
+from bmp.io.annotations import category, to_annotations
+from bmp.io.coco_json import read_json
 from bmp.io.journal import Journal, Record, check_settings, replacing, writing
-from bmp.ops.boxes import xyxy_to_xywh
-from bmp.ops.masks import to_rle
-from bmp.structures import Instances
 from bmp.label_sets import KeypointSet
-from bmp.io.annotations import category
-from bmp.io.annotations import to_annotations
+from bmp.structures import Instances
 
 
 @dataclass(frozen=True)

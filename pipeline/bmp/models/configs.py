@@ -1,18 +1,18 @@
 """Finds and reads the configs of networks: those of this package, of a file, and of the OpenMMLab packages."""
 
 from __future__ import annotations
-from bmp.config import _FOLDERS
-from bmp.config import _existing
-from bmp.config import _read
-from bmp.errors import UserError
-from collections.abc import Mapping
-from mmengine.config import Config
-from pathlib import Path
-from pathlib import PurePosixPath
-from typing import Any
+
 import copy
 import difflib
 import importlib.util
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmengine.config import Config
+
+from bmp.config import CONFIG_FOLDERS, existing_config, read_config_file
+from bmp.errors import UserError
 
 
 def load_model_config(config: str | Path | Mapping[str, Any] | Config, library: str) -> dict[str, Any]:
@@ -31,14 +31,14 @@ def load_model_config(config: str | Path | Mapping[str, Any] | Config, library: 
         if specification is None or specification.origin is None:
             raise ImportError(f'{library} is not installed; pip install "bmp-pose[openmmlab]"')
         bundled = Path(specification.origin).parent / ".mim" / "configs"
-        found = _read(_find_model_config(str(config), library, bundled)).to_dict()
+        found = read_config_file(_find_model_config(str(config), library, bundled)).to_dict()
     if not isinstance(found.get("model"), Mapping) or "type" not in found["model"]:
         raise UserError(f"config {config}: expected model=dict(type=...), found none; give the config of a model")
     return found
 
 
 def _find_model_config(name: str, library: str, bundled: Path) -> Path:
-    if found := _existing(name, *_FOLDERS, bundled):
+    if found := existing_config(name, *CONFIG_FOLDERS, bundled):
         return found
     known = [
         path.relative_to(bundled).as_posix() for path in sorted(bundled.rglob("*.py")) if "_base_" not in path.parts

@@ -1,34 +1,31 @@
 """MMDetection's detectors, built and loaded; knows no image and no loop."""
 
 from __future__ import annotations
-from bmp.checkpoints.loading import load_state_dict
-from bmp.checkpoints.loading import load_strictly
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
 from bmp.models.compute import autocast
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from contextlib import contextmanager
-from torch import Tensor
-from torch import nn
-from typing import Any
-import torch
-
 
 RANDOM = "random"
 """The checkpoint that means made-up weights, for tests and timings."""
 
 
-def _build(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
+def build_detector(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
     """Return the network on the CPU, in evaluation mode."""
     from mmdet.models.detectors.base import BaseDetector
     from mmdet.registry import MODELS
     from mmengine.model import revert_sync_batchnorm
 
     path = None if checkpoint == RANDOM else resolve(checkpoint)
-    with _one_line(str(section["type"])), torch.random.fork_rng(devices=[]):
+    with mmdet_errors_in_one_line(str(section["type"])), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: Any = MODELS.build(section)
     if not isinstance(model, BaseDetector):
@@ -40,7 +37,7 @@ def _build(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
 
 
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def mmdet_errors_in_one_line(what: str) -> Iterator[None]:
     """Turn what mmdet raises about a bad config into one line."""
     try:
         yield

@@ -1,12 +1,14 @@
 """SAM 1: the networks of segment_anything, built and loaded. Knows no prompt policy."""
 
 from __future__ import annotations
-from bmp.checkpoints.loading import load_state_dict
-from bmp.checkpoints.loading import load_strictly
+
+from typing import Any
+
+import torch
+
+from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
-from typing import Any
-import torch
 
 
 def build_sam1(model: str, checkpoint: str) -> Any:

@@ -1,21 +1,24 @@
-"""SAM 2.1 and SAM-pose2seg: the networks of the package sam2, built and loaded, in use and in training. Knows no prompt policy."""
+"""SAM 2.1 and SAM-pose2seg: the networks of the package sam2, built, loaded and called, in use and in training.
+
+It does not know which keypoints prompt it, nor anything of SAM's video side.
+"""
 
 from __future__ import annotations
-from bmp.checkpoints.loading import load_state_dict
-from bmp.checkpoints.loading import load_strictly
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
 from bmp.config import packaged
 from bmp.errors import UserError
 from bmp.models.compute import autocast
-from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
-from torch import Tensor
-from torch import nn
-from types import ModuleType
-from typing import Any
-import torch
-
 
 PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 """Of red, green and blue in [0, 1]: what SAM 2's networks expect to have been taken off, and divided by."""

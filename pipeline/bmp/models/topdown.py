@@ -14,7 +14,6 @@ from mmpose.registry import MODELS
 from torch import nn
 
 from bmp.checkpoints import loading as checkpoints
-
 from bmp.checkpoints import sources as weights
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_models

@@ -23,13 +23,13 @@ from mmpose.structures import PoseDataSample
 from mmpose.visualization import PoseLocalVisualizer
 from torch import Tensor, nn
 
+from bmp.api import BMP
 from bmp.build import build
 from bmp.config import load_config
 from bmp.errors import UserError
-from bmp.models.openmmlab import quiet_imports, quiet_models
-from bmp.api import BMP
-from bmp.structures import Image, Instances
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.models.openmmlab import quiet_imports, quiet_models
+from bmp.structures import Image, Instances
 
 
 class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]

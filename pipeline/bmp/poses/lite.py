@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bmp.models.lite import landmarks
-
-from bmp.models.lite import regions
+from bmp.checkpoints.sources import resolve
+from bmp.label_sets import COCO_KEYPOINTS
+from bmp.models.lite import landmarks, regions
 from bmp.models.lite.landmarks import COCO, Landmarks
 from bmp.models.lite.regions import Array, Picture
 from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
-from bmp.label_sets import COCO_KEYPOINTS
-from bmp.checkpoints.sources import resolve
 
 BOX_SCALE = 1.25
 GROWTH = np.float32(1.5) ** np.arange(4, dtype=np.float32)  # heights of a person cut off by the image, over the box's

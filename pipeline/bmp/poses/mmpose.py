@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.models.compute import autocast, dtype_of, prepare
 from bmp.models.configs import load_model_config
-from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
 from bmp.poses.crops import Windows, crop, windows_around
 from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 Decoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes maps float32 (B, K, H, W); returns places (B, K, 2) in map cells and scores (B, K)."""
@@ -46,8 +46,8 @@ class MMPoseEstimator:
     The model's first keypoints have to be those of ``keypoints``, further ones are dropped.
 
     Args:
-        config: see ``bmp.models.configs.load_model_config``: "models/pmpose_b.py", the name of an MMPose config, a path,
-            or a dict.
+        config: see ``bmp.models.configs.load_model_config``: "models/pmpose_b.py", the name of an MMPose config, a
+            path, or a dict.
         checkpoint: a name or path of weights; "random" makes them up.
         device: torch device of the network.
         batch_size: people at a time; with the flip test the network sees twice as many crops.
@@ -95,8 +95,8 @@ class MMPoseEstimator:
             raise UserError(f"alpha: expected a number in [0, 1], got {alpha}; PMPose and MaskPose use 0.25")
         try:
             with quiet_imports():
-                from bmp.models.pmpose import heads
                 from bmp.models import topdown as models
+                from bmp.models.pmpose import heads
         except ImportError as error:
             raise ImportError(f'MMPoseEstimator needs MMPose ({error}); pip install "bmp-pose[openmmlab]"') from error
 

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bmp.models.lite import landmarks
-
-from bmp.models.lite import regions
+from bmp.checkpoints.sources import resolve
+from bmp.label_sets import COCO_KEYPOINTS
+from bmp.models.lite import landmarks, regions
 from bmp.models.lite.landmarks import Landmarks
 from bmp.models.lite.regions import Array, Picture
 from bmp.registry import SEGMENTERS
 from bmp.structures import Detections, Image, Masks, Poses
-from bmp.label_sets import COCO_KEYPOINTS
-from bmp.checkpoints.sources import resolve
 
 BOX_SCALE = 1.25
 REACH = (

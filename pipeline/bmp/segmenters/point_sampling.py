@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.registry import POINT_SAMPLERS
 from bmp.segmenters.prompting import select_max_spread, select_max_visibility
-from bmp.structures import Poses, Record, _column
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.structures import Poses, Record, column
 
 _PRESENT = 0.5
 
@@ -36,9 +36,9 @@ class Keypoints(Record):
     in [0, 1]. available: bool (B, K), labelled or detected. Samplers leave out those outside the masks themselves.
     """
 
-    points: Tensor = _column("B", "K", 2)
-    visibility: Tensor = _column("B", "K", low=0.0, high=1.0)
-    available: Tensor = _column("B", "K", dtype=torch.bool)
+    points: Tensor = column("B", "K", 2)
+    visibility: Tensor = column("B", "K", low=0.0, high=1.0)
+    available: Tensor = column("B", "K", dtype=torch.bool)
 
     @classmethod
     def none(cls, people: int, count: int = 0, device: torch.device | str = "cpu") -> Keypoints:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bmp.models.compute import autocast, dtype_of
 from bmp.errors import UserError
+from bmp.models.compute import autocast, dtype_of
 from bmp.ops.masks import fill_holes, remove_specks
 from bmp.stages import Prompter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts

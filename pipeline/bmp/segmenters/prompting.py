@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.ops.boxes import inflate
 from bmp.registry import BOX_PROMPTS, NEGATIVES, PROMPTERS
 from bmp.structures import Detections, Poses, Prompts
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 Signal = Literal["visibility", "presence", "expected_oks", "scores"]
 """Which number of a pose says how good a keypoint is (the paper's Table 6)."""

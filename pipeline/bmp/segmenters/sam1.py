@@ -6,21 +6,17 @@ It does not know which keypoints prompt it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.models.compute import prepare
-from bmp.errors import UserError
+from bmp.models.sam1 import build_sam1
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
-from bmp.checkpoints.sources import resolve
-from bmp.models.sam1 import build_sam1
 
 
 @SEGMENTERS.register_module()
@@ -29,8 +25,9 @@ class SAM1Segmenter(PromptedSegmenter):
 
     Args:
         prompter: chooses the points of each person; the paper's choice is ``MaxSpread(count=6)``.
-        checkpoint: name, path or URL for ``bmp.checkpoints.sources.resolve``, of a file in segment_anything's own layout
-            (``sam_vit_l_0b3195.pth``), or "random" for weights made up from a fixed seed, whose masks mean nothing.
+        checkpoint: name, path or URL for ``bmp.checkpoints.sources.resolve``, of a file in segment_anything's own
+            layout (``sam_vit_l_0b3195.pth``), or "random" for weights made up from a fixed seed, whose masks mean
+            nothing.
         model: "vit_b", "vit_l" (the paper's) or "vit_h".
         device, dtype, channels_last, compile, image_batch, prompt_chunk, hole_area, speck_area: see
             ``PromptedSegmenter``. Encoding takes about 4 GB for each image of a batch with ViT-L in float32. SAM 1
@@ -115,5 +112,3 @@ class SAM1Segmenter(PromptedSegmenter):
         square = F.interpolate(logits.unsqueeze(1), (self._size,) * 2, mode="bilinear", align_corners=False)
         unpadded = square[..., :rows, :columns]
         return F.interpolate(unpadded, (height, width), mode="bilinear", align_corners=False).squeeze(1)
-
-

@@ -6,29 +6,19 @@ It does not know which keypoints prompt it, nor anything of SAM's video side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2.functional import normalize, resize
 
-from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.models.compute import autocast, prepare
-from bmp.config import packaged
-from bmp.errors import UserError
+from bmp.models.compute import prepare
+from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
-from bmp.checkpoints.sources import resolve
-from bmp.models.sam2 import PIXEL_MEAN
-from bmp.models.sam2 import PIXEL_STD
-from bmp.models.sam2 import SAM2Network
-from bmp.models.sam2 import build_sam2
 
 
 @SEGMENTERS.register_module()
@@ -40,8 +30,8 @@ class SAM2Segmenter(PromptedSegmenter):
     Args:
         prompter: chooses the points of each person; each checkpoint has one that suits it (paper §3.3):
             ``MaxVisibility(count=3)`` SAM-pose2seg, ``MaxSpread(count=6)`` base SAM 2.1.
-        checkpoint: name, path or URL for ``bmp.checkpoints.sources.resolve``, or "random" for weights made up from a fixed seed,
-            whose masks mean nothing.
+        checkpoint: name, path or URL for ``bmp.checkpoints.sources.resolve``, or "random" for weights made up from a
+            fixed seed, whose masks mean nothing.
         model: "sam2.1_hiera_t", "_s", "_b+" or "_l", or a model config (YAML) like those of sam2: a path, or one within
             the ``configs`` of this package, such as "models/sam2_nano.yaml".
         device, dtype, channels_last, compile, image_batch, prompt_chunk, hole_area, speck_area: see
@@ -141,5 +131,3 @@ class SAM2Segmenter(PromptedSegmenter):
 
     def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
         return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
-
-

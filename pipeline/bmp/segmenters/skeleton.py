@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.detected import DetectedMasks
 from bmp.stages import ImageView, Segmenter
 from bmp.structures import Detections, Image, Masks, Poses
-from bmp.label_sets import COCO_KEYPOINTS
 
 _INDEX = {name: number for number, name in enumerate(COCO_KEYPOINTS.names)}
 # Thickness of what lies around bones and joints, clothes included, as a share of a grown person's height.

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.ops.boxes import area
 from bmp.ops.oks import oks
 from bmp.registry import SUPPRESSORS
 from bmp.structures import Detections, Poses
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 
 @SUPPRESSORS.register_module()

@@ -1,5 +1,4 @@
-"""SynthCrowd: drawn crowds with exact truth; ``python -m bmp.synthcrowd`` writes them to the disk."""
+"""SynthCrowd: drawn crowds with exact ground truth; ``python -m bmp.synthcrowd`` writes them to the disk.
 
-from bmp.datasets.synthcrowd import SynthCrowd
-
-__all__ = ["SynthCrowd"]
+It knows no network and no data set; ``bmp.datasets.synthcrowd`` is the data set that is made of it.
+"""

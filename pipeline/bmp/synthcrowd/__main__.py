@@ -11,11 +11,11 @@ from pathlib import Path
 
 import cv2
 
+from bmp.errors import UserError
 from bmp.synthcrowd.files import write
 from bmp.synthcrowd.scenes import make_scene
 from bmp.synthcrowd.sheet import contact_sheet
 from bmp.synthcrowd.splits import SPLITS, find_split
-from bmp.errors import UserError
 
 _ON_SHEET = 24
 

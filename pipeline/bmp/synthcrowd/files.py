@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bmp.io.coco_json import CATEGORY_ID
-from bmp.synthcrowd.backgrounds import Pixels
-from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 from bmp.errors import UserError
 from bmp.io.annotations import category
-from bmp.ops.masks import to_rle
+from bmp.io.coco_json import CATEGORY_ID
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.ops.masks import to_rle
+from bmp.synthcrowd.backgrounds import Pixels
+from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 
 _QUALITY = 95
 

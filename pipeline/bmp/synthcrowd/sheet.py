@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 import torch
 
-from bmp.synthcrowd.scenes import Scene
-from bmp.structures import Detections, Image, Instances, Masks, Poses
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.synthcrowd.scenes import Scene
 from bmp.visualize import overlay
 
 _COLUMNS = 6

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bmp.synthcrowd.scenes import Settings
 from bmp.errors import UserError
+from bmp.synthcrowd.scenes import Settings
 
 
 @dataclass(frozen=True)

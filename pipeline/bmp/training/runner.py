@@ -1,13 +1,16 @@
 """Runs a training config with MMEngine's runner. Knows no network."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
 from bmp.checkpoints.loading import trusted_mmengine_globals
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_models
-from mmengine.config import Config
-from pathlib import Path
-import os
-import torch
 
 
 def train(config: Config, *, resume: bool = False) -> Path:

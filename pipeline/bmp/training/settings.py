@@ -1,21 +1,19 @@
 """Reads a training config and says what will be trained on what. Knows no network."""
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+
 from bmp import __version__
 from bmp.checkpoints.sources import resolve
-from bmp.config import config_names
-from bmp.config import load_config
+from bmp.config import config_names, load_config
 from bmp.errors import UserError
 from bmp.synthcrowd.splits import SPLITS
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from mmengine.config import Config
-from pathlib import Path
-from typing import Any
-from typing import NamedTuple
-import hashlib
-
 
 _SYNTHCROWD = Path("output/synthcrowd")
 """Where the configs of this package expect SynthCrowd."""

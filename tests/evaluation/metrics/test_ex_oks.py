@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.evaluation.metrics.ex_oks import distance_to_edge, evaluate_ex_oks, ex_oks, windows
-from bmp.ops.oks import oks
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.ops.oks import oks
 
 DOUBLE = torch.float64
 SIGMAS = torch.tensor(COCO_KEYPOINTS.sigmas, dtype=DOUBLE)

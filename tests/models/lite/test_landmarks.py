@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite import landmarks
 from bmp.models.lite.landmarks import LandmarkModel
 from bmp.models.lite.regions import Picture
 from bmp.structures import Image
-from bmp.label_sets import COCO_KEYPOINTS
 
 NAMES = [
     "nose",

@@ -9,9 +9,9 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.pmpose.codecs import OKSHeatmap
 from bmp.models.pmpose.heads import KeypointMaps, ProbabilisticHeatmapHead
-from bmp.label_sets import COCO_KEYPOINTS
 
 _CODEC = {"type": "OKSHeatmap", "input_size": (192, 256), "heatmap_size": (48, 64)}
 

@@ -19,11 +19,11 @@ from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS
 import bmp.models.pmpose  # noqa: F401 -- registers
 from bmp.config import load_config
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS
+from bmp.models.openmmlab import quiet_models
 from bmp.models.pmpose.codecs import OKSHeatmap
 from bmp.models.pmpose.keypoints import ADDED, SOURCES, PMPoseKeypoints, mapping_to_pmpose, pmpose_metainfo
-from bmp.models.openmmlab import quiet_models
-from bmp.label_sets import COCO_KEYPOINTS
-from bmp.training import read_config
+from bmp.training.settings import read_config
 
 COUNTS = {"coco": 17, "mpii": 16, "aic": 14}
 THORAX, PELVIS, MPII_NECK, MPII_TOP, AIC_NECK, AIC_TOP = range(17, 23)
@@ -243,6 +243,6 @@ def test_missing_data_are_named_before_anything_is_built(tmp_path):
 
 @pytest.mark.parametrize("size", ["nano", "s", "b", "l", "h"])
 def test_plain_mmengine_reads_the_trainings(size):
-    config = Config.fromfile(Path(__file__).resolve().parents[2] / "configs" / "mmpose" / f"pmpose_{size}.py")
+    config = Config.fromfile(Path(__file__).resolve().parents[3] / "configs" / "mmpose" / f"pmpose_{size}.py")
     assert config.model.head.type == "ProbabilisticHeatmapHead"
     assert config.train_dataloader.batch_size == 64

@@ -114,7 +114,8 @@ def test_it_learns_eight_figures_by_heart(config, make_figures, tmp_path):
 
 @pytest.mark.slow
 def test_it_trains_validates_and_resumes_with_mmengines_runner(make_figures, tmp_path):
-    from bmp.training import read_config, train
+    from bmp.training.runner import train
+    from bmp.training.settings import read_config
 
     make_figures(tmp_path, 4, people=2)
     make_figures(tmp_path, 2, people=2, seed=1, name="val")

@@ -13,8 +13,8 @@ from mmpose.registry import TRANSFORMS
 from pycocotools import mask as coco_mask
 
 import bmp.models.pmpose  # noqa: F401 -- registers
-from bmp.poses.crops import Windows, crop
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.poses.crops import Windows, crop
 
 
 def _image():

@@ -16,17 +16,17 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 import tiny_models
 from mmengine.optim import build_optim_wrapper
 
-from bmp.evaluation.pose_to_mask import segment_poses
 from bmp.datasets.posed import PosedImage
+from bmp.evaluation.pose_to_mask import segment_poses
 from bmp.segmenters.detected import DetectedMasks
-from bmp.training.segmenter import optim  # noqa: F401 - registers DecayMatrices
-from bmp.training.segmenter.data import PosedMasks
-from bmp.training.segmenter.model import PoseSAM
-from bmp.segmenters.point_sampling import Keypoints, MaskRefine, MaxVis, PoseMaskRefine
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
+from bmp.segmenters.point_sampling import Keypoints, MaskRefine, MaxVis, PoseMaskRefine
 from bmp.segmenters.prompted import mask_prompt
 from bmp.segmenters.prompting import MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
+from bmp.training.segmenter import optim  # noqa: F401 - registers DecayMatrices
+from bmp.training.segmenter.data import PosedMasks
+from bmp.training.segmenter.model import PoseSAM
 
 SIDE = tiny_models.SAM_SIDE
 REFINE = PoseMaskRefine(corrections=2)

@@ -16,8 +16,8 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 import tiny_models
 
 from bmp.checkpoints.loading import load_state_dict
-from bmp.label_sets import CIHP_PARTS
 from bmp.errors import UserError
+from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import to_rle
 from bmp.training.segmenter.model import PoseSAM
 from bmp.training.segmenter.parts import PartEncoder, PartMaps, PartTruth, masks_of_points

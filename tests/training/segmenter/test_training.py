@@ -17,10 +17,10 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 import tiny_models
 
 from bmp.checkpoints.loading import load_state_dict
+from bmp.models.sam2 import build_sam2
 from bmp.segmenters.prompting import MaxSpread
 from bmp.segmenters.sam2 import SAM2Segmenter
-from bmp.models.sam2 import build_sam2
-from bmp.training import main
+from bmp.training.__main__ import main
 
 SQUARES = [[(8, 10, 20, 30), (30, 5, 50, 40)], [(5, 5, 30, 40)], [(1, 1, 20, 20), (30, 30, 60, 47)]]
 CONFIG = """

@@ -1,34 +1,23 @@
 """Prompts and corrections for the same people in many ways: Figures 2 to 4 of the paper. Knows no metric."""
 
 from __future__ import annotations
-from bmp.datasets.people import PeopleDataset
-from bmp.datasets.posed import PosedImage
-from bmp.datasets.posed import _labelled
-from bmp.errors import UserError
-from bmp.evaluation.pose_to_mask import _check_labelled
-from bmp.evaluation.pose_to_mask import _nobody
-from bmp.evaluation.pose_to_mask import _rows
-from bmp.io.annotations import Row
-from bmp.io.annotations import labelled_mask
-from bmp.io.annotations import labelled_people
-from bmp.segmenters.point_sampling import Keypoints
-from bmp.segmenters.point_sampling import MaskRefine
-from bmp.segmenters.point_sampling import Points
-from bmp.segmenters.prompted import PromptedSegmenter
-from bmp.stages import Prompter
-from bmp.structures import Poses
-from bmp.structures import Prompts
-from collections.abc import Hashable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from torch import Tensor
-from typing import Any
-from typing import TypeVar
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
+from torch import Tensor
 
+from bmp.datasets.people import PeopleDataset
+from bmp.datasets.posed import PosedImage, labelled_images
+from bmp.errors import UserError
+from bmp.evaluation.pose_to_mask import annotation_rows, check_labelled, nobody_else
+from bmp.io.annotations import Row, labelled_mask, labelled_people
+from bmp.segmenters.point_sampling import Keypoints, MaskRefine, Points
+from bmp.segmenters.prompted import PromptedSegmenter
+from bmp.stages import Prompter
+from bmp.structures import Poses, Prompts
 
 Setting = TypeVar("Setting", bound=Hashable)
 
@@ -61,7 +50,7 @@ def prompt_curve(
     _check_prompted(segmenter)
     for images in batches:
         views = segmenter.open([posed.image for posed in images])
-        nobody = _nobody([posed.poses for posed in images])
+        nobody = nobody_else([posed.poses for posed in images])
         answered: list[dict[tuple[int, bytes], Row]] = [{} for _ in images]  # by person and question
         for setting, prompter in prompters.items():
             prompts = [
@@ -69,7 +58,7 @@ def prompt_curve(
                 for posed, others in zip(images, nobody, strict=True)
             ]
             for posed, asked in zip(images, prompts, strict=True):
-                _check_labelled(posed, asked)
+                check_labelled(posed, asked)
             questions = [list(enumerate(_questions(asked))) for asked in prompts]
             fresh = [
                 [row for row, question in own if (row, question) not in known]
@@ -77,7 +66,7 @@ def prompt_curve(
             ]
             masks = segmenter.answer(views, [asked[rows] for asked, rows in zip(prompts, fresh, strict=True)])
             for posed, rows, mask, own, known in zip(images, fresh, masks, questions, answered, strict=True):
-                known.update(zip([own[row] for row in rows], _rows(posed, rows, mask), strict=True))
+                known.update(zip([own[row] for row in rows], annotation_rows(posed, rows, mask), strict=True))
                 yield from ((setting, dict(known[question])) for question in own)
 
 
@@ -193,7 +182,7 @@ def _generator(seed: int, number: int) -> torch.Generator:
 
 def _unposed(dataset: PeopleDataset, image_batch: int) -> Iterator[list[PosedImage]]:
     """Yield the images with people of whom no keypoint is known."""
-    for batch in _labelled(dataset, image_batch):
+    for batch in labelled_images(dataset, image_batch):
         yield [
             PosedImage(image, annotations, labelled_people(annotations), _no_keypoints(len(annotations)))
             for image, annotations in batch

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bmp.errors import choices
-from bmp.errors import UserError
-from bmp.evaluation.published import DATASETS, NUMBERS, Protocol, Published
+from bmp.errors import UserError, choices
 from bmp.evaluation.ablations.trials import CORRECTIONS, Corrections, Question, Trial
+from bmp.evaluation.published import DATASETS, NUMBERS, Protocol, Published
 
 Entry = TypeVar("Entry")
 

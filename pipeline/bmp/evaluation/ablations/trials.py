@@ -16,10 +16,10 @@ import numpy as np
 
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
+from bmp.datasets.posed import PosedImage, true_poses
+from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
 from bmp.evaluation.metrics.coco import CocoNumbers, evaluate, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
-from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
-from bmp.datasets.posed import PosedImage, true_poses
 from bmp.evaluation.published import Protocol
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from bmp.errors import choices
-from bmp.errors import UserError
+from bmp.errors import UserError, choices
 
 Kind = Literal["bbox", "segm", "keypoints"]
 """What of a person is compared: its box, its mask or its pose."""

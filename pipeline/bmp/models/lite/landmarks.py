@@ -15,9 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bmp.models.lite import litert
-
-from bmp.models.lite import regions
+from bmp.models.lite import litert, regions
 from bmp.models.lite.regions import Array, Picture
 
 COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]

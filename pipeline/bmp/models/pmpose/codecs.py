@@ -10,8 +10,8 @@ from mmpose.codecs.base import BaseKeypointCodec
 from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor
 
-from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_targets
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_targets
 
 _Array = np.ndarray[Any, Any]
 _VISIBLE = 2

@@ -13,9 +13,9 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.pmpose.sparsemax import sparsemax
 from bmp.ops.heatmaps import find_maxima, oks_variances
-from bmp.label_sets import COCO_KEYPOINTS
 
 _POOLS = ((4, 3), (2, 2), (2, 2))  # 16 x 12 features to a single cell
 _TEMPERATURE = 0.5

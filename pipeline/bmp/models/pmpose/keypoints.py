@@ -17,8 +17,8 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import KEYPOINT_CODECS, TRANSFORMS
 
 from bmp.errors import UserError
-from bmp.models.pmpose.codecs import OKSHeatmap
 from bmp.models.openmmlab import quiet_models
+from bmp.models.pmpose.codecs import OKSHeatmap
 
 SOURCES = ("coco", "mpii", "aic")
 """The data sets whose people can be converted, by MMPose's names of them."""

@@ -6,10 +6,6 @@ makes it available to any MMDetection config: the transform ``PaintOutPeople``, 
 hook ``ComputeOptions``. Nothing here knows the loop.
 """
 
-from bmp.training.detector import heads
-
-from bmp.training.detector import hooks
-
-from bmp.training.detector import transforms
+from bmp.training.detector import heads, hooks, transforms
 
 __all__ = ["heads", "hooks", "transforms"]

@@ -11,9 +11,9 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmpose.registry import METRICS
 
-from bmp.io.coco_json import CATEGORY_ID, read_json
 from bmp.errors import UserError
 from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
+from bmp.io.coco_json import CATEGORY_ID, read_json
 from bmp.label_sets import COCO_KEYPOINTS
 
 _PRESENCE = ("presence", "keypoints_probs")

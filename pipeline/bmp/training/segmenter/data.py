@@ -28,14 +28,14 @@ from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
-from bmp.errors import UserError
 from bmp.datasets.posed import PosedImage, truly_posed
+from bmp.errors import UserError
 from bmp.io.annotations import Row, labelled_mask, labelled_people
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import from_rle
-from bmp.training.segmenter.cache import image_key
 from bmp.segmenters.point_sampling import Keypoints
 from bmp.structures import Image, Poses
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.training.segmenter.cache import image_key
 
 _COUNT = len(COCO_KEYPOINTS)
 _GREY = (124, 116, 104)  # what SAM 2's normalisation turns into zeros
@@ -92,8 +92,8 @@ class PosedPeople:
 
     Args:
         dataset: config of a data set of ``bmp.registry.DATASETS``, or one.
-        keypoints: file that ``python -m bmp.inference.keypoints`` wrote for it; None takes the labelled keypoints, where
-            there are any. Masks that are in it (``--masks``) become those of the images' ``people``.
+        keypoints: file that ``python -m bmp.inference.keypoints`` wrote for it; None takes the labelled keypoints,
+            where there are any. Masks that are in it (``--masks``) become those of the images' ``people``.
         min_area: people with a smaller mask, in square pixels, are left out.
 
     Raises:
@@ -142,7 +142,7 @@ class PosedPeople:
 
 
 class _Estimates:
-    """The poses in a file of ``bmp.inference.keypoints``, as one tensor: in lists they would take ten times the room."""
+    """The poses in a file of ``bmp.inference.keypoints`` as one tensor: lists would take ten times the room."""
 
     def __init__(self, path: Path, dataset: PeopleDataset) -> None:
         rows = _read_rows(path)

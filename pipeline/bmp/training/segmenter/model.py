@@ -19,20 +19,20 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from bmp.build import build_part
-from bmp.models.compute import dtype_of
+from bmp.datasets.posed import PosedImage
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import segment_poses
-from bmp.datasets.posed import PosedImage
 from bmp.io.annotations import Row
+from bmp.models.compute import dtype_of
+from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
 from bmp.segmenters.detected import DetectedMasks
-from bmp.training.segmenter.cache import EmbeddingCache
-from bmp.training.segmenter.losses import Prediction, SAMLoss
-from bmp.segmenters.point_sampling import Keypoints, PointSampler
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
+from bmp.segmenters.point_sampling import Keypoints, PointSampler
 from bmp.segmenters.prompted import best_mask, mask_prompt
 from bmp.segmenters.sam2 import SAM2Segmenter
-from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
 from bmp.stages import Prompter, Segmenter
+from bmp.training.segmenter.cache import EmbeddingCache
+from bmp.training.segmenter.losses import Prediction, SAMLoss
 
 if TYPE_CHECKING:
     from bmp.training.segmenter.data import PosedMasks

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bmp.build import build_part
-from bmp.label_sets import CIHP_PARTS
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import Row, labelled_mask
+from bmp.label_sets import CIHP_PARTS
+from bmp.models.sam2 import build_sam2
+from bmp.structures import Image
 from bmp.training.segmenter.data import Augmentation, recolour, to_input
 from bmp.training.segmenter.losses import dice_loss
 from bmp.training.segmenter.model import PosePreprocessor
-from bmp.models.sam2 import build_sam2
-from bmp.structures import Image
 
 _STRIDE = 4  # of the encoder's finest level
 _SIDES = 4

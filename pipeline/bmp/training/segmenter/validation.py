@@ -11,8 +11,8 @@ from mmengine.registry import DATASETS, METRICS
 from torch.utils.data import Dataset
 
 from bmp.datasets.people import PeopleDataset
-from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.datasets.posed import PosedImage
+from bmp.evaluation.metrics.coco import evaluate, to_results
 from bmp.io.annotations import Row
 from bmp.training.segmenter.data import PosedPeople
 
