@@ -1,6 +1,6 @@
 """Trains SAM nano on SynthCrowd's people, parts of people and things alike, as SAM 2 was trained.
 
-    python -m bmp.training train/sam_nano_base.py --export pipeline/bmp/nano/sam2-nano.safetensors
+    python -m bmp.training train/sam_nano_base.py --export pipeline/bmp/checkpoints/nano/sam2-nano.safetensors
 
 It is asked for whatever is at a point, so it learns that a point on a sleeve may mean the sleeve or the person. The
 encoder stays as it is: it has learnt more from part maps than prompts would teach it, and what it makes of an image is

@@ -4,7 +4,7 @@ The paper's recipe, and two things more that a network of this size has to be sh
 masks that the detector drew, to start from. Hence half of the people start from such a mask, and
 the same weights serve with it (nano.py) and without (nano_points.py).
 
-    python -m bmp.training train/sam_pose2seg_nano.py --export pipeline/bmp/nano/sam-pose2seg-nano.safetensors
+    python -m bmp.training train/sam_pose2seg_nano.py --export pipeline/bmp/checkpoints/nano/sam-pose2seg-nano.safetensors
 """
 
 _base_ = ["_base_/sam_nano_finetune.py"]

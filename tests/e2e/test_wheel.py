@@ -35,7 +35,7 @@ def test_it_holds_the_package_and_nothing_else(installed):
 
 
 def test_presets_are_found_from_anywhere(installed, tmp_path):
-    code = "from bmp.config import config_names, load_config, load_model_config as model\nfor n in config_names(): load_config(n)\nmodel('models/pmpose_b.py', 'mmpose'); import bmp; print(bmp.__file__)"
+    code = "from bmp.config import config_names, load_config; from bmp.models.configs import load_model_config as model\nfor n in config_names(): load_config(n)\nmodel('models/pmpose_b.py', 'mmpose'); import bmp; print(bmp.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -83,7 +83,7 @@ def test_what_it_writes_is_what_training_reads(folder):
     assert posed.poses.visibility.min() == pytest.approx(0.9)
 
 
-MASKED = ["--masks", "--set", "pipeline.detector={'type': 'test_predict_keypoints.DrawingDetector'}"]
+MASKED = ["--masks", "--set", f"pipeline.detector={{'type': '{__name__}.DrawingDetector'}}"]
 
 
 def test_masks_are_those_of_each_persons_detection(folder):
@@ -118,14 +118,14 @@ def test_batches_do_not_matter(folder):
 
 
 def test_an_interrupted_run_goes_on(folder, capsys):
-    assert run(folder, pose="test_predict_keypoints.Interrupted") == 130
+    assert run(folder, pose=f"{__name__}.Interrupted") == 130
     assert not (folder / "out" / "keypoints.json").exists()
-    assert run(folder, pose="test_predict_keypoints.Interrupted") == 2
+    assert run(folder, pose=f"{__name__}.Interrupted") == 2
     assert "was begun or made before; go on with --resume" in capsys.readouterr().err
     assert run(folder, "--resume") == 2
     assert "made with other settings (pose)" in capsys.readouterr().err
     # one image is left: it is the only one that is estimated
-    assert run(folder, "--resume", pose="test_predict_keypoints.Interrupted") == 0
+    assert run(folder, "--resume", pose=f"{__name__}.Interrupted") == 0
     assert len(written(folder)["annotations"]) == 4
 
 
