@@ -135,7 +135,7 @@ def remarks(findings: Findings, exhibit: Table | Figure, limit: int | None) -> l
     part = "" if limit is None else f" Only the first {limit} images of each data set."
     if isinstance(exhibit, Figure) and not isinstance(exhibit.questions[0], Trial):
         lines = [
-            "Points are chosen as in training: where answer and truth differ, with PoseMaskRefine at an estimated "
+            "Points are chosen as in training: where mask and ground truth differ, with PoseMaskRefine at an estimated "
             f"keypoint if there is one.{part}"
         ]
     else:
@@ -239,7 +239,7 @@ def _plain(spread: Spread) -> dict[str, Any]:
 
 
 def _people(dataset: PeopleDataset) -> int:
-    return sum(not row["iscrowd"] for row in dataset.truth["annotations"])
+    return sum(not row["iscrowd"] for row in dataset.ground_truth["annotations"])
 
 
 def _draw(findings: Findings, exhibit: Figure, path: Path) -> bool:

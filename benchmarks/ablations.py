@@ -102,8 +102,8 @@ def _find_datasets(findings: Findings, exhibits: Sequence[Table | Figure], limit
             reason = str(error).replace("--set dataset.", f"--set datasets.{name}.")
             findings.missing[f"datasets.{name}"] = [reason]
             continue
-        dataset.truth = Task(dataset, {}, limit=limit).truth
-        if "segm" not in labelled_kinds(dataset.truth):
+        dataset.ground_truth = Task(dataset, {}, limit=limit).ground_truth
+        if "segm" not in labelled_kinds(dataset.ground_truth):
             raise UserError(f"{dataset.name}: expected somebody, and a mask of everybody; take another part of it")
         findings.datasets[name] = dataset
     if not findings.datasets:
@@ -119,7 +119,7 @@ def _measure(findings: Findings, name: str, exhibits: Sequence[Table | Figure], 
     """Answer all questions about one data set."""
     dataset = findings.datasets[name]
     asked = [question for exhibit in exhibits if name in findings.members(exhibit) for question in exhibit.questions]
-    if "keypoints" not in labelled_kinds(dataset.truth):
+    if "keypoints" not in labelled_kinds(dataset.ground_truth):
         asked = [question for question in asked if question.protocol != "ground_truth_poses"]
         findings.missing[f"keypoints.{name}"] = [f"{dataset.name}: nobody has labelled keypoints."]
     poses: Iterable[Any] = ()

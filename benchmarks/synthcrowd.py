@@ -1,4 +1,4 @@
-"""Measures how many scenes of SynthCrowd one core makes in a second: drawing, truth, run lengths and JPEG.
+"""Measures how many scenes of SynthCrowd one core makes in a second: drawing, ground truth, run lengths and JPEG.
 
     python benchmarks/synthcrowd.py --split train --scenes 200
 

@@ -1,4 +1,4 @@
-"""Small networks trained from nothing on SynthCrowd, drawn crowds with exact truth; they come with the package.
+"""Small networks trained from nothing on SynthCrowd, drawn crowds with exact ground truth; they come with the package.
 
 For experiments with the loop itself on any machine, and as a start for training. Not for photos: the networks have
 never seen one. SAM-pose2seg nano is prompted with three keypoints and with the detector's mask, since points alone are

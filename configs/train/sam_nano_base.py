@@ -12,7 +12,7 @@ _base_ = ["_base_/sam_nano.py"]
 data_root = "output/synthcrowd"
 iterations = 5000
 learning_rate = 1e-3
-truth = dict(type="PeopleDataset", images=data_root)
+ground_truth = dict(type="PeopleDataset", images=data_root)
 
 model = dict(
     checkpoint="output/nano/sam2-nano-encoder.safetensors",
@@ -28,8 +28,8 @@ train_dataloader = dict(
     dataset=dict(
         dataset=dict(
             sources=dict(
-                pieces=dict(dataset=dict(annotations=f"{data_root}/train_pieces.json", **truth)),
-                people=dict(dataset=dict(annotations=f"{data_root}/train.json", **truth), weight=1.0),
+                pieces=dict(dataset=dict(annotations=f"{data_root}/train_pieces.json", **ground_truth)),
+                people=dict(dataset=dict(annotations=f"{data_root}/train.json", **ground_truth), weight=1.0),
             ),
             min_area=300,
         )
@@ -48,4 +48,4 @@ param_scheduler = [
 ]
 custom_hooks = [dict(type="EMAHook", momentum=0.003)]
 # These were shorthands; as entries they could be overridden without any effect.
-del iterations, learning_rate, truth
+del iterations, learning_rate, ground_truth

@@ -103,7 +103,7 @@ def segmenter(folder, prompter, weights="base"):
 
 
 def ap(scenes, rows):
-    return evaluate(scenes.truth, to_results(list(rows), "segm", segm_score="iou"), "segm").ap
+    return evaluate(scenes.ground_truth, to_results(list(rows), "segm", segm_score="iou"), "segm").ap
 
 
 def detected(scenes):
@@ -205,7 +205,7 @@ def test_the_curve_of_corrections(figures, folder, scenes):
 
 
 def test_poses_are_estimated_once_and_images_encoded_once_for_what_shares_them(tables, scenes):
-    people = len(scenes.truth["annotations"])
+    people = len(scenes.ground_truth["annotations"])
     assert tables[1] == people
     # With estimated poses and with labelled ones each image once, and a crop a person; the old one has estimated only.
     assert tables[2] == 3 * (3 + 3 + people) + 3
@@ -271,8 +271,8 @@ def test_a_data_set_of_the_paper_has_its_column(program, folder, tmp_path):
     scenes = SynthCrowd("test", count=1)
     (tmp_path / "images").mkdir()
     PIL.Image.fromarray(scenes.load(0).pixels.numpy()).save(tmp_path / "images" / "0.png")
-    scenes.truth["images"][0]["file_name"] = "0.png"
-    (tmp_path / "ochuman_coco_format_test_range_0.00_1.00.json").write_text(json.dumps(scenes.truth))
+    scenes.ground_truth["images"][0]["file_name"] = "0.png"
+    (tmp_path / "ochuman_coco_format_test_range_0.00_1.00.json").write_text(json.dumps(scenes.ground_truth))
     arguments = ["--set", f"datasets.ochuman_test.root={tmp_path}", "--table", "2", "4", "--limit", "1"]
     assert run(program, folder, *arguments) == 0
     header = (folder / "out" / "table2.md").read_text().splitlines()[2]
@@ -285,10 +285,10 @@ def test_a_data_set_of_the_paper_has_its_column(program, folder, tmp_path):
 def test_people_without_keypoints_have_no_labelled_poses(program, folder, tmp_path):
     scenes = SynthCrowd("test", count=1)
     PIL.Image.fromarray(scenes.load(0).pixels.numpy()).save(tmp_path / "0.png")
-    scenes.truth["images"][0]["file_name"] = "0.png"
-    for row in scenes.truth["annotations"]:
+    scenes.ground_truth["images"][0]["file_name"] = "0.png"
+    for row in scenes.ground_truth["annotations"]:
         del row["keypoints"], row["num_keypoints"]
-    (tmp_path / "bare.json").write_text(json.dumps(scenes.truth))
+    (tmp_path / "bare.json").write_text(json.dumps(scenes.ground_truth))
     bare = f"datasets.ochuman_test={{'type': 'PeopleDataset', 'annotations': '{tmp_path}/bare.json', 'images': '{tmp_path}'}}"
     assert run(program, folder, "--set", bare, "--table", "3") == 0
     text = (folder / "out" / "table3.md").read_text()

@@ -91,8 +91,8 @@ def test_folders_may_be_called_either_way(tmp_path, names, above):
     write_image(folder / "Validation", "1", HUMANS, PARTS, names=names)
     data = CIHP(tmp_path if above else folder)
     assert (data.name, data.published, len(data)) == ("CIHP val", "cihp_val", 1)
-    assert labelled_kinds(data.truth) == ["bbox", "segm"]
-    assert data.truth["annotations"][1]["parts"] == [5, 19]
+    assert labelled_kinds(data.ground_truth) == ["bbox", "segm"]
+    assert data.ground_truth["annotations"][1]["parts"] == [5, 19]
     assert data.load(0).width == 4
     assert sorted(path.name for path in folder.iterdir()) == ["Validation", "cihp_val.json"]
 
@@ -111,7 +111,7 @@ def test_the_conversion_is_kept_until_the_images_change(root, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_left_alone(root, monkeypatch, tmp_path):
     monkeypatch.setenv("BMP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != root)
-    assert len(CIHP(root).truth["annotations"]) == 3
+    assert len(CIHP(root).ground_truth["annotations"]) == 3
     assert [path.name for path in root.iterdir()] == ["Validation"]
     (kept,) = (tmp_path / "cache" / "datasets").iterdir()
     assert kept.match("cihp_val_*.json")

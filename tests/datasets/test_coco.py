@@ -1,4 +1,4 @@
-"""COCO's two files of person annotations become one truth."""
+"""COCO's two files of person annotations become one ground truth."""
 
 import json
 
@@ -57,12 +57,12 @@ def root(tmp_path):
 def test_persons_with_masks_and_keypoints(root, small, name, published, kept):
     data = COCO(root, small=small)
     assert (data.name, data.published, len(data)) == (name, published, 2)
-    rows = {row["id"]: row for row in data.truth["annotations"]}
+    rows = {row["id"]: row for row in data.ground_truth["annotations"]}
     assert list(rows) == kept
     assert rows[11]["keypoints"] == POINTS
     assert rows[11]["segmentation"] == SQUARE
     assert [rows[number]["num_keypoints"] for number in kept] == [1] + [0] * (len(kept) - 1)
-    assert labelled_kinds(data.truth) == ["bbox", "segm", "keypoints"]
+    assert labelled_kinds(data.ground_truth) == ["bbox", "segm", "keypoints"]
     assert data.load(1).height == 6
 
 

@@ -48,7 +48,7 @@ def root(tmp_path):
 def test_splits_and_variants(root, arguments, name, published, people):
     data = OCHuman(root, **arguments)
     assert (data.name, data.published) == (name, published)
-    assert len(data.truth["annotations"]) == people
+    assert len(data.ground_truth["annotations"]) == people
     assert data.load(0).width == 8
 
 

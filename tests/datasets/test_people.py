@@ -1,4 +1,4 @@
-"""COCO-format truth: what is kept, what is brought to one form, and which mistakes are named."""
+"""COCO-format ground truth: what is kept, what is brought to one form, and which mistakes are named."""
 
 import contextlib
 import copy
@@ -94,7 +94,7 @@ class TestDataset:
         images_in(tmp_path, "a.png", "b.png")
         rows = [person(1), person(2, area=10), person(3, area=8.99), person(4, area=1, iscrowd=1)]
         data = PeopleDataset(write(tmp_path, dataset(annotations=rows)), tmp_path, min_area=min_area)
-        assert [row["id"] for row in data.truth["annotations"]] == kept
+        assert [row["id"] for row in data.ground_truth["annotations"]] == kept
         assert len(data) == 2
 
     @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ class TestDataset:
     def test_what_can_be_measured_is_known(self, tmp_path, rows, kinds):
         images_in(tmp_path, "a.png", "b.png")
         data = PeopleDataset(write(tmp_path, dataset(annotations=rows)), tmp_path)
-        assert labelled_kinds(data.truth) == kinds
+        assert labelled_kinds(data.ground_truth) == kinds
 
     def test_it_is_built_from_a_config(self, tmp_path):
         images_in(tmp_path, "a.png", "b.png")
@@ -125,7 +125,7 @@ class TestDataset:
         )
         data = build_dataset(load_config(own, {"dataset.images": str(tmp_path), "dataset.min_area": 1000}))
         assert type(data) is PeopleDataset
-        assert data.truth["annotations"] == []
+        assert data.ground_truth["annotations"] == []
 
     @pytest.mark.parametrize(
         ("config", "words"),
@@ -148,10 +148,12 @@ class TestDataset:
         (annotations,) = (shared / "data" / folder).glob("*.json")
         data = PeopleDataset(annotations, shared / "data" / folder)
         assert len(data) == count
-        assert len(data.truth["annotations"]) == people
-        assert labelled_kinds(data.truth) == ["bbox", "segm", "keypoints"]
+        assert len(data.ground_truth["annotations"]) == people
+        assert labelled_kinds(data.ground_truth) == ["bbox", "segm", "keypoints"]
         assert [
-            row for row in json.loads(annotations.read_text())["annotations"] if row not in data.truth["annotations"]
+            row
+            for row in json.loads(annotations.read_text())["annotations"]
+            if row not in data.ground_truth["annotations"]
         ] == []
         for index in range(count):
             assert data.load(index).pixels.dtype == torch.uint8
@@ -160,12 +162,14 @@ class TestDataset:
 class TestReading:
     def test_only_persons_are_read_and_all_images_stay(self, read):
         categories = [{"id": 5, "name": "dog"}, {"id": 3, "name": "person"}]
-        truth = read(categories=categories, annotations=[person(1, category_id=5), person(2, category_id=3, parts=[4])])
-        assert [row["id"] for row in truth["annotations"]] == [2]
-        assert truth["annotations"][0]["category_id"] == 1
-        assert truth["annotations"][0]["parts"] == [4]
-        assert [image["id"] for image in truth["images"]] == [7, 1]
-        (category,) = truth["categories"]
+        ground_truth = read(
+            categories=categories, annotations=[person(1, category_id=5), person(2, category_id=3, parts=[4])]
+        )
+        assert [row["id"] for row in ground_truth["annotations"]] == [2]
+        assert ground_truth["annotations"][0]["category_id"] == 1
+        assert ground_truth["annotations"][0]["parts"] == [4]
+        assert [image["id"] for image in ground_truth["images"]] == [7, 1]
+        (category,) = ground_truth["categories"]
         assert (category["id"], category["name"], len(category["keypoints"])) == (1, "person", 17)
 
     @pytest.mark.parametrize("categories", [[], [{"id": 9, "name": "pedestrian"}], None])
@@ -210,14 +214,14 @@ class TestReading:
 
     def test_pycocotools_takes_the_truth(self, read):
         rle = {"size": [HEIGHT, WIDTH], "counts": [7, 3, HEIGHT * WIDTH - 10]}
-        truth = read(annotations=[person(1, segmentation=[SQUARE]), person(2, segmentation=rle, iscrowd=1)])
+        ground_truth = read(annotations=[person(1, segmentation=[SQUARE]), person(2, segmentation=rle, iscrowd=1)])
         coco = COCO()
-        coco.dataset = copy.deepcopy(truth)
+        coco.dataset = copy.deepcopy(ground_truth)
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
-            assert len(coco.loadRes([dict(row, score=0.5) for row in truth["annotations"]]).anns) == 2
-        assert coco.annToMask(truth["annotations"][0])[1:4, 1:4].all()
-        assert coco.annToMask(truth["annotations"][1]).sum() == 3
+            assert len(coco.loadRes([dict(row, score=0.5) for row in ground_truth["annotations"]]).anns) == 2
+        assert coco.annToMask(ground_truth["annotations"][0])[1:4, 1:4].all()
+        assert coco.annToMask(ground_truth["annotations"][1]).sum() == 3
 
     @pytest.mark.parametrize(
         ("changes", "words"),

@@ -55,7 +55,7 @@ def _person(number, image_id, square):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Pictures of one, two or no squares, their truth, and configs; images whose ids are out of order."""
+    """Pictures of one, two or no squares, their ground truth, and configs; images whose ids are out of order."""
     folder = tmp_path_factory.mktemp("data")
     scenes = [[FRONT], [BEHIND, FRONT], [], [ALONE]]
     images, people = [], []
@@ -63,13 +63,13 @@ def folder(tmp_path_factory):
         squares = scenes[number % len(scenes)]
         save(folder / "photos" / f"{number}.png", *squares)
         images.append({"id": 100 - number, "file_name": f"{number}.png", "height": 48, "width": 64})
-        # The truth is a little off, so that no number is trivial.
+        # The ground truth is a little off, so that no number is trivial.
         people += [
             _person(10 * number + i, 100 - number, (x1, y1, x2 + number % 3, y2))
             for i, (x1, y1, x2, y2) in enumerate(squares)
         ]
-    truth = {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]}
-    (folder / "truth.json").write_text(json.dumps(truth))
+    ground_truth = {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]}
+    (folder / "truth.json").write_text(json.dumps(ground_truth))
     (folder / "config.py").write_text(CONFIG)
     (folder / "stages_of_mine.py").write_text(STAGES)
     for name in ("Slow", "Dying"):
@@ -111,7 +111,7 @@ def test_a_run_ends_with_a_report(whole):
     assert names == {"contact_sheet.jpg", "journal.0.jsonl", "metrics.json", "report.md", "results.json"}
     for text in (out, (folder / "report.md").read_text()):
         assert "change 1 to 2" in text
-        assert f"truth: {COUNT} images with 11 labelled people" in text
+        assert f"ground truth: {COUNT} images with 11 labelled people" in text
     first, second = json.loads((folder / "metrics.json").read_text())["rounds"]
     assert (first["people"], second["people"]) == (8, 11)
     assert second["boxes_at_iou_50"]["found"] == 3
@@ -125,12 +125,12 @@ def test_pycocotools_gets_the_same_numbers_from_results_json(folder, whole, kind
     score = {"bbox": "score", "segm": "segm_score", "keypoints": "keypoints_score"}[kind]
     chosen = [{key: row[key] for key in ("image_id", "category_id", *fields)} | {"score": row[score]} for row in rows]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(folder / "truth.json"))
-        for row in truth.dataset["annotations"]:
+        ground_truth = COCO(str(folder / "truth.json"))
+        for row in ground_truth.dataset["annotations"]:
             row["id"] += 1  # pycocotools takes id 0 for "not matched"
-        truth.createIndex()
-        truth.loadRes(str(whole[0] / "results.json"))
-        evaluation = COCOeval(truth, truth.loadRes(chosen), kind)
+        ground_truth.createIndex()
+        ground_truth.loadRes(str(whole[0] / "results.json"))
+        evaluation = COCOeval(ground_truth, ground_truth.loadRes(chosen), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -184,8 +184,8 @@ def test_several_processes_share_a_test(workplace):
         for number, (image, (x1, y1, x2, y2)) in enumerate([(1, BEHIND), (1, FRONT), (2, FRONT)], 1)
     ]  # fmt: skip
     images = [{"id": i, "file_name": f"{n}.png", "height": 48, "width": 64} for i, n in enumerate("abc", 1)]
-    truth = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "person"}]}
-    (workplace / "truth.json").write_text(json.dumps(truth))
+    ground_truth = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "person"}]}
+    (workplace / "truth.json").write_text(json.dumps(ground_truth))
     (workplace / "script.py").write_text(DISTRIBUTED)
     python(workplace, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "script.py")
 

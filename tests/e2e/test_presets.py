@@ -46,9 +46,13 @@ def test_nano_networks_find_drawn_people(name, segmenter):
     scenes = SynthCrowd("test", count=6)
     people = found = 0
     overlaps = []
-    for index, truth in enumerate(scenes.truth["images"]):
+    for index, ground_truth in enumerate(scenes.ground_truth["images"]):
         image = scenes.load(index)
-        rows = [row for row in scenes.truth["annotations"] if row["image_id"] == truth["id"] and not row["iscrowd"]]
+        rows = [
+            row
+            for row in scenes.ground_truth["annotations"]
+            if row["image_id"] == ground_truth["id"] and not row["iscrowd"]
+        ]
         result = model(image.pixels.numpy())
         masks = torch.stack([labelled_mask(row, image) for row in rows])
         boxes = box_convert(torch.tensor([row["bbox"] for row in rows]), "xywh", "xyxy")

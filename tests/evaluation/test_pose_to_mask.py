@@ -31,10 +31,10 @@ class Scenes(PeopleDataset):
 
     def __init__(self, *scenes, labels=None):
         self.images, self.loaded = [scene(*squares) for squares in scenes], []
-        self.truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+        self.ground_truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
         for number, (image, squares) in enumerate(zip(self.images, scenes, strict=True), 1):
             entry = {"id": number, "file_name": f"{number}.png", "height": image.height, "width": image.width}
-            self.truth["images"].append(entry)
+            self.ground_truth["images"].append(entry)
             for own, (x1, y1, x2, y2) in enumerate(squares):
                 visible = image.pixels[..., 0] == 200 + own
                 row = {
@@ -46,8 +46,8 @@ class Scenes(PeopleDataset):
                     "area": int(visible.sum()),
                     "segmentation": to_rle(visible[None])[0],
                 }
-                self.truth["annotations"].append(row)
-        for row, flags in zip(self.truth["annotations"], labels or [], strict=False):
+                self.ground_truth["annotations"].append(row)
+        for row, flags in zip(self.ground_truth["annotations"], labels or [], strict=False):
             x, y = row["bbox"][:2]
             row["keypoints"] = [value for i, flag in enumerate(flags) for value in (x + i % 3, y + i % 2, flag)]
             row["num_keypoints"] = sum(flag > 0 for flag in flags)
@@ -123,14 +123,14 @@ FRONT_AND_BACK = [(0, 0, 20, 20), (10, 0, 30, 20)]
 
 
 def ap(dataset, rows):
-    return evaluate(dataset.truth, to_results(rows, "segm", segm_score="iou"), "segm").ap
+    return evaluate(dataset.ground_truth, to_results(rows, "segm", segm_score="iou"), "segm").ap
 
 
 def test_a_segmenter_that_is_right_has_ap_1():
     dataset = Scenes(CROWD, [], LONE)
     rows = list(segment_poses(detected_poses(dataset, FakePose()), FakeSegmenter()))
     assert ap(dataset, rows) == 1
-    for row, label in zip(rows, dataset.truth["annotations"], strict=True):
+    for row, label in zip(rows, dataset.ground_truth["annotations"], strict=True):
         assert (row["id"], row["image_id"], row["score"]) == (label["id"], label["image_id"], 1)
         assert row["bbox"] == label["bbox"]
         assert row["segmentation"] == label["segmentation"]
@@ -156,7 +156,7 @@ def test_masks_are_ranked_by_predicted_iou_unrounded():
 
 def test_images_are_loaded_once_and_only_if_somebody_is_in_them():
     dataset = Scenes([], CROWD, [], LONE, LONE)
-    dataset.truth["annotations"][-1]["iscrowd"] = 1
+    dataset.ground_truth["annotations"][-1]["iscrowd"] = 1
     pose, segmenter = FakePose(), FakeSegmenter()
     rows = list(segment_poses(detected_poses(dataset, pose, image_batch=2), segmenter))
     assert dataset.loaded == [1, 3]
@@ -167,7 +167,7 @@ def test_images_are_loaded_once_and_only_if_somebody_is_in_them():
 
 def test_annotations_may_come_in_any_order():
     dataset = Scenes(CROWD, LONE)
-    dataset.truth["annotations"].reverse()
+    dataset.ground_truth["annotations"].reverse()
     rows = list(segment_poses(detected_poses(dataset, FakePose()), FakeSegmenter()))
     assert [row["id"] for row in rows] == [101, 100, 200]
     assert ap(dataset, rows) == 1
@@ -274,10 +274,10 @@ def test_true_poses_need_labelled_keypoints(labels):
 
 def test_the_truth_is_not_changed():
     dataset = Scenes(CROWD, labels=[[2] * 17, [1] * 17])
-    before = repr(dataset.truth)
+    before = repr(dataset.ground_truth)
     list(segment_poses(true_poses(dataset), ColourSegmenter(MaxSpread(3))))
     list(correction_curve(dataset, ColourSegmenter()))
-    assert repr(dataset.truth) == before
+    assert repr(dataset.ground_truth) == before
 
 
 def test_a_prompt_curve_is_what_each_prompter_gives_alone():
@@ -361,14 +361,14 @@ def test_corrections_lie_in_the_error_region_with_the_right_label(seed):
     for red, points, labels, before, multimask in segmenter.asked:
         assert multimask == (len(points) == 1)
         own = int(red[points[0, 1], points[0, 0]])  # the colour of the person whom the first point is on
-        truth = red == own
+        ground_truth = red == own
         x, y = points[-1].tolist()
-        assert labels[-1] == truth[y, x]
+        assert labels[-1] == ground_truth[y, x]
         if before is None:
             assert labels.tolist() == [1]
         else:
-            assert truth[y, x] != before[y, x]
-            answers[own].append(float((truth & before).sum() / (truth | before).sum()))
+            assert ground_truth[y, x] != before[y, x]
+            answers[own].append(float((ground_truth & before).sum() / (ground_truth | before).sum()))
     for own, ious in answers.items():
         assert curve[own - 100][:-1] == pytest.approx(ious)
 
@@ -383,20 +383,20 @@ def test_corrections_mend_what_they_point_at():
 def test_points_depend_on_seed_and_id_and_on_nobody_else():
     everybody = Scenes(CROWD, LONE)
     fewer = Scenes(CROWD, LONE)
-    del fewer.truth["annotations"][0]
+    del fewer.ground_truth["annotations"][0]
     curve = dict(correction_curve(everybody, NoiseSegmenter()))
     assert dict(correction_curve(everybody, NoiseSegmenter())) == curve
     assert dict(correction_curve(fewer, NoiseSegmenter())) == {key: curve[key] for key in (101, 200)}
     assert dict(correction_curve(everybody, NoiseSegmenter(), seed=1)) != curve
     other = Scenes(CROWD, LONE)
-    other.truth["annotations"][0]["id"] = -100
+    other.ground_truth["annotations"][0]["id"] = -100
     assert dict(correction_curve(other, NoiseSegmenter()))[-100] != curve[100]
 
 
 def test_all_pixels_of_the_region_are_equally_likely():
     dataset, segmenter = Scenes([(10, 20, 14, 22)]), ColourSegmenter()
-    (label,) = dataset.truth["annotations"]
-    dataset.truth["annotations"] = [{**label, "id": number} for number in range(1, 801)]
+    (label,) = dataset.ground_truth["annotations"]
+    dataset.ground_truth["annotations"] = [{**label, "id": number} for number in range(1, 801)]
     list(correction_curve(dataset, segmenter, corrections=0))
     places = [tuple(points[0].tolist()) for _, points, *_ in segmenter.asked]
     counts = np.unique(places, axis=0, return_counts=True)[1]
@@ -406,22 +406,22 @@ def test_all_pixels_of_the_region_are_equally_likely():
 
 def test_true_masks_may_be_polygons():
     dataset = Scenes(LONE)
-    dataset.truth["annotations"][0]["segmentation"] = [[10, 20, 30, 20, 30, 40, 10, 40]]
+    dataset.ground_truth["annotations"][0]["segmentation"] = [[10, 20, 30, 20, 30, 40, 10, 40]]
     assert dict(correction_curve(dataset, ColourSegmenter())) == {100: [1.0] * 8}
 
 
 def test_somebody_without_a_pixel_is_left_out():
     dataset = Scenes(CROWD)
     empty = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
-    dataset.truth["annotations"][0]["segmentation"] = to_rle(empty)[0]
+    dataset.ground_truth["annotations"][0]["segmentation"] = to_rle(empty)[0]
     assert list(dict(correction_curve(dataset, ColourSegmenter()))) == [101]
-    dataset.truth["annotations"][1]["segmentation"] = to_rle(empty)[0]
+    dataset.ground_truth["annotations"][1]["segmentation"] = to_rle(empty)[0]
     assert list(correction_curve(dataset, ColourSegmenter())) == []
 
 
 def test_corrections_need_masks():
     dataset = Scenes(LONE)
-    del dataset.truth["annotations"][0]["segmentation"]
+    del dataset.ground_truth["annotations"][0]["segmentation"]
     with pytest.raises(
         UserError, match="annotation 100 has no segmentation; choose a data set whose people have masks"
     ):
@@ -437,11 +437,11 @@ def test_real_labels_through_a_small_sam(shared, tmp_path):
     dataset = PeopleDataset(folder / "test_ochuman.json", folder)
     segmenter = SAM2Segmenter(MaxSpread(3), "random", tiny_models.sam2_config(tmp_path))
     rows = list(segment_poses(true_poses(dataset), segmenter))
-    assert [row["id"] for row in rows] == [label["id"] for label in dataset.truth["annotations"]]
+    assert [row["id"] for row in rows] == [label["id"] for label in dataset.ground_truth["annotations"]]
     assert 0 <= ap(dataset, rows) < 0.5  # made-up weights
     curve = by_setting(prompt_curve(true_poses(dataset), segmenter, {n: MaxSpread(n) for n in (1, 3)}))
     for row, alone in zip(curve[3], rows, strict=True):
-        sizes = {int(label["id"]): label for label in dataset.truth["images"]}[row["image_id"]]
+        sizes = {int(label["id"]): label for label in dataset.ground_truth["images"]}[row["image_id"]]
         one, other = (from_rle([r["segmentation"]], sizes["height"], sizes["width"]) for r in (row, alone))
         assert (one ^ other).float().mean() < 1e-3  # chunks of other sizes round the last bit differently
     corrected = dict(correction_curve(dataset, segmenter, corrections=2))
@@ -514,13 +514,13 @@ def test_corrections_are_keypoints_while_one_is_wrong(seed):
         own = next((own for own in corners if red[first[::-1]] == own and red[10, 35] == 201), None)
         if own is None:  # the lone person, in the other image
             continue
-        truth = red == own
+        ground_truth = red == own
         assert keypoints[own][first] == 2
         if before is not None:
-            wrong = {place for place in keypoints[own] if truth[place[::-1]] != before[place[::-1]]}
+            wrong = {place for place in keypoints[own] if ground_truth[place[::-1]] != before[place[::-1]]}
             last = tuple(points[-1].tolist())
-            assert truth[last[::-1]] == point_labels[-1]
-            assert truth[last[::-1]] != before[last[::-1]]
+            assert ground_truth[last[::-1]] == point_labels[-1]
+            assert ground_truth[last[::-1]] != before[last[::-1]]
             if wrong:
                 assert last in wrong
                 assert keypoints[own][last] == max(keypoints[own][place] for place in wrong)

@@ -57,8 +57,8 @@ FIRST = [row(7, A, 0.9), row(3, NOBODY, 0.8), row(7, (40, 4, 6, 6), 0.3)]
 SECOND = [row(7, B, 0.7, 2), row(3, C, 0.6, 2), row(7, (40, 4, 6, 6), 0.3)]
 
 
-def compare(truth=TRUTH, rounds=(FIRST, SECOND), **options):
-    return compare_rounds(truth, lambda number: rounds[number - 1], len(rounds), **options)
+def compare(ground_truth=TRUTH, rounds=(FIRST, SECOND), **options):
+    return compare_rounds(ground_truth, lambda number: rounds[number - 1], len(rounds), **options)
 
 
 class TestRounds:
@@ -83,9 +83,9 @@ class TestRounds:
         bare = [{k: v for k, v in label.items() if "keypoints" not in k} for label in TRUTH["annotations"]]
         assert labelled_kinds({**TRUTH, "annotations": bare}) == ["bbox", "segm"]
         boxes = [{k: v for k, v in label.items() if k != "segmentation"} for label in bare]
-        truth = {**TRUTH, "annotations": [*bare[:2], *boxes[2:]]}
-        assert labelled_kinds(truth) == ["bbox"]
-        result = compare(truth).rounds[0]
+        ground_truth = {**TRUTH, "annotations": [*bare[:2], *boxes[2:]]}
+        assert labelled_kinds(ground_truth) == ["bbox"]
+        result = compare(ground_truth).rounds[0]
         assert result.masks is None
         assert list(result.coco) == ["bbox"]
         assert result.matches.found().tolist() == [0]
@@ -201,7 +201,7 @@ class TestContactSheet:
 
     def test_the_sheet_shows_truth_beside_results(self):
         class Scenes:
-            truth = TRUTH
+            ground_truth = TRUTH
 
             def file_name(self, index):
                 return f"{index}.png"
@@ -214,7 +214,7 @@ class TestContactSheet:
         sheet = report.contact_sheet(Scenes(), SECOND, {7: 0.5, 3: 1.0})
         assert isinstance(sheet, PIL.Image.Image)
         pixels = np.asarray(sheet)
-        # One row of two pictures of 64 x 48 pixels: truth has two people, of which the result shows the second.
+        # One row of two pictures of 64 x 48 pixels: ground truth has two people, of which the result shows the second.
         left = pixels[28:76, 6:70].astype(int)
         right = pixels[28:76, 492:556].astype(int)
         changed = np.abs(left - right).sum(2) > 60

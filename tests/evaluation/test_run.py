@@ -28,7 +28,7 @@ class Scenes:
     def __init__(self, broken=()):
         self.broken = set(broken)
         self.loaded = {}
-        self.truth = {
+        self.ground_truth = {
             "images": [{"id": f"i{n}", "file_name": f"{n}.png", "height": 48, "width": 64} for n in range(len(SCENES))],
             "annotations": [],
             "categories": [{"id": 1, "name": "person"}],
@@ -70,7 +70,7 @@ def work(folder, task, loop=None, processes=None):
 
 def rows(folder, task, number=2):
     with Found(folder, task.settings()) as found:
-        return list(found.rows(task.truth, number))
+        return list(found.rows(task.ground_truth, number))
 
 
 def task(broken=(), **options):
@@ -179,7 +179,7 @@ def test_other_settings_are_refused(tmp_path, other, changed):
 
 def test_other_truth_is_another_data_set():
     dataset = Scenes()
-    dataset.truth["annotations"] = [{"id": 1, "image_id": "i0", "category_id": 1, "bbox": [0, 0, 1, 1]}]
+    dataset.ground_truth["annotations"] = [{"id": 1, "image_id": "i0", "category_id": 1, "bbox": [0, 0, 1, 1]}]
     assert Task(dataset, {}).settings()["dataset"] != Task(Scenes(), {}).settings()["dataset"]
 
 

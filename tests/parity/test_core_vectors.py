@@ -81,11 +81,11 @@ def test_exclusive_masks(shared: Path) -> None:
 
 def test_oks(shared: Path) -> None:
     cases = _read(shared, "oks.json")
-    truth = torch.tensor([case["gt"] for case in cases], dtype=torch.float64)
+    ground_truth = torch.tensor([case["gt"] for case in cases], dtype=torch.float64)
     found = torch.tensor([case["dt"] for case in cases], dtype=torch.float64)[..., :2]
     areas = torch.tensor([case["area"] for case in cases], dtype=torch.float64)
     sigmas = torch.tensor(COCO_KEYPOINTS.sigmas, dtype=torch.float64)
-    table = oks(truth[..., :2], found, areas, sigmas, visible=truth[..., 2] > 0)
+    table = oks(ground_truth[..., :2], found, areas, sigmas, visible=ground_truth[..., 2] > 0)
     expected = torch.tensor([case["oks"] for case in cases], dtype=torch.float64)
     torch.testing.assert_close(table.diagonal(), expected, rtol=1e-14, atol=0)
 

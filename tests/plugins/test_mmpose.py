@@ -271,8 +271,8 @@ def crowd(request, tmp_path_factory):
                 }
             )
     categories = [{"id": 1, "name": "person", "keypoints": list(COCO_KEYPOINTS.names), "skeleton": []}]
-    truth = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "truth.json").write_text(json.dumps(truth))
+    ground_truth = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "truth.json").write_text(json.dumps(ground_truth))
     return folder
 
 
@@ -297,10 +297,10 @@ def test_average_precision_is_ours_to_the_last_digit(crowd, capsys):
     people = PeopleDataset(crowd / "truth.json", crowd)
     loop = bmp.BMP(NoisyDetector(), NoisyPose(), fakes.FakeSegmenter(), fakes.KeepAll())
     rows = []
-    for index, image in enumerate(people.truth["images"]):
+    for index, image in enumerate(people.ground_truth["images"]):
         found = loop(people.load(index)).instances
         rows += to_annotations(found, image["id"], COCO_KEYPOINTS, exact=True)
-    ours = evaluate(people.truth, to_results(rows, "keypoints"), "keypoints")
+    ours = evaluate(people.ground_truth, to_results(rows, "keypoints"), "keypoints")
 
     assert set(theirs) == {f"coco/{name}" for name in NUMBERS}
     assert {name: theirs[f"coco/{name}"] for name in NUMBERS} == {

@@ -110,9 +110,11 @@ def test_labelled_boxes_lead_to_labelled_poses(estimator, shared):
     found = estimator.estimate(images, given)
     sigmas, similarities = torch.tensor(COCO_KEYPOINTS.sigmas), []
     for people, poses in zip(labels, found, strict=True):
-        truth = torch.tensor([a["keypoints"] for a in people]).reshape(-1, 17, 3).float()
+        ground_truth = torch.tensor([a["keypoints"] for a in people]).reshape(-1, 17, 3).float()
         area = torch.tensor([a["area"] for a in people])
-        similarities.append(oks(truth[..., :2], poses.keypoints, area, sigmas, truth[..., 2] > 0).diagonal())
+        similarities.append(
+            oks(ground_truth[..., :2], poses.keypoints, area, sigmas, ground_truth[..., 2] > 0).diagonal()
+        )
     assert torch.cat(similarities).mean() > 0.72
 
 

@@ -154,8 +154,8 @@ def test_labelled_poses_lead_to_labelled_masks(segmenter, shared):
         masks = segmenter.segment(segmenter.open([image]), [found], [pose], [nobody()])[0]
         for bits, label in zip(masks.bits.numpy(), people, strict=True):
             polygons = [np.rint(np.reshape(p, (-1, 2))).astype(np.int32) for p in label["segmentation"]]
-            truth = cv2.fillPoly(np.zeros(bits.shape, np.uint8), polygons, 1) > 0
-            overlaps.append((bits & truth).sum() / (bits | truth).sum())
+            ground_truth = cv2.fillPoly(np.zeros(bits.shape, np.uint8), polygons, 1) > 0
+            overlaps.append((bits & ground_truth).sum() / (bits | ground_truth).sum())
     assert np.mean(overlaps) > 0.77
 
 

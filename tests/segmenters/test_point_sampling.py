@@ -24,7 +24,7 @@ REFINING = [MaskRefine, Pose1MaskRefine, PoseMaskRefine]
 STARTING_AT_A_KEYPOINT = [Pose1MaskRefine, PoseMaskRefine]
 EVERY = [*REFINING, MaxVis, MaxSpread]
 
-# 5 rows of 7 columns: the truth is an L of 8 pixels, the prediction covers 5 of them and spills over 4
+# 5 rows of 7 columns: the ground truth is an L of 8 pixels, the prediction covers 5 of them and spills over 4
 TRUTH = torch.tensor([[int(c) for c in row] for row in ("0100000", "0100000", "0100000", "0100000", "0111100")]) == 1
 PREDICTION = torch.tensor([[int(c) for c in row] for row in ("0100000", "0100000", "0111000", "0110000", "0011000")])
 PREDICTION = (PREDICTION == 1) & ~torch.zeros(5, 7, dtype=torch.bool)
@@ -133,22 +133,22 @@ def test_a_correction_is_positive_where_missed_and_negative_where_spilt(sampler,
 @pytest.mark.parametrize("sampler", REFINING)
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 1.0])
 def test_some_corrections_are_from_the_truth_instead(sampler, probability):
-    # Only one pixel is wrong, and a keypoint lies in it: whatever is elsewhere is from the truth.
-    truth, people = torch.zeros(20, 20, dtype=torch.bool), 4000
-    truth[5:15] = True
-    prediction = truth.clone()
+    # Only one pixel is wrong, and a keypoint lies in it: whatever is elsewhere is from the ground truth.
+    ground_truth, people = torch.zeros(20, 20, dtype=torch.bool), 4000
+    ground_truth[5:15] = True
+    prediction = ground_truth.clone()
     prediction[0, 3] = True
     keypoints = known([(3.5, 0.5)], [1.0], people=people)
     points, labels = sampler(truth_probability=probability).correct(
-        many(truth, people), many(prediction, people), keypoints, seeded()
+        many(ground_truth, people), many(prediction, people), keypoints, seeded()
     )
     found = [place for place in pixels(points) if place != (3, 0)]
-    assert set(found) <= places(truth)
+    assert set(found) <= places(ground_truth)
     assert labels[:, 0].tolist() == [int(place != (3, 0)) for place in pixels(points)]
     spread = 4 * (probability * (1 - probability) / people) ** 0.5
     assert len(found) / people == pytest.approx(probability, abs=spread)
     if probability == 1:
-        assert chi_square(found, places(truth)) < 268  # 199 degrees of freedom, one in a thousand
+        assert chi_square(found, places(ground_truth)) < 268  # 199 degrees of freedom, one in a thousand
 
 
 @pytest.mark.parametrize("sampler", REFINING)
@@ -167,9 +167,9 @@ def test_a_perfect_prediction_is_followed_by_a_negative_point_from_the_backgroun
 
 @pytest.mark.parametrize("sampler", REFINING)
 def test_perfect_and_wrong_predictions_in_one_batch(sampler):
-    truth, prediction = many(TRUTH, 3), torch.stack([TRUTH, PREDICTION, TRUTH | PREDICTION])
+    ground_truth, prediction = many(TRUTH, 3), torch.stack([TRUTH, PREDICTION, TRUTH | PREDICTION])
     for seed in range(20):
-        points, labels = without_chance(sampler).correct(truth, prediction, Keypoints.none(3), seeded(seed))
+        points, labels = without_chance(sampler).correct(ground_truth, prediction, Keypoints.none(3), seeded(seed))
         first, second, third = pixels(points)
         assert first in places(~TRUTH)
         assert second in MISSED | SPILT
@@ -249,9 +249,9 @@ def test_without_a_keypoint_the_first_point_is_that_of_mask_refine(sampler, keyp
 
 @pytest.mark.parametrize("keypoints", NO_USE)
 def test_without_a_keypoint_corrections_are_those_of_mask_refine(keypoints):
-    truth, prediction = many(TRUTH, 1600), many(PREDICTION, 1600)
-    ours = PoseMaskRefine().correct(truth, prediction, keypoints, seeded())
-    theirs = MaskRefine().correct(truth, prediction, keypoints, seeded())
+    ground_truth, prediction = many(TRUTH, 1600), many(PREDICTION, 1600)
+    ours = PoseMaskRefine().correct(ground_truth, prediction, keypoints, seeded())
+    theirs = MaskRefine().correct(ground_truth, prediction, keypoints, seeded())
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
@@ -340,12 +340,12 @@ def test_at_once_the_points_are_those_of_the_prompter(seed, count):
     )
     poses = Poses(keypoints.points, keypoints.visibility, keypoints.visibility, keypoints.visibility)
     people = Detections(torch.zeros(4, 4), torch.ones(4))
-    truth = torch.rand(4, 30, 30, generator=draw) > 0.5
+    ground_truth = torch.rand(4, 30, 30, generator=draw) > 0.5
     for sampler, prompter in (
         (MaxVis(count), prompting.MaxVisibility(count)),
         (MaxSpread(count), prompting.MaxSpread(count)),
     ):
-        points, labels = sampler.first(truth, keypoints, draw)
+        points, labels = sampler.first(ground_truth, keypoints, draw)
         prompts = prompter.prompts(people, poses, poses[:0])
         assert torch.equal(points, prompts.points)
         assert torch.equal(labels, prompts.labels)
@@ -407,22 +407,24 @@ def test_at_once_there_is_nothing_to_correct(sampler):
 )
 def test_corrections_correct(seed, sampler, size, share):
     draw = seeded(seed)
-    truth, prediction = torch.rand(size, generator=draw) < share, torch.rand(size, generator=draw) < 0.5
+    ground_truth, prediction = torch.rand(size, generator=draw) < share, torch.rand(size, generator=draw) < 0.5
     keypoints = Keypoints(
         torch.rand(size[0], 5, 2, generator=draw) * 12 - 1.5,
         torch.rand(size[0], 5, generator=draw),
         torch.rand(size[0], 5, generator=draw) < 0.7,
     )
-    points, labels = without_chance(sampler).correct(truth, prediction, keypoints, draw)
+    points, labels = without_chance(sampler).correct(ground_truth, prediction, keypoints, draw)
     assert (points.shape, labels.shape) == ((size[0], 1, 2), (size[0], 1))
-    for own_truth, own_prediction, point, label in zip(truth, prediction, points[:, 0], labels[:, 0], strict=True):
+    for own_ground_truth, own_prediction, point, label in zip(
+        ground_truth, prediction, points[:, 0], labels[:, 0], strict=True
+    ):
         x, y = point.long().tolist()
         if label == -1:
-            assert own_truth.all()
+            assert own_ground_truth.all()
             assert own_prediction.all()
         else:
-            assert label == own_truth[y, x]
-            assert own_truth[y, x] != own_prediction[y, x] or torch.equal(own_truth, own_prediction)
+            assert label == own_ground_truth[y, x]
+            assert own_ground_truth[y, x] != own_prediction[y, x] or torch.equal(own_ground_truth, own_prediction)
 
 
 @pytest.mark.parametrize("sampler", EVERY)
@@ -438,51 +440,51 @@ def test_nobody(sampler):
 @pytest.mark.parametrize("sampler", EVERY)
 def test_chance_is_the_generators_and_people_do_not_disturb_each_other(sampler):
     draw = seeded(1)
-    truth, prediction = torch.rand(6, 20, 20, generator=draw) > 0.5, torch.rand(6, 20, 20, generator=draw) > 0.5
+    ground_truth, prediction = torch.rand(6, 20, 20, generator=draw) > 0.5, torch.rand(6, 20, 20, generator=draw) > 0.5
     keypoints = Keypoints(
         torch.rand(6, 17, 2, generator=draw) * 20,
         torch.rand(6, 17, generator=draw),
         torch.rand(6, 17, generator=draw) > 0.5,
     )
 
-    def outcome(truth, prediction, seed=3):
+    def outcome(ground_truth, prediction, seed=3):
         generator = seeded(seed)
-        asked = sampler().first(truth, keypoints, generator)
+        asked = sampler().first(ground_truth, keypoints, generator)
         if sampler().corrections:
-            asked = (*asked, *sampler().correct(truth, prediction, keypoints, generator))
+            asked = (*asked, *sampler().correct(ground_truth, prediction, keypoints, generator))
         return asked
 
-    before = truth.clone(), prediction.clone()
-    first = outcome(truth, prediction)
-    assert torch.equal(truth, before[0])
+    before = ground_truth.clone(), prediction.clone()
+    first = outcome(ground_truth, prediction)
+    assert torch.equal(ground_truth, before[0])
     assert torch.equal(prediction, before[1])
-    assert all(torch.equal(a, b) for a, b in zip(first, outcome(truth, prediction), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first, outcome(ground_truth, prediction), strict=True))
     if sampler in REFINING:
-        other = outcome(truth, prediction, seed=4)
+        other = outcome(ground_truth, prediction, seed=4)
         assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
-    truth[0], prediction[0] = ~truth[0], truth[0]
-    changed = outcome(truth, prediction)
+    ground_truth[0], prediction[0] = ~ground_truth[0], ground_truth[0]
+    changed = outcome(ground_truth, prediction)
     assert all(torch.equal(a[1:], b[1:]) for a, b in zip(first, changed, strict=True))
 
 
 def test_large_batches_take_little_more_than_their_masks():
-    truth = torch.zeros(64, 512, 512, dtype=torch.bool)
+    ground_truth = torch.zeros(64, 512, 512, dtype=torch.bool)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        MaskRefine().correct(truth, truth, Keypoints.none(64), seeded())
-    assert max(event.cpu_memory_usage for event in profile.events()) <= truth.numel()
+        MaskRefine().correct(ground_truth, ground_truth, Keypoints.none(64), seeded())
+    assert max(event.cpu_memory_usage for event in profile.events()) <= ground_truth.numel()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("sampler", EVERY)
 def test_a_generator_on_the_cpu_gives_the_same_points_on_a_gpu(sampler):
-    truth, prediction = many(TRUTH, 50), many(PREDICTION, 50)
+    ground_truth, prediction = many(TRUTH, 50), many(PREDICTION, 50)
     keypoints = like_coco([(4.5, 4.5)], [0.5], people=50)
-    here = sampler().first(truth, keypoints, seeded())
-    there = sampler().first(truth.cuda(), keypoints.to("cuda"), seeded())
+    here = sampler().first(ground_truth, keypoints, seeded())
+    there = sampler().first(ground_truth.cuda(), keypoints.to("cuda"), seeded())
     assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
     if sampler().corrections:
-        here = sampler().correct(truth, prediction, keypoints, seeded())
-        there = sampler().correct(truth.cuda(), prediction.cuda(), keypoints.to("cuda"), seeded())
+        here = sampler().correct(ground_truth, prediction, keypoints, seeded())
+        there = sampler().correct(ground_truth.cuda(), prediction.cuda(), keypoints.to("cuda"), seeded())
         assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""SynthCrowd's scenes: the truth is what is painted, limits hold, files and memory agree, chance is tied down."""
+"""SynthCrowd's scenes: the ground truth is what is painted, limits hold, files and memory agree, chance is tied down."""
 
 import dataclasses
 import hashlib
@@ -280,8 +280,8 @@ def test_memory_and_disk_agree(tmp_path: Path) -> None:
     from_disk, in_memory = PeopleDataset(path, tmp_path), SynthCrowd("test-hard", count=3, seed=4)
     assert len(in_memory) == 3
     assert in_memory.name == "SynthCrowd test-hard"
-    assert labelled_kinds(in_memory.truth) == ["bbox", "segm", "keypoints"]
-    assert from_disk.truth == in_memory.truth
+    assert labelled_kinds(in_memory.ground_truth) == ["bbox", "segm", "keypoints"]
+    assert from_disk.ground_truth == in_memory.ground_truth
     for index in range(3):
         assert from_disk.file_name(index) == in_memory.file_name(index)
         assert torch.equal(from_disk.load(index).pixels, in_memory.load(index).pixels)
@@ -343,9 +343,9 @@ def things_of(scene: Scene) -> int:
 def test_pieces_are_read_as_any_data_set(extras: Path) -> None:
     pieces, people = (PeopleDataset(extras / name, extras) for name in ("val_pieces.json", "val.json"))
     assert len(pieces) == len(people) == 3
-    assert pieces.truth["images"] == people.truth["images"]
-    assert len(pieces.truth["annotations"]) > 2 * len(people.truth["annotations"])
-    assert all("keypoints" not in row for row in pieces.truth["annotations"])
+    assert pieces.ground_truth["images"] == people.ground_truth["images"]
+    assert len(pieces.ground_truth["annotations"]) > 2 * len(people.ground_truth["annotations"])
+    assert all("keypoints" not in row for row in pieces.ground_truth["annotations"])
 
 
 def test_extras_change_nothing_else_and_are_replaced(extras: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ test_dataloader = dict(
         ],
     ),
 )
-# The truth is the file of the data set. The loop has suppressed duplicates already.
+# The ground truth is the file of the data set. The loop has suppressed duplicates already.
 test_evaluator = dict(type="CocoMetric", score_mode="bbox_keypoint", keypoint_score_thr=0.2, nms_mode="none")
 test_cfg = dict()
 visualizer = dict(type="AnyNumPyPoseVisualizer")

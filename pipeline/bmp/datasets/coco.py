@@ -1,4 +1,4 @@
-"""The persons of COCO: two files of annotations joined into one truth. Knows its files and nothing of their format."""
+"""The persons of COCO: two files of annotations joined into one. Knows its files and nothing of their format."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class COCO(PeopleDataset):
         root: folder with ``annotations/instances_{split}.json``, ``annotations/person_keypoints_{split}.json`` and the
             images in ``{split}/``.
         split: "val2017" or "train2017".
-        small: False drops people below 32 squared pixels from the truth, which is the paper's COCO* and Pose2Seg's
-            COCOPersons; see ``PeopleDataset`` for what that means.
+        small: False drops people below 32 squared pixels from the ground truth, which is the paper's COCO* and
+            Pose2Seg's COCOPersons; see ``PeopleDataset`` for what that means.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, split: str = "val2017", small: bool = True) -> None:
@@ -34,7 +34,7 @@ class COCO(PeopleDataset):
         folder = find_root(name, root, (instances, keypoints, split), _SOURCE)
         super().__init__(folder / instances, folder / split, name, min_area=0 if small else SMALL)
         poses = {row["id"]: row for row in read_people(folder / keypoints)["annotations"]}
-        for row in self.truth["annotations"]:
+        for row in self.ground_truth["annotations"]:
             pose = poses.get(row["id"], {})
             if pose.get("image_id") != row["image_id"]:
                 raise UserError(

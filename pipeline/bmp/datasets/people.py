@@ -1,6 +1,7 @@
 """Photos with people known to be in them, from any COCO-format file; knows no metric, no network, no data set by name.
 
-Everything that reads truth reads it from ``PeopleDataset.truth``: what is wrong with a file is found here, once.
+Everything that reads ground truth reads it from ``PeopleDataset.ground_truth``: what is wrong with a file is found
+here, once.
 """
 
 from __future__ import annotations
@@ -39,19 +40,20 @@ class PeopleDataset:
     """Images and the people in them.
 
     A data set that makes its own images is a subclass with an ``__init__`` that sets the attributes below and a
-    ``load``; the other methods follow from ``truth``.
+    ``load``; the other methods follow from ``ground_truth``.
 
     Args:
         annotations: COCO JSON, read as ``read_people`` says.
         images: folder that the file names of the annotations start from.
         name: for reports; the name of the annotation file if None.
-        min_area: people whose ``area`` (of the annotation, square pixels) is below this are dropped from the truth, as
-            the paper does for COCO* with 32 squared: whoever finds them gets false alarms, and pose to mask leaves them
-            out. Crowd regions stay whatever their size: they are no people to be found.
+        min_area: people whose ``area`` (of the annotation, square pixels) is below this are dropped from the ground
+            truth, as the paper does for COCO* with 32 squared: whoever finds them gets false alarms, and pose to mask
+            leaves them out. Crowd regions stay whatever their size: they are no people to be found.
 
     Attributes:
         name: for reports, such as "OCHuman test".
-        truth: COCO dict of persons, see ``read_people``; image ``i`` of the data set is ``truth["images"][i]``.
+        ground_truth: COCO dict of persons, see ``read_people``; image ``i`` of the data set is
+            ``ground_truth["images"][i]``.
         published: key of the published numbers for this data set, None where there are none.
 
     Raises:
@@ -59,7 +61,7 @@ class PeopleDataset:
     """
 
     name: str
-    truth: dict[str, Any]
+    ground_truth: dict[str, Any]
     published: str | None = None
 
     def __init__(
@@ -70,12 +72,12 @@ class PeopleDataset:
         min_area: float = 0.0,
     ) -> None:
         self.name = name or Path(annotations).stem
-        self.truth = read_people(annotations)
-        self.truth["annotations"] = [
-            row for row in self.truth["annotations"] if row["iscrowd"] or row["area"] >= min_area
+        self.ground_truth = read_people(annotations)
+        self.ground_truth["annotations"] = [
+            row for row in self.ground_truth["annotations"] if row["iscrowd"] or row["area"] >= min_area
         ]
         self._folder = Path(images).expanduser()
-        names = [image["file_name"] for image in self.truth["images"]]
+        names = [image["file_name"] for image in self.ground_truth["images"]]
         missing = [file_name for file_name in names if not (self._folder / file_name).is_file()]
         if missing:
             raise UserError(
@@ -85,16 +87,16 @@ class PeopleDataset:
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.truth["images"])
+        return len(self.ground_truth["images"])
 
     def file_name(self, index: int) -> str:
         """Return what image ``index`` is called in the annotations, a path with forward slashes."""
-        name: str = self.truth["images"][index]["file_name"]
+        name: str = self.ground_truth["images"][index]["file_name"]
         return name
 
     def load(self, index: int) -> Image:
         """Read image ``index``; ``ImageError`` where it is broken or not of the size that its annotations are for."""
-        entry = self.truth["images"][index]
+        entry = self.ground_truth["images"][index]
         path = self._folder / entry["file_name"]
         image = pictures.load(path)
         if (image.height, image.width) != (entry["height"], entry["width"]):

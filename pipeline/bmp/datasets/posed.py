@@ -20,8 +20,8 @@ from bmp.structures import Detections, Image, Poses
 class PosedImage:
     """An image and everybody labelled in it, at least one person, in the order of the annotations.
 
-    annotations: of the truth, a row each. people: the labelled boxes with score 1, without masks. poses: what the
-    segmenter is to be guided by. unlabelled: bool (N, K), keypoints whose place nobody knows and which must not
+    annotations: of the ground truth, a row each. people: the labelled boxes with score 1, without masks. poses: what
+    the segmenter is to be guided by. unlabelled: bool (N, K), keypoints whose place nobody knows and which must not
     become prompts; None where the poses are estimates.
     """
 
@@ -53,7 +53,7 @@ def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4
     """
     if not 0 <= hidden <= 1:
         raise UserError(f"hidden: expected the visibility of a hidden keypoint in [0, 1], got {hidden}")
-    if not any(annotation.get("num_keypoints", 0) for annotation in dataset.truth["annotations"]):
+    if not any(annotation.get("num_keypoints", 0) for annotation in dataset.ground_truth["annotations"]):
         raise UserError(f"{dataset.name}: nobody has labelled keypoints; choose another data set or estimated poses")
     for batch in labelled_images(dataset, image_batch):
         yield [truly_posed(image, annotations, hidden) for image, annotations in batch]
@@ -64,10 +64,10 @@ def labelled_images(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Im
     if size < 1:
         raise UserError(f"image_batch: expected at least 1, got {size}")
     annotations: dict[Any, list[Row]] = defaultdict(list)
-    for annotation in dataset.truth["annotations"]:
+    for annotation in dataset.ground_truth["annotations"]:
         if not annotation["iscrowd"]:
             annotations[annotation["image_id"]].append(annotation)
-    ids = [entry["id"] for entry in dataset.truth["images"]]
+    ids = [entry["id"] for entry in dataset.ground_truth["images"]]
     peopled = [index for index, image_id in enumerate(ids) if image_id in annotations]
     for start in range(0, len(peopled), size):
         yield [(dataset.load(index), annotations[ids[index]]) for index in peopled[start : start + size]]

@@ -17,9 +17,9 @@ from bmp.synthcrowd.splits import find_split
 
 @DATASETS.register_module()
 class SynthCrowd(PeopleDataset):
-    """Drawn crowds with exact truth, made when the data set is, about 40 scenes a second.
+    """Drawn crowds with exact ground truth, made when the data set is, about 40 scenes a second.
 
-    Images and truth are those that ``python -m bmp.synthcrowd`` writes for the same split, count and seed,
+    Images and ground truth are those that ``python -m bmp.synthcrowd`` writes for the same split, count and seed,
     JPEG included; the JPEGs are kept in memory, about 40 KB each.
 
     Args:
@@ -36,7 +36,7 @@ class SynthCrowd(PeopleDataset):
         if (count is not None and count < 1) or seed < 0:
             raise UserError(f"SynthCrowd: expected a count from 1 and a seed from 0, got {count} and {seed}")
         self.name = f"SynthCrowd {split}"
-        self.truth, self._jpegs = render(split, known.settings, known.count if count is None else count, seed)
+        self.ground_truth, self._jpegs = render(split, known.settings, known.count if count is None else count, seed)
 
     def load(self, index: int) -> Image:
         """Return image ``index`` as it would be read from the disk."""

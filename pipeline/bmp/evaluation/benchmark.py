@@ -119,23 +119,27 @@ def _model(config: Mapping[str, Any], device: str) -> Loop:
 
 def _conclude(task: Task, folder: Path, rounds: int, settings: dict[str, Any], times: dict[str, Any]) -> Outcome:
     """Merge the journals, measure, and write everything."""
-    truth = task.truth
+    ground_truth = task.ground_truth
     with Found(folder, task.settings()) as found, writing(folder):
-        comparison = compare_rounds(truth, lambda number: list(found.rows(truth, number)), rounds, **settings)
-        report.write_results(folder / "results.json", found.rows(truth, rounds), settings["segm_score"])
-        qualities = report.image_qualities(truth, comparison.rounds[-1].matches)
+        comparison = compare_rounds(
+            ground_truth, lambda number: list(found.rows(ground_truth, number)), rounds, **settings
+        )
+        report.write_results(folder / "results.json", found.rows(ground_truth, rounds), settings["segm_score"])
+        qualities = report.image_qualities(ground_truth, comparison.rounds[-1].matches)
         qualities = {image_id: value for image_id, value in qualities.items() if found.done(image_id)}
-        sheet = report.contact_sheet(task.dataset, found.rows(truth, rounds), qualities)
+        sheet = report.contact_sheet(task.dataset, found.rows(ground_truth, rounds), qualities)
         if sheet is not None:
             sheet.save(folder / "contact_sheet.jpg", quality=90)
-        names = {image["id"]: image["file_name"] for image in truth["images"]}
+        names = {image["id"]: image["file_name"] for image in ground_truth["images"]}
         failed = {
-            names[image["id"]]: found.failed[image["id"]] for image in truth["images"] if image["id"] in found.failed
+            names[image["id"]]: found.failed[image["id"]]
+            for image in ground_truth["images"]
+            if image["id"] in found.failed
         }
         metrics = {
             **task.settings(),
             "limit": task.limit,
-            "people": sum(not row.get("iscrowd") for row in truth["annotations"]),
+            "people": sum(not row.get("iscrowd") for row in ground_truth["annotations"]),
             "evaluation": settings,
             **report.numbers(comparison),
             "failed": [{"file_name": name, "reason": reason} for name, reason in failed.items()],
@@ -164,7 +168,7 @@ def _what(task: Task, failed: int) -> str:
     images = len(task)
     part = f"the first {images} of {len(task.dataset)} images" if images < len(task.dataset) else f"{images} images"
     lost = f", {failed} of which failed: nobody counts as found in them" if failed else ""
-    people = sum(not row.get("iscrowd") for row in task.truth["annotations"])
+    people = sum(not row.get("iscrowd") for row in task.ground_truth["annotations"])
     return f"{task.dataset.name}: {part} with {people} labelled people{lost}."
 
 
@@ -195,6 +199,6 @@ def _markdown(
     if sheet:
         parts.append(
             "## Examples\n\nBest, median and worst images by the mean IoU of their labelled people with who shows "
-            "them, 0 for those not found. Left the truth, right what was found.\n\n![Examples](contact_sheet.jpg)\n"
+            "them, 0 for those not found. Left the ground truth, right the results.\n\n![Examples](contact_sheet.jpg)\n"
         )
     return "\n".join(parts)

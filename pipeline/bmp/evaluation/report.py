@@ -181,24 +181,24 @@ def numbers(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def image_qualities(truth: Mapping[str, Any], matches: Matches) -> dict[Any, float]:
+def image_qualities(ground_truth: Mapping[str, Any], matches: Matches) -> dict[Any, float]:
     """Return for each image with people the mean IoU of its people with who shows them, 0 for those not found.
 
     By id of the image, in [0, 1]; crowd regions are no people.
     """
-    overlaps = np.zeros(len(truth["annotations"]))
+    overlaps = np.zeros(len(ground_truth["annotations"]))
     hits = matches.person >= 0
     overlaps[matches.person[hits]] = matches.overlaps[hits]
     people: dict[Any, list[float]] = {}
     for index in matches.people.tolist():
-        people.setdefault(truth["annotations"][index]["image_id"], []).append(float(overlaps[index]))
+        people.setdefault(ground_truth["annotations"][index]["image_id"], []).append(float(overlaps[index]))
     return {image_id: sum(values) / len(values) for image_id, values in people.items()}
 
 
 def contact_sheet(
     dataset: PeopleDataset, rows: Iterable[Mapping[str, Any]], qualities: Mapping[Any, float]
 ) -> PIL.Image.Image | None:
-    """Draw the images of best, median and worst quality, three of each at most, with the truth beside the results.
+    """Draw the images of best, median and worst quality, three of each at most, ground truth beside results.
 
     Returns None where there is no image to choose from; images that cannot be read any more are left out.
     """
@@ -208,10 +208,10 @@ def contact_sheet(
         if row["image_id"] in found:
             found[row["image_id"]].append(row)
     labels: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in chosen}
-    for row in dataset.truth["annotations"]:
+    for row in dataset.ground_truth["annotations"]:
         if row["image_id"] in labels and not row.get("iscrowd"):
             labels[row["image_id"]].append(row)
-    indices = {image["id"]: index for index, image in enumerate(dataset.truth["images"])}
+    indices = {image["id"]: index for index, image in enumerate(dataset.ground_truth["images"])}
     lines = []
     for image_id, place in chosen.items():
         try:
@@ -221,7 +221,7 @@ def contact_sheet(
         pictures = [overlay(image, to_instances(people[image_id], image), COCO_KEYPOINTS) for people in (labels, found)]
         name = dataset.file_name(indices[image_id])
         title = f"{place}: {name}, {qualities[image_id]:.2f}"
-        lines.append([(f"{title}: truth", pictures[0]), (f"found: {len(found[image_id])}", pictures[1])])
+        lines.append([(f"{title}: ground truth", pictures[0]), (f"found: {len(found[image_id])}", pictures[1])])
     return _sheet(lines) if lines else None
 
 

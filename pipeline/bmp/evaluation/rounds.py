@@ -1,4 +1,4 @@
-"""What the loop is worth round by round (protocol 1): numbers from truth and people; knows no file and no picture."""
+"""What the loop is worth round by round (protocol 1): numbers from labels and results. Knows no file, no picture."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Overlap:
 class Round:
     """The numbers of everybody known after a round.
 
-    number: of the round, from 1. people: how many are known. coco: by kind, only kinds that the truth has labels for.
-    boxes: overlap of boxes. masks: overlap of masks, None where the truth has none. matches: which result is which
-    person, by masks where there are masks, else by boxes.
+    number: of the round, from 1. people: how many are known. coco: by kind, only kinds that the ground truth has labels
+    for.
+    boxes: overlap of boxes. masks: overlap of masks, None where the ground truth has none. matches: which result is
+    which person, by masks where there are masks, else by boxes.
     """
 
     number: int
@@ -54,29 +55,32 @@ class Comparison:
 
 
 def compare_rounds(
-    truth: Mapping[str, Any], rows_of: Callable[[int], Rows], rounds: int, segm_score: str = "detection_times_iou"
+    ground_truth: Mapping[str, Any],
+    rows_of: Callable[[int], Rows],
+    rounds: int,
+    segm_score: str = "detection_times_iou",
 ) -> Comparison:
     """Measure the people known after each round.
 
-    Masks and keypoints are compared where the truth has them: masks where every person has one, keypoints where
+    Masks and keypoints are compared where the ground truth has them: masks where every person has one, keypoints where
     anybody has one.
 
     Args:
-        truth: COCO dict of persons.
+        ground_truth: COCO dict of persons.
         rows_of: gives the annotations, with all digits, of everybody known after a round, counted from 1.
         rounds: how many there are.
         segm_score: a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``.
     """
-    kinds = labelled_kinds(truth)
+    kinds = labelled_kinds(ground_truth)
     done: list[Round] = []
     before: dict[str, Matches] = {}
     first_boxes = boxes = None
     for number in range(1, rounds + 1):
         rows = rows_of(number)
-        coco = {kind: evaluate(truth, to_results(rows, kind, segm_score), kind) for kind in kinds}
-        boxes = metrics.match(truth, rows, "bbox")
+        coco = {kind: evaluate(ground_truth, to_results(rows, kind, segm_score), kind) for kind in kinds}
+        boxes = metrics.match(ground_truth, rows, "bbox")
         first_boxes = first_boxes or boxes
-        masks = metrics.match(truth, rows, "segm", segm_score=segm_score) if "segm" in kinds else None
+        masks = metrics.match(ground_truth, rows, "segm", segm_score=segm_score) if "segm" in kinds else None
         done.append(
             Round(
                 number,
@@ -93,9 +97,9 @@ def compare_rounds(
     return Comparison(done, metrics.recall_at_equal_precision(first_boxes, boxes))
 
 
-def labelled_kinds(truth: Mapping[str, Any]) -> list[Kind]:
-    """Return what the truth has labels for: boxes always, masks if every person has one, keypoints if anybody has."""
-    people = truth["annotations"]
+def labelled_kinds(ground_truth: Mapping[str, Any]) -> list[Kind]:
+    """Return the kinds of labels in the ground truth: boxes always, masks if all have one, keypoints if anybody has."""
+    people = ground_truth["annotations"]
     has: dict[Literal["bbox", "segm", "keypoints"], bool] = {
         "bbox": True,
         "segm": bool(people) and all("segmentation" in row for row in people),

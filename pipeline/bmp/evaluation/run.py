@@ -52,17 +52,17 @@ class Task:
         return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
 
     @cached_property
-    def truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> dict[str, Any]:
         """COCO dict of the images that count."""
-        truth = self.dataset.truth
-        images = truth["images"][: len(self)]
+        ground_truth = self.dataset.ground_truth
+        images = ground_truth["images"][: len(self)]
         known = {image["id"] for image in images}
-        rows = [row for row in truth["annotations"] if row["image_id"] in known]
-        return {**truth, "images": images, "annotations": rows}
+        rows = [row for row in ground_truth["annotations"] if row["image_id"] in known]
+        return {**ground_truth, "images": images, "annotations": rows}
 
     def settings(self) -> dict[str, Any]:
-        """Return all that decides what is found, plain values; the truth is there as a checksum."""
-        checksum = hashlib.sha256(json.dumps(self.truth, sort_keys=True).encode()).hexdigest()
+        """Return all that decides what is found, plain values; the ground truth is there as a checksum."""
+        checksum = hashlib.sha256(json.dumps(self.ground_truth, sort_keys=True).encode()).hexdigest()
         return {
             "version": __version__,
             "pipeline": self.pipeline,
@@ -108,13 +108,13 @@ class Found:
         """Tell whether the people of this image are known; images that failed are to be tried again."""
         return image_id in self._places
 
-    def rows(self, truth: dict[str, Any], round_number: int) -> Iterator[dict[str, Any]]:
-        """Yield an annotation for each person known after a round, by image in the order of ``truth``.
+    def rows(self, ground_truth: dict[str, Any], round_number: int) -> Iterator[dict[str, Any]]:
+        """Yield an annotation for each person known after a round, by image in the order of ``ground_truth``.
 
         They are as ``to_annotations`` makes them, with all digits and without ``id``. What is known of an image that
         needed fewer rounds is known after the others, too.
         """
-        for image in truth["images"]:
+        for image in ground_truth["images"]:
             if image["id"] in self._places:
                 journal, offset = self._places[image["id"]]
                 rounds = journal.read(offset)["rounds"]
@@ -159,9 +159,9 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
     """
     settings = task.settings()
     with Found(folder, settings) as found:
-        done = {image["id"] for image in task.truth["images"] if found.done(image["id"])}
+        done = {image["id"] for image in task.ground_truth["images"] if found.done(image["id"])}
     batches = [range(start, min(start + task.batch_size, len(task))) for start in range(0, len(task), task.batch_size)]
-    ids = [image["id"] for image in task.truth["images"]]
+    ids = [image["id"] for image in task.ground_truth["images"]]
     share = batches[processes.rank :: processes.count]
     waiting = [batch for batch in share if any(ids[index] not in done for index in batch)]
     path = folder / f"journal.{processes.rank}.jsonl"

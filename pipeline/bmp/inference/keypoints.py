@@ -3,9 +3,9 @@
     python -m bmp.inference.keypoints --config coco.py --set dataset.root=DIR --output FILE
 
 What it writes is what a segmenter is fine-tuned on: keypoints with the noise that they have at test time, of everybody
-in the truth, small people too. With --masks the detector's masks of these people come along, for a segmenter that is
-prompted with masks as well (``MaskPromptedSegmenter``). Exit codes: 0 everything done, 1 some images cannot be read, 2
-wrong use, 130 interrupted.
+in the ground truth, small people too. With --masks the detector's masks of these people come along, for a segmenter
+that is prompted with masks as well (``MaskPromptedSegmenter``). Exit codes: 0 everything done, 1 some images cannot be
+read, 2 wrong use, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -115,11 +115,11 @@ def predict(
 ) -> list[str]:
     """Estimate the poses of everybody labelled, crowd regions left out, and write them to ``output``.
 
-    The file has ``settings`` and ``annotations``: of each person ``id`` and ``image_id`` of the truth, ``keypoints``
-    x, y, v, with v as in ``bmp.io.annotations.to_annotations``, and ``keypoint_scores``, ``keypoint_visibility``,
-    ``keypoint_presence`` and, from estimators that have it, ``keypoint_expected_oks``. Coordinates are rounded to 0.01
-    pixels, the others to 0.0001. With ``detector``, who was detected has ``segmentation``, compressed run lengths. What
-    is done is kept in a journal beside the file until that is complete.
+    The file has ``settings`` and ``annotations``: of each person ``id`` and ``image_id`` of the ground truth,
+    ``keypoints`` x, y, v, with v as in ``bmp.io.annotations.to_annotations``, and ``keypoint_scores``,
+    ``keypoint_visibility``, ``keypoint_presence`` and, from estimators that have it, ``keypoint_expected_oks``.
+    Coordinates are rounded to 0.01 pixels, the others to 0.0001. With ``detector``, who was detected has
+    ``segmentation``, compressed run lengths. What is done is kept in a journal beside the file until that is complete.
 
     Args:
         dataset: whose people they are.
@@ -144,7 +144,7 @@ def predict(
     if not resume and (output.exists() or journal_file.exists()):
         raise UserError(f"{output} was begun or made before; go on with --resume, or choose another --output")
     people: dict[Any, list[Row]] = defaultdict(list)
-    for row in dataset.truth["annotations"]:
+    for row in dataset.ground_truth["annotations"]:
         if not row["iscrowd"]:
             people[row["image_id"]].append(row)
     settings = _settings(dataset, pose) | ({"detector": detector} if detector else {})
@@ -156,7 +156,7 @@ def predict(
         done = {record["image"]: offset for offset, record in journal.records()}
         waiting = [
             index
-            for index, image in enumerate(dataset.truth["images"])
+            for index, image in enumerate(dataset.ground_truth["images"])
             if image["id"] in people and image["id"] not in done
         ]
         if waiting:
@@ -172,14 +172,14 @@ def predict(
                 if isinstance(outcome, UserError):
                     failed.append(str(outcome))
                     continue
-                image_id = dataset.truth["images"][index]["id"]
+                image_id = dataset.ground_truth["images"][index]["id"]
                 with writing(journal_file):
                     done[image_id] = journal.append({"image": image_id, "people": outcome})
         with writing(output), replacing(output) as file:
             # Row by row: the people of a large data set would take gigabytes as one object.
             file.write(f'{{"settings": {json.dumps(settings)}, "annotations": [')
             comma = ""
-            for image in dataset.truth["images"]:
+            for image in dataset.ground_truth["images"]:
                 if image["id"] in done:
                     for row in journal.read(done[image["id"]])["people"]:
                         file.write(f"{comma}\n{json.dumps({'image_id': image['id'], **row})}")
@@ -191,7 +191,7 @@ def predict(
 
 
 def _settings(dataset: PeopleDataset, pose: dict[str, Any]) -> Record:
-    boxes = [[row["id"], row["image_id"], row["bbox"]] for row in dataset.truth["annotations"]]
+    boxes = [[row["id"], row["image_id"], row["bbox"]] for row in dataset.ground_truth["annotations"]]
     checksum = hashlib.sha256(json.dumps(boxes).encode()).hexdigest()
     return {"version": __version__, "pose": pose, "dataset": {"name": dataset.name, "sha256": checksum}}
 
@@ -212,7 +212,7 @@ def _estimated(
         for batch in track(batches, "poses", len(groups), console=console, disable=not console.is_terminal):
             yield from ((index, image) for index, image in batch if isinstance(image, UserError))
             read = [(index, image) for index, image in batch if isinstance(image, Image)]
-            rows = [people[dataset.truth["images"][index]["id"]] for index, _ in read]
+            rows = [people[dataset.ground_truth["images"][index]["id"]] for index, _ in read]
             images, labelled = [image for _, image in read], [labelled_people(own) for own in rows]
             poses = estimator.estimate(images, labelled)
             masks: Sequence[Tensor | None] = [None] * len(read)

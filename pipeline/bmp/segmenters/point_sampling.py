@@ -3,8 +3,8 @@
 Everything works on batches of people, on any device. Two people of one image are two rows. All chance comes from the
 generator that is passed in, a fixed number of draws a call whatever the masks look like, and on the generator's own
 device: one on the CPU gives the same points on a GPU. Points are the centres of pixels or, where they are keypoints,
-the keypoints themselves, in pixels of the truth: x = 3.5 is the middle of column 3. SAM's prompt encoder adds half a
-pixel of the network's input to what it is given, so that is to be taken off after scaling.
+the keypoints themselves, in pixels of the ground truth: x = 3.5 is the middle of column 3. SAM's prompt encoder adds
+half a pixel of the network's input to what it is given, so that is to be taken off after scaling.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ Points = tuple[Tensor, Tensor]
 class Keypoints(Record):
     """What is known of the keypoints of B people.
 
-    points: float32 (B, K, 2), x and y in pixels of the truth masks; they may lie outside. visibility: float32 (B, K)
-    in [0, 1]. available: bool (B, K), labelled or detected. Samplers leave out those outside the masks themselves.
+    points: float32 (B, K, 2), x and y in pixels of the ground truth masks; they may lie outside. visibility: float32
+    (B, K) in [0, 1]. available: bool (B, K), labelled or detected. Samplers leave out those outside the masks
+    themselves.
     """
 
     points: Tensor = column("B", "K", 2)
@@ -48,7 +49,7 @@ class Keypoints(Record):
 
     @classmethod
     def of(cls, poses: Poses) -> Keypoints:
-        """Return the keypoints of poses in pixels of the truth masks; available are those of a presence from 0.5.
+        """Return the keypoints of poses in pixels of the ground truth; available are those of a presence from 0.5.
 
         A pose counts pixels from the middle of the first, points do from its edge: they are half a pixel further.
         """
@@ -56,18 +57,20 @@ class Keypoints(Record):
 
 
 class PointSampler(Protocol):
-    """Chooses the points of training; the truth and the prediction are bool (B, H, W)."""
+    """Chooses the points of training; the ground truth and the prediction are bool (B, H, W)."""
 
     @property
     def corrections(self) -> int:
         """How many times ``correct`` is to be asked after the first prediction."""
         ...
 
-    def first(self, truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
         """Return the points of the first prediction."""
         ...
 
-    def correct(self, truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def correct(
+        self, ground_truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator
+    ) -> Points:
         """Return one point a person, (B, 1, 2) and (B, 1), that corrects ``prediction``."""
         ...
 
@@ -77,15 +80,15 @@ class PointSampler(Protocol):
 class MaskRefine:
     """The recipe of SAM 2, which knows masks only (paper §3.2, "Method MaskRefine").
 
-    The first point is any pixel of the truth. A correction is any pixel where truth and prediction differ, positive
-    where the truth was missed, negative where the prediction spills. All pixels are equally likely. After a perfect
-    prediction, and for an empty truth, the point is a negative one from the background; where there is no background
-    either, it is padding.
+    The first point is any pixel of the ground truth. A correction is any pixel where ground truth and prediction
+    differ, positive where the ground truth was missed, negative where the prediction spills. All pixels are equally
+    likely. After a perfect prediction, and for an empty ground truth, the point is a negative one from the background;
+    where there is no background either, it is padding.
 
     Args:
         corrections: how many points follow the first.
-        truth_probability: with it, in [0, 1], a person's correction is a pixel of the truth instead, right or wrong.
-            Each person has a chance of their own.
+        truth_probability: with it, in [0, 1], a person's correction is a pixel of the ground truth instead, right or
+            wrong. Each person has a chance of their own.
         first_points: the first prediction has so many points at most; how many is drawn each time, the same number
             for everybody. SAM 2 and the paper have 1 and still understand several at once; a small network that was
             never given several does not.
@@ -108,10 +111,10 @@ class MaskRefine:
                 f"truth_probability: expected a number in [0, 1], got {self.truth_probability}; SAM 2 uses 0.1"
             )
 
-    def first(self, truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
         """Return (B, P, 2) and (B, P), P up to ``first_points``; keypoints do not matter here."""
-        nothing = torch.zeros_like(truth)
-        drawn = [_any_error(truth, nothing, generator) for _ in range(self._draw_count(generator))]
+        nothing = torch.zeros_like(ground_truth)
+        drawn = [_any_error(ground_truth, nothing, generator) for _ in range(self._draw_count(generator))]
         return torch.cat([points for points, _ in drawn], dim=1), torch.cat([labels for _, labels in drawn], dim=1)
 
     def _draw_count(self, generator: torch.Generator) -> int:
@@ -119,18 +122,22 @@ class MaskRefine:
             return 1
         return int(torch.randint(1, self.first_points + 1, (), generator=generator, device=generator.device))
 
-    def correct(self, truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def correct(
+        self, ground_truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator
+    ) -> Points:
         """Return (B, 1, 2) and (B, 1); keypoints do not matter here."""
-        return self._correct(truth, prediction, self._from_truth(truth, generator), generator)
+        return self._correct(ground_truth, prediction, self._from_truth(ground_truth, generator), generator)
 
-    def _from_truth(self, truth: Tensor, generator: torch.Generator) -> Tensor:
-        """Toss for each person whether the correction is from the truth: bool (B,)."""
-        chance = torch.rand(len(truth), generator=generator, device=generator.device)
-        return (chance < self.truth_probability).to(truth.device)
+    def _from_truth(self, ground_truth: Tensor, generator: torch.Generator) -> Tensor:
+        """Toss for each person whether the correction is from the ground truth: bool (B,)."""
+        chance = torch.rand(len(ground_truth), generator=generator, device=generator.device)
+        return (chance < self.truth_probability).to(ground_truth.device)
 
-    def _correct(self, truth: Tensor, prediction: Tensor, from_truth: Tensor, generator: torch.Generator) -> Points:
-        # Where nothing is predicted, the whole truth is the error.
-        return _any_error(truth, prediction & ~from_truth[:, None, None], generator)
+    def _correct(
+        self, ground_truth: Tensor, prediction: Tensor, from_truth: Tensor, generator: torch.Generator
+    ) -> Points:
+        # Where nothing is predicted, the whole ground truth is the error.
+        return _any_error(ground_truth, prediction & ~from_truth[:, None, None], generator)
 
 
 @POINT_SAMPLERS.register_module()
@@ -138,17 +145,17 @@ class MaskRefine:
 class Pose1MaskRefine(MaskRefine):
     """``MaskRefine`` that starts at a keypoint (paper §3.2, Table 1): the most visible one that is available.
 
-    It is positive whether or not it lies in the truth, as it is at test time. Without one the first point is that of
-    ``MaskRefine``. With more ``first_points`` than one they are the most visible ones.
+    It is positive whether or not it lies in the ground truth, as it is at test time. Without one the first point is
+    that of ``MaskRefine``. With more ``first_points`` than one they are the most visible ones.
 
     Args:
         corrections, truth_probability, first_points: as for ``MaskRefine``.
     """
 
-    def first(self, truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
         """Return (B, P, 2) and (B, P), P up to ``first_points``, padding last."""
-        substitute = _any_error(truth, torch.zeros_like(truth), generator)
-        chosen = _most_visible(keypoints, _usable(keypoints, truth), self._draw_count(generator))
+        substitute = _any_error(ground_truth, torch.zeros_like(ground_truth), generator)
+        chosen = _most_visible(keypoints, _usable(keypoints, ground_truth), self._draw_count(generator))
         return _positive(keypoints, chosen, substitute)
 
 
@@ -158,21 +165,23 @@ class PoseMaskRefine(Pose1MaskRefine):
     """The recipe of SAM-pose2seg (paper §3.2): keypoints where they help, ``MaskRefine`` where they do not.
 
     The first point is that of ``Pose1MaskRefine``. A correction is a keypoint in the error region, positive where the
-    truth was missed, negative where the prediction spills: of several the most visible one, since it is "keypoints
-    with high visibility" that the paper's abstract puts into the corrections; §3.2 does not say which. Without one,
-    and by chance of ``truth_probability``, the correction is that of ``MaskRefine``.
+    ground truth was missed, negative where the prediction spills: of several the most visible one, since it is
+    "keypoints with high visibility" that the paper's abstract puts into the corrections; §3.2 does not say which.
+    Without one, and by chance of ``truth_probability``, the correction is that of ``MaskRefine``.
 
     Args:
         corrections, truth_probability, first_points: as for ``MaskRefine``.
     """
 
-    def correct(self, truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def correct(
+        self, ground_truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator
+    ) -> Points:
         """Return (B, 1, 2) and (B, 1)."""
-        from_truth = self._from_truth(truth, generator)
-        points, labels = self._correct(truth, prediction, from_truth, generator)
-        inside_truth = _at_keypoints(truth, keypoints)
+        from_truth = self._from_truth(ground_truth, generator)
+        points, labels = self._correct(ground_truth, prediction, from_truth, generator)
+        inside_truth = _at_keypoints(ground_truth, keypoints)
         wrong = inside_truth ^ _at_keypoints(prediction, keypoints)
-        chosen = _most_visible(keypoints, _usable(keypoints, truth) & wrong & ~from_truth[:, None], 1)
+        chosen = _most_visible(keypoints, _usable(keypoints, ground_truth) & wrong & ~from_truth[:, None], 1)
         found = chosen >= 0
         own_labels = _take(inside_truth.to(torch.int8)[..., None], chosen)[..., 0]
         return _take(keypoints.points, chosen).where(found[..., None], points), own_labels.where(found, labels)
@@ -202,12 +211,14 @@ class MaxVis:
         """None."""
         return 0
 
-    def first(self, truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
         """Return (B, count, 2) and (B, count), the most visible first, padding last."""
-        chosen = _most_visible(keypoints, _usable(keypoints, truth), self.count)
-        return _positive(keypoints, chosen, MaskRefine().first(truth, keypoints, generator))
+        chosen = _most_visible(keypoints, _usable(keypoints, ground_truth), self.count)
+        return _positive(keypoints, chosen, MaskRefine().first(ground_truth, keypoints, generator))
 
-    def correct(self, truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def correct(
+        self, ground_truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator
+    ) -> Points:
         """Refuse: raises ``RuntimeError``."""
         raise _no_corrections(self)
 
@@ -240,7 +251,7 @@ class MaxSpread:
         """None."""
         return 0
 
-    def first(self, truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
         """Return (B, count, 2) and (B, count) in the order of choice, padding last.
 
         Raises ``ValueError`` for other keypoints than COCO's: of their faces nothing is known.
@@ -250,22 +261,26 @@ class MaxSpread:
                 f"MaxSpread: expected {len(COCO_KEYPOINTS)} keypoints a person, got {keypoints.points.shape[1]}; "
                 "mark those that are missing as not available"
             )
-        visibility = keypoints.visibility.where(_usable(keypoints, truth), -1.0)
+        visibility = keypoints.visibility.where(_usable(keypoints, ground_truth), -1.0)
         chosen = select_max_spread(keypoints.points, visibility, self.count, self.threshold, face=COCO_KEYPOINTS.face)
-        return _positive(keypoints, chosen, MaskRefine().first(truth, keypoints, generator))
+        return _positive(keypoints, chosen, MaskRefine().first(ground_truth, keypoints, generator))
 
-    def correct(self, truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
+    def correct(
+        self, ground_truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator
+    ) -> Points:
         """Refuse: raises ``RuntimeError``."""
         raise _no_corrections(self)
 
 
-def _any_error(truth: Tensor, prediction: Tensor, generator: torch.Generator) -> Points:
+def _any_error(ground_truth: Tensor, prediction: Tensor, generator: torch.Generator) -> Points:
     """Draw a pixel of each person's error region, or of the background if nothing is wrong."""
-    error = truth ^ prediction
+    error = ground_truth ^ prediction
     right = ~error.flatten(1).any(dim=1)
-    x, y, found = _any_pixel(torch.where(right[:, None, None], ~truth, error), generator)
+    x, y, found = _any_pixel(torch.where(right[:, None, None], ~ground_truth, error), generator)
     points = torch.where(found[:, None], torch.stack((x, y), dim=1) + 0.5, 0.0)
-    labels = truth[torch.arange(len(truth), device=truth.device), y, x].to(torch.int8).where(found, -1)
+    labels = (
+        ground_truth[torch.arange(len(ground_truth), device=ground_truth.device), y, x].to(torch.int8).where(found, -1)
+    )
     return points[:, None], labels[:, None]
 
 
@@ -290,9 +305,9 @@ def _any_pixel(region: Tensor, generator: torch.Generator) -> tuple[Tensor, Tens
     return x, y, total > 0
 
 
-def _usable(keypoints: Keypoints, truth: Tensor) -> Tensor:
+def _usable(keypoints: Keypoints, ground_truth: Tensor) -> Tensor:
     """Which keypoints are available and inside the image: bool (B, K)."""
-    edge = keypoints.points.new_tensor(truth.shape[:0:-1])
+    edge = keypoints.points.new_tensor(ground_truth.shape[:0:-1])
     return keypoints.available & ((keypoints.points >= 0) & (keypoints.points < edge)).all(dim=2)
 
 

@@ -1,4 +1,4 @@
-"""Makes up places for a crowd to stand in: rooms, streets, meadows, or just texture. Knows no people and no truth."""
+"""Makes up locations for a crowd: rooms, streets, meadows, or just texture. Knows no people and no ground truth."""
 
 from __future__ import annotations
 

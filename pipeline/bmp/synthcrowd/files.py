@@ -30,7 +30,7 @@ _QUALITY = 95
 
 
 def to_coco(scenes: Iterable[Scene], split: str = "scenes") -> dict[str, Any]:
-    """Return the truth of ``scenes`` as a COCO dataset of persons, plain values ready for ``json``.
+    """Return the ground truth of ``scenes`` as a COCO dataset of persons, plain values ready for ``json``.
 
     Image ids are 1, 2, ... in the order of the scenes, and image i (from 0) is called ``<split>/<i, six digits>.jpg``.
     Masks are compressed RLE with ``counts`` str; beside COCO's fields a person has ``amodal_segmentation``, the mask

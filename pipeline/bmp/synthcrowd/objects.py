@@ -1,4 +1,4 @@
-"""Draws things that are no people but hide them or resemble them; knows nothing of scenes and truth."""
+"""Draws things that are no people but hide them or resemble them; knows nothing of scenes and ground truth."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.uint8]  # (size, size), 1 or 0
 
 MIN_PIXELS = 32
-"""People of whom fewer pixels can be seen are in the picture but not in the truth."""
+"""People of whom fewer pixels can be seen are in the picture but not in the ground truth."""
 _PAIR_PIXELS = 150  # at least so much is seen of either of two who are entangled on purpose
 _PLACES, _FIGURES, _BEGINNINGS = 25, 5, 5  # tries: places a figure, figures a person, first ones of a pair
 _NEAR = 2  # pixels from a keypoint within which its person's mask counts as being there
@@ -132,7 +132,7 @@ def make_scene(seed: int, index: int, settings: Settings | None = None) -> Scene
     for _ in range(rng.integers(settings.objects[0], settings.objects[1] + 1)):
         _furnish(rng, ground, crowd)
     canvas, owner, parts = _paint(rng, crowd, background(rng, settings.size, ground.horizon))
-    return _truth(crowd, _develop(rng, canvas, owner), parts, np.where(parts > 0, 0, owner).astype(np.uint8))
+    return _ground_truth(crowd, _develop(rng, canvas, owner), parts, np.where(parts > 0, 0, owner).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -452,7 +452,7 @@ def _develop(rng: np.random.Generator, canvas: Pixels, owner: _Mask) -> Pixels:
     return np.asarray(cv2.addWeighted(developed, 1.0, cv2.LUT(grain, steps), 1.0, -128.0))
 
 
-def _truth(crowd: _Crowd, image: Pixels, parts: _Mask, things: _Mask) -> Scene:
+def _ground_truth(crowd: _Crowd, image: Pixels, parts: _Mask, things: _Mask) -> Scene:
     size = crowd.settings.size
     nearness = np.array([person.depth for person in crowd.people])
     boxes = np.array([mask_box(mask) for mask in crowd.visible], np.float32).reshape(-1, 4)

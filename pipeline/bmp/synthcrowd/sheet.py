@@ -1,4 +1,4 @@
-"""Draws scenes with and without their truth on one sheet, for people to look at; knows no file."""
+"""Draws scenes with and without their ground truth on one sheet, for people to look at; knows no file."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
     if "data_root" in overrides:
         _move(config, str(data_root), str(config.data_root))
     config.work_dir = str(work_dir or Path("output/train") / Path(name).stem)
-    missing_files = [each for each in _truth_files(config) if not each.file.is_file()]
+    missing_files = [each for each in _ground_truth_files(config) if not each.file.is_file()]
     if missing_files:
         raise UserError(_remedy(missing_files, config, data_root is not None and Path(data_root) == _SYNTHCROWD))
     return config
@@ -51,13 +51,14 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
 def described(config: Config) -> dict[str, str]:
     """Say in words what was trained, so that weights can be told apart and made again.
 
-    Data are the files of truth by their hash, and data sets without such a file as the config has them, but for where
-    they are. Of a model that starts from a checkpoint it is named, with its hash where it is a file of the user's.
+    Data are the files of ground truth by their hash, and data sets without such a file as the config has them, but for
+    where they are. Of a model that starts from a checkpoint it is named, with its hash where it is a file of the
+    user's.
     """
     root = Path(config.get("data_root") or "")
     data = [
         f"{file.relative_to(root) if file.is_relative_to(root) else file.name} sha256 {_sha256(file)}"
-        for _, file, _ in _truth_files(config)
+        for _, file, _ in _ground_truth_files(config)
     ]
     data += [_words(each) for loader in _loaders(config) for each in _datasets(loader) if not _file_keys(each)]
     description = {
@@ -98,7 +99,7 @@ def _move(node: Any, old: str, new: str) -> None:
             _move(value, old, new)
 
 
-class _TruthFile(NamedTuple):
+class _GroundTruthFile(NamedTuple):
     """A file of annotations or keypoints that a training reads."""
 
     key: str
@@ -112,16 +113,16 @@ def _loaders(config: Config) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return config.train_dataloader, config.get("val_dataloader") or {}
 
 
-def _truth_files(config: Config) -> list[_TruthFile]:
+def _ground_truth_files(config: Config) -> list[_GroundTruthFile]:
     """Return the files of annotations and keypoints that the training and its validation read."""
 
-    def files(node: Any, place: str) -> Iterator[_TruthFile]:
+    def files(node: Any, place: str) -> Iterator[_GroundTruthFile]:
         if isinstance(node, Mapping):
             for key, value in node.items():
                 yield from files(value, f"{place}.{key}")
             for key in _file_keys(node):
                 folder = (node.get("data_root") or "") if key == "ann_file" else ""
-                yield _TruthFile(f"{place}.{key}", Path(folder) / node[key], node)
+                yield _GroundTruthFile(f"{place}.{key}", Path(folder) / node[key], node)
         elif isinstance(node, list):
             for number, value in enumerate(node):
                 yield from files(value, f"{place}[{number}]")
@@ -148,7 +149,7 @@ def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
         yield from _datasets(part)
 
 
-def _remedy(missing: Sequence[_TruthFile], config: Config, is_synthcrowd: bool) -> str:
+def _remedy(missing: Sequence[_GroundTruthFile], config: Config, is_synthcrowd: bool) -> str:
     """Say which file is missing, and the command that makes it or how to name another."""
     # Annotations first: keypoints are made from them.
     annotations = [each for each in missing if not each.key.endswith(".keypoints")]

@@ -31,9 +31,9 @@ _POSES = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "
 ORDER = {"bbox": _BOXES, "segm": _BOXES, "keypoints": _POSES}
 
 
-def by_the_book(truth: dict[str, Any], results: list[dict[str, Any]], kind: str, folder: Path) -> list[float]:
+def by_the_book(ground_truth: dict[str, Any], results: list[dict[str, Any]], kind: str, folder: Path) -> list[float]:
     """As the demo that comes with pycocotools does it: from files, with ``summarize``."""
-    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "truth.json").write_text(json.dumps(ground_truth))
     (folder / "results.json").write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
         labels = COCO(str(folder / "truth.json"))
@@ -81,18 +81,18 @@ def row(image: dict[str, Any], box: list[float], keypoints: list[float], random:
 def crowd(seed: int, images: int, people: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Up to ``people`` labelled people an image of all sizes, some without keypoints, some crowds; and guesses."""
     random = np.random.default_rng(seed)
-    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
+    ground_truth: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
     rows = []
     for number in random.permutation(images).tolist():
         image = {"id": number, "file_name": f"{number}.jpg", "height": 200, "width": 300}
-        truth["images"].append(image)
+        ground_truth["images"].append(image)
         for _ in range(random.integers(people + 1)):
             width, height = random.choice((10, 40, 90, 150), 2).tolist()
             box = [float(random.integers(300 - width)), float(random.integers(200 - height)), width, height]
             flags = random.choice((0, 1, 2), 17) * random.integers(2)
             places = random.random((17, 2)) * box[2:] + box[:2]
             label = {
-                "id": len(truth["annotations"]) + 1,
+                "id": len(ground_truth["annotations"]) + 1,
                 "image_id": number,
                 "category_id": 1,
                 "bbox": box,
@@ -105,7 +105,7 @@ def crowd(seed: int, images: int, people: int) -> tuple[dict[str, Any], list[dic
             if random.random() < 0.5 and not label["iscrowd"]:
                 x, y = box[:2]
                 label["segmentation"] = [[x, y, x + width, y, x + width, y + height, x + width / 2, y + height]]
-            truth["annotations"].append(label)
+            ground_truth["annotations"].append(label)
             for _ in range(random.integers(3)):
                 moved = (np.array(box) + random.integers(-4, 5, 4)).clip(0, [280, 180, 300, 200]).tolist()
                 guess = np.column_stack((places + random.normal(0, width / 20, (17, 2)), flags))
@@ -114,15 +114,15 @@ def crowd(seed: int, images: int, people: int) -> tuple[dict[str, Any], list[dic
             row(image, [5.0, 6.0, 30.0, 40.0], random.integers(1, 200, 51).tolist(), random)
             for _ in range(random.integers(3))
         ]
-    return truth, rows
+    return ground_truth, rows
 
 
-def guesses(truth: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+def guesses(ground_truth: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     """Two rows for each label, off by some pixels."""
     random = np.random.default_rng(seed)
-    images = {image["id"]: image for image in truth["images"]}
+    images = {image["id"]: image for image in ground_truth["images"]}
     rows = []
-    for label in truth["annotations"] * 2:
+    for label in ground_truth["annotations"] * 2:
         off = random.normal(0, 0.04, 4) * np.tile(label["bbox"][2:], 2)
         keypoints = np.array(label["keypoints"], dtype=float).reshape(17, 3)
         keypoints[:, :2] += random.normal(0, 0.02, (17, 2)) * label["bbox"][2:]
@@ -137,24 +137,24 @@ def guesses(truth: dict[str, Any], seed: int) -> list[dict[str, Any]]:
 class TestAsPycocotools:
     @pytest.mark.parametrize("name", DATASETS)
     def test_on_photos(self, name, kind, shared, tmp_path):
-        truth = json.loads((shared / "data" / name).read_text())
-        results = to_results(guesses(truth, seed=3), kind)
-        numbers = evaluate(truth, results, kind)
-        assert as_stats(numbers) == by_the_book(truth, results, kind, tmp_path)
+        ground_truth = json.loads((shared / "data" / name).read_text())
+        results = to_results(guesses(ground_truth, seed=3), kind)
+        numbers = evaluate(ground_truth, results, kind)
+        assert as_stats(numbers) == by_the_book(ground_truth, results, kind, tmp_path)
         assert 0.1 < numbers.ap < 0.9
 
     @settings(max_examples=25)
     @given(seed=st.integers(0, 2**32), images=st.integers(1, 4), people=st.integers(0, 6))
     def test_on_anything(self, tmp_path_factory, kind, seed, images, people):
-        truth, rows = crowd(seed, images, people)
+        ground_truth, rows = crowd(seed, images, people)
         results = to_results(rows, kind)
         if results:  # pycocotools itself breaks on none
             folder = tmp_path_factory.mktemp("book")
-            assert as_stats(evaluate(truth, results, kind)) == by_the_book(truth, results, kind, folder)
+            assert as_stats(evaluate(ground_truth, results, kind)) == by_the_book(ground_truth, results, kind, folder)
 
     def test_nothing_found(self, kind):
-        truth, _ = crowd(seed=1, images=3, people=4)
-        numbers = evaluate(truth, [], kind)
+        ground_truth, _ = crowd(seed=1, images=3, people=4)
+        numbers = evaluate(ground_truth, [], kind)
         assert (numbers.ap, numbers.ap50, numbers.ar) == (0, 0, 0)
 
     @pytest.mark.parametrize("images", [[], [{"id": 1, "height": 200, "width": 300}]])
@@ -166,46 +166,46 @@ class TestAsPycocotools:
         assert all(getattr(numbers, name) is None for name in {*_BOXES, *_POSES})
 
     def test_arguments_stay_as_they_are(self, kind):
-        truth, rows = crowd(seed=2, images=3, people=4)
+        ground_truth, rows = crowd(seed=2, images=3, people=4)
         results = to_results(rows, kind)
-        before = copy.deepcopy((truth, rows, results))
-        evaluate(truth, results, kind)
-        assert (truth, rows, results) == before
+        before = copy.deepcopy((ground_truth, rows, results))
+        evaluate(ground_truth, results, kind)
+        assert (ground_truth, rows, results) == before
 
     def test_ids_do_not_matter(self, kind):
-        truth, rows = crowd(seed=4, images=3, people=4)
-        numbers = evaluate(truth, to_results(rows, kind), kind)
-        for label in truth["annotations"]:
+        ground_truth, rows = crowd(seed=4, images=3, people=4)
+        numbers = evaluate(ground_truth, to_results(rows, kind), kind)
+        for label in ground_truth["annotations"]:
             label["id"] = 0
-        assert evaluate(truth, to_results(rows, kind), kind) == numbers
+        assert evaluate(ground_truth, to_results(rows, kind), kind) == numbers
         assert numbers.ap > 0
 
     def test_prints_nothing(self, kind, capsys):
-        truth, rows = crowd(seed=5, images=2, people=4)
-        evaluate(truth, to_results(rows, kind), kind)
-        evaluate(truth, [], kind)
+        ground_truth, rows = crowd(seed=5, images=2, people=4)
+        evaluate(ground_truth, to_results(rows, kind), kind)
+        evaluate(ground_truth, [], kind)
         assert capsys.readouterr() == ("", "")
 
     def test_truth_finds_itself(self, kind):
-        truth, _ = crowd(seed=6, images=3, people=2)
-        images = {image["id"]: image for image in truth["images"]}
-        for label in truth["annotations"]:
+        ground_truth, _ = crowd(seed=6, images=3, people=2)
+        images = {image["id"]: image for image in ground_truth["images"]}
+        for label in ground_truth["annotations"]:
             label["segmentation"] = rectangle(images[label["image_id"]], label["bbox"])
-        numbers = evaluate(truth, [{**label, "score": 1.0} for label in truth["annotations"]], kind)
+        numbers = evaluate(ground_truth, [{**label, "score": 1.0} for label in ground_truth["annotations"]], kind)
         assert numbers.ap == pytest.approx(1)
         assert numbers.ar == 1
 
     def test_limit_of_detections(self, kind):
-        truth, rows = crowd(seed=7, images=4, people=6)
+        ground_truth, rows = crowd(seed=7, images=4, people=6)
         results = to_results(rows, kind)
-        default, one = evaluate(truth, results, kind), evaluate(truth, results, kind, max_detections=1)
+        default, one = evaluate(ground_truth, results, kind), evaluate(ground_truth, results, kind, max_detections=1)
         assert one.max_detections == 1
         assert one.ar < default.ar
         assert default.max_detections == (20 if kind == "keypoints" else 100)
         if kind != "keypoints":
             assert one.ar == default.ar_1
             assert one.ar_10 is None
-            same = evaluate(truth, results, kind, max_detections=500)
+            same = evaluate(ground_truth, results, kind, max_detections=500)
             assert dataclasses.replace(same, max_detections=100) == default
 
 
@@ -294,8 +294,8 @@ def test_keypoints_as_mmpose(shared):
     keypoints = Path(mmpose.__file__).parent / ".mim/configs/_base_/datasets/ochuman.py"
 
     path = shared / "data" / DATASETS[1]
-    truth = json.loads(path.read_text())
-    rows = guesses(truth, seed=8)
+    ground_truth = json.loads(path.read_text())
+    rows = guesses(ground_truth, seed=8)
     with contextlib.redirect_stdout(io.StringIO()):
         metric = CocoMetric(str(path), score_mode="bbox_keypoint", keypoint_score_thr=0.2, nms_mode="none")
         metric.dataset_meta = parse_pose_metainfo(dict(from_file=str(keypoints)))
@@ -316,5 +316,5 @@ def test_keypoints_as_mmpose(shared):
                 ],
             )
         theirs = metric.evaluate(len(rows))
-    ours = as_stats(evaluate(truth, to_results(rows, "keypoints"), "keypoints"))
+    ours = as_stats(evaluate(ground_truth, to_results(rows, "keypoints"), "keypoints"))
     assert list(theirs.values()) == pytest.approx(ours, abs=1e-12)

@@ -165,7 +165,7 @@ def test_shift_and_scale_change_nothing(seed, scale, shift):
 def crowd(seed=0, people=6, outside=0.3):
     """Labelled people in two images, one of them without keypoints and one a crowd, and two guesses for each."""
     random = np.random.default_rng(seed)
-    truth = {
+    ground_truth = {
         "images": [{"id": number, "height": 400, "width": 400} for number in range(2)],
         "categories": [{"id": 1, "name": "person"}],
         "annotations": [],
@@ -184,7 +184,7 @@ def crowd(seed=0, people=6, outside=0.3):
             "keypoints": np.column_stack((places, flags)).flatten().tolist(),
             "num_keypoints": int(np.isin(flags, (1, 2)).sum()),
         }
-        truth["annotations"].append(label)
+        ground_truth["annotations"].append(label)
         for _ in range(2):
             guess = np.column_stack((places + random.normal(0, 3, (17, 2)), np.full(17, 2)))
             rows.append(
@@ -196,36 +196,36 @@ def crowd(seed=0, people=6, outside=0.3):
                     "keypoint_presence": random.random(17).tolist(),
                 }
             )
-    return truth, rows
+    return ground_truth, rows
 
 
 class TestAverages:
     def test_is_coco_where_nothing_is_outside(self):
-        truth, rows = crowd(outside=0)
+        ground_truth, rows = crowd(outside=0)
         rows = [{**row, "keypoint_presence": [1.0] * 17} for row in rows]
-        numbers = evaluate_ex_oks(truth, rows)
-        assert numbers.numbers == evaluate(truth, to_results(rows, "keypoints"), "keypoints")
+        numbers = evaluate_ex_oks(ground_truth, rows)
+        assert numbers.numbers == evaluate(ground_truth, to_results(rows, "keypoints"), "keypoints")
         assert 0.5 < numbers.numbers.ap < 1
 
     def test_presence_counts(self):
         """The same places: who says rightly what is outside is better than who says it of nothing, or of all."""
-        truth, rows = crowd()
+        ground_truth, rows = crowd()
         aware = []
         for number, row in enumerate(rows):
-            flags = truth["annotations"][number // 2]["keypoints"][2::3]
+            flags = ground_truth["annotations"][number // 2]["keypoints"][2::3]
             aware.append({**row, "keypoint_presence": [0.1 if flag == 3 else 0.9 for flag in flags]})
-        right = evaluate_ex_oks(truth, aware)
+        right = evaluate_ex_oks(ground_truth, aware)
         for constant in (0.0, 1.0):
-            wrong = evaluate_ex_oks(truth, [{**row, "keypoint_presence": [constant] * 17} for row in rows])
+            wrong = evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [constant] * 17} for row in rows])
             assert wrong.mean < right.mean
             assert wrong.numbers.ap < right.numbers.ap
 
     def test_threshold_of_presence(self):
-        truth, rows = crowd()
-        at_half = evaluate_ex_oks(truth, [{**row, "keypoint_presence": [0.5] * 17} for row in rows])
-        assert at_half == evaluate_ex_oks(truth, [{**row, "keypoint_presence": [1.0] * 17} for row in rows])
-        above = evaluate_ex_oks(truth, [{**row, "keypoint_presence": [0.5] * 17} for row in rows], 0.6)
-        assert above == evaluate_ex_oks(truth, [{**row, "keypoint_presence": [0.0] * 17} for row in rows])
+        ground_truth, rows = crowd()
+        at_half = evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [0.5] * 17} for row in rows])
+        assert at_half == evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [1.0] * 17} for row in rows])
+        above = evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [0.5] * 17} for row in rows], 0.6)
+        assert above == evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [0.0] * 17} for row in rows])
 
     def test_mean_by_hand(self):
         """Of two people one is hit exactly, by a result of low score, and the other is missed by 5 pixels at the hip."""
@@ -239,37 +239,41 @@ class TestAverages:
             estimate = [[x + error, y, flag] for x, y, flag in moved]
             sure = {"score": score, "keypoint_scores": [1.0] * 17, "keypoint_presence": [1.0] * 17}
             rows.append({**label, **sure, "keypoints": list(chain(*estimate))})
-        truth = {"images": [{"id": 0, "height": 400, "width": 400}], "categories": [{"id": 1}], "annotations": labels}
-        assert evaluate_ex_oks(truth, rows).mean == pytest.approx((1 + similarity(5)) / 2)
-        assert evaluate_ex_oks(truth, rows[:1]).mean == pytest.approx(1 / 2)
-        assert evaluate_ex_oks(truth, []).mean == 0
+        ground_truth = {
+            "images": [{"id": 0, "height": 400, "width": 400}],
+            "categories": [{"id": 1}],
+            "annotations": labels,
+        }
+        assert evaluate_ex_oks(ground_truth, rows).mean == pytest.approx((1 + similarity(5)) / 2)
+        assert evaluate_ex_oks(ground_truth, rows[:1]).mean == pytest.approx(1 / 2)
+        assert evaluate_ex_oks(ground_truth, []).mean == 0
         # a second result on the first person is left to the other, 20 pixels away
-        assert evaluate_ex_oks(truth, rows[:1] * 2).mean == pytest.approx((1 + similarity(20)) / 2)
+        assert evaluate_ex_oks(ground_truth, rows[:1] * 2).mean == pytest.approx((1 + similarity(20)) / 2)
         # a crowd is nobody
         labels[1]["iscrowd"] = 1
-        assert evaluate_ex_oks(truth, rows).mean == pytest.approx(1)
+        assert evaluate_ex_oks(ground_truth, rows).mean == pytest.approx(1)
 
     def test_only_outside(self):
         """A person all of whose labelled keypoints are outside counts, although labels for OKS count none of them."""
-        truth, _ = crowd(people=1)
-        label = truth["annotations"][0]
+        ground_truth, _ = crowd(people=1)
+        label = ground_truth["annotations"][0]
         label["keypoints"], label["num_keypoints"] = [500, 500, 3] * 17, 0
         sure = {"score": 1.0, "keypoint_scores": [1.0] * 17, "keypoint_presence": [0.0] * 17}
-        numbers = evaluate_ex_oks(truth, [{**label, **sure}])
+        numbers = evaluate_ex_oks(ground_truth, [{**label, **sure}])
         assert numbers.mean == 1
         assert numbers.numbers.ar == 1
 
     def test_nobody_labelled(self):
-        truth, rows = crowd()
-        numbers = evaluate_ex_oks({**truth, "annotations": []}, rows)
+        ground_truth, rows = crowd()
+        numbers = evaluate_ex_oks({**ground_truth, "annotations": []}, rows)
         assert (numbers.mean, numbers.numbers.ap) == (None, None)
 
     def test_arguments_stay_as_they_are(self):
-        truth, rows = crowd()
-        before = copy.deepcopy((truth, rows))
-        evaluate_ex_oks(truth, rows)
-        assert (truth, rows) == before
+        ground_truth, rows = crowd()
+        before = copy.deepcopy((ground_truth, rows))
+        evaluate_ex_oks(ground_truth, rows)
+        assert (ground_truth, rows) == before
 
     def test_order_of_rows_changes_nothing(self):
-        truth, rows = crowd()
-        assert evaluate_ex_oks(truth, rows[::-1]) == evaluate_ex_oks(truth, rows)
+        ground_truth, rows = crowd()
+        assert evaluate_ex_oks(ground_truth, rows[::-1]) == evaluate_ex_oks(ground_truth, rows)

@@ -89,17 +89,17 @@ class TestMatch:
     )
     @pytest.mark.parametrize("kind", ["bbox", "segm"])
     def test_by_hand(self, people, rows, person, ignored, kind):
-        truth = truth_of(*people, images=2)
-        before = copy.deepcopy((truth, rows))
-        matches = match(truth, rows, kind)
+        ground_truth = truth_of(*people, images=2)
+        before = copy.deepcopy((ground_truth, rows))
+        matches = match(ground_truth, rows, kind)
         assert matches.person.tolist() == person
         assert matches.ignored.tolist() == ignored
         assert matches.scores.tolist() == sorted((row["score"] for row in rows), reverse=True)
-        assert (truth, rows) == before
+        assert (ground_truth, rows) == before
 
     def test_rows_come_best_first_over_all_images(self):
-        truth = truth_of((at(0), 0), (at(0), 1), images=2)
-        matches = match(truth, [row(at(0), 0.3, 1), row(at(50), 0.6, 1), row(at(0), 0.4, 0), row(at(9), 0.9, 0)])
+        ground_truth = truth_of((at(0), 0), (at(0), 1), images=2)
+        matches = match(ground_truth, [row(at(0), 0.3, 1), row(at(50), 0.6, 1), row(at(0), 0.4, 0), row(at(9), 0.9, 0)])
         assert matches.rows.tolist() == [3, 1, 2, 0]
         assert matches.person.tolist() == [-1, -1, 0, 1]
 
@@ -148,8 +148,8 @@ class TestRates:
         assert metrics.mean_iou(run(None)) is None
 
     def test_crowds_do_not_spoil_precision(self):
-        truth = truth_of((at(0), 0), (at(40, 60), 0, "crowd"))
-        assert metrics.precision(match(truth, [row(at(0), 0.5), row(at(50), 0.9), row(at(15), 0.1)])) == 0.5
+        ground_truth = truth_of((at(0), 0), (at(40, 60), 0, "crowd"))
+        assert metrics.precision(match(ground_truth, [row(at(0), 0.5), row(at(50), 0.9), row(at(15), 0.1)])) == 0.5
 
     def test_mean_iou_of_masks(self):
         rows = [row(at(0), 0.9, mask=at(1)), row(at(30), 0.9, mask=at(32)), row(at(60), 0.9, mask=at(75))]
@@ -163,14 +163,14 @@ class TestRates:
         st.sampled_from(["bbox", "segm"]),
     )
     def test_recall_is_cocos(self, people, results, kind):
-        truth = truth_of(*((at(left), image, "crowd" * crowd) for left, image, crowd in people), images=2)
+        ground_truth = truth_of(*((at(left), image, "crowd" * crowd) for left, image, crowd in people), images=2)
         rows = [row(at(left), score / 5, image) for left, image, score in results]
-        matches = match(truth, rows, kind)
-        assert recall(matches) == evaluate(truth, to_results(rows, kind), kind).ar50
+        matches = match(ground_truth, rows, kind)
+        assert recall(matches) == evaluate(ground_truth, to_results(rows, kind), kind).ar50
         assert len(set(matches.found())) == len(matches.found())
         for place, (index, person) in enumerate(zip(matches.rows, matches.person, strict=True)):
             if person >= 0:
-                label = truth["annotations"][person]
+                label = ground_truth["annotations"][person]
                 assert label["image_id"] == rows[index]["image_id"]
                 apart = abs(label["bbox"][0] - rows[index]["bbox"][0])
                 assert matches.overlaps[place] == pytest.approx((10 - apart) / (10 + apart))
@@ -262,11 +262,11 @@ class TestCrowding:
     def test_images(self, min_overlap, images):
         rows = [row(at(0), 0.5, image) for image in range(4)]
         before = copy.deepcopy((self.TRUTH, rows))
-        truth, kept = metrics.crowded_images(self.TRUTH, rows, min_overlap)
-        assert [image["id"] for image in truth["images"]] == images
+        ground_truth, kept = metrics.crowded_images(self.TRUTH, rows, min_overlap)
+        assert [image["id"] for image in ground_truth["images"]] == images
         assert [found["image_id"] for found in kept] == images
-        assert {label["image_id"] for label in truth["annotations"]} == set(images)
-        assert truth["categories"] == self.TRUTH["categories"]
+        assert {label["image_id"] for label in ground_truth["annotations"]} == set(images)
+        assert ground_truth["categories"] == self.TRUTH["categories"]
         assert (self.TRUTH, rows) == before
 
     def test_people_in_crowds(self):

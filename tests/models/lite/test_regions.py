@@ -111,9 +111,9 @@ def test_paste_puts_a_turned_mask_where_its_points_are():
     bits = regions.paste(mask, turned, 90, 70)
     x, y = np.meshgrid(np.arange(90) + 0.5, np.arange(70) + 0.5)
     places = regions.to_region(np.stack([x, y], axis=2).reshape(1, -1, 2).astype(np.float32), turned[None])[0] * 64
-    truth = ((places > [5, 10]) & (places < [50, 30])).all(axis=1).reshape(70, 90)
-    assert truth.sum() > 400
-    assert (bits & truth).sum() / (bits | truth).sum() > 0.98
+    ground_truth = ((places > [5, 10]) & (places < [50, 30])).all(axis=1).reshape(70, 90)
+    assert ground_truth.sum() > 400
+    assert (bits & ground_truth).sum() / (bits | ground_truth).sum() > 0.98
 
 
 def test_paste_undoes_crop():
@@ -122,8 +122,8 @@ def test_paste_undoes_crop():
     turned = np.array([75, 55, 100, -0.8], dtype=np.float32)
     crop = Picture.of(Image(torch.from_numpy(disc))).crop(turned, 256)[..., 0]
     bits = regions.paste(crop.astype(np.float32) / 255, turned, 160, 120)
-    truth = disc[..., 0] > 0
-    assert (bits & truth).sum() / (bits | truth).sum() > 0.98
+    ground_truth = disc[..., 0] > 0
+    assert (bits & ground_truth).sum() / (bits | ground_truth).sum() > 0.98
 
 
 def test_paste_outside_the_canvas_is_empty_and_full_inside_the_region():

@@ -1,4 +1,4 @@
-"""People are painted out of the picture and of the truth, and nothing else changes."""
+"""People are painted out of the picture and of the ground truth, and nothing else changes."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
 
 @pytest.fixture
 def crowd(tmp_path):
-    """Five people in two images, some keypoints outside, and a pose for each but the last: truth, samples, rows."""
+    """Five people in two images, some keypoints outside, and a pose for each but the last: ground truth, samples, rows."""
     random = np.random.default_rng(0)
     annotations, samples, rows = [], [], []
     for number in range(5):
@@ -43,10 +43,10 @@ def crowd(tmp_path):
         samples.append({"id": number + 1, "img_id": number % 2, "pred_instances": instances})
     images = [{"id": number, "file_name": f"{number}.jpg", "height": 400, "width": 400} for number in range(2)]
     others = [{**annotations[0], "id": 9, "category_id": 2}]
-    truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
-    content = {**truth, "annotations": annotations + others, "categories": [{"id": 1}, {"id": 2}]}
+    ground_truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+    content = {**ground_truth, "annotations": annotations + others, "categories": [{"id": 1}, {"id": 2}]}
     (tmp_path / "truth.json").write_text(json.dumps(content))
-    return truth, samples[:-1], rows[:-1]
+    return ground_truth, samples[:-1], rows[:-1]
 
 
 def _measured(folder, samples, count=None, **arguments):
@@ -68,10 +68,10 @@ def _same(numbers, expected, prefix="ex_oks"):
     "arguments", [{}, {"presence_threshold": 0.2}, {"max_detections": 1}, {"prefix": "p"}], ids=str
 )
 def test_the_numbers_are_our_own(crowd, tmp_path, arguments):
-    truth, samples, rows = crowd
+    ground_truth, samples, rows = crowd
     numbers = _measured(tmp_path, samples, **arguments)
     own = {key: value for key, value in arguments.items() if key != "prefix"}
-    _same(numbers, evaluate_ex_oks(truth, rows, **own), arguments.get("prefix", "ex_oks"))
+    _same(numbers, evaluate_ex_oks(ground_truth, rows, **own), arguments.get("prefix", "ex_oks"))
     assert 0 < numbers[f"{arguments.get('prefix', 'ex_oks')}/mean"] < 1
 
 
@@ -85,7 +85,7 @@ def test_presence_changes_the_numbers(crowd, tmp_path):
 
 def test_several_people_in_a_sample(crowd, tmp_path):
     """As the pipeline gives them: whole images, 17 keypoints, another name for the presence; nobody in one of them."""
-    truth, samples, rows = crowd
+    ground_truth, samples, rows = crowd
     images = []
     for image in range(3):
         own = [each["pred_instances"] for each in samples if each["img_id"] == image]
@@ -98,12 +98,12 @@ def test_several_people_in_a_sample(crowd, tmp_path):
         }
         people["presence"] = np.concatenate([each["keypoints_probs"][:, :17] for each in own] or [np.zeros((0, 17))])
         images.append({"img_id": image, "id": [1, 2], "pred_instances": people})
-    _same(_measured(tmp_path, images), evaluate_ex_oks(truth, rows))
+    _same(_measured(tmp_path, images), evaluate_ex_oks(ground_truth, rows))
 
 
 def test_padding_of_the_last_batch_does_not_count(crowd, tmp_path):
-    truth, samples, rows = crowd
-    _same(_measured(tmp_path, [*samples, samples[0]], len(samples)), evaluate_ex_oks(truth, rows))
+    ground_truth, samples, rows = crowd
+    _same(_measured(tmp_path, [*samples, samples[0]], len(samples)), evaluate_ex_oks(ground_truth, rows))
 
 
 def test_nobody_labelled_has_no_number(crowd, tmp_path):

@@ -25,9 +25,11 @@ class Scenes(PeopleDataset):
 
     def __init__(self, *scenes, labels=True):
         self.images = [scene(*squares) for squares in scenes]
-        self.truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+        self.ground_truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
         for number, (image, squares) in enumerate(zip(self.images, scenes, strict=True), 1):
-            self.truth["images"].append({"id": number, "file_name": f"{number}.png", "height": HEIGHT, "width": WIDTH})
+            self.ground_truth["images"].append(
+                {"id": number, "file_name": f"{number}.png", "height": HEIGHT, "width": WIDTH}
+            )
             for own, (x1, y1, x2, y2) in enumerate(squares):
                 visible = image.pixels[..., 0] == 200 + own
                 row = {
@@ -43,7 +45,7 @@ class Scenes(PeopleDataset):
                     middle = [(x1 + x2 - 1) / 2, (y1 + y2 - 1) / 2]
                     row["keypoints"] = [v for k in range(17) for v in (middle[0] + (k % 3) / 2, middle[1], k % 3)]
                     row["num_keypoints"] = 11
-                self.truth["annotations"].append(row)
+                self.ground_truth["annotations"].append(row)
 
     def load(self, index):
         return self.images[index]
@@ -160,7 +162,7 @@ def test_of_a_crowd_some_are_drawn_each_time():
 
 def test_crowd_regions_and_tiny_people_are_left_out():
     people = Scenes([(2, 2, 10, 10), (20, 2, 23, 5), (40, 20, 60, 40)], [(1, 1, 3, 3)], [])
-    people.truth["annotations"][2]["iscrowd"] = 1
+    people.ground_truth["annotations"][2]["iscrowd"] = 1
     kept = dataset(people, max_people=None)
     assert len(kept) == 1
     assert len(kept[0]["data_samples"].masks) == 1
@@ -198,7 +200,7 @@ def estimates(people, **changes):
             "keypoint_presence": [0.4, 0.6] + [0.9] * 15,
             **changes,
         }
-        for row in people.truth["annotations"]
+        for row in people.ground_truth["annotations"]
     ]
     return {"annotations": rows}
 
@@ -216,12 +218,12 @@ def test_estimated_keypoints_take_the_place_of_labels(tmp_path):
     assert keypoints.available[0].tolist() == [False] + [True] * 16
     posed = PosedPeople(CROWD, file).load(0)
     assert posed.unlabelled is None
-    assert posed.annotations == CROWD.truth["annotations"]
+    assert posed.annotations == CROWD.ground_truth["annotations"]
 
 
 def test_the_masks_in_the_file_move_with_the_pixels(tmp_path):
-    content, truth = estimates(CROWD), CROWD.truth["annotations"]
-    labelled = torch.stack([labelled_mask(row, CROWD.load(0)) for row in truth])
+    content, ground_truth = estimates(CROWD), CROWD.ground_truth["annotations"]
+    labelled = torch.stack([labelled_mask(row, CROWD.load(0)) for row in ground_truth])
     for place in (0, 2, 3):  # the second was not detected
         content["annotations"][place]["segmentation"] = to_rle(labelled[[place]])[0]
     file = write(tmp_path / "keypoints.json", content)

@@ -28,7 +28,7 @@ def logits_of(*rows):
 @pytest.mark.parametrize(
     ("probability", "on_truth", "expected"),
     [
-        # alpha of what the truth holds, 1 - alpha of the rest; (1 - p)² of what was said to be right with p
+        # alpha of what the ground truth holds, 1 - alpha of the rest; (1 - p)² of what was said to be right with p
         (0.5, True, 0.25 * 0.25 * math.log(2)),
         (0.5, False, 0.75 * 0.25 * math.log(2)),
         (0.75, True, 0.25 * 0.0625 * math.log(4 / 3)),
@@ -58,7 +58,7 @@ def test_focal_loss_has_its_two_numbers():
 
 
 @pytest.mark.parametrize(
-    ("logits", "truth", "expected"),
+    ("logits", "ground_truth", "expected"),
     [
         ([0, 0, 0, 0], TRUTH, 1 - (2 * 1 + 1) / (2 + 2 + 1)),
         ([LOG3, LOG3, -LOG3, -LOG3], TRUTH, 1 - (2 * 1.5 + 1) / (2 + 2 + 1)),
@@ -70,12 +70,12 @@ def test_focal_loss_has_its_two_numbers():
         ([99] * 4, torch.zeros_like(TRUTH), 1 - 1 / 5),
     ],
 )
-def test_dice_loss(logits, truth, expected):
-    assert dice_loss(logits_of(logits), truth).item() == pytest.approx(expected, abs=1e-6)
+def test_dice_loss(logits, ground_truth, expected):
+    assert dice_loss(logits_of(logits), ground_truth).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("logits", "truth", "predicted", "expected"),
+    ("logits", "ground_truth", "predicted", "expected"),
     [
         ([1, 1, -1, -1], TRUTH, 0.75, 0.25),
         ([1, -1, -1, -1], TRUTH, 0.75, 0.25),
@@ -85,9 +85,9 @@ def test_dice_loss(logits, truth, expected):
         ([-1] * 4, torch.zeros_like(TRUTH), 0.25, 0.25),
     ],
 )
-def test_iou_loss(logits, truth, predicted, expected):
+def test_iou_loss(logits, ground_truth, predicted, expected):
     ious = torch.tensor([[predicted]])
-    assert iou_loss(logits_of(logits), ious, truth).item() == pytest.approx(expected, abs=1e-6)
+    assert iou_loss(logits_of(logits), ious, ground_truth).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_object_score_loss():
@@ -99,16 +99,16 @@ def test_object_score_loss():
 def test_rows_are_people_and_columns_masks():
     generator = torch.Generator().manual_seed(0)
     logits, ious = torch.randn(3, 4, 5, 6, generator=generator), torch.rand(3, 4, generator=generator)
-    truth = torch.rand(3, 5, 6, generator=generator) > 0.5
+    ground_truth = torch.rand(3, 5, 6, generator=generator) > 0.5
     losses = (
-        lambda logits, _, truth: focal_loss(logits, truth),
-        lambda logits, _, truth: dice_loss(logits, truth),
+        lambda logits, _, ground_truth: focal_loss(logits, ground_truth),
+        lambda logits, _, ground_truth: dice_loss(logits, ground_truth),
         iou_loss,
     )
     for loss in losses:
-        together = loss(logits, ious, truth)
+        together = loss(logits, ious, ground_truth)
         assert together.shape == (3, 4)
-        alone = loss(logits[1:2, 2:3], ious[1:2, 2:3], truth[1:2])
+        alone = loss(logits[1:2, 2:3], ious[1:2, 2:3], ground_truth[1:2])
         assert alone.item() == pytest.approx(together[1, 2].item(), rel=1e-5)
 
 
@@ -119,8 +119,8 @@ def test_rows_are_people_and_columns_masks():
 def test_gradients_of_masks(loss):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    truth = torch.rand(2, 3, 4, generator=generator) > 0.5
-    assert torch.autograd.gradcheck(lambda logits: loss(logits, truth), logits)
+    ground_truth = torch.rand(2, 3, 4, generator=generator) > 0.5
+    assert torch.autograd.gradcheck(lambda logits: loss(logits, ground_truth), logits)
 
 
 def test_gradients_of_iou_and_object_score():
@@ -128,11 +128,11 @@ def test_gradients_of_iou_and_object_score():
     logits = torch.randn(2, 3, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     ious = torch.rand(2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     scores = torch.randn(2, 1, generator=generator, dtype=torch.float64, requires_grad=True)
-    truth = torch.rand(2, 3, 4, generator=generator) > 0.5
-    truth[1] = False
-    assert torch.autograd.gradcheck(lambda ious: iou_loss(logits.detach(), ious, truth), ious)
-    assert torch.autograd.gradcheck(lambda scores: object_score_loss(scores, truth[:, 0, 0]), scores)
-    iou_loss(logits, ious, truth).sum().backward()
+    ground_truth = torch.rand(2, 3, 4, generator=generator) > 0.5
+    ground_truth[1] = False
+    assert torch.autograd.gradcheck(lambda ious: iou_loss(logits.detach(), ious, ground_truth), ious)
+    assert torch.autograd.gradcheck(lambda scores: object_score_loss(scores, ground_truth[:, 0, 0]), scores)
+    iou_loss(logits, ious, ground_truth).sum().backward()
     assert logits.grad is None  # an area has no gradient
 
 
@@ -149,8 +149,8 @@ def prediction(*masks, ious=None, score=1.0):
     )
 
 
-def parts(mask, truth=TRUTH):
-    return focal_loss(logits_of(mask), truth).item(), dice_loss(logits_of(mask), truth).item()
+def parts(mask, ground_truth=TRUTH):
+    return focal_loss(logits_of(mask), ground_truth).item(), dice_loss(logits_of(mask), ground_truth).item()
 
 
 def test_a_single_mask():
@@ -193,13 +193,13 @@ def test_the_best_mask_is_that_of_the_weighted_sum():
 
 def test_predictions_add_up_and_people_are_averaged():
     first, second = prediction(GOOD, FAIR, POOR), prediction(FAIR)
-    truth = torch.cat([TRUTH, ~TRUTH])
+    ground_truth = torch.cat([TRUTH, ~TRUTH])
     both = [
         Prediction(*(torch.cat([getattr(one, field), getattr(one, field)]) for field in vars(one)))
         for one in (first, second)
     ]
-    together = SAMLoss()(both, truth)
-    alone = [SAMLoss()([one], mask[None]) for one in (first, second) for mask in truth]
+    together = SAMLoss()(both, ground_truth)
+    alone = [SAMLoss()([one], mask[None]) for one in (first, second) for mask in ground_truth]
     for name, loss in together.items():
         assert loss.item() == pytest.approx(sum(each[name].item() for each in alone) / 2)
 
@@ -233,11 +233,11 @@ def test_no_people_at_all():
 def test_logits_are_scaled_up_to_the_truth():
     generator = torch.Generator().manual_seed(0)
     small = torch.randn(2, 1, 4, 4, generator=generator, requires_grad=True)
-    truth = torch.rand(2, 12, 20, generator=generator) > 0.5
+    ground_truth = torch.rand(2, 12, 20, generator=generator) > 0.5
     rest = torch.rand(2, 1, generator=generator), torch.randn(2, 1, generator=generator)
-    losses = SAMLoss()([Prediction(small, *rest)], truth)
+    losses = SAMLoss()([Prediction(small, *rest)], ground_truth)
     large = F.interpolate(small, (12, 20), mode="bilinear", align_corners=False)
-    expected = SAMLoss()([Prediction(large, *rest)], truth)
+    expected = SAMLoss()([Prediction(large, *rest)], ground_truth)
     assert {name: loss.item() for name, loss in losses.items()} == {
         name: pytest.approx(loss.item()) for name, loss in expected.items()
     }
@@ -259,10 +259,10 @@ def test_masks_are_compared_by_squares():
 
 
 def test_a_speck_is_present_in_whatever_squares_masks_are_compared():
-    truth = torch.zeros(1, 8, 8, dtype=torch.bool)
-    truth[0, 3, 3] = True
+    ground_truth = torch.zeros(1, 8, 8, dtype=torch.bool)
+    ground_truth[0, 3, 3] = True
     asked = Prediction(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1), torch.tensor([[LOG3]]))
-    losses = SAMLoss(stride=4)([asked], truth)
+    losses = SAMLoss(stride=4)([asked], ground_truth)
     assert losses["loss_object_score"].item() == pytest.approx(math.log(4 / 3))
     assert losses["loss_dice"].item() > 0
 
@@ -283,17 +283,17 @@ def test_the_loss_is_in_float32_whatever_the_network_computes_in():
 
 
 def test_following_the_gradient_leads_to_the_truth():
-    truth = torch.zeros(1, 8, 8, dtype=torch.bool)
-    truth[:, 2:6, 3:7] = True
+    ground_truth = torch.zeros(1, 8, 8, dtype=torch.bool)
+    ground_truth[:, 2:6, 3:7] = True
     asked = Prediction(*(torch.zeros(shape, requires_grad=True) for shape in ((1, 3, 8, 8), (1, 3), (1, 1))))
     tensors = [asked.logits, asked.ious, asked.object_scores]
     optimizer = torch.optim.Adam(tensors, lr=0.1)
     for _ in range(150):
         optimizer.zero_grad()
-        sum(SAMLoss()([asked], truth).values()).backward()
+        sum(SAMLoss()([asked], ground_truth).values()).backward()
         optimizer.step()
     best = asked.logits[0, 0]  # of three equal masks the first is chosen, and stays the best
-    assert torch.equal(best > 0, truth[0])
+    assert torch.equal(best > 0, ground_truth[0])
     assert asked.ious[0, 0].item() == pytest.approx(1, abs=0.15)
     assert asked.ious[0, 1:].max() < 0.15  # masks that nobody improved are known to be bad
     assert asked.object_scores.item() > 2

@@ -148,9 +148,9 @@ class Spy:
     def first(self, *arguments):
         return MaskRefine().first(*arguments)
 
-    def correct(self, truth, prediction, keypoints, generator):
+    def correct(self, ground_truth, prediction, keypoints, generator):
         self.shown.append(prediction)
-        return MaskRefine().correct(truth, prediction, keypoints, generator)
+        return MaskRefine().correct(ground_truth, prediction, keypoints, generator)
 
 
 def test_points_are_added_one_by_one_and_a_single_one_may_mean_three_masks(posesam, monkeypatch):

@@ -20,7 +20,7 @@ from bmp.errors import UserError
 from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import to_rle
 from bmp.training.segmenter.model import PoseSAM
-from bmp.training.segmenter.parts import PartEncoder, PartMaps, PartTruth, masks_of_points
+from bmp.training.segmenter.parts import PartEncoder, PartGroundTruth, PartMaps, masks_of_points
 
 FACE, LEFT_ARM, RIGHT_ARM = (CIHP_PARTS.index(name) for name in ("face", "left arm", "right arm"))
 STILL = {"flip": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "grey": 0.0}
@@ -58,18 +58,18 @@ def maps(folder, size=64, **augment):
 
 def test_places_are_four_by_four_pixels(folder):
     sample = maps(folder)[0]
-    truth = sample["data_samples"]
+    ground_truth = sample["data_samples"]
     assert sample["inputs"].dtype == torch.uint8
     assert sample["inputs"].shape == (3, 64, 64)
-    assert truth.labels.dtype == torch.int64
-    assert truth.labels.shape == truth.owners.shape == (16, 16)
-    assert truth.labels[2, 8] == FACE
-    assert truth.labels[10, 13] == LEFT_ARM
-    assert truth.labels[10, 2] == RIGHT_ARM
-    assert truth.labels[15, 8] == 0
-    assert truth.owners[2, 8] == truth.owners[10, 13] == 1
-    assert truth.owners[10, 2] == 2
-    assert torch.equal(truth.owners > 0, truth.labels > 0)
+    assert ground_truth.labels.dtype == torch.int64
+    assert ground_truth.labels.shape == ground_truth.owners.shape == (16, 16)
+    assert ground_truth.labels[2, 8] == FACE
+    assert ground_truth.labels[10, 13] == LEFT_ARM
+    assert ground_truth.labels[10, 2] == RIGHT_ARM
+    assert ground_truth.labels[15, 8] == 0
+    assert ground_truth.owners[2, 8] == ground_truth.owners[10, 13] == 1
+    assert ground_truth.owners[10, 2] == 2
+    assert torch.equal(ground_truth.owners > 0, ground_truth.labels > 0)
 
 
 def test_sides_are_those_of_the_own_box_from_the_middle_of_the_place(folder):
@@ -82,10 +82,10 @@ def test_sides_are_those_of_the_own_box_from_the_middle_of_the_place(folder):
 
 
 def test_an_image_without_people(folder):
-    truth = maps(folder)[1]["data_samples"]
-    assert not truth.labels.any()
-    assert not truth.owners.any()
-    assert not truth.sides.any()
+    ground_truth = maps(folder)[1]["data_samples"]
+    assert not ground_truth.labels.any()
+    assert not ground_truth.owners.any()
+    assert not ground_truth.sides.any()
 
 
 def test_in_the_mirror_left_is_right(folder):
@@ -142,11 +142,13 @@ def test_the_encoder_learns_and_nothing_else(tmp_path, folder, masks, learnt):
 def test_sides_count_only_where_people_are(tmp_path, folder):
     model = PartEncoder(tiny_models.sam2_config(tmp_path))
     images = torch.rand(1, 3, tiny_models.SAM_SIDE, tiny_models.SAM_SIDE)
-    truth = maps(folder, tiny_models.SAM_SIDE)[0]["data_samples"]
-    before = model(images, [truth])["loss_sides"]
-    elsewhere = torch.where(truth.owners > 0, truth.sides, 7.0)
-    torch.testing.assert_close(model(images, [PartTruth(truth.labels, truth.owners, elsewhere)])["loss_sides"], before)
-    nobody = PartTruth(truth.labels, torch.zeros_like(truth.owners), truth.sides)
+    ground_truth = maps(folder, tiny_models.SAM_SIDE)[0]["data_samples"]
+    before = model(images, [ground_truth])["loss_sides"]
+    elsewhere = torch.where(ground_truth.owners > 0, ground_truth.sides, 7.0)
+    torch.testing.assert_close(
+        model(images, [PartGroundTruth(ground_truth.labels, ground_truth.owners, elsewhere)])["loss_sides"], before
+    )
+    nobody = PartGroundTruth(ground_truth.labels, torch.zeros_like(ground_truth.owners), ground_truth.sides)
     assert model(images, [nobody])["loss_sides"] == 0
 
 

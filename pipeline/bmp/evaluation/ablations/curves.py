@@ -102,7 +102,7 @@ def correction_curve(
             poses. By default no correction is from the true mask for its own sake.
 
     Yields:
-        The id of the annotation, and the mask's IoU with the truth after 0, 1, ... ``corrections`` corrections.
+        The id of the annotation, and the mask's IoU with the ground truth after 0, 1, ... ``corrections`` corrections.
 
     Raises:
         UserError: for a segmenter without point prompts, and for labels without a mask.
@@ -130,12 +130,12 @@ class _Corrected:
     """
 
     def __init__(self, posed: PosedImage, sampler: MaskRefine, seed: int) -> None:
-        truth = torch.stack([labelled_mask(annotation, posed.image) for annotation in posed.annotations])
-        rows = truth.flatten(1).any(dim=1).nonzero().flatten().tolist()
+        ground_truth = torch.stack([labelled_mask(annotation, posed.image) for annotation in posed.annotations])
+        rows = ground_truth.flatten(1).any(dim=1).nonzero().flatten().tolist()
         self.ids: list[int] = [posed.annotations[row]["id"] for row in rows]
         self.ious: list[Tensor] = []
         self._sampler = sampler
-        self._truth = truth[rows]
+        self._ground_truth = ground_truth[rows]
         self._keypoints = Keypoints.of(posed.poses.to("cpu"))[rows]
         self._answer: Tensor | None = None
         self._generators = [_generator(seed, number) for number in self.ids]
@@ -159,16 +159,16 @@ class _Corrected:
         return self._prompts
 
     def _draw(self, person: slice, generator: torch.Generator) -> Points:
-        truth, keypoints = self._truth[person], self._keypoints[person]
+        ground_truth, keypoints = self._ground_truth[person], self._keypoints[person]
         if self._answer is None:
-            return self._sampler.first(truth, keypoints, generator)
-        return self._sampler.correct(truth, self._answer[person], keypoints, generator)
+            return self._sampler.first(ground_truth, keypoints, generator)
+        return self._sampler.correct(ground_truth, self._answer[person], keypoints, generator)
 
     def hear(self, bits: Tensor) -> None:
         """Take the masks (N, H, W) that were the answer."""
         self._answer = bits.cpu()
-        shared = (self._answer & self._truth).flatten(1).sum(dim=1)
-        joined = (self._answer | self._truth).flatten(1).sum(dim=1)
+        shared = (self._answer & self._ground_truth).flatten(1).sum(dim=1)
+        joined = (self._answer | self._ground_truth).flatten(1).sum(dim=1)
         self.ious.append(shared.double() / joined)
 
 

@@ -87,7 +87,7 @@ class EstimatedPoses:
 
     def __init__(self, dataset: PeopleDataset, pose: PoseEstimator, track: Track) -> None:
         self._dataset = dataset
-        self._places = {image["id"]: place for place, image in enumerate(dataset.truth["images"])}
+        self._places = {image["id"]: place for place, image in enumerate(dataset.ground_truth["images"])}
         batches = track(detected_poses(dataset, pose, _IMAGE_BATCH), _batches(dataset), f"{dataset.name}: poses")
         self._known = [[(posed.annotations, posed.people, posed.poses) for posed in batch] for batch in batches]
 
@@ -147,7 +147,7 @@ def answer(
     answers: dict[Question, Answer] = {}
     for question in questions:
         if isinstance(question, Trial):
-            answers[question] = evaluate(dataset.truth, results[question], "segm")
+            answers[question] = evaluate(dataset.ground_truth, results[question], "segm")
         else:
             # No correction is from the true mask for its own sake.
             sampler = build_part({"type": question.sampler, "truth_probability": 0}, "sampler")
@@ -158,5 +158,5 @@ def answer(
 
 
 def _batches(dataset: PeopleDataset) -> int:
-    peopled = {row["image_id"] for row in dataset.truth["annotations"] if not row["iscrowd"]}
+    peopled = {row["image_id"] for row in dataset.ground_truth["annotations"] if not row["iscrowd"]}
     return -(-len(peopled) // _IMAGE_BATCH)

@@ -1,7 +1,7 @@
 """COCO's numbers, computed by pycocotools from plain COCO dicts; knows no data set, no model and no file.
 
-pycocotools' COCOeval is the one engine: every number equals its own to the last digit. Truth and results are read and
-never changed.
+pycocotools' COCOeval is the one engine: every number equals its own to the last digit. Ground truth and results are
+read and never changed.
 """
 
 from __future__ import annotations
@@ -100,27 +100,27 @@ def to_results(
 
 
 def evaluate(
-    truth: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     kind: Kind,
     max_detections: int | None = None,
 ) -> CocoNumbers:
-    """Compare results with the truth as pycocotools does.
+    """Compare results with the ground truth as pycocotools does.
 
     Keypoints are compared with COCO's 17 sigmas at the labelled areas, with 20 results an image, which is also what
     MMPose's ``CocoMetric`` does for OCHuman; its additional suppression of alike poses is not part of this.
 
     Args:
-        truth: COCO dict with images, annotations and categories. Without ``iscrowd`` an annotation is no crowd;
+        ground_truth: COCO dict with images, annotations and categories. Without ``iscrowd`` an annotation is no crowd;
             without ``keypoints`` nobody has labelled them. Ids of annotations do not matter, 0 included.
         results: COCO results of ``kind``; ``to_results`` makes them out of annotations.
         kind: what to compare.
         max_detections: how many results of an image count, the best first; COCO's 100, for keypoints 20, if None.
 
     Raises:
-        UserError: a field is missing, or a result is of an image that the truth does not have.
+        UserError: a field is missing, or a result is of an image that the ground truth does not have.
     """
-    return summarize(compare(truth, results, kind, max_detections))
+    return summarize(compare(ground_truth, results, kind, max_detections))
 
 
 def summarize(evaluation: COCOeval) -> CocoNumbers:
@@ -154,20 +154,20 @@ def summarize(evaluation: COCOeval) -> CocoNumbers:
 
 
 def compare(
-    truth: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     kind: Kind,
     max_detections: int | None = None,
     thresholds: Sequence[float] | None = None,
     engine: type[COCOeval] = COCOeval,
 ) -> COCOeval:
-    """Match results with the truth image by image and return pycocotools' evaluation, not accumulated yet.
+    """Match results with the ground truth image by image and return pycocotools' evaluation, not accumulated yet.
 
-    In it the id of an annotation is its index in ``truth["annotations"]`` plus 1, that of a result its index in
+    In it the id of an annotation is its index in ``ground_truth["annotations"]`` plus 1, that of a result its index in
     ``results`` plus 1: pycocotools takes id 0 for "not matched".
 
     Args:
-        truth: as for ``evaluate``.
+        ground_truth: as for ``evaluate``.
         results: as for ``evaluate``.
         kind: as for ``evaluate``.
         max_detections: as for ``evaluate``.
@@ -182,9 +182,9 @@ def compare(
     with contextlib.redirect_stdout(io.StringIO()):
         labels = COCO()
         labels.dataset = {
-            "images": list(truth["images"]),
-            "categories": list(truth["categories"]),
-            "annotations": [_label(row, kind, number) for number, row in enumerate(truth["annotations"], 1)],
+            "images": list(ground_truth["images"]),
+            "categories": list(ground_truth["categories"]),
+            "annotations": [_label(row, kind, number) for number, row in enumerate(ground_truth["annotations"], 1)],
         }
         labels.createIndex()
         found = _found(labels, results, kind)
@@ -206,7 +206,9 @@ def _label(annotation: Mapping[str, Any], kind: Kind, number: int) -> dict[str, 
     if kind == "keypoints":
         keypoints = label.setdefault("keypoints", [0] * _KEYPOINT_NUMBERS)
         label.setdefault("num_keypoints", sum(flag > 0 for flag in keypoints[2::3]))
-    _check(label, ("image_id", "category_id", "area", "bbox", _FIELDS[kind]), kind, f"truth, annotation {number}")
+    _check(
+        label, ("image_id", "category_id", "area", "bbox", _FIELDS[kind]), kind, f"ground truth, annotation {number}"
+    )
     return label
 
 
@@ -218,8 +220,8 @@ def _found(labels: COCO, results: Sequence[Mapping[str, Any]], kind: Kind) -> CO
         _check(result, ("image_id", "category_id", "score", *shared, _FIELDS[kind]), kind, f"results, row {number}")
         if result["image_id"] not in labels.imgs:
             raise UserError(
-                f"results, row {number}: the truth has no image {result['image_id']!r}; "
-                "compare with the truth that they were made for"
+                f"results, row {number}: the ground truth has no image {result['image_id']!r}; "
+                "compare with the ground truth that they were made for"
             )
     if copies:
         return labels.loadRes(copies)

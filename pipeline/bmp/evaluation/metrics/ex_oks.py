@@ -108,16 +108,16 @@ def ex_oks(
 
 
 def evaluate_ex_oks(
-    truth: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     presence_threshold: float = 0.5,
     max_detections: int | None = None,
 ) -> ExOksNumbers:
-    """Compare annotation rows with the truth by Ex-OKS.
+    """Compare annotation rows with the ground truth by Ex-OKS.
 
     Args:
-        truth: COCO dict; keypoints outside the window have flag 3, as in CropCOCO. A person all of whose labelled
-            keypoints are outside counts like any other.
+        ground_truth: COCO dict; keypoints outside the window have flag 3, as in CropCOCO. A person all of whose
+            labelled keypoints are outside counts like any other.
         rows: annotations as ``bmp.io.annotations.to_annotations`` makes them; scores are those of ``to_results``.
         presence_threshold: from which ``keypoint_presence`` on a keypoint counts as inside.
         max_detections: how many results of an image count, the best first; 20 if None.
@@ -134,9 +134,11 @@ def evaluate_ex_oks(
         {**label, "num_keypoints": sum(flag > 0 for flag in label["keypoints"][2::3])}
         if "keypoints" in label
         else label
-        for label in truth["annotations"]
+        for label in ground_truth["annotations"]
     ]
-    evaluation = compare({**truth, "annotations": labels}, results, "keypoints", max_detections, engine=_ExOksEval)
+    evaluation = compare(
+        {**ground_truth, "annotations": labels}, results, "keypoints", max_detections, engine=_ExOksEval
+    )
     people = sum(label.get("num_keypoints", 0) > 0 and not label.get("iscrowd") for label in labels)
     total = sum(map(_own, evaluation.tables))
     return ExOksNumbers(summarize(evaluation), total / people if people else None)

@@ -1,8 +1,8 @@
 """Who was found, and how well: recall, precision, mask overlap, what a round changed; knows no data set and no model.
 
-People are named by their index in ``truth["annotations"]``, results by their index in the rows. Matching is COCO's:
-results choose in the order of their scores, each the free person it overlaps most, from IoU 0.5 on; one that overlaps
-nobody but a crowd region is neither right nor wrong.
+People are named by their index in ``ground_truth["annotations"]``, results by their index in the rows. Matching is
+COCO's: results choose in the order of their scores, each the free person it overlaps most, from IoU 0.5 on; one that
+overlaps nobody but a crowd region is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -59,33 +59,35 @@ class EqualPrecision:
 
 
 def match(
-    truth: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     kind: Literal["bbox", "segm"] = "bbox",
     min_iou: float = 0.5,
     segm_score: str = "detection_times_iou",
 ) -> Matches:
-    """Match annotation rows with the truth, by boxes or by masks, all of them and not only the best 100 an image.
+    """Match annotation rows with the ground truth, by boxes or by masks: all rows, not only the best 100 an image.
 
     Args:
-        truth: COCO dict.
+        ground_truth: COCO dict.
         rows: annotations as ``bmp.io.annotations.to_annotations`` makes them.
         kind: what has to overlap.
         min_iou: from which IoU on it is the same person.
         segm_score: which score orders masks, a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``.
 
     Raises:
-        UserError: a row is of an image that the truth does not have, a field is missing, or there is no such score.
+        UserError: a row is of an image that the ground truth does not have, a field is missing, or there is no such
+            score.
     """
     results = to_results(rows, kind, segm_score)
-    evaluation = compare(truth, results, kind, max_detections=max(1, len(results)), thresholds=[min_iou])
+    evaluation = compare(ground_truth, results, kind, max_detections=max(1, len(results)), thresholds=[min_iou])
     person = np.full(len(results), -1)
     overlaps = np.zeros(len(results))
     ignored = np.zeros(len(results), dtype=bool)
     order: list[int] = []
     for image in filter(None, evaluation.evalImgs):
         key = image["image_id"], image["category_id"]
-        # The table of overlaps has the results by score, like the matches, and the labels as they are in the truth.
+        # The table of overlaps has the results by score, like the matches, and the labels as they are in the ground
+        # truth.
         labels = evaluation.cocoGt.getAnnIds(imgIds=[key[0]], catIds=[key[1]])
         columns = {label: column for column, label in enumerate(labels)}
         matches = zip(image["dtIds"], image["dtMatches"][0], image["dtIgnore"][0], strict=True)
@@ -99,7 +101,7 @@ def match(
     scores = np.array([result["score"] for result in results], dtype=np.float64)
     best_first = np.array(order, dtype=np.int64)
     best_first = best_first[np.argsort(-scores[best_first], kind="stable")]
-    people = [index for index, label in enumerate(truth["annotations"]) if not label.get("iscrowd")]
+    people = [index for index, label in enumerate(ground_truth["annotations"]) if not label.get("iscrowd")]
     return Matches(
         np.array(people, dtype=np.int64),
         best_first,
@@ -136,7 +138,7 @@ def mean_iou(matches: Matches) -> float | None:
 def found_and_lost(before: Matches, after: Matches) -> tuple[Ints, Ints]:
     """Return who is found now and was not before, and who was found before and is not now; int64, ascending.
 
-    Raises ``ValueError`` if they are not of the same truth.
+    Raises ``ValueError`` if they are not of the same ground truth.
     """
     _check_same_people(before, after)
     earlier, later = before.found(), after.found()
@@ -150,7 +152,7 @@ def recall_at_equal_precision(first: Matches, second: Matches) -> EqualPrecision
     on count: the lowest score at which they are at least as precise. Results of equal score stay together. Every
     false alarm more in the second thus costs it people, and what is left of its gain is worth having.
 
-    Raises ``ValueError`` if they are not of the same truth.
+    Raises ``ValueError`` if they are not of the same ground truth.
     """
     _check_same_people(first, second)
     target = precision(first)
@@ -167,19 +169,19 @@ def recall_at_equal_precision(first: Matches, second: Matches) -> EqualPrecision
     return EqualPrecision(target, recall(first), recall(second, lowest), lowest)
 
 
-def pair_overlaps(truth: Mapping[str, Any]) -> Floats:
+def pair_overlaps(ground_truth: Mapping[str, Any]) -> Floats:
     """Return for each annotation the largest IoU of its box with that of another person in the image, float64 (A,).
 
     Crowd regions are nobody: theirs is 0, and they are in nobody's way.
     """
-    largest = np.zeros(len(truth["annotations"]))
+    largest = np.zeros(len(ground_truth["annotations"]))
     people: dict[Any, list[int]] = defaultdict(list)
-    for index, label in enumerate(truth["annotations"]):
+    for index, label in enumerate(ground_truth["annotations"]):
         if not label.get("iscrowd"):
             people[label["image_id"]].append(index)
     for indices in people.values():
         if len(indices) > 1:
-            boxes = np.array([truth["annotations"][index]["bbox"] for index in indices], dtype=np.float64)
+            boxes = np.array([ground_truth["annotations"][index]["bbox"] for index in indices], dtype=np.float64)
             overlaps = coco_mask.iou(boxes, boxes, [0] * len(boxes))
             np.fill_diagonal(overlaps, 0)
             largest[indices] = overlaps.max(axis=1)
@@ -187,19 +189,19 @@ def pair_overlaps(truth: Mapping[str, Any]) -> Floats:
 
 
 def crowded_images(
-    truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], min_overlap: float
+    ground_truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], min_overlap: float
 ) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
-    """Return of truth and rows what belongs to images with two people whose boxes have an IoU above ``min_overlap``.
+    """Keep the ground truth and rows of images with two people whose boxes have an IoU above ``min_overlap``.
 
     Nothing is copied or changed but the lists. For single people instead of images, give ``recall`` those of
-    ``numpy.flatnonzero(pair_overlaps(truth) > min_overlap)``.
+    ``numpy.flatnonzero(pair_overlaps(ground truth) > min_overlap)``.
     """
-    entangled = pair_overlaps(truth) > min_overlap
-    images = {truth["annotations"][index]["image_id"] for index in np.flatnonzero(entangled)}
+    entangled = pair_overlaps(ground_truth) > min_overlap
+    images = {ground_truth["annotations"][index]["image_id"] for index in np.flatnonzero(entangled)}
     subset = {
-        **truth,
-        "images": [image for image in truth["images"] if image["id"] in images],
-        "annotations": [label for label in truth["annotations"] if label["image_id"] in images],
+        **ground_truth,
+        "images": [image for image in ground_truth["images"] if image["id"] in images],
+        "annotations": [label for label in ground_truth["annotations"] if label["image_id"] in images],
     }
     return subset, [row for row in rows if row["image_id"] in images]
 
@@ -207,6 +209,6 @@ def crowded_images(
 def _check_same_people(first: Matches, second: Matches) -> None:
     if not np.array_equal(first.people, second.people):
         raise ValueError(
-            f"expected matches with the same truth, got {len(first.people)} and {len(second.people)} people in them; "
-            "match both runs with one truth"
+            f"expected matches with the same ground truth, got {len(first.people)} and {len(second.people)} people; "
+            "match both runs with one ground truth"
         )

@@ -1,4 +1,4 @@
-"""People painted out of a picture and of its truth, as a step of an MMDetection data pipeline; knows no detector."""
+"""People painted out of a picture and its labels, as a step of an MMDetection data pipeline; knows no detector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REACH = 3  # of a mask's blurred edge, in standard deviations
 
 @TRANSFORMS.register_module()
 class PaintOutPeople(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Paint some people black and take them out of the truth, as the loop does before it detects again.
+    """Paint some people black and take them out of the ground truth, as the loop does before it detects again.
 
     So a detector learns to take no notice of holes and to find who stands behind them. Put it after what changes
     colours, which would make black grey, and before what resizes, as in the loop. Reads and replaces ``img`` uint8
@@ -32,7 +32,7 @@ class PaintOutPeople(BaseTransform):  # type: ignore[misc,unused-ignore]
     Args:
         prob: chance in [0, 1] that anybody is painted out of an image.
         roughness: the greatest standard deviation of the blur, as a share of the square root of the mask's area.
-        min_pixels: people of whose masks fewer pixels are left go out of the truth.
+        min_pixels: people of whose masks fewer pixels are left go out of the ground truth.
         min_share: those who keep less than this share of their mask go, too.
     """
 

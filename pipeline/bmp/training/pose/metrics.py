@@ -41,7 +41,7 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
     labelled person; see ``bmp.evaluation.metrics.ex_oks.evaluate_ex_oks``.
 
     Args:
-        ann_file: COCO JSON with the truth; keypoints outside the window have flag 3, as in CropCOCO. Only the
+        ann_file: COCO JSON with the ground truth; keypoints outside the window have flag 3, as in CropCOCO. Only the
             category 1 counts.
         presence_threshold: from which presence on a keypoint counts as inside, in [0, 1].
         max_detections: how many results of an image count, the best first; 20 if None.
@@ -63,12 +63,12 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        truth = read_json(Path(ann_file))
-        if not isinstance(truth, dict) or not {"images", "annotations", "categories"} <= truth.keys():
+        ground_truth = read_json(Path(ann_file))
+        if not isinstance(ground_truth, dict) or not {"images", "annotations", "categories"} <= ground_truth.keys():
             raise UserError(f"{ann_file}: expected a COCO data set with images, annotations and categories")
-        people = [row for row in truth["annotations"] if row.get("category_id") == CATEGORY_ID]
-        categories = [row for row in truth["categories"] if row.get("id") == CATEGORY_ID]
-        self.truth = {"images": truth["images"], "annotations": people, "categories": categories}
+        people = [row for row in ground_truth["annotations"] if row.get("category_id") == CATEGORY_ID]
+        categories = [row for row in ground_truth["categories"] if row.get("id") == CATEGORY_ID]
+        self.ground_truth = {"images": ground_truth["images"], "annotations": people, "categories": categories}
         self.presence_threshold = presence_threshold
         self.max_detections = max_detections
 
@@ -79,7 +79,7 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
     def compute_metrics(self, results: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
         """Return the numbers, in [0, 1] or -1, by name."""
         rows = list(chain.from_iterable(results))
-        found = evaluate_ex_oks(self.truth, rows, self.presence_threshold, self.max_detections)
+        found = evaluate_ex_oks(self.ground_truth, rows, self.presence_threshold, self.max_detections)
         values = {name: getattr(found.numbers, own) for name, own in _NUMBERS.items()} | {"mean": found.mean}
         return {name: -1.0 if value is None else float(value) for name, value in values.items()}
 

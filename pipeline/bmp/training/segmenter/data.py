@@ -108,11 +108,13 @@ class PosedPeople:
     ) -> None:
         self.dataset: PeopleDataset = build_part(dataset, "dataset") if isinstance(dataset, Mapping) else dataset
         people: dict[Any, list[Row]] = defaultdict(list)
-        for row in self.dataset.truth["annotations"]:
+        for row in self.dataset.ground_truth["annotations"]:
             if not row["iscrowd"] and row["area"] >= min_area:
                 people[row["image_id"]].append(row)
         self._people = people
-        self._indices = [index for index, image in enumerate(self.dataset.truth["images"]) if image["id"] in people]
+        self._indices = [
+            index for index, image in enumerate(self.dataset.ground_truth["images"]) if image["id"] in people
+        ]
         self._estimates = None if keypoints is None else _Estimates(Path(keypoints), self.dataset)
 
     def __len__(self) -> int:
@@ -120,8 +122,8 @@ class PosedPeople:
         return len(self._indices)
 
     def entry(self, index: int) -> dict[str, Any]:
-        """Return the truth's entry of the image."""
-        entry: dict[str, Any] = self.dataset.truth["images"][self._indices[index]]
+        """Return the ground truth's entry of the image."""
+        entry: dict[str, Any] = self.dataset.ground_truth["images"][self._indices[index]]
         return entry
 
     def load(self, index: int, rows: Sequence[int] | None = None) -> PosedImage:
@@ -147,7 +149,7 @@ class _Estimates:
     def __init__(self, path: Path, dataset: PeopleDataset) -> None:
         rows = _read_rows(path)
         self._place = {row["id"]: (number, row["image_id"]) for number, row in enumerate(rows)}
-        wanted = [row for row in dataset.truth["annotations"] if not row["iscrowd"]]
+        wanted = [row for row in dataset.ground_truth["annotations"] if not row["iscrowd"]]
         missing = [row["id"] for row in wanted if self._place.get(row["id"], (0, None))[1] != row["image_id"]]
         if missing:
             raise UserError(
@@ -273,12 +275,12 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
 
     def _sample(self, posed: PosedImage) -> dict[str, Any]:
         image, poses, augmentation = posed.image, posed.poses, self._augmentation
-        truth = torch.stack([labelled_mask(row, image) for row in posed.annotations])
+        ground_truth = torch.stack([labelled_mask(row, image) for row in posed.annotations])
         mirrored, move = (False, _STAY) if augmentation is None else _draw(augmentation, image)
-        masks = _move_masks(truth, move, self._size)
+        masks = _move_masks(ground_truth, move, self._size)
         if not masks.any():  # everybody was moved out of the image
             mirrored, move = False, _STAY
-            masks = _move_masks(truth, move, self._size)
+            masks = _move_masks(ground_truth, move, self._size)
         inputs = to_input(image.pixels if move is _STAY else _move_pixels(image.pixels, move), self._size)
         if augmentation is not None:
             inputs = recolour(inputs, augmentation)

@@ -22,7 +22,8 @@ _HALF = 0.5
 class Prediction:
     """What SAM's mask decoder answered about B people with M masks each.
 
-    logits: float (B, M, h, w), of the truth's size or a smaller one. ious: float (B, M), each mask's predicted IoU.
+    logits: float (B, M, h, w), of the ground truth's size or a smaller one. ious: float (B, M), each mask's predicted
+    IoU.
     object_scores: float (B, 1), the logit of there being anybody at all.
     """
 
@@ -31,40 +32,40 @@ class Prediction:
     object_scores: Tensor
 
 
-def focal_loss(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, ground_truth: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Compute the focal loss of masks (Lin et al., 2017), the mean over their pixels.
 
     Args:
         logits: float (B, M, H, W).
-        truth: bool (B, H, W).
-        alpha: weight of the truth's pixels; the others' is 1 - alpha.
+        ground_truth: bool (B, H, W).
+        alpha: weight of the ground truth's pixels; the others' is 1 - alpha.
         gamma: how much less a pixel counts that is right already.
 
     Returns:
         float (B, M), at least 0.
     """
-    target = truth[:, None].to(logits.dtype).expand_as(logits)
+    target = ground_truth[:, None].to(logits.dtype).expand_as(logits)
     loss: Tensor = sigmoid_focal_loss(logits, target, alpha, gamma)
     return loss.mean(dim=(2, 3))
 
 
-def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Compute 1 - (2 Σpt + 1) / (Σp + Σt + 1) over the pixels' probabilities p and truth t (Milletari et al., 2016).
+def dice_loss(logits: Tensor, ground_truth: Tensor) -> Tensor:
+    """Compute 1 - (2 Σpt + 1) / (Σp + Σt + 1) of probabilities p and labels t over pixels (Milletari et al., 2016).
 
-    The ones keep the loss of an empty mask of nobody at 0. ``logits`` and ``truth`` as for ``focal_loss``; returns
-    float (B, M) in [0, 1).
+    The ones keep the loss of an empty mask of nobody at 0. ``logits`` and ``ground_truth`` as for ``focal_loss``;
+    returns float (B, M) in [0, 1).
     """
-    probability, target = logits.sigmoid().flatten(2), truth[:, None].flatten(2).to(logits.dtype)
+    probability, target = logits.sigmoid().flatten(2), ground_truth[:, None].flatten(2).to(logits.dtype)
     shared = (probability * target).sum(dim=2)
     return 1 - (2 * shared + 1) / (probability.sum(dim=2) + target.sum(dim=2) + 1)
 
 
-def iou_loss(logits: Tensor, ious: Tensor, truth: Tensor) -> Tensor:
+def iou_loss(logits: Tensor, ious: Tensor, ground_truth: Tensor) -> Tensor:
     """Compute the distance between predicted IoU float (B, M) and the actual one of the masks, 0 for two empty ones.
 
-    ``logits`` and ``truth`` as for ``focal_loss``; returns float (B, M). Only ``ious`` gets a gradient.
+    ``logits`` and ``ground_truth`` as for ``focal_loss``; returns float (B, M). Only ``ious`` gets a gradient.
     """
-    bits, target = (logits > 0).flatten(2), truth[:, None].flatten(2)
+    bits, target = (logits > 0).flatten(2), ground_truth[:, None].flatten(2)
     shared, joined = (bits & target).sum(dim=2), (bits | target).sum(dim=2)
     return (ious - shared / joined.clamp(min=1)).abs()
 
@@ -78,8 +79,8 @@ class SAMLoss(nn.Module):
     """The loss of all predictions of a training step: the first one and those after each correction.
 
     Of several masks the one with the lowest weighted sum of focal and dice loss counts, and the IoU head learns from
-    all. Where the truth is empty, only the object score counts. Logits are scaled up to the truth as SAM scales them,
-    in float32 whatever the network computes in.
+    all. Where the ground truth is empty, only the object score counts. Logits are scaled up to the ground truth as SAM
+    scales them, in float32 whatever the network computes in.
 
     Args:
         focal: weight of the focal loss.
@@ -99,41 +100,43 @@ class SAMLoss(nn.Module):
         self._stride = stride
         self.weights = {"focal": focal, "dice": dice, "iou": iou, "object_score": object_score}
 
-    def forward(self, predictions: Sequence[Prediction], truth: Tensor) -> dict[str, Tensor]:
+    def forward(self, predictions: Sequence[Prediction], ground_truth: Tensor) -> dict[str, Tensor]:
         """Compute the losses, which are to be added up.
 
         Args:
             predictions: at least one, each about the same B people; the numbers of masks may differ.
-            truth: bool (B, H, W).
+            ground_truth: bool (B, H, W).
 
         Returns:
             scalars "loss_focal", "loss_dice", "loss_iou" and "loss_object_score", weighted: the sum over the
             predictions, the mean over the people; 0 for nobody.
         """
-        present = truth.flatten(1).any(dim=1)
+        present = ground_truth.flatten(1).any(dim=1)
         if self._stride > 1:
             # A square counts as the person's where at least half of its pixels are.
-            truth = F.avg_pool2d(truth.float()[:, None], self._stride)[:, 0] >= _HALF
-        rows = torch.stack([self._one(prediction, truth, present) for prediction in predictions]).sum(dim=0)
-        losses = rows.sum(dim=1) / max(1, len(truth))
+            ground_truth = F.avg_pool2d(ground_truth.float()[:, None], self._stride)[:, 0] >= _HALF
+        rows = torch.stack([self._one(prediction, ground_truth, present) for prediction in predictions]).sum(dim=0)
+        losses = rows.sum(dim=1) / max(1, len(ground_truth))
         return {f"loss_{name}": loss for name, loss in zip(self.weights, losses, strict=True)}
 
-    def _one(self, prediction: Prediction, truth: Tensor, present: Tensor) -> Tensor:
+    def _one(self, prediction: Prediction, ground_truth: Tensor, present: Tensor) -> Tensor:
         """Return the weighted losses (4, B) of one prediction, in the order of the weights."""
         logits, ious, scores = prediction.logits.float(), prediction.ious.float(), prediction.object_scores.float()
-        if logits.shape[2:] != truth.shape[1:]:
-            logits = F.interpolate(logits, truth.shape[1:], mode="bilinear", align_corners=False)
-        iou = self.weights["iou"] * iou_loss(logits, ious, truth).mean(dim=1)
+        if logits.shape[2:] != ground_truth.shape[1:]:
+            logits = F.interpolate(logits, ground_truth.shape[1:], mode="bilinear", align_corners=False)
+        iou = self.weights["iou"] * iou_loss(logits, ious, ground_truth).mean(dim=1)
         if logits.shape[1] > 1:
             # The others get no gradient, so nothing of them is kept for it: pixels are most of a step's memory.
             with torch.no_grad():
-                best = torch.stack(self._of_masks(logits, truth)).sum(dim=0).argmin(dim=1)
+                best = torch.stack(self._of_masks(logits, ground_truth)).sum(dim=0).argmin(dim=1)
             logits = logits[torch.arange(len(best), device=best.device), best][:, None]
-        focal, dice = self._of_masks(logits, truth)
+        focal, dice = self._of_masks(logits, ground_truth)
         of_mask = torch.stack((focal[:, 0], dice[:, 0], iou))
         object_score = self.weights["object_score"] * object_score_loss(scores, present)
         return torch.cat((of_mask * present, object_score[None]))
 
-    def _of_masks(self, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    def _of_masks(self, logits: Tensor, ground_truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted focal and dice loss (B, M) of each mask."""
-        return self.weights["focal"] * focal_loss(logits, truth), self.weights["dice"] * dice_loss(logits, truth)
+        return self.weights["focal"] * focal_loss(logits, ground_truth), self.weights["dice"] * dice_loss(
+            logits, ground_truth
+        )

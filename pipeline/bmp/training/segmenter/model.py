@@ -203,36 +203,36 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def _losses(self, images: Tensor, people: Sequence[PosedMasks]) -> dict[str, Tensor]:
         features = self.features(self._embeddings(images, people))
-        truth = torch.cat([own.masks for own in people])
+        ground_truth = torch.cat([own.masks for own in people])
         keypoints = Keypoints.concat([own.keypoints for own in people])
         sizes = torch.tensor([len(own.masks) for own in people])
-        owners = torch.arange(len(people)).repeat_interleave(sizes).to(truth.device)
+        owners = torch.arange(len(people)).repeat_interleave(sizes).to(ground_truth.device)
         # A seed from torch's own generator: what was seeded for the whole program decides here as well.
         generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
-        points, labels = self.sampler.first(truth, keypoints, generator)
+        points, labels = self.sampler.first(ground_truth, keypoints, generator)
         counts = (labels != -1).sum(dim=1)
         starts, begun = self._begun(people) if self._starts else (None, torch.zeros_like(counts, dtype=torch.bool))
-        losses: dict[str, Tensor] = defaultdict(lambda: truth.new_zeros((), dtype=torch.float32))
+        losses: dict[str, Tensor] = defaultdict(lambda: ground_truth.new_zeros((), dtype=torch.float32))
         # A padding point is a token to SAM and changes its answer, so those who need it are decoded by themselves.
         # Nor is a mask that is not there the same as an empty one.
         for count, with_start in sorted(set(zip(counts.tolist(), begun.tolist(), strict=True))):
             rows = ((counts == count) & (begun == with_start)).nonzero()[:, 0]
             predictions = self._predictions(
                 [level[owners[rows]] for level in features],
-                truth[rows],
+                ground_truth[rows],
                 keypoints[rows],
                 (points[rows, :count], labels[rows, :count]),
                 None if starts is None or not with_start else starts[rows],
                 generator,
             )
-            for name, loss in self.loss(list(predictions), truth[rows]).items():
-                losses[name] = losses[name] + loss * (len(rows) / len(truth))
+            for name, loss in self.loss(list(predictions), ground_truth[rows]).items():
+                losses[name] = losses[name] + loss * (len(rows) / len(ground_truth))
         return dict(losses)
 
     def _predictions(
         self,
         features: Sequence[Tensor],
-        truth: Tensor,
+        ground_truth: Tensor,
         keypoints: Keypoints,
         prompts: tuple[Tensor, Tensor],
         previous: Tensor | None,
@@ -244,8 +244,10 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             if number:
                 assert previous is not None
                 with torch.no_grad():
-                    full = F.interpolate(previous[:, None], truth.shape[1:], mode="bilinear", align_corners=False)
-                    added = self.sampler.correct(truth, full[:, 0] > 0, keypoints, generator)
+                    full = F.interpolate(
+                        previous[:, None], ground_truth.shape[1:], mode="bilinear", align_corners=False
+                    )
+                    added = self.sampler.correct(ground_truth, full[:, 0] > 0, keypoints, generator)
                 points, labels = torch.cat((points, added[0]), dim=1), torch.cat((labels, added[1]), dim=1)
             ambiguous = points.shape[1] <= 1 and previous is None
             prediction = self.decode(features, points, labels, previous, multimask=ambiguous)

@@ -45,7 +45,7 @@ for _number, _name in enumerate(CIHP_PARTS):
 
 
 @dataclass(frozen=True, eq=False)
-class PartTruth:
+class PartGroundTruth:
     """What each place of an image shows.
 
     labels: int64 (h, w), the part, numbers of ``CIHP_PARTS``. owners: int64 (h, w), which of the labelled people, from
@@ -57,9 +57,9 @@ class PartTruth:
     owners: Tensor
     sides: Tensor
 
-    def to(self, device: torch.device | str) -> PartTruth:
+    def to(self, device: torch.device | str) -> PartGroundTruth:
         """Copy to ``device``."""
-        return PartTruth(self.labels.to(device), self.owners.to(device), self.sides.to(device))
+        return PartGroundTruth(self.labels.to(device), self.owners.to(device), self.sides.to(device))
 
 
 @MODELS.register_module()
@@ -91,7 +91,7 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
             torch.manual_seed(0)
             self.heads = nn.ModuleList(nn.Conv2d(channels, answers, 1) for _ in range(3))
 
-    def forward(self, inputs: Tensor, data_samples: Sequence[PartTruth], mode: str = "loss") -> dict[str, Tensor]:
+    def forward(self, inputs: Tensor, data_samples: Sequence[PartGroundTruth], mode: str = "loss") -> dict[str, Tensor]:
         """Return "loss_parts", a cross-entropy, "loss_sides", the mean distance over the places with people, and
         "loss_masks", cross-entropy and dice loss of masks of points on people.
 
@@ -103,7 +103,8 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
         if mode != "loss":
             raise ValueError(f"mode: expected 'loss', got {mode!r}; this network is for training only")
         labels, owners, sides = (
-            torch.stack([getattr(truth, name) for truth in data_samples]) for name in ("labels", "owners", "sides")
+            torch.stack([getattr(ground_truth, name) for ground_truth in data_samples])
+            for name in ("labels", "owners", "sides")
         )
         levels = self.sam.image_encoder(inputs)["backbone_fpn"]
         answers = [
@@ -135,7 +136,7 @@ def _boxes(distances: Tensor) -> Tensor:
 
 
 def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
-    """Compare the masks of random points on people with the truth.
+    """Compare the masks of random points on people with the ground truth.
 
     A place belongs to a point's mask where its traits are the point's: the logit is a bias less the squares of their
     differences, weighted by what the point's place says matters.
@@ -159,9 +160,9 @@ def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
         own = trait[:, points]
         squares = asked.T @ trait**2 - 2 * (asked * own).T @ trait + (asked * own**2).sum(dim=0)[:, None]
         masks = bias[:, None] - squares
-        truth = owner == owner[points][:, None]
-        crossed = F.binary_cross_entropy_with_logits(masks, truth.to(masks.dtype))
-        losses.append(crossed + dice_loss(masks[:, None, None], truth[:, None]).mean())
+        ground_truth = owner == owner[points][:, None]
+        crossed = F.binary_cross_entropy_with_logits(masks, ground_truth.to(masks.dtype))
+        losses.append(crossed + dice_loss(masks[:, None, None], ground_truth[:, None]).mean())
     return torch.stack(losses).sum() / len(owners)
 
 
@@ -198,7 +199,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
                 "python -m bmp.synthcrowd --extras"
             )
         self._people: dict[Any, list[Row]] = defaultdict(list)
-        for row in self._dataset.truth["annotations"]:
+        for row in self._dataset.ground_truth["annotations"]:
             if not row["iscrowd"]:
                 self._people[row["image_id"]].append(row)
         self._size = size
@@ -213,9 +214,9 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, a ``PartTruth`` at S / 4."""
+        """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, a ``PartGroundTruth`` at S / 4."""
         image = self._dataset.load(index)
-        rows = self._people.get(self._dataset.truth["images"][index]["id"], [])
+        rows = self._people.get(self._dataset.ground_truth["images"][index]["id"], [])
         labels: Any = cv2.imread(str(self._parts[index]), cv2.IMREAD_UNCHANGED)
         if labels is None:
             raise UserError(f"{self._parts[index]}: not a picture; make the data set anew")
@@ -231,7 +232,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         )
         return {
             "inputs": recolour(pixels, self._augmentation),
-            "data_samples": PartTruth(
+            "data_samples": PartGroundTruth(
                 torch.from_numpy(labels.astype(np.int64)),
                 torch.from_numpy(owners.astype(np.int64)),
                 _sides(owners, boxes),

@@ -38,12 +38,12 @@ class PosedImages(Dataset):  # type: ignore[type-arg]
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """What ``SegmAP`` compares with: ``truth``, the COCO dict of the images with people in them."""
-        truth = self._people.dataset.truth
+        """What ``SegmAP`` compares with: ``ground_truth``, the COCO dict of the images with people in them."""
+        ground_truth = self._people.dataset.ground_truth
         images = [self._people.entry(index) for index in range(self._length)]
         known = {image["id"] for image in images}
-        rows = [row for row in truth["annotations"] if row["image_id"] in known]
-        return {"classes": ("person",), "truth": {**truth, "images": images, "annotations": rows}}
+        rows = [row for row in ground_truth["annotations"] if row["image_id"] in known]
+        return {"classes": ("person",), "ground_truth": {**ground_truth, "images": images, "annotations": rows}}
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -67,9 +67,9 @@ class SegmAP(BaseMetric):  # type: ignore[misc,unused-ignore]
         self.results.extend(data_samples)
 
     def compute_metrics(self, results: list[list[Row]]) -> dict[str, float]:
-        """Compare those of all images with the truth."""
+        """Compare those of all images with the ground truth."""
         rows = [row for image in results for row in image]
-        numbers = evaluate(self.dataset_meta["truth"], to_results(rows, "segm", segm_score="iou"), "segm")
+        numbers = evaluate(self.dataset_meta["ground_truth"], to_results(rows, "segm", segm_score="iou"), "segm")
         named = {
             "AP": numbers.ap,
             "AP50": numbers.ap50,
