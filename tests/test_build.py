@@ -169,8 +169,20 @@ def test_unknown_devices_are_refused(name):
         resolve_device(name)
 
 
-def test_auto_is_the_best_device_there_is():
-    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+@pytest.mark.parametrize(
+    ("cuda", "mps", "best"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_is_the_best_device_there_is(monkeypatch, cuda, mps, best):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resolve_device("auto") == best
+
+
+def test_a_number_is_a_cuda_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("1") == "cuda:1"
+    with pytest.raises(UserError, match="'cuda:2': this machine has 2 CUDA devices"):
+        resolve_device("2")
 
 
 def test_load_builds_from_a_file(tmp_path):

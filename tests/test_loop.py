@@ -156,6 +156,22 @@ def test_given_boxes_replace_the_first_detection_only():
     assert len(detector.calls) == 1
 
 
+def test_only_the_given_people_when_that_is_asked_for():
+    detector = FakeDetector()
+    (result,) = _run(_loop(detector=detector), scene(APART, FRONT), boxes=[detections(FRONT)], only_given=True)
+    assert _boxes(result) == {FRONT}
+    assert detector.calls == []
+
+
+def test_images_without_given_boxes_are_detected_in():
+    detector = FakeDetector()
+    images = [scene(APART, FRONT), scene(BEHIND, FRONT), scene(APART)]
+    given = [None, detections(FRONT), Detections.empty()]
+    results = _run(_loop(detector=detector), *images, boxes=given, only_given=True)
+    assert [_boxes(result) for result in results] == [{APART, FRONT}, {FRONT}, set()]
+    assert [len(images) for images in detector.calls] == [1, 1]
+
+
 def test_a_second_detector_takes_the_later_rounds():
     first, second = FakeDetector(score=0.9), FakeDetector(score=0.5)
     (result,) = _run(_loop(detector=first, redetector=second), scene(BEHIND, FRONT))

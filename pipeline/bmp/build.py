@@ -52,7 +52,8 @@ def load(config: str | Path = "lite.py", *, device: str = "auto", overrides: Map
 
     Args:
         config: path of a config file, or the name of one that comes with the package.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps"; stages whose config names a device keep theirs.
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda", "cuda:N", "N" or "mps"; stages whose config names
+            a device keep theirs.
         overrides: config values to replace, by dotted key: ``{"pipeline.rounds": 1}``.
 
     Raises:
@@ -77,15 +78,19 @@ def build_dataset(config: Mapping[str, Any]) -> PeopleDataset:
 
 
 def resolve_device(name: str) -> str:
-    """Turn "auto" into the best device there is and check any other name against this machine."""
+    """Turn "auto" into the best device there is and check any other name against this machine; "0" means "cuda:0"."""
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.isdecimal():
+        name = f"cuda:{name}"
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"device {name!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
+        raise UserError(f"device {name!r} is unknown; use auto, cpu, cuda, cuda:N, N or mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; try --device auto"

@@ -103,12 +103,23 @@ class Loop:
         self.device = device
 
     def run(
-        self, images: Sequence[Image], boxes: Sequence[Detections] | None = None, trace: bool = False
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[Detections | None] | None = None,
+        trace: bool = False,
+        *,
+        only_given: bool = False,
     ) -> Iterator[Result]:
         """Send a batch of images through the loop together; each leaves as soon as it is finished.
 
-        ``boxes`` gives each image's people in place of round 1's detections. Images leave in any order; no image
-        is missing and none comes twice.
+        Images leave in any order; no image is missing and none comes twice.
+
+        Args:
+            images: the batch.
+            boxes: each image's people in place of round 1's detections; None for an image to be detected in. Later
+                rounds look for further people all the same.
+            trace: keep what every stage of every round got and gave.
+            only_given: an image with ``boxes`` of its own is finished after round 1: nobody else is looked for.
         """
         cases = [
             _Case(index, image.to(self.device), Instances.empty(image, len(self.pose.keypoints), self.device))
@@ -116,20 +127,26 @@ class Loop:
         ]
         for number in range(1, self.rounds + 1):
             unfinished = self._round(number, cases, boxes if number == 1 else None, trace)
+            if only_given and boxes is not None:
+                unfinished = [case for case in unfinished if boxes[case.index] is None]
             yield from (self._finish(case) for case in cases if case not in unfinished)
             cases = unfinished
             if not cases:
                 return
         yield from map(self._finish, cases)
 
-    def _round(self, number: int, cases: list[_Case], boxes: Sequence[Detections] | None, trace: bool) -> list[_Case]:
+    def _round(
+        self, number: int, cases: list[_Case], boxes: Sequence[Detections | None] | None, trace: bool
+    ) -> list[_Case]:
         """Do one round; return the cases in which somebody new was found, since only there looking again can help."""
         for case in cases:
             case.seen = case.image if number == 1 else paint_out(case.image, case.people.masks.bits)
         detector = self.detector if number == 1 else self.redetector
-        found = detector.detect([case.seen for case in cases]) if boxes is None else boxes
-        for case, detections in zip(cases, found, strict=True):
-            case.found = detections.to(self.device)
+        given = [None] * len(cases) if boxes is None else boxes
+        unseen = [case for case, rows in zip(cases, given, strict=True) if rows is None]
+        found = iter(detector.detect([case.seen for case in unseen]) if unseen else [])
+        for case, rows in zip(cases, given, strict=True):
+            case.found = (next(found) if rows is None else rows).to(self.device)
 
         for case, poses in zip(cases, self._estimate(cases, [case.found for case in cases]), strict=True):
             case.poses = poses

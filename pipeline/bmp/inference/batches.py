@@ -37,6 +37,7 @@ def find_people(
     batch: Sequence[tuple[Key, Image | UserError]],
     boxes: Callable[[Key], Detections | None] = lambda _: None,
     *,
+    only_given: bool = False,
     trace: bool = False,
     debug: bool = False,
 ) -> Iterator[tuple[Key, People | Exception]]:
@@ -47,16 +48,17 @@ def find_people(
     Args:
         model: the loop.
         batch: pictures, or why they cannot be read.
-        boxes: gives the people to start from, for all pictures or for none.
+        boxes: gives the people to start from in place of the detector's; None for a picture to be detected in.
+        only_given: look for nobody else in the pictures that ``boxes`` gives people.
         trace: keep what every stage of every round got and gave.
         debug: let an error of the model through instead.
     """
     yield from ((key, picture) for key, picture in batch if isinstance(picture, Exception))
     todo = {i: (key, picture) for i, (key, picture) in enumerate(batch) if not isinstance(picture, Exception)}
     indices = list(todo)
-    given = [rows for key, _ in todo.values() if (rows := boxes(key)) is not None] or None
+    given = [boxes(key) for key, _ in todo.values()]
     try:
-        for result in model.run([picture for _, picture in todo.values()], given, trace):
+        for result in model.run([picture for _, picture in todo.values()], given, trace, only_given=only_given):
             key, image = todo.pop(indices[result.index])
             yield key, People(image, result.people, model.pose.keypoints, result.trace)
     except Exception as error:
@@ -66,7 +68,9 @@ def find_people(
             if len(indices) == 1:
                 yield key, error
             else:
-                yield from find_people(model, [(key, picture)], boxes, trace=trace, debug=debug)
+                yield from find_people(
+                    model, [(key, picture)], boxes, only_given=only_given, trace=trace, debug=debug
+                )
 
 
 def _read(read: Callable[[Key], Image], key: Key) -> Image | UserError:
