@@ -68,9 +68,7 @@ def find_people(
             if len(indices) == 1:
                 yield key, error
             else:
-                yield from find_people(
-                    model, [(key, picture)], boxes, only_given=only_given, trace=trace, debug=debug
-                )
+                yield from find_people(model, [(key, picture)], boxes, only_given=only_given, trace=trace, debug=debug)
 
 
 def _read(read: Callable[[Key], Image], key: Key) -> Image | UserError:
