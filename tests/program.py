@@ -1,12 +1,20 @@
-"""The program in a subprocess, as a user runs it, on the fake stages."""
+"""The commands on the fake stages: called in this process, or started anew for signals, kills and several processes."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
+import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import traceback
+import warnings
 from pathlib import Path
+from unittest import mock
 
 from fakes import scene
 from PIL import Image as PILImage
@@ -49,8 +57,95 @@ def start(folder, *arguments, config="config.py", launcher=()):
     )
 
 
-def run(folder, *arguments, config="config.py", launcher=()):
-    """Run the program to its end; return its exit code and what it printed to each of the two streams."""
-    process = start(folder, *arguments, config=config, launcher=launcher)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+def run(folder, *arguments, config="config.py"):
+    """Call ``bmp --config CONFIG`` in ``folder``; see ``main_in``."""
+    return main_in(folder, "--config", config, *arguments)
+
+
+def main_in(folder, *arguments, main=None):
+    """Call the ``main`` of a command (``bmp`` by default) in ``folder``, as if a user had started it there.
+
+    Returns the exit code and what went to each of the two streams, also from libraries that are not written in Python.
+    An error that leaves ``main`` is printed with its traceback and gives code 1, as Python does it. Afterwards this
+    process is as before: its folder, environment, ``sys.path``, signal handlers, warning filters and log handlers, and
+    modules that lie in ``folder`` are forgotten, so that another folder may have others of the same name.
+    """
+    if main is None:
+        from bmp.cli import main
+    with (
+        _captured(1) as out,
+        _captured(2) as err,
+        _working_in(folder),
+        open(1, "w", encoding="utf-8", closefd=False) as stdout,
+        open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as stderr,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        code = _exit_code(main, [str(argument) for argument in arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def _exit_code(main, arguments):
+    try:
+        code = main(arguments)
+    except SystemExit as stopped:  # of argparse, for one
+        code = stopped.code
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        return 1
+    return code or 0
+
+
+@contextlib.contextmanager
+def _captured(descriptor):
+    """Give a StringIO that holds, after the block, what was written to a file descriptor."""
+    text = io.StringIO()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        before = os.dup(descriptor)
+        os.dup2(file.fileno(), descriptor)
+        try:
+            yield text
+        finally:
+            os.dup2(before, descriptor)
+            os.close(before)
+            file.seek(0)
+            text.write(file.read().decode())
+
+
+@contextlib.contextmanager
+def _working_in(folder):
+    """Work in ``folder``, then restore what commands and the libraries they load change for the whole process."""
+    importlib.invalidate_caches()  # the folder was written a moment ago
+    before, modules = Path.cwd(), set(sys.modules)
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    loggers = {logger: (list(logger.handlers), logger.level) for logger in map(logging.getLogger, (None, "bmp"))}
+    with (
+        mock.patch.dict(os.environ, COLUMNS="200"),
+        mock.patch.object(sys, "path", [*sys.path]),
+        mock.patch.object(sys, "argv", ["bmp"]),
+        warnings.catch_warnings(),
+    ):
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+            for number, handler in handlers.items():
+                if handler is not None and signal.getsignal(number) is not handler:
+                    signal.signal(number, handler)
+            for logger, (handlers_before, level) in loggers.items():
+                logger.handlers[:] = handlers_before
+                logger.setLevel(level)
+            for name in set(sys.modules) - modules:
+                if _lies_in(Path(folder).resolve(), sys.modules[name]):
+                    del sys.modules[name]
+
+
+def _lies_in(folder, module):
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve().is_relative_to(folder)

@@ -1,4 +1,4 @@
-"""The command in a subprocess, as a user runs it, on the fake stages: files, messages and exit codes."""
+"""The command as a user runs it, on the fake stages: files, messages, exit codes, signals."""
 
 import json
 import re
@@ -10,8 +10,6 @@ import pytest
 from PIL import Image as PILImage
 from program import BEHIND, CONFIG, FRONT, run, save, start
 from pycocotools.coco import COCO
-
-pytestmark = pytest.mark.slow  # each starts the program anew, which takes seconds
 
 
 @pytest.fixture
@@ -168,6 +166,7 @@ def test_wrong_use_is_one_clear_line_and_code_2(photos, tmp_path, arguments, wor
     assert not (tmp_path / "out" / "people.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_valid_results_and_can_be_resumed(tmp_path, how):
     for number in range(8):
@@ -198,3 +197,11 @@ def test_help_names_the_exit_codes(tmp_path):
     code, out, _ = run(tmp_path, "--help")
     assert code == 0
     assert "exit codes: 0" in out
+
+
+@pytest.mark.slow
+def test_the_exit_code_is_that_of_the_process(tmp_path):
+    process = start(tmp_path, "--input", "gone.jpg", "--output", "out")
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("bmp: gone.jpg: no such file")

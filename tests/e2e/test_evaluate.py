@@ -1,4 +1,4 @@
-"""Evaluation in a subprocess, on the fake stages: files, kills, several processes, wrong use."""
+"""Evaluation on the fake stages, as a user runs it: files, kills, several processes, wrong use."""
 
 import contextlib
 import io
@@ -6,7 +6,6 @@ import json
 import random
 import re
 import signal
-import sys
 import time
 
 import numpy as np
@@ -15,10 +14,8 @@ from program import BEHIND, CONFIG, FRONT, run, save, start
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from bmp.cli import main
 from bmp.label_sets import COCO_KEYPOINTS
 
-pytestmark = pytest.mark.slow  # each starts the program anew, which takes seconds
 COUNT = 11
 ALONE = (40, 25, 60, 45)
 # Stages of the tests' own: one that gives signals time to arrive, one that ends its process.
@@ -139,6 +136,7 @@ def test_pycocotools_gets_the_same_numbers_from_results_json(folder, whole, kind
     assert 0.3 < ours["ap"] < 1
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_equals_undisturbed(folder, whole):
     arguments = [*DATA, "--output", "killed", "--batch-size", "2", "--resume"]
     moments = random.Random(4)
@@ -173,6 +171,7 @@ def test_killed_at_random_moments_and_resumed_equals_undisturbed(folder, whole):
     assert all(row["segm_score"] == row["mask_score"] for row in rows)
 
 
+@pytest.mark.slow
 def test_several_processes_merge_to_the_result_of_one(folder, whole):
     arguments = [*DATA, "--output", "shared", "--batch-size", "2"]
     process = start(folder, *arguments, config="slow.py", launcher=TORCHRUN)
@@ -190,6 +189,7 @@ def test_several_processes_merge_to_the_result_of_one(folder, whole):
     assert _files(folder / "shared") == _files(whole[0])
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_the_run(folder, whole):
     arguments = [*DATA, "--output", "dead", "--batch-size", "2"]
     process = start(folder, *arguments, config="dying.py", launcher=TORCHRUN)
@@ -199,6 +199,7 @@ def test_a_dead_process_ends_the_run(folder, whole):
     assert (folder / "dead" / "journal.0.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_wrong_use_is_said_once_by_several_processes(folder):
     process = start(folder, "--dataset", "gone.json", "--images", "photos", launcher=TORCHRUN)
     _, err = process.communicate(timeout=300)
@@ -271,14 +272,8 @@ def test_a_config_with_a_data_set_needs_nothing_else(folder, tmp_path):
         ([*DATA, "--device", "cuda:99", "--output", "x"], "CUDA devices; try --device auto"),
     ],
 )  # fmt: skip
-def test_wrong_use_is_one_clear_line_and_code_2(folder, arguments, words, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    try:
-        code = main(["--config", "config.py", *arguments])
-    except SystemExit as stopped:  # of argparse
-        code = stopped.code
-    out, err = capsys.readouterr()
+def test_wrong_use_is_one_clear_line_and_code_2(folder, arguments, words):
+    code, out, err = run(folder, *arguments)
     assert (code, out) == (2, "")
     assert re.search(words, err), err
     assert err.splitlines()[-1].startswith("bmp:")
