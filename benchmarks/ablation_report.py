@@ -1,6 +1,6 @@
 """What the tables and figures of ablations.py look like: for the terminal, as Markdown, JSON and pictures.
 
-Knows answers, not how they come about.
+Knows measurements, not how they come about.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.ablations.tables import Family, Figure, Row, Table, joins
-from bmp.evaluation.ablations.trials import Answer, Question, Trial
+from bmp.evaluation.ablations.tables import Exhibit, Family, PaperFigure, PaperRow, PaperTable, joins
+from bmp.evaluation.ablations.trials import Measurement, PromptTrial, Trial
 from bmp.evaluation.metrics.coco import CocoNumbers
-from bmp.evaluation.published import DATASETS
-from bmp.evaluation.report import NO_NUMBER, SEGM_SCORE_WORDS
-from bmp.evaluation.report import Table as Printed
+from bmp.evaluation.published import PUBLISHED_DATASETS
+from bmp.evaluation.report import NO_NUMBER, SEGM_SCORE_WORDS, TextTable
 from bmp.io.journal import replacing, writing
 
 _POSES = {"detected_poses": "poses estimated in them", "ground_truth_poses": "labelled poses"}
@@ -28,27 +27,27 @@ _POSES = {"detected_poses": "poses estimated in them", "ground_truth_poses": "la
 class Findings:
     """What is known so far.
 
-    weights: of each segmenter the files that there are. datasets: those that there are, by name. answers: by name of
-    the data set and question, of each weight file. missing: why something is not there, by name of the segmenter or
+    weights: of each segmenter the files that there are. datasets: those that there are, by name. measurements: by name
+    of the data set and trial, of each weight file. missing: why something is not there, by name of the segmenter or
     the data set.
     """
 
     family: Family
     weights: dict[str, list[str]] = field(default_factory=dict)
     datasets: dict[str, PeopleDataset] = field(default_factory=dict)
-    answers: dict[tuple[str, Question], dict[str, Answer]] = field(default_factory=dict)
+    measurements: dict[tuple[str, Trial], dict[str, Measurement]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
 
-    def members(self, exhibit: Table | Figure) -> list[str]:
+    def members(self, exhibit: Exhibit) -> list[str]:
         """Names of the data sets, here or missing, that are part of a table or figure."""
         return [name for name, config in self.family.datasets.items() if joins(exhibit, config.get("published"))]
 
-    def measured(self, exhibit: Table | Figure) -> list[str]:
+    def measured(self, exhibit: Exhibit) -> list[str]:
         """Names of the data sets with numbers for a table or figure."""
         return [
             name
             for name in self.members(exhibit)
-            if any((name, question) in self.answers for question in exhibit.questions)
+            if any((name, trial) in self.measurements for trial in exhibit.trials)
         ]
 
 
@@ -72,32 +71,32 @@ class Spread:
         return f"{100 * self.mean:.1f}" + ("" if self.half_width is None else f" ± {100 * self.half_width:.1f}")
 
 
-def _spread(findings: Findings, name: str, question: Question, place: int = 0) -> Spread:
+def _spread(findings: Findings, name: str, trial: Trial, place: int = 0) -> Spread:
     """The AP of a trial, or the IoU after so many corrections, over the seeds."""
-    found = findings.answers.get((name, question), {}).values()
+    found = findings.measurements.get((name, trial), {}).values()
     values = [one.ap if isinstance(one, CocoNumbers) else one[place] for one in found]
     return Spread(tuple(value for value in values if value is not None))
 
 
-def _curve(findings: Findings, exhibit: Figure, name: str, questions: Sequence[Question]) -> list[Spread]:
+def _curve(findings: Findings, exhibit: PaperFigure, name: str, trials: Sequence[Trial]) -> list[Spread]:
     """The values of a curve on a data set, for each x."""
-    if len(questions) == 1:
-        return [_spread(findings, name, questions[0], place) for place in range(len(exhibit.x))]
-    return [_spread(findings, name, question) for question in questions]
+    if len(trials) == 1:
+        return [_spread(findings, name, trials[0], place) for place in range(len(exhibit.x))]
+    return [_spread(findings, name, trial) for trial in trials]
 
 
-def shown(findings: Findings, exhibit: Table | Figure) -> list[Printed]:
+def shown(findings: Findings, exhibit: Exhibit) -> list[TextTable]:
     """What the terminal and the Markdown show: one table, or one for each data set of a figure."""
     number, ours = exhibit.number, findings.measured(exhibit)
-    if isinstance(exhibit, Figure):
+    if isinstance(exhibit, PaperFigure):
         return [
-            Printed(
+            TextTable(
                 f"Figure {number}: {exhibit.title}, {findings.datasets[name].name}",
                 (f"{exhibit.y_label}; {exhibit.x_label}:", *map(str, exhibit.x), "best at"),
                 tuple(
                     (curve.label, *map(str, values), _best(exhibit, values))
                     for curve in exhibit.curves
-                    for values in [_curve(findings, exhibit, name, curve.questions)]
+                    for values in [_curve(findings, exhibit, name, curve.trials)]
                 ),
             )
             for name in ours
@@ -108,32 +107,32 @@ def shown(findings: Findings, exhibit: Table | Figure) -> list[Printed]:
         key = findings.family.datasets[name].get("published")
         columns += [(name, None), *([] if key is None else [("", key)])]
     columns += [("", key) for key in exhibit.datasets if ("", key) not in columns]
-    header = [f"paper, {DATASETS[key]}" if key else findings.datasets[name].name for name, key in columns]
+    header = [f"paper, {PUBLISHED_DATASETS[key]}" if key else findings.datasets[name].name for name, key in columns]
     rows = [
         (row.label, *(_paper(row, key, exhibit) if key else _ours(findings, name, row) for name, key in columns))
         for row in exhibit.rows
     ]
-    return [Printed(f"Table {number}: {exhibit.title}", ("AP of masks, per cent", *header), tuple(rows))]
+    return [TextTable(f"Table {number}: {exhibit.title}", ("AP of masks, per cent", *header), tuple(rows))]
 
 
-def _best(exhibit: Figure, values: Sequence[Spread]) -> str:
+def _best(exhibit: PaperFigure, values: Sequence[Spread]) -> str:
     known = [(spread.mean, -x) for x, spread in zip(exhibit.x, values, strict=True) if spread.mean is not None]
     return str(-max(known)[1]) if known else NO_NUMBER
 
 
-def _ours(findings: Findings, name: str, row: Row) -> str:
+def _ours(findings: Findings, name: str, row: PaperRow) -> str:
     return "" if row.trial is None else str(_spread(findings, name, row.trial))
 
 
-def _paper(row: Row, key: str, exhibit: Table) -> str:
+def _paper(row: PaperRow, key: str, exhibit: PaperTable) -> str:
     number = row.number(key, exhibit.protocol)
     return "" if number is None else f"{number.value:.1f}"
 
 
-def remarks(findings: Findings, exhibit: Table | Figure, limit: int | None) -> list[str]:
+def remarks(findings: Findings, exhibit: Exhibit, limit: int | None) -> list[str]:
     """Lines under a table or figure: what the numbers are, what the paper says, and what is missing."""
     part = "" if limit is None else f" Only the first {limit} images of each data set."
-    if isinstance(exhibit, Figure) and not isinstance(exhibit.questions[0], Trial):
+    if isinstance(exhibit, PaperFigure) and not isinstance(exhibit.trials[0], PromptTrial):
         lines = [
             "Points are chosen as in training: where mask and ground truth differ, with PoseMaskRefine at an estimated "
             f"keypoint if there is one.{part}"
@@ -143,21 +142,21 @@ def remarks(findings: Findings, exhibit: Table | Figure, limit: int | None) -> l
             f"People are given by their labelled boxes, {_POSES[exhibit.protocol]}; score of a mask: "
             f"{SEGM_SCORE_WORDS['iou']}.{part}"
         ]
-    asked = dict.fromkeys(question.segmenter for question in exhibit.questions)
-    if any(len(findings.weights[name]) > 1 for name in asked):
+    segmenters = dict.fromkeys(trial.segmenter for trial in exhibit.trials)
+    if any(len(findings.weights[name]) > 1 for name in segmenters):
         lines.append("±: half the distance between the least and the largest number of several seeds.")
-    lines += [exhibit.remark] if isinstance(exhibit, Figure) else _literature(exhibit)
+    lines += [exhibit.remark] if isinstance(exhibit, PaperFigure) else _literature(exhibit)
     if any(findings.family.datasets[name].get("published") is None for name in findings.measured(exhibit)):
         lines.append(
             "The paper's numbers are of large models and photos: compare their order with ours, not their size."
         )
-    names = [*asked, *(f"datasets.{name}" for name in findings.members(exhibit))]
+    names = [*segmenters, *(f"datasets.{name}" for name in findings.members(exhibit))]
     if exhibit.protocol == "ground_truth_poses":
         names += [f"keypoints.{name}" for name in findings.members(exhibit)]
     return lines + [line for name in names for line in findings.missing.get(name, [])]
 
 
-def _literature(exhibit: Table) -> list[str]:
+def _literature(exhibit: PaperTable) -> list[str]:
     """What to bear in mind of published numbers, a line for each remark."""
     methods: dict[str, list[str]] = {}
     for row in exhibit.rows:
@@ -168,14 +167,14 @@ def _literature(exhibit: Table) -> list[str]:
     return [f"Paper, {', '.join(labels)}: {note}." for note, labels in methods.items()]
 
 
-def write(findings: Findings, exhibit: Table | Figure, folder: Path, settings: Mapping[str, Any]) -> None:
+def write(findings: Findings, exhibit: Exhibit, folder: Path, settings: Mapping[str, Any]) -> None:
     """Write Markdown, JSON and, of a figure that has numbers, the picture."""
-    title = f"{'Table' if isinstance(exhibit, Table) else 'Figure'} {exhibit.number}"
+    title = f"{'Table' if isinstance(exhibit, PaperTable) else 'Figure'} {exhibit.number}"
     notes = remarks(findings, exhibit, settings["limit"])
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         parts = [printed.markdown() for printed in shown(findings, exhibit)]
-        if isinstance(exhibit, Figure):
+        if isinstance(exhibit, PaperFigure):
             parts.insert(0, f"# {title}: {exhibit.title}\n")
             if _draw(findings, exhibit, folder / f"{exhibit.name}.png"):
                 parts.append(f"![{title}]({exhibit.name}.png)\n")
@@ -187,7 +186,7 @@ def write(findings: Findings, exhibit: Table | Figure, folder: Path, settings: M
             file.write(json.dumps(numbers, indent=2) + "\n")
 
 
-def _numbers(findings: Findings, exhibit: Table | Figure) -> dict[str, Any]:
+def _numbers(findings: Findings, exhibit: Exhibit) -> dict[str, Any]:
     """Everything as plain values: ours in [0, 1], the literature's in per cent."""
     ours = findings.measured(exhibit)
     datasets = {
@@ -195,14 +194,13 @@ def _numbers(findings: Findings, exhibit: Table | Figure) -> dict[str, Any]:
         for name, dataset in findings.datasets.items()
         if name in ours
     }
-    if isinstance(exhibit, Figure):
+    if isinstance(exhibit, PaperFigure):
         curves = [
             {
                 "label": curve.label,
-                "segmenter": curve.questions[0].segmenter,
+                "segmenter": curve.trials[0].segmenter,
                 "values": {
-                    name: [_plain(spread) for spread in _curve(findings, exhibit, name, curve.questions)]
-                    for name in ours
+                    name: [_plain(spread) for spread in _curve(findings, exhibit, name, curve.trials)] for name in ours
                 },
             }
             for curve in exhibit.curves
@@ -215,14 +213,14 @@ def _numbers(findings: Findings, exhibit: Table | Figure) -> dict[str, Any]:
     }
 
 
-def _row(findings: Findings, exhibit: Table, row: Row) -> dict[str, Any]:
+def _row(findings: Findings, exhibit: PaperTable, row: PaperRow) -> dict[str, Any]:
     published = {key: number.value for key in exhibit.datasets if (number := row.number(key, exhibit.protocol))}
     plain: dict[str, Any] = {"label": row.label, "published_ap": published}
     if row.trial is None:
         return plain
     ap = {}
     for name in findings.measured(exhibit):
-        found = findings.answers.get((name, row.trial), {})
+        found = findings.measurements.get((name, row.trial), {})
         seeds = {
             file: {"ap": one.ap, "ap50": one.ap50, "ap75": one.ap75}
             for file, one in found.items()
@@ -242,7 +240,7 @@ def _people(dataset: PeopleDataset) -> int:
     return sum(not row["iscrowd"] for row in dataset.ground_truth["annotations"])
 
 
-def _draw(findings: Findings, exhibit: Figure, path: Path) -> bool:
+def _draw(findings: Findings, exhibit: PaperFigure, path: Path) -> bool:
     """Draw a panel for each data set, the seeds' range as a band; False where there is nothing to draw."""
     names = findings.measured(exhibit)
     if not names:
@@ -251,7 +249,7 @@ def _draw(findings: Findings, exhibit: Figure, path: Path) -> bool:
     panels = picture.subplots(1, len(names), squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         for curve in exhibit.curves:
-            values = _curve(findings, exhibit, name, curve.questions)
+            values = _curve(findings, exhibit, name, curve.trials)
             known = [(x, spread) for x, spread in zip(exhibit.x, values, strict=True) if spread.values]
             places = [x for x, _ in known]
             dashes = "--" if "MaxSpread" in curve.label else "-"  # as the paper has it
@@ -269,7 +267,7 @@ def _draw(findings: Findings, exhibit: Figure, path: Path) -> bool:
 
 def import_matplotlib() -> Any:
     try:
-        from matplotlib.figure import Figure as Picture
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError(f'figures need matplotlib ({error}); pip install "bmp-pose[dev]"') from error
-    return Picture
+    return Figure

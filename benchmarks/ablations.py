@@ -3,7 +3,7 @@
     python benchmarks/ablations.py --table 1 3 5 --figure 3
     python benchmarks/ablations.py --config ablations/full.py --set datasets.ochuman_test.root=DIR --table 2
 
-Everything asked for in one run shares poses and answers. Exit codes: 0 done, 2 wrong use, 130 interrupted.
+All tables and figures of one run share poses and measurements. Exit codes: 0 done, 2 wrong use, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from bmp.build import build_part, resolve_device
 from bmp.checkpoints.sources import resolve
 from bmp.config import load_config, parse_overrides
 from bmp.errors import UserError
-from bmp.evaluation.ablations.tables import FIGURES, TABLES, Family, Figure, Table, figure, table
-from bmp.evaluation.ablations.trials import EstimatedPoses, Step, Track, answer
+from bmp.evaluation.ablations.tables import FIGURES, TABLES, Exhibit, Family, paper_figure, paper_table
+from bmp.evaluation.ablations.trials import EstimatedPoses, Step, Track, measure
 from bmp.evaluation.rounds import labelled_kinds
 from bmp.evaluation.run import Task
 from bmp.evaluation.timing import machine
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     family = Family.of(load_config(options.config, parse_overrides(options.set)).to_dict())
-    exhibits: list[Table | Figure] = [table(family, number) for number in options.table]
-    exhibits += [figure(family, number) for number in options.figure]
+    exhibits: list[Exhibit] = [paper_table(family, number) for number in options.table]
+    exhibits += [paper_figure(family, number) for number in options.figure]
     if options.figure:
         import_matplotlib()
     device = resolve_device(options.device)
@@ -71,14 +71,14 @@ def run(options: argparse.Namespace) -> None:
         console.print(f"Written to {folder / exhibit.name}.md\n", soft_wrap=True)
 
 
-def _find_weights(findings: Findings, exhibits: Sequence[Table | Figure]) -> None:
-    asked = dict.fromkeys(question.segmenter for exhibit in exhibits for question in exhibit.questions)
-    for name in asked:
+def _find_weights(findings: Findings, exhibits: Sequence[Exhibit]) -> None:
+    names = dict.fromkeys(trial.segmenter for exhibit in exhibits for trial in exhibit.trials)
+    for name in names:
         reasons = {file: _lacking(file, command) for file, command in findings.family.segmenters[name].weights.items()}
         findings.weights[name] = [file for file, reason in reasons.items() if reason is None]
         findings.missing[name] = [reason for reason in reasons.values() if reason is not None]
     if not any(findings.weights.values()):
-        lines = [line for name in asked for line in findings.missing[name]]
+        lines = [line for name in names for line in findings.missing[name]]
         raise UserError(f"none of the {len(lines)} files of weights is here: {lines[0] if lines else 'none is named'}")
 
 
@@ -92,9 +92,9 @@ def _lacking(file: str, command: str | None) -> str | None:
     return None
 
 
-def _find_datasets(findings: Findings, exhibits: Sequence[Table | Figure], limit: int | None) -> None:
-    asked = dict.fromkeys(name for exhibit in exhibits for name in findings.members(exhibit))
-    for name in asked:
+def _find_datasets(findings: Findings, exhibits: Sequence[Exhibit], limit: int | None) -> None:
+    names = dict.fromkeys(name for exhibit in exhibits for name in findings.members(exhibit))
+    for name in names:
         config = {key: value for key, value in findings.family.datasets[name].items() if key != "published"}
         try:
             dataset = build_part(config, "dataset", where=f"datasets.{name}")
@@ -107,35 +107,35 @@ def _find_datasets(findings: Findings, exhibits: Sequence[Table | Figure], limit
             raise UserError(f"{dataset.name}: expected somebody, and a mask of everybody; take another part of it")
         findings.datasets[name] = dataset
     if not findings.datasets:
-        first = next((findings.missing[f"datasets.{name}"][0] for name in asked), "none takes part in what is asked")
-        raise UserError(f"none of the {len(asked)} data sets is here: {first}")
-    for name in asked:
+        first = next((findings.missing[f"datasets.{name}"][0] for name in names), "the tables have none of them")
+        raise UserError(f"none of the {len(names)} data sets is here: {first}")
+    for name in names:
         # Said at once as well: with a slip in a path nobody wants to wait for the others first.
         for line in findings.missing.get(f"datasets.{name}", []):
             print(f"ablations: without {name}: {line}", file=sys.stderr)
 
 
-def _measure(findings: Findings, name: str, exhibits: Sequence[Table | Figure], device: str, track: Track) -> None:
-    """Answer all questions about one data set."""
+def _measure(findings: Findings, name: str, exhibits: Sequence[Exhibit], device: str, track: Track) -> None:
+    """Measurement all trials about one data set."""
     dataset = findings.datasets[name]
-    asked = [question for exhibit in exhibits if name in findings.members(exhibit) for question in exhibit.questions]
+    wanted = [trial for exhibit in exhibits if name in findings.members(exhibit) for trial in exhibit.trials]
     if "keypoints" not in labelled_kinds(dataset.ground_truth):
-        asked = [question for question in asked if question.protocol != "ground_truth_poses"]
+        wanted = [trial for trial in wanted if trial.protocol != "ground_truth_poses"]
         findings.missing[f"keypoints.{name}"] = [f"{dataset.name}: nobody has labelled keypoints."]
     poses: Iterable[Any] = ()
-    if any(question.protocol == "detected_poses" for question in asked):
+    if any(trial.protocol == "detected_poses" for trial in wanted):
         poses = EstimatedPoses(dataset, _build(findings.family.pose, "pose", device, "pose"), track)
     for segmenter, files in findings.weights.items():
-        questions = [question for question in asked if question.segmenter == segmenter]
-        for file in files if questions else []:
+        trials = [trial for trial in wanted if trial.segmenter == segmenter]
+        for file in files if trials else []:
             config = {
                 **findings.family.segmenters[segmenter].config,
                 "checkpoint": file,
-                "prompter": {"type": "MaxVisibility"},  # each question brings its own
+                "prompter": {"type": "MaxVisibility"},  # each trial has its own
             }
             network = _build(config, "segmenter", device, f"segmenters.{segmenter}.config")
-            for question, found in answer(dataset, poses, network, questions, track).items():
-                findings.answers.setdefault((name, question), {})[file] = found
+            for trial, found in measure(dataset, poses, network, trials, track).items():
+                findings.measurements.setdefault((name, trial), {})[file] = found
 
 
 def _build(config: Mapping[str, Any], role: str, device: str, where: str) -> Any:

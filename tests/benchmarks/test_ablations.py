@@ -14,8 +14,8 @@ from bmp.config import load_config
 from bmp.datasets.posed import true_poses
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.ablations.curves import correction_curve
-from bmp.evaluation.ablations.tables import FIGURES, TABLES, Family, figure, table
-from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.ablations.tables import FIGURES, TABLES, Family, paper_figure, paper_table
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
 from bmp.evaluation.published import NUMBERS
 from bmp.segmenters.cropped import CroppedSegmenter
@@ -103,7 +103,7 @@ def segmenter(folder, prompter, weights="base"):
 
 
 def ap(scenes, rows):
-    return evaluate(scenes.ground_truth, to_results(list(rows), "segm", segm_score="iou"), "segm").ap
+    return evaluate_coco(scenes.ground_truth, to_results(list(rows), "segm", segm_score="iou"), "segm").ap
 
 
 def detected(scenes):
@@ -364,19 +364,19 @@ def test_figures_need_matplotlib(program, folder, capsys, monkeypatch):
 def test_families_of_the_package(name):
     family = Family.of(load_config(f"ablations/{name}.py").to_dict())
     for number in TABLES:
-        exhibit = table(family, number)
+        exhibit = paper_table(family, number)
         ours = [row for row in exhibit.rows if row.trial is not None]
         assert ours
         for row in ours:  # each has its row in the paper
             assert any(row.number(key, exhibit.protocol) for key in exhibit.datasets), row.label
-    assert [figure(family, number).number for number in FIGURES] == [2, 3, 4]
+    assert [paper_figure(family, number).number for number in FIGURES] == [2, 3, 4]
     assert len(family.recipes) == {"nano": 8, "full": 9}[name]
 
 
 def test_every_number_of_the_paper_has_its_row():
     """With the models of the paper, nothing that it prints in Tables 1 to 7 is left out."""
     family = Family.of(load_config("ablations/full.py").to_dict())
-    exhibits = [table(family, number) for number in TABLES]
+    exhibits = [paper_table(family, number) for number in TABLES]
     shown = {
         (number.source, number.method, number.prompts, key)
         for exhibit in exhibits

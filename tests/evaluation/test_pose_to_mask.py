@@ -14,7 +14,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import true_poses
 from bmp.errors import UserError
 from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
-from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
 from bmp.ops.masks import from_rle, to_rle
 from bmp.segmenters.point_sampling import MaskRefine, Pose1MaskRefine, PoseMaskRefine
@@ -123,7 +123,7 @@ FRONT_AND_BACK = [(0, 0, 20, 20), (10, 0, 30, 20)]
 
 
 def ap(dataset, rows):
-    return evaluate(dataset.ground_truth, to_results(rows, "segm", segm_score="iou"), "segm").ap
+    return evaluate_coco(dataset.ground_truth, to_results(rows, "segm", segm_score="iou"), "segm").ap
 
 
 def test_a_segmenter_that_is_right_has_ap_1():

@@ -3,7 +3,7 @@
 import pytest
 
 from bmp.errors import UserError
-from bmp.evaluation.published import DATASETS, NUMBERS, published
+from bmp.evaluation.published import NUMBERS, PUBLISHED_DATASETS, published
 
 
 def value(dataset, method, prompts, protocol="detected_poses", kind="segm"):
@@ -40,7 +40,7 @@ def test_unverified_poses():
     assert all(n.verified for n in published("ochuman_test", "segm"))
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", PUBLISHED_DATASETS)
 def test_lookup_divides_what_there_is(dataset):
     everything = published(dataset)
     assert everything
@@ -53,7 +53,7 @@ def test_lookup_divides_what_there_is(dataset):
 
 
 def test_every_number_is_of_a_known_data_set_and_stands_once():
-    assert {n.dataset for n in NUMBERS} == set(DATASETS)
+    assert {n.dataset for n in NUMBERS} == set(PUBLISHED_DATASETS)
     assert all(10 < n.value < 90 for n in NUMBERS)
     keys = [(n.method, n.prompts, n.dataset, n.kind, n.protocol) for n in NUMBERS]
     assert len(set(keys)) == len(keys)

@@ -11,7 +11,7 @@ from fakes import scene
 from rich.console import Console
 
 from bmp.evaluation import report
-from bmp.evaluation.metrics.coco import SEGM_SCORES, evaluate, to_results
+from bmp.evaluation.metrics.coco import SEGM_SCORES, evaluate_coco, to_results
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds, labelled_kinds
 from bmp.io.images import ImageError
@@ -77,7 +77,7 @@ class TestRounds:
     def test_numbers_are_those_of_the_metrics(self):
         second = compare(segm_score="iou").rounds[1]
         for kind in ("bbox", "segm", "keypoints"):
-            assert second.coco[kind] == evaluate(TRUTH, to_results(SECOND, kind, "iou"), kind)
+            assert second.coco[kind] == evaluate_coco(TRUTH, to_results(SECOND, kind, "iou"), kind)
 
     def test_what_has_no_labels_has_no_numbers(self):
         bare = [{k: v for k, v in label.items() if "keypoints" not in k} for label in TRUTH["annotations"]]

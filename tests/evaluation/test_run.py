@@ -11,7 +11,7 @@ from fakes import FakeDetector, FakePose, FakeSegmenter, FussyDetector, scene
 from bmp.api import BMP
 from bmp.distributed import Processes
 from bmp.errors import UserError
-from bmp.evaluation.run import Found, Task, prepare, run
+from bmp.evaluation.run import Journals, Task, prepare_folder, run
 from bmp.io.images import ImageError
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.suppression.oks import OKSSuppressor
@@ -69,7 +69,7 @@ def work(folder, task, loop=None, processes=None):
 
 
 def rows(folder, task, number=2):
-    with Found(folder, task.settings()) as found:
+    with Journals(folder, task.settings()) as found:
         return list(found.rows(task.ground_truth, number))
 
 
@@ -131,18 +131,18 @@ def test_processes_share_and_any_number_of_them_goes_on(tmp_path, count, later):
 
 def test_failures_are_kept_and_tried_again(tmp_path):
     work(tmp_path, task(broken=[1, 6]))
-    with Found(tmp_path, task().settings()) as found:
+    with Journals(tmp_path, task().settings()) as found:
         assert found.failed == {"i1": "1.png: broken picture", "i6": "6.png: broken picture"}
         assert [found.done(f"i{n}") for n in range(7)] == [n not in (1, 6) for n in range(7)]
     work(tmp_path, task(broken=[6]))
-    with Found(tmp_path, task().settings()) as found:
+    with Journals(tmp_path, task().settings()) as found:
         assert set(found.failed) == {"i6"}
         assert found.done("i1")
 
 
 def test_an_image_that_breaks_the_model_does_not_take_its_batch_along(tmp_path):
     work(tmp_path, task(), model(FussyDetector()))
-    with Found(tmp_path, task().settings()) as found:
+    with Journals(tmp_path, task().settings()) as found:
         assert found.failed == {"i0": "out of memory", "i4": "out of memory"}
     with pytest.raises(RuntimeError, match="out of"):
         run(model(FussyDetector()), task(), tmp_path, Processes(), silence, debug=True)
@@ -150,7 +150,7 @@ def test_an_image_that_breaks_the_model_does_not_take_its_batch_along(tmp_path):
 
 def test_seconds_add_up_over_batches(tmp_path):
     work(tmp_path, task())
-    with Found(tmp_path, task().settings()) as found:
+    with Journals(tmp_path, task().settings()) as found:
         assert set(found.seconds) >= {"detector", "pose", "segmenter: encode", "segmenter: decode", "suppressor", "all"}
         assert found.seconds["all"] >= sum(value for name, value in found.seconds.items() if name != "all")
 
@@ -185,17 +185,17 @@ def test_other_truth_is_another_data_set():
 
 def test_prepare(tmp_path):
     folder = tmp_path / "new" / "folder"
-    prepare(folder, resume=False, overwrite=False)
+    prepare_folder(folder, resume=False, overwrite=False)
     work(folder, task())
     with pytest.raises(UserError, match=r"--resume.*--overwrite"):
-        prepare(folder, resume=False, overwrite=False)
-    prepare(folder, resume=True, overwrite=False)
+        prepare_folder(folder, resume=False, overwrite=False)
+    prepare_folder(folder, resume=True, overwrite=False)
     assert rows(folder, task())
-    prepare(folder, resume=False, overwrite=True)
+    prepare_folder(folder, resume=False, overwrite=True)
     assert rows(folder, task()) == []
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        prepare(tmp_path / "file", resume=False, overwrite=False)
+        prepare_folder(tmp_path / "file", resume=False, overwrite=False)
 
 
 class TestProcesses:

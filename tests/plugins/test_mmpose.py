@@ -21,7 +21,7 @@ import bmp
 from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.io.annotations import to_annotations
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.openmmlab import quiet_models
@@ -300,7 +300,7 @@ def test_average_precision_is_ours_to_the_last_digit(crowd, capsys):
     for index, image in enumerate(people.ground_truth["images"]):
         found = loop(people.load(index)).instances
         rows += to_annotations(found, image["id"], COCO_KEYPOINTS, exact=True)
-    ours = evaluate(people.ground_truth, to_results(rows, "keypoints"), "keypoints")
+    ours = evaluate_coco(people.ground_truth, to_results(rows, "keypoints"), "keypoints")
 
     assert set(theirs) == {f"coco/{name}" for name in NUMBERS}
     assert {name: theirs[f"coco/{name}"] for name in NUMBERS} == {

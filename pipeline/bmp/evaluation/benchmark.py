@@ -18,7 +18,7 @@ from bmp.evaluation import report
 from bmp.evaluation.metrics.coco import SEGM_SCORES
 from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds
-from bmp.evaluation.run import Found, Progress, Task, prepare, run
+from bmp.evaluation.run import Journals, Progress, Task, prepare_folder, run
 from bmp.evaluation.timing import machine, versions
 from bmp.io.journal import replacing, writing
 from bmp.loop import Loop
@@ -30,7 +30,7 @@ _DEFAULTS = {"segm_score": "detection_times_iou"}
 class Outcome:
     """What an evaluation has to say to the terminal: tables, sentences under them, a line for each failed image."""
 
-    tables: list[report.Table]
+    tables: list[report.TextTable]
     sentences: list[str]
     failed: list[str]
 
@@ -76,7 +76,7 @@ def evaluate(
     settings = processes.together(lambda: _evaluation_settings(config))
     device = processes.together(lambda: resolve_device(processes.device(device)))
     task = processes.together(lambda: _task(config, batch_size, limit))
-    processes.first(lambda: prepare(folder, resume=resume, overwrite=overwrite))
+    processes.first(lambda: prepare_folder(folder, resume=resume, overwrite=overwrite))
     model = processes.together(lambda: _model(config, device))
     processes.together(lambda: run(model, task, folder, processes, progress, debug))
     outcomes: list[Outcome] = []
@@ -120,7 +120,7 @@ def _model(config: Mapping[str, Any], device: str) -> Loop:
 def _conclude(task: Task, folder: Path, rounds: int, settings: dict[str, Any], times: dict[str, Any]) -> Outcome:
     """Merge the journals, measure, and write everything."""
     ground_truth = task.ground_truth
-    with Found(folder, task.settings()) as found, writing(folder):
+    with Journals(folder, task.settings()) as found, writing(folder):
         comparison = compare_rounds(
             ground_truth, lambda number: list(found.rows(ground_truth, number)), rounds, **settings
         )
@@ -181,7 +181,7 @@ def _how(settings: Mapping[str, Any]) -> str:
 
 
 def _markdown(
-    dataset: PeopleDataset, tables: list[report.Table], sentences: list[str], failed: Mapping[str, str], sheet: bool
+    dataset: PeopleDataset, tables: list[report.TextTable], sentences: list[str], failed: Mapping[str, str], sheet: bool
 ) -> str:
     what, how, equal = sentences
     parts = [

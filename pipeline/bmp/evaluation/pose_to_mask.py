@@ -4,7 +4,7 @@ Everybody labelled gets one pose, estimated in the labelled box or taken from th
 segmenter. Annotation rows come out, which ``bmp.evaluation.metrics.coco`` turns into AP::
 
     rows = list(segment_poses(detected_poses(dataset, pose), segmenter))
-    ap = evaluate(dataset.ground_truth, to_results(rows, "segm", segm_score="iou"), "segm").ap
+    ap = evaluate_coco(dataset.ground_truth, to_results(rows, "segm", segm_score="iou"), "segm").ap
 
 A row's detection score is 1, since nothing was detected, so predicted IoU alone ranks the masks. All functions are
 generators over batches of images: memory does not grow with the data set. Each image with somebody in it is loaded

@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 from bmp.errors import UserError, choices
 from bmp.evaluation.metrics.coco import Kind
 
-Protocol = Literal["loop", "detected_poses", "ground_truth_poses"]
+EvaluationProtocol = Literal["loop", "detected_poses", "ground_truth_poses"]
 """How a number came about: "loop", people are detected; the others, people are given by their labelled boxes, and masks
 are prompted with the poses estimated in these or with the labelled ones."""
 
-DATASETS = {
+PUBLISHED_DATASETS = {
     "ochuman_test": "OCHuman test",
     "ochuman_val": "OCHuman val",
     "coco_val": "COCO val2017",
@@ -31,35 +31,37 @@ class Published:
     """One number of the literature.
 
     method: the model or recipe. prompts: which keypoints it was prompted with, and what else; "" where it has none.
-    dataset: a key of ``DATASETS``. kind, protocol: what was compared, and how. value: AP in per cent. source: paper
-    and table. verified: whether it was read in that source itself, or only in what others write of it. note: what to
-    bear in mind, "" if nothing.
+    dataset: a key of ``PUBLISHED_DATASETS``. kind, protocol: what was compared, and how. value: AP in per cent. source:
+    paper and table. verified: whether it was read in that source itself, or only in what others write of it. note:
+    a caveat, "" for none.
     """
 
     method: str
     prompts: str
     dataset: str
     kind: Kind
-    protocol: Protocol
+    protocol: EvaluationProtocol
     value: float
     source: str
     verified: bool = True
     note: str = ""
 
 
-def published(dataset: str | None, kind: Kind | None = None, protocol: Protocol | None = None) -> list[Published]:
+def published(
+    dataset: str | None, kind: Kind | None = None, protocol: EvaluationProtocol | None = None
+) -> list[Published]:
     """Return the published numbers for a data set, in the order of the paper; none for a data set without any.
 
     Args:
-        dataset: a key of ``DATASETS``, or None for a data set that nobody has published numbers for.
+        dataset: a key of ``PUBLISHED_DATASETS``, or None for a data set that nobody has published numbers for.
         kind: only those of that kind.
         protocol: only those of that protocol.
 
     Raises:
         UserError: the key is unknown.
     """
-    if dataset is not None and dataset not in DATASETS:
-        raise UserError(f"no published numbers go by the key {dataset!r}; {choices(dataset, DATASETS)}")
+    if dataset is not None and dataset not in PUBLISHED_DATASETS:
+        raise UserError(f"no published numbers go by the key {dataset!r}; {choices(dataset, PUBLISHED_DATASETS)}")
     return [
         number
         for number in NUMBERS
@@ -76,7 +78,7 @@ class _Row(NamedTuple):
     note: str = ""
 
 
-def _table(name: str, protocol: Protocol, datasets: tuple[str, ...], *rows: _Row) -> list[Published]:
+def _table(name: str, protocol: EvaluationProtocol, datasets: tuple[str, ...], *rows: _Row) -> list[Published]:
     return [
         Published(row.method, row.prompts, dataset, "segm", protocol, value, f"SAM-pose2seg, {name}", note=row.note)
         for row in rows

@@ -45,7 +45,7 @@ _PAPER, _INK = (32, 32, 32), (235, 235, 235)
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """Rows of text under a title, for Markdown and for the terminal; the first column names the row."""
 
     title: str
@@ -69,7 +69,7 @@ class Table:
         return table
 
 
-def precision_table(comparison: Comparison) -> Table:
+def precision_table(comparison: Comparison) -> TextTable:
     """Return the average precisions after each round in per cent, with the change from the first to the last."""
     rows: list[tuple[str, ...]] = []
     first, last = comparison.rounds[0], comparison.rounds[-1]
@@ -80,7 +80,7 @@ def precision_table(comparison: Comparison) -> Table:
         ]
         changes = map(_change, _precisions(first, kind), _precisions(last, kind))
         rows.append((name, _span(comparison), f"{last.people - first.people:+d}", *changes))
-    return Table("Average precision", ("AP of", "after", "people", "mean", "at 0.50", "at 0.75"), tuple(rows))
+    return TextTable("Average precision", ("AP of", "after", "people", "mean", "at 0.50", "at 0.75"), tuple(rows))
 
 
 def _precisions(entry: Round, kind: Kind) -> tuple[float | None, float | None, float | None]:
@@ -88,7 +88,7 @@ def _precisions(entry: Round, kind: Kind) -> tuple[float | None, float | None, f
     return (None, None, None) if found is None else (found.ap, found.ap50, found.ap75)
 
 
-def people_table(comparison: Comparison) -> Table:
+def people_table(comparison: Comparison) -> TextTable:
     """Return who was found after each round, by boxes and by masks, with the change; shares in per cent."""
     rows: list[tuple[str, ...]] = []
     overlaps: dict[str, list[Overlap | None]] = {
@@ -107,7 +107,7 @@ def people_table(comparison: Comparison) -> Table:
         else:
             rows.append((name, *[NO_NUMBER] * 6))
     header = ("overlap of", "after", "recall", "precision", "mean IoU", "found", "lost")
-    return Table("People found and lost, at IoU 0.5", header, tuple(rows))
+    return TextTable("People found and lost, at IoU 0.5", header, tuple(rows))
 
 
 def equal_precision_sentence(comparison: Comparison) -> str:
@@ -120,7 +120,7 @@ def equal_precision_sentence(comparison: Comparison) -> str:
     )
 
 
-def published_table(numbers: Sequence[Published]) -> Table:
+def published_table(numbers: Sequence[Published]) -> TextTable:
     """Return published average precisions in per cent."""
     rows = [
         (
@@ -135,10 +135,10 @@ def published_table(numbers: Sequence[Published]) -> Table:
         for number in numbers
     ]
     header = ("method", "prompts", "what", "value", "protocol", "source", "note")
-    return Table("Published", header, tuple(rows))
+    return TextTable("Published", header, tuple(rows))
 
 
-def seconds_table(seconds: Mapping[str, float], images: int) -> Table:
+def seconds_table(seconds: Mapping[str, float], images: int) -> TextTable:
     """Return where the time went, all processes together; ``seconds`` has a name "all" for everything."""
     whole = seconds.get("all", 0.0)
     stages = {name: value for name, value in seconds.items() if name != "all"}
@@ -147,7 +147,7 @@ def seconds_table(seconds: Mapping[str, float], images: int) -> Table:
         (name, f"{value:.1f}", f"{value / max(images, 1):.3f}", _percent(value / whole if whole else None))
         for name, value in [*sorted(stages.items(), key=lambda item: -item[1]), ("all", whole)]
     ]
-    return Table("Seconds", ("stage", "seconds", "an image", "per cent"), tuple(rows))
+    return TextTable("Seconds", ("stage", "seconds", "an image", "per cent"), tuple(rows))
 
 
 def write_results(path: Path, rows: Iterable[Mapping[str, Any]], segm_score: str) -> None:

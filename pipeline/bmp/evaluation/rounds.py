@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from bmp.evaluation.metrics import matching as metrics
-from bmp.evaluation.metrics.coco import CocoNumbers, Kind, evaluate, to_results
+from bmp.evaluation.metrics.coco import CocoNumbers, Kind, evaluate_coco, to_results
 from bmp.evaluation.metrics.matching import EqualPrecision, Matches
 
 Rows = Sequence[Mapping[str, Any]]
@@ -77,7 +77,7 @@ def compare_rounds(
     first_boxes = boxes = None
     for number in range(1, rounds + 1):
         rows = rows_of(number)
-        coco = {kind: evaluate(ground_truth, to_results(rows, kind, segm_score), kind) for kind in kinds}
+        coco = {kind: evaluate_coco(ground_truth, to_results(rows, kind, segm_score), kind) for kind in kinds}
         boxes = metrics.match(ground_truth, rows, "bbox")
         first_boxes = first_boxes or boxes
         masks = metrics.match(ground_truth, rows, "segm", segm_score=segm_score) if "segm" in kinds else None

@@ -71,7 +71,7 @@ class Task:
         }
 
 
-class Found:
+class Journals:
     """What the journals in a folder hold: people by image and round, failures, seconds.
 
     An image that failed in one journal and is done in another is done. Rows are read from the files when asked for.
@@ -125,14 +125,14 @@ class Found:
         """Close the journals."""
         self._open.close()
 
-    def __enter__(self) -> Found:
+    def __enter__(self) -> Journals:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Make an output folder ready; what an earlier evaluation left there is removed with ``overwrite``.
 
     Raises:
@@ -158,7 +158,7 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
         UserError: what is in the folder was made with other settings, or the folder cannot be written.
     """
     settings = task.settings()
-    with Found(folder, settings) as found:
+    with Journals(folder, settings) as found:
         done = {image["id"] for image in task.ground_truth["images"] if found.done(image["id"])}
     batches = [range(start, min(start + task.batch_size, len(task))) for start in range(0, len(task), task.batch_size)]
     ids = [image["id"] for image in task.ground_truth["images"]]

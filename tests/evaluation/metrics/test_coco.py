@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from bmp.errors import UserError
-from bmp.evaluation.metrics.coco import SEGM_SCORES, CocoNumbers, evaluate, to_results
+from bmp.evaluation.metrics.coco import SEGM_SCORES, CocoNumbers, evaluate_coco, to_results
 
 KINDS = ("bbox", "segm", "keypoints")
 CATEGORIES = [{"id": 1, "name": "person"}]
@@ -139,7 +139,7 @@ class TestAsPycocotools:
     def test_on_photos(self, name, kind, shared, tmp_path):
         ground_truth = json.loads((shared / "data" / name).read_text())
         results = to_results(guesses(ground_truth, seed=3), kind)
-        numbers = evaluate(ground_truth, results, kind)
+        numbers = evaluate_coco(ground_truth, results, kind)
         assert as_stats(numbers) == by_the_book(ground_truth, results, kind, tmp_path)
         assert 0.1 < numbers.ap < 0.9
 
@@ -150,11 +150,13 @@ class TestAsPycocotools:
         results = to_results(rows, kind)
         if results:  # pycocotools itself breaks on none
             folder = tmp_path_factory.mktemp("book")
-            assert as_stats(evaluate(ground_truth, results, kind)) == by_the_book(ground_truth, results, kind, folder)
+            assert as_stats(evaluate_coco(ground_truth, results, kind)) == by_the_book(
+                ground_truth, results, kind, folder
+            )
 
     def test_nothing_found(self, kind):
         ground_truth, _ = crowd(seed=1, images=3, people=4)
-        numbers = evaluate(ground_truth, [], kind)
+        numbers = evaluate_coco(ground_truth, [], kind)
         assert (numbers.ap, numbers.ap50, numbers.ar) == (0, 0, 0)
 
     @pytest.mark.parametrize("images", [[], [{"id": 1, "height": 200, "width": 300}]])
@@ -162,28 +164,28 @@ class TestAsPycocotools:
     def test_nobody_labelled(self, kind, images, count):
         _, rows = crowd(seed=1, images=1, people=4)
         results = to_results([{**row, "image_id": 1} for row in rows[: count * len(images)]], kind)
-        numbers = evaluate({"images": images, "annotations": [], "categories": CATEGORIES}, results, kind)
+        numbers = evaluate_coco({"images": images, "annotations": [], "categories": CATEGORIES}, results, kind)
         assert all(getattr(numbers, name) is None for name in {*_BOXES, *_POSES})
 
     def test_arguments_stay_as_they_are(self, kind):
         ground_truth, rows = crowd(seed=2, images=3, people=4)
         results = to_results(rows, kind)
         before = copy.deepcopy((ground_truth, rows, results))
-        evaluate(ground_truth, results, kind)
+        evaluate_coco(ground_truth, results, kind)
         assert (ground_truth, rows, results) == before
 
     def test_ids_do_not_matter(self, kind):
         ground_truth, rows = crowd(seed=4, images=3, people=4)
-        numbers = evaluate(ground_truth, to_results(rows, kind), kind)
+        numbers = evaluate_coco(ground_truth, to_results(rows, kind), kind)
         for label in ground_truth["annotations"]:
             label["id"] = 0
-        assert evaluate(ground_truth, to_results(rows, kind), kind) == numbers
+        assert evaluate_coco(ground_truth, to_results(rows, kind), kind) == numbers
         assert numbers.ap > 0
 
     def test_prints_nothing(self, kind, capsys):
         ground_truth, rows = crowd(seed=5, images=2, people=4)
-        evaluate(ground_truth, to_results(rows, kind), kind)
-        evaluate(ground_truth, [], kind)
+        evaluate_coco(ground_truth, to_results(rows, kind), kind)
+        evaluate_coco(ground_truth, [], kind)
         assert capsys.readouterr() == ("", "")
 
     def test_truth_finds_itself(self, kind):
@@ -191,21 +193,24 @@ class TestAsPycocotools:
         images = {image["id"]: image for image in ground_truth["images"]}
         for label in ground_truth["annotations"]:
             label["segmentation"] = rectangle(images[label["image_id"]], label["bbox"])
-        numbers = evaluate(ground_truth, [{**label, "score": 1.0} for label in ground_truth["annotations"]], kind)
+        numbers = evaluate_coco(ground_truth, [{**label, "score": 1.0} for label in ground_truth["annotations"]], kind)
         assert numbers.ap == pytest.approx(1)
         assert numbers.ar == 1
 
     def test_limit_of_detections(self, kind):
         ground_truth, rows = crowd(seed=7, images=4, people=6)
         results = to_results(rows, kind)
-        default, one = evaluate(ground_truth, results, kind), evaluate(ground_truth, results, kind, max_detections=1)
+        default, one = (
+            evaluate_coco(ground_truth, results, kind),
+            evaluate_coco(ground_truth, results, kind, max_detections=1),
+        )
         assert one.max_detections == 1
         assert one.ar < default.ar
         assert default.max_detections == (20 if kind == "keypoints" else 100)
         if kind != "keypoints":
             assert one.ar == default.ar_1
             assert one.ar_10 is None
-            same = evaluate(ground_truth, results, kind, max_detections=500)
+            same = evaluate_coco(ground_truth, results, kind, max_detections=500)
             assert dataclasses.replace(same, max_detections=100) == default
 
 
@@ -218,11 +223,11 @@ class TestIncompleteLabels:
     POSE = {"image_id": 7, "category_id": 1, "keypoints": [10, 20, 2] * 17, "score": 0.5}  # noqa: RUF012
 
     def test_no_labelled_keypoints_is_no_number(self):
-        assert evaluate(self.TRUTH, [self.POSE], "keypoints").ap is None
+        assert evaluate_coco(self.TRUTH, [self.POSE], "keypoints").ap is None
 
     def test_number_of_keypoints_is_counted(self):
         labelled = {**self.TRUTH["annotations"][0], "keypoints": [10, 20, 2] + [0] * 48}
-        assert evaluate({**self.TRUTH, "annotations": [labelled]}, [self.POSE], "keypoints").ar == 1
+        assert evaluate_coco({**self.TRUTH, "annotations": [labelled]}, [self.POSE], "keypoints").ar == 1
 
     @pytest.mark.parametrize(
         ("result", "kind", "message"),
@@ -236,7 +241,7 @@ class TestIncompleteLabels:
     )
     def test_mistakes(self, result, kind, message):
         with pytest.raises(UserError, match=message) as error:
-            evaluate(self.TRUTH, [result], kind)
+            evaluate_coco(self.TRUTH, [result], kind)
         assert "\n" not in str(error.value)
 
 
@@ -316,5 +321,5 @@ def test_keypoints_as_mmpose(shared):
                 ],
             )
         theirs = metric.evaluate(len(rows))
-    ours = as_stats(evaluate(ground_truth, to_results(rows, "keypoints"), "keypoints"))
+    ours = as_stats(evaluate_coco(ground_truth, to_results(rows, "keypoints"), "keypoints"))
     assert list(theirs.values()) == pytest.approx(ours, abs=1e-12)

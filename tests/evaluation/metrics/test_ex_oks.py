@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.metrics.ex_oks import distance_to_edge, evaluate_ex_oks, ex_oks, windows
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.oks import oks
@@ -204,7 +204,7 @@ class TestAverages:
         ground_truth, rows = crowd(outside=0)
         rows = [{**row, "keypoint_presence": [1.0] * 17} for row in rows]
         numbers = evaluate_ex_oks(ground_truth, rows)
-        assert numbers.numbers == evaluate(ground_truth, to_results(rows, "keypoints"), "keypoints")
+        assert numbers.numbers == evaluate_coco(ground_truth, to_results(rows, "keypoints"), "keypoints")
         assert 0.5 < numbers.numbers.ap < 1
 
     def test_presence_counts(self):

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from bmp.errors import UserError
 from bmp.evaluation.metrics import matching as metrics
-from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.metrics.matching import match, recall, recall_at_equal_precision
 
 SIZE = 120
@@ -116,7 +116,7 @@ class TestMatch:
     def test_more_results_than_coco_counts(self):
         rows = [row(at(110), 0.9)] * 150 + [row(at(0), 0.1)]
         assert recall(match(FOUR, rows)) == 0.25
-        assert evaluate(FOUR, to_results(rows, "bbox"), "bbox").ar50 == 0
+        assert evaluate_coco(FOUR, to_results(rows, "bbox"), "bbox").ar50 == 0
 
     def test_min_iou(self):
         assert match(FOUR, [row(at(4), 0.5)], min_iou=0.4).person.tolist() == [0]
@@ -166,7 +166,7 @@ class TestRates:
         ground_truth = truth_of(*((at(left), image, "crowd" * crowd) for left, image, crowd in people), images=2)
         rows = [row(at(left), score / 5, image) for left, image, score in results]
         matches = match(ground_truth, rows, kind)
-        assert recall(matches) == evaluate(ground_truth, to_results(rows, kind), kind).ar50
+        assert recall(matches) == evaluate_coco(ground_truth, to_results(rows, kind), kind).ar50
         assert len(set(matches.found())) == len(matches.found())
         for place, (index, person) in enumerate(zip(matches.rows, matches.person, strict=True)):
             if person >= 0:

@@ -1,9 +1,13 @@
-"""Prompts and corrections for the same people in many ways: Figures 2 to 4 of the paper. Knows no metric."""
+"""The same people prompted, and their masks corrected, in many ways: Figures 2 to 4 of the paper.
+
+Knows no average precision, no table and no file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,10 +21,9 @@ from bmp.io.annotations import Row, labelled_mask, labelled_people
 from bmp.segmenters.point_sampling import Keypoints, MaskRefine, Points
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import Prompter
-from bmp.structures import Poses, Prompts
+from bmp.structures import Masks, Poses, Prompts
 
 Setting = TypeVar("Setting", bound=Hashable)
-
 
 _ANY_ERROR = MaskRefine(truth_probability=0)
 
@@ -30,14 +33,14 @@ def prompt_curve(
 ) -> Iterator[tuple[Setting, Row]]:
     """Prompt for the same people in several ways (paper Figures 3 and 4; also Tables 4, 5 and 6).
 
-    Poses are estimated once and images encoded once for all ways, and a question that several ways ask, such as that
-    of ``MaxSpread`` with 5 and with 6 points about somebody with 5 visible keypoints, is answered once::
+    Poses are estimated once and images encoded once for all ways, and a prompt that several ways give, such as
+    ``MaxSpread`` with 5 and with 6 points for somebody with 5 visible keypoints, is decoded once::
 
         prompters = {("MaxSpread", count): MaxSpread(count) for count in range(1, 9)}
 
     Args:
         batches: from ``detected_poses`` or ``true_poses``.
-        segmenter: one prompted with points; its own prompter is not asked.
+        segmenter: one prompted with points; its own prompter is not used.
         prompters: the ways, by the name of the setting.
 
     Yields:
@@ -50,24 +53,67 @@ def prompt_curve(
     _check_prompted(segmenter)
     for images in batches:
         views = segmenter.open([posed.image for posed in images])
-        nobody = nobody_else([posed.poses for posed in images])
-        answered: list[dict[tuple[int, bytes], Row]] = [{} for _ in images]  # by person and question
+        prompted = [_PromptedImage(posed) for posed in images]
         for setting, prompter in prompters.items():
-            prompts = [
-                prompter.prompts(posed.people, posed.poses, others).to("cpu")
-                for posed, others in zip(images, nobody, strict=True)
-            ]
-            for posed, asked in zip(images, prompts, strict=True):
-                check_labelled(posed, asked)
-            questions = [list(enumerate(_questions(asked))) for asked in prompts]
-            fresh = [
-                [row for row, question in own if (row, question) not in known]
-                for own, known in zip(questions, answered, strict=True)
-            ]
-            masks = segmenter.answer(views, [asked[rows] for asked, rows in zip(prompts, fresh, strict=True)])
-            for posed, rows, mask, own, known in zip(images, fresh, masks, questions, answered, strict=True):
-                known.update(zip([own[row] for row in rows], annotation_rows(posed, rows, mask), strict=True))
-                yield from ((setting, dict(known[question])) for question in own)
+            requests = [image.request(prompter) for image in prompted]
+            masks = segmenter.answer(views, [request.prompts[request.new] for request in requests])
+            for image, request, own in zip(prompted, requests, masks, strict=True):
+                yield from ((setting, row) for row in image.respond(request, own))
+
+
+class _PersonPrompt(NamedTuple):
+    """The prompt of one person, padding left out: equal ones get equal masks.
+
+    person: row in the image. points: x, y and label of each. box: xyxy, empty for none.
+    """
+
+    person: int
+    points: tuple[tuple[float, float, int], ...]
+    box: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """The prompts of the people of an image, and the rows among them that were not prompted like this before."""
+
+    prompts: Prompts
+    people: list[_PersonPrompt]
+    new: list[int]
+
+
+class _PromptedImage:
+    """An image whose people are prompted in several ways, and the annotations made of them so far."""
+
+    def __init__(self, posed: PosedImage) -> None:
+        self._posed = posed
+        self._others = nobody_else([posed.poses])[0]
+        self._annotations: dict[_PersonPrompt, Row] = {}
+
+    def request(self, prompter: Prompter) -> _Request:
+        prompts = prompter.prompts(self._posed.people, self._posed.poses, self._others).to("cpu")
+        check_labelled(self._posed, prompts)
+        people = _person_prompts(prompts)
+        return _Request(prompts, people, [row for row, own in enumerate(people) if own not in self._annotations])
+
+    def respond(self, request: _Request, masks: Masks) -> list[Row]:
+        """Return the annotations of all people, given the ``masks`` of those who are new."""
+        annotations = annotation_rows(self._posed, request.new, masks)
+        for row, annotation in zip(request.new, annotations, strict=True):
+            self._annotations[request.people[row]] = annotation
+        return [dict(self._annotations[own]) for own in request.people]
+
+
+def _person_prompts(prompts: Prompts) -> list[_PersonPrompt]:
+    boxes: list[list[float]] = [[]] * len(prompts) if prompts.boxes is None else prompts.boxes.tolist()
+    people = zip(prompts.points.tolist(), prompts.labels.tolist(), boxes, strict=True)
+    return [
+        _PersonPrompt(
+            person,
+            tuple((x, y, label) for (x, y), label in zip(points, labels, strict=True) if label != -1),
+            tuple(box),
+        )
+        for person, (points, labels, box) in enumerate(people)
+    ]
 
 
 def correction_curve(
@@ -80,13 +126,13 @@ def correction_curve(
 ) -> Iterator[tuple[int, list[float]]]:
     """Correct each mask point by point, as SAM's training does, and see how good it gets (paper §4.3.1, Figure 2).
 
-    Each point is asked together with all points before it and the previous answer's logits. To a single point the
-    network draws three masks and the one of highest predicted IoU counts; to more it draws one. Masks are the
+    Each request has a point more than the one before, and the logits of the response to that. For a single point the
+    network draws three masks and the one of highest predicted IoU counts; for more it draws one. Masks are the
     segmenter's own, with its clean-up, in the size of the image.
 
-    The points of a person depend on ``seed``, the annotation's id, the pose and the answers, and on nobody else. The
-    curve is the mean over people: ``numpy.mean([ious for _, ious in correction_curve(...)], axis=0)``. With points as
-    SAM-pose2seg is trained on them::
+    The points of a person depend on ``seed``, the annotation's id, the pose and the masks so far, and on nobody else.
+    The curve is the mean over people: ``numpy.mean([ious for _, ious in correction_curve(...)], axis=0)``. With points
+    as SAM-pose2seg is trained on them::
 
         poses = detected_poses(dataset, pose)
         correction_curve(poses, segmenter, sampler=PoseMaskRefine(truth_probability=0))
@@ -94,7 +140,7 @@ def correction_curve(
     Args:
         people: a data set with masks, of whose people no keypoint is known then, or the batches of one from
             ``detected_poses`` or ``true_poses``. Somebody whose mask has no pixel is left out.
-        segmenter: one prompted with points; its prompter is not asked.
+        segmenter: one prompted with points; its prompter is not used.
         corrections: how many points after the first; those that the sampler is trained with do not matter.
         seed: at least 0.
         image_batch: images in memory at a time, of a data set; batches are as they come.
@@ -114,11 +160,11 @@ def correction_curve(
         crowds = [_Corrected(posed, sampler, seed) for posed in images]
         previous: list[Tensor] | None = None
         for count in range(corrections + 1):
-            prompts = [crowd.ask() for crowd in crowds]
-            answers = segmenter.logits(views, prompts, previous, multimask=count == 0)
-            previous = [logits for logits, _ in answers]
+            prompts = [crowd.next_prompts() for crowd in crowds]
+            responses = segmenter.logits(views, prompts, previous, multimask=count == 0)
+            previous = [logits for logits, _ in responses]
             for crowd, view, logits in zip(crowds, views, previous, strict=True):
-                crowd.hear(segmenter.bits(view, logits))
+                crowd.take(segmenter.bits(view, logits))
         for crowd in crowds:
             yield from zip(crowd.ids, torch.stack(crowd.ious, dim=1).tolist(), strict=True)
 
@@ -126,7 +172,7 @@ def correction_curve(
 class _Corrected:
     """The people of one image while their masks are corrected.
 
-    ids: their annotations'. ious: after each answer, float64 (N,).
+    ids: of their annotations. ious: of each response, float64 (N,).
     """
 
     def __init__(self, posed: PosedImage, sampler: MaskRefine, seed: int) -> None:
@@ -137,7 +183,7 @@ class _Corrected:
         self._sampler = sampler
         self._ground_truth = ground_truth[rows]
         self._keypoints = Keypoints.of(posed.poses.to("cpu"))[rows]
-        self._answer: Tensor | None = None
+        self._masks: Tensor | None = None
         self._generators = [_generator(seed, number) for number in self.ids]
         self._prompts = Prompts(
             torch.zeros(len(rows), 0, 2),
@@ -145,7 +191,7 @@ class _Corrected:
             torch.zeros(len(rows), 0, dtype=torch.int64),
         )
 
-    def ask(self) -> Prompts:
+    def next_prompts(self) -> Prompts:
         """Add a point for each person and return all so far."""
         # One by one, so that a person's points depend on nobody else.
         drawn = [self._draw(slice(row, row + 1), generator) for row, generator in enumerate(self._generators)]
@@ -160,15 +206,15 @@ class _Corrected:
 
     def _draw(self, person: slice, generator: torch.Generator) -> Points:
         ground_truth, keypoints = self._ground_truth[person], self._keypoints[person]
-        if self._answer is None:
+        if self._masks is None:
             return self._sampler.first(ground_truth, keypoints, generator)
-        return self._sampler.correct(ground_truth, self._answer[person], keypoints, generator)
+        return self._sampler.correct(ground_truth, self._masks[person], keypoints, generator)
 
-    def hear(self, bits: Tensor) -> None:
-        """Take the masks (N, H, W) that were the answer."""
-        self._answer = bits.cpu()
-        shared = (self._answer & self._ground_truth).flatten(1).sum(dim=1)
-        joined = (self._answer | self._ground_truth).flatten(1).sum(dim=1)
+    def take(self, bits: Tensor) -> None:
+        """Take the masks bool (N, H, W) that the segmenter made of these prompts."""
+        self._masks = bits.cpu()
+        shared = (self._masks & self._ground_truth).flatten(1).sum(dim=1)
+        joined = (self._masks | self._ground_truth).flatten(1).sum(dim=1)
         self.ious.append(shared.double() / joined)
 
 
@@ -192,16 +238,6 @@ def _unposed(dataset: PeopleDataset, image_batch: int) -> Iterator[list[PosedIma
 def _no_keypoints(people: int) -> Poses:
     nothing = torch.zeros(people, 0)
     return Poses(torch.zeros(people, 0, 2), nothing, nothing, nothing)
-
-
-def _questions(prompts: Prompts) -> list[bytes]:
-    """Return what each person is asked as something to look up, padding left out; ``prompts`` are on the CPU."""
-    boxes = prompts.points.new_zeros(len(prompts), 0) if prompts.boxes is None else prompts.boxes
-    labelled = torch.cat([prompts.points, prompts.labels[..., None].float()], dim=2)
-    return [
-        torch.cat([points[points[:, 2] != -1].flatten(), box]).numpy().tobytes()
-        for points, box in zip(labelled, boxes, strict=True)
-    ]
 
 
 def _check_prompted(segmenter: Any) -> None:

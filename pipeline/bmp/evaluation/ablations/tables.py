@@ -1,23 +1,20 @@
-"""The paper's tables and figures as questions to a family of segmenters, with what the literature says beside.
+"""The paper's tables and figures as trials of a family of segmenters, beside the numbers of the literature.
 
-It knows neither how questions are answered nor how tables look.
+It knows neither how trials are run nor how tables look.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bmp.errors import UserError, choices
-from bmp.evaluation.ablations.trials import CORRECTIONS, Corrections, Question, Trial
-from bmp.evaluation.published import DATASETS, NUMBERS, Protocol, Published
+from bmp.evaluation.ablations.trials import CORRECTIONS, CorrectionTrial, PromptTrial, Trial
+from bmp.evaluation.published import NUMBERS, PUBLISHED_DATASETS, EvaluationProtocol, Published
 
 Entry = TypeVar("Entry")
-
-TABLES, FIGURES = range(1, 8), range(2, 5)
-"""The numbers of the paper's tables and of its figures with curves."""
 
 COUNTS = range(1, 9)
 """How many points Figures 3 and 4 prompt with."""
@@ -27,23 +24,23 @@ _ROLES = {
     "pose2seg": ("SAM-pose2seg", "SAM-pose2seg (COCO+CIHP with PoseMaskRefine)"),
     "sam1": ("SAM 1",),
 }
-"""Segmenters that the tables ask for, by their names in a family, with what the literature calls them."""
+"""Segmenters of the tables by their names in a family, with their names in the literature."""
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A row of a table.
 
-    label: what it is. trial: what our numbers are of, None for methods that are in the literature only. published:
+    label: its name. trial: the source of our numbers, None for methods that are in the literature only. published:
     method and prompts of the numbers to stand beside; of several the first that has one for a data set.
     """
 
     label: str
-    trial: Trial | None
+    trial: PromptTrial | None
     published: tuple[tuple[str, str], ...] = ()
 
-    def number(self, dataset: str, protocol: Protocol) -> Published | None:
-        """Return the published number for a key of ``bmp.evaluation.published.DATASETS``, None if there is none."""
+    def number(self, dataset: str, protocol: EvaluationProtocol) -> Published | None:
+        """Return the published number for a key of ``PUBLISHED_DATASETS``, None if there is none."""
         known = {
             (n.method, n.prompts): n for n in NUMBERS if (n.dataset, n.kind, n.protocol) == (dataset, "segm", protocol)
         }
@@ -51,14 +48,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """A table of the paper. datasets: keys of the data sets that it has published numbers for."""
 
     number: int
     title: str
-    protocol: Protocol
+    protocol: EvaluationProtocol
     datasets: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
 
     @property
     def name(self) -> str:
@@ -66,26 +63,26 @@ class Table:
         return f"table{self.number}"
 
     @property
-    def questions(self) -> list[Question]:
+    def trials(self) -> list[Trial]:
         """What is to be measured."""
         return [row.trial for row in self.rows if row.trial is not None]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve of a figure: a trial for each number of points, or a single question whose answer is all of it."""
+    """A curve of a figure: a trial for each number of points, or a single trial that gives all of it."""
 
     label: str
-    questions: tuple[Question, ...]
+    trials: tuple[Trial, ...]
 
 
 @dataclass(frozen=True)
-class Figure:
+class PaperFigure:
     """A figure of the paper. x: its places; x_label, y_label: words for the axes. remark: what the paper saw."""
 
     number: int
     title: str
-    protocol: Protocol
+    protocol: EvaluationProtocol
     datasets: tuple[str, ...]
     x_label: str
     y_label: str
@@ -99,9 +96,9 @@ class Figure:
         return f"figure{self.number}"
 
     @property
-    def questions(self) -> list[Question]:
+    def trials(self) -> list[Trial]:
         """What is to be measured."""
-        return [question for curve in self.curves for question in curve.questions]
+        return [trial for curve in self.curves for trial in curve.trials]
 
 
 @dataclass(frozen=True)
@@ -163,8 +160,8 @@ class Family:
                 raise UserError(f"segmenters: there is no {name!r}; {choices(name, segmenters)}")
         for name, dataset in config["datasets"].items():
             key = dataset.get("published")
-            if key is not None and key not in DATASETS:
-                raise UserError(f"datasets.{name}.published: there is no {key!r}; {choices(key, DATASETS)}")
+            if key is not None and key not in PUBLISHED_DATASETS:
+                raise UserError(f"datasets.{name}.published: there is no {key!r}; {choices(key, PUBLISHED_DATASETS)}")
         return cls(config["pose"], segmenters, recipes, config["datasets"])
 
 
@@ -179,7 +176,10 @@ def _filled(kind: type[Entry], values: Mapping[str, Any], where: str) -> Entry:
     return kind(**values)
 
 
-def joins(exhibit: Table | Figure, published: str | None) -> bool:
+Exhibit = PaperTable | PaperFigure
+
+
+def joins(exhibit: Exhibit, published: str | None) -> bool:
     """Tell whether a data set is part of a table or figure: those with published numbers are where the paper has them.
 
     published: the data set's key, None for one that nobody has published numbers for, which is part of all.
@@ -187,117 +187,181 @@ def joins(exhibit: Table | Figure, published: str | None) -> bool:
     return published is None or published in exhibit.datasets
 
 
-def table(family: Family, number: int) -> Table:
-    """Return a table of the paper, ``number`` from 1 to 7, with rows for what the family has."""
-    detected: Protocol = "detected_poses"
-    everywhere = ("coco_val", "ochuman_test", "cihp_val")
-    spread, visible = ("MaxSpread", 6), ("MaxVisibility", 3)
-    ways = (("base", spread), ("pose2seg", visible))
-    if number == 1:
-        return Table(1, "fine-tuning recipes", detected, everywhere, tuple(map(_recipe, family.recipes)))
-    if number == 2:
-        rows = [
-            *map(_others, ("HQNet R-50", "Pose2Seg", "ExPoSeg", "Occlusion C&P", "Crowd-SAM", "MultiPoseSeg")),
-            *(row for role, way in ways for row in _row(family, role, way)),
-        ]
-        datasets: tuple[str, ...] = ("coco_val", "coco_star_val", "ochuman_test")
-        return Table(2, "detected poses", detected, datasets, tuple(rows))
-    if number == 3:
-        labelled: Protocol = "ground_truth_poses"
-        rows = [
-            _others("Pose2Seg"),
-            *_row(family, "base", spread, words="MaxSpread", protocol=labelled),
-            *_row(family, "pose2seg", ("MaxSpread", 3), protocol=labelled),
-        ]
-        datasets = ("coco_star_val", "ochuman_test", "ochuman_val")
-        return Table(3, "labelled poses", labelled, datasets, tuple(rows))
-    if number == 4:
-        boxes: dict[str, dict[str, Any]] = {
-            ", labelled box": {"box": {"type": "GivenBox"}},
-            ", labelled box inflated": {"box": {"type": "InflatedBox", "factor": 0.5}},
-            "": {},
-        }
-        rows = [
-            row
-            for role in ("base", "sam1")
-            for detail, box in boxes.items()
-            for row in _row(family, role, spread, detail, **box)
-        ]
-        return Table(4, "boxes as prompts", detected, ("coco_val", "cihp_val"), tuple(rows))
-    if number == 5:
-        negatives: dict[str, dict[str, Any]] = {
-            ", least visible as negative": {"negative": {"type": "LeastVisible", "count": 1}},
-            ", closest of others as negative": {"negative": {"type": "ClosestOther", "count": 1}},
-        }
-        rows = []
-        for role, way in (*ways, ("sam1", spread)):
-            for detail, negative in negatives.items():
-                rows += _row(family, role, way, detail, **negative)
-            # For SAM-pose2seg Table 5 has other numbers than Table 1, hence under another name.
-            rows += _row(family, role, way, words="MaxVisibility 3, no negatives" if role == "pose2seg" else None)
-        return Table(5, "negative points", detected, everywhere, tuple(rows))
-    if number == 6:
-        rows = []
-        for role, way in ways:
-            rows += _row(family, role, way, " by visibility", words=_words(way))
-            for detail, signal in ((" by presence", "presence"), (" by expected OKS", "expected_oks")):
-                rows += _row(family, role, way, detail, signal=signal)
-        return Table(6, "what ranks the keypoints", detected, everywhere, tuple(rows))
-    rows = []
-    for role, way in ways:
-        rows += _row(family, role, way, ", cropped to 1.5x the box", crop=1.5)
-        rows += _row(family, role, way)
-    return Table(7, "crops of people", detected, ("coco_val", "cihp_val"), tuple(rows))
+def paper_table(family: Family, number: int) -> PaperTable:
+    """Return a table of the paper, ``number`` one of ``TABLES``, with rows for what the family has."""
+    return _TABLES[number](family)
 
 
-def figure(family: Family, number: int) -> Figure:
-    """Return a figure of the paper, ``number`` from 2 to 4."""
-    datasets = ("coco_val", "cihp_val")
-    if number == 2:
-        return Figure(
-            2,
-            "what corrections add",
-            "detected_poses",
-            datasets,
-            "corrections",
-            "mean IoU of masks, per cent",
-            tuple(range(CORRECTIONS + 1)),
-            tuple(
-                Curve(f"{family.segmenters[role].name}, {sampler}", (Corrections(role, sampler),))
-                for role in ("base", "pose2seg")
-                for sampler in ("MaskRefine", "PoseMaskRefine")
-            ),
-            "In the paper SAM-pose2seg has 81.0 before any correction of MaskRefine and 87.4 after seven, on training "
-            "images of COCO and CIHP.",
-        )
-    if number == 3:
-        title = "points for the base model"
-        kinds = [("base", "MaxVisibility"), ("base", "MaxSpread")]
-        remark = "In the paper six points are best with either selection, and MaxSpread is the better one."
-    else:
-        title = "points before and after fine-tuning"
-        kinds = [("base", "MaxSpread"), ("pose2seg", "MaxSpread"), ("pose2seg", "MaxVisibility")]
-        remark = "In the paper six points are best for SAM 2.1, three for SAM-pose2seg, which is the better one."
-    points = [[row for count in COUNTS for row in _row(family, role, (kind, count))] for role, kind in kinds]
+def paper_figure(family: Family, number: int) -> PaperFigure:
+    """Return a figure of the paper, ``number`` one of ``FIGURES``."""
+    return _FIGURES[number](family)
+
+
+class _Selection(NamedTuple):
+    """How keypoints become prompts: the type of the prompter and how many points it gives."""
+
+    kind: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.count}"
+
+
+_SPREAD, _VISIBLE = _Selection("MaxSpread", 6), _Selection("MaxVisibility", 3)
+_OWN_SELECTIONS = (("base", _SPREAD), ("pose2seg", _VISIBLE))
+"""The two segmenters that most tables compare, each with the selection of keypoints that suits it."""
+
+_EVERYWHERE = ("coco_val", "ochuman_test", "cihp_val")
+_LARGE = ("coco_val", "cihp_val")
+
+
+def _fine_tuning_recipes(family: Family) -> PaperTable:
+    rows = tuple(map(_recipe, family.recipes))
+    return PaperTable(1, "fine-tuning recipes", "detected_poses", _EVERYWHERE, rows)
+
+
+def _detected_poses(family: Family) -> PaperTable:
+    rows = [
+        *map(_literature, ("HQNet R-50", "Pose2Seg", "ExPoSeg", "Occlusion C&P", "Crowd-SAM", "MultiPoseSeg")),
+        *(row for role, selection in _OWN_SELECTIONS for row in _row(family, role, selection)),
+    ]
+    datasets = ("coco_val", "coco_star_val", "ochuman_test")
+    return PaperTable(2, "detected poses", "detected_poses", datasets, tuple(rows))
+
+
+def _labelled_poses(family: Family) -> PaperTable:
+    protocol: EvaluationProtocol = "ground_truth_poses"
+    rows = (
+        _literature("Pose2Seg"),
+        *_row(family, "base", _SPREAD, words="MaxSpread", protocol=protocol),
+        *_row(family, "pose2seg", _Selection("MaxSpread", 3), protocol=protocol),
+    )
+    return PaperTable(3, "labelled poses", protocol, ("coco_star_val", "ochuman_test", "ochuman_val"), rows)
+
+
+def _boxes_as_prompts(family: Family) -> PaperTable:
+    boxes: dict[str, dict[str, Any]] = {
+        ", labelled box": {"box": {"type": "GivenBox"}},
+        ", labelled box inflated": {"box": {"type": "InflatedBox", "factor": 0.5}},
+        "": {},
+    }
+    rows = [
+        row
+        for role in ("base", "sam1")
+        for detail, box in boxes.items()
+        for row in _row(family, role, _SPREAD, detail, **box)
+    ]
+    return PaperTable(4, "boxes as prompts", "detected_poses", _LARGE, tuple(rows))
+
+
+def _negative_points(family: Family) -> PaperTable:
+    negatives: dict[str, dict[str, Any]] = {
+        ", least visible as negative": {"negative": {"type": "LeastVisible", "count": 1}},
+        ", closest of others as negative": {"negative": {"type": "ClosestOther", "count": 1}},
+    }
+    rows: list[PaperRow] = []
+    for role, selection in (*_OWN_SELECTIONS, ("sam1", _SPREAD)):
+        for detail, negative in negatives.items():
+            rows += _row(family, role, selection, detail, **negative)
+        # For SAM-pose2seg Table 5 has other numbers than Table 1, hence under another name.
+        words = "MaxVisibility 3, no negatives" if role == "pose2seg" else None
+        rows += _row(family, role, selection, words=words)
+    return PaperTable(5, "negative points", "detected_poses", _EVERYWHERE, tuple(rows))
+
+
+def _ranking_signals(family: Family) -> PaperTable:
+    rows: list[PaperRow] = []
+    for role, selection in _OWN_SELECTIONS:
+        rows += _row(family, role, selection, " by visibility", words=str(selection))
+        for detail, signal in ((" by presence", "presence"), (" by expected OKS", "expected_oks")):
+            rows += _row(family, role, selection, detail, signal=signal)
+    return PaperTable(6, "what ranks the keypoints", "detected_poses", _EVERYWHERE, tuple(rows))
+
+
+def _crops(family: Family) -> PaperTable:
+    rows: list[PaperRow] = []
+    for role, selection in _OWN_SELECTIONS:
+        rows += _row(family, role, selection, ", cropped to 1.5x the box", crop=1.5)
+        rows += _row(family, role, selection)
+    return PaperTable(7, "crops of people", "detected_poses", _LARGE, tuple(rows))
+
+
+def _corrections(family: Family) -> PaperFigure:
     curves = tuple(
-        Curve(f"{family.segmenters[role].name}, {kind}", tuple(row.trial for row in rows if row.trial is not None))
-        for (role, kind), rows in zip(kinds, points, strict=True)
+        Curve(f"{family.segmenters[role].name}, {sampler}", (CorrectionTrial(role, sampler),))
+        for role in ("base", "pose2seg")
+        for sampler in ("MaskRefine", "PoseMaskRefine")
+    )
+    return PaperFigure(
+        2,
+        "what corrections add",
+        "detected_poses",
+        _LARGE,
+        "corrections",
+        "mean IoU of masks, per cent",
+        tuple(range(CORRECTIONS + 1)),
+        curves,
+        "In the paper SAM-pose2seg has 81.0 before any correction of MaskRefine and 87.4 after seven, on training "
+        "images of COCO and CIHP.",
+    )
+
+
+def _points_for_base(family: Family) -> PaperFigure:
+    return _points(
+        family,
+        3,
+        "points for the base model",
+        (("base", "MaxVisibility"), ("base", "MaxSpread")),
+        "In the paper six points are best with either selection, and MaxSpread is the better one.",
+    )
+
+
+def _points_before_and_after(family: Family) -> PaperFigure:
+    return _points(
+        family,
+        4,
+        "points before and after fine-tuning",
+        (("base", "MaxSpread"), ("pose2seg", "MaxSpread"), ("pose2seg", "MaxVisibility")),
+        "In the paper six points are best for SAM 2.1, three for SAM-pose2seg, which is the better one.",
+    )
+
+
+def _points(family: Family, number: int, title: str, kinds: Sequence[tuple[str, str]], remark: str) -> PaperFigure:
+    """Return a figure of AP by number of points, a curve for each role and type of prompter."""
+    rows = [[row for count in COUNTS for row in _row(family, role, _Selection(kind, count))] for role, kind in kinds]
+    curves = tuple(
+        Curve(f"{family.segmenters[role].name}, {kind}", tuple(row.trial for row in own if row.trial is not None))
+        for (role, kind), own in zip(kinds, rows, strict=True)
     )
     known = [
-        f"{found.method}, {found.prompts}: {found.value:.1f} on {DATASETS[key]}"
-        for rows in points
-        for row in rows
-        for key in datasets
-        if (found := row.number(key, "detected_poses")) is not None
+        f"{published.method}, {published.prompts}: {published.value:.1f} on {PUBLISHED_DATASETS[key]}"
+        for own in rows
+        for row in own
+        for key in _LARGE
+        if (published := row.number(key, "detected_poses")) is not None
     ]
     remark = f"{remark} Its tables have {'; '.join(known)}."
-    x_label, y_label = "points", "AP of masks, per cent"
-    return Figure(number, title, "detected_poses", datasets, x_label, y_label, tuple(COUNTS), curves, remark)
+    return PaperFigure(
+        number, title, "detected_poses", _LARGE, "points", "AP of masks, per cent", tuple(COUNTS), curves, remark
+    )
 
 
-def _words(way: tuple[str, int]) -> str:
-    kind, count = way
-    return f"{kind} {count}"
+_TABLES: dict[int, Callable[[Family], PaperTable]] = {
+    1: _fine_tuning_recipes,
+    2: _detected_poses,
+    3: _labelled_poses,
+    4: _boxes_as_prompts,
+    5: _negative_points,
+    6: _ranking_signals,
+    7: _crops,
+}
+_FIGURES: dict[int, Callable[[Family], PaperFigure]] = {
+    2: _corrections,
+    3: _points_for_base,
+    4: _points_before_and_after,
+}
+TABLES, FIGURES = tuple(_TABLES), tuple(_FIGURES)
+"""The numbers of the paper's tables and of its figures with curves."""
 
 
 def _prompter(kind: str, count: int, **options: Any) -> str:
@@ -307,32 +371,32 @@ def _prompter(kind: str, count: int, **options: Any) -> str:
 def _row(
     family: Family,
     role: str,
-    way: tuple[str, int],
+    selection: _Selection,
     detail: str = "",
     *,
     words: str | None = None,
-    protocol: Protocol = "detected_poses",
+    protocol: EvaluationProtocol = "detected_poses",
     crop: float | None = None,
     **options: Any,
-) -> list[Row]:
+) -> list[PaperRow]:
     """Return the row of a segmenter, none if the family has no such segmenter.
 
-    way: kind of the prompter and how many points. detail: what else to say of it. words: what the published numbers
-    have for prompts, if not that. options: of the prompter.
+    selection: of keypoints. detail: what else to say of it. words: the prompts of the published numbers, if they are
+    called otherwise. options: of the prompter.
     """
     if role not in family.segmenters:
         return []
-    trial = Trial(role, _prompter(*way, **options), protocol, crop)
-    published = tuple((method, words or _words(way) + detail) for method in _ROLES[role])
-    return [Row(f"{family.segmenters[role].name}, {_words(way)}{detail}", trial, published)]
+    trial = PromptTrial(role, _prompter(*selection, **options), protocol, crop)
+    published = tuple((method, words or f"{selection}{detail}") for method in _ROLES[role])
+    return [PaperRow(f"{family.segmenters[role].name}, {selection}{detail}", trial, published)]
 
 
-def _others(method: str) -> Row:
-    return Row(method, None, ((method, ""),))
+def _literature(method: str) -> PaperRow:
+    return PaperRow(method, None, ((method, ""),))
 
 
-def _recipe(recipe: Recipe) -> Row:
+def _recipe(recipe: Recipe) -> PaperRow:
     words = " ".join(str(recipe.prompter[key]) for key in ("type", "count") if key in recipe.prompter)
     published = () if recipe.published is None else ((recipe.published, words),)
-    trial = Trial(recipe.segmenter, json.dumps(recipe.prompter, sort_keys=True))
-    return Row(f"{recipe.train}, {words}", trial, published)
+    trial = PromptTrial(recipe.segmenter, json.dumps(recipe.prompter, sort_keys=True))
+    return PaperRow(f"{recipe.train}, {words}", trial, published)

@@ -1,6 +1,6 @@
-"""Ways to ask a segmenter for people's masks, and how they are answered on a data set, each image encoded once.
+"""Trials of a segmenter on a data set: ways to prompt it, each image encoded once for all of them.
 
-It knows neither the paper's tables, which are lists of such questions, nor what becomes of the answers.
+It knows neither the paper's tables, which are lists of trials, nor what becomes of the measurements.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
-from typing import Protocol as Interface
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,9 +17,10 @@ from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, true_poses
 from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
-from bmp.evaluation.metrics.coco import CocoNumbers, evaluate, to_results
+from bmp.evaluation.metrics.coco import CocoNumbers, evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
-from bmp.evaluation.published import Protocol
+from bmp.evaluation.published import EvaluationProtocol
+from bmp.io.annotations import Row
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import PoseEstimator
@@ -33,8 +33,8 @@ CORRECTIONS = 7
 _IMAGE_BATCH = 4
 
 
-class Track(Interface):
-    """Shows how far something is: passes ``steps`` on, ``total`` of them, under a line that says what it is."""
+class Track(Protocol):
+    """Shows progress: passes ``steps`` on, ``total`` of them, under the line ``what``."""
 
     def __call__(self, steps: Iterable[Step], total: int, what: str) -> Iterable[Step]:
         """Return the steps."""
@@ -42,22 +42,22 @@ class Track(Interface):
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A way to ask a segmenter for the masks of people.
+class PromptTrial:
+    """A way to prompt a segmenter for the masks of people.
 
-    segmenter: its name in the family. prompter: config as JSON, so that a trial can be looked up. protocol: whether it
-    is asked with estimated or with labelled poses. crop: side of the crop that it is shown of each person, as a
-    multiple of the box; None for whole images.
+    segmenter: its name in the family. prompter: config as JSON, so that a trial can be looked up. protocol: whether
+    the poses are estimated or labelled. crop: side of the crop that the segmenter gets of each person, as a multiple
+    of the box; None for whole images.
     """
 
     segmenter: str
     prompter: str
-    protocol: Protocol = "detected_poses"
+    protocol: EvaluationProtocol = "detected_poses"
     crop: float | None = None
 
 
 @dataclass(frozen=True)
-class Corrections:
+class CorrectionTrial:
     """How good the masks of a segmenter get by seven corrections (Figure 2).
 
     segmenter: its name in the family. sampler: type of what chooses the points, as in training. protocol: the poses
@@ -66,18 +66,19 @@ class Corrections:
 
     segmenter: str
     sampler: str = "MaskRefine"
-    protocol: Protocol = "detected_poses"
+    protocol: EvaluationProtocol = "detected_poses"
 
 
-Question = Trial | Corrections
-Answer = CocoNumbers | list[float | None]
-"""Of a trial its numbers, of corrections the mean IoU after 0, 1, ... 7 of them, in [0, 1]; None if nobody is there."""
+Trial = PromptTrial | CorrectionTrial
+Measurement = CocoNumbers | list[float | None]
+"""COCO's numbers of a ``PromptTrial``; of a ``CorrectionTrial`` the mean IoU in [0, 1] after 0, 1, ... 7 corrections,
+None if nobody is there."""
 
 
 class EstimatedPoses:
     """The people of a data set with the poses that an estimator gave them once, to be gone through again and again.
 
-    Each pass loads the images anew: what is remembered are a few numbers a person.
+    Each pass loads the images anew; only a few numbers a person stay in memory.
 
     Args:
         dataset: whose people they are.
@@ -87,74 +88,103 @@ class EstimatedPoses:
 
     def __init__(self, dataset: PeopleDataset, pose: PoseEstimator, track: Track) -> None:
         self._dataset = dataset
-        self._places = {image["id"]: place for place, image in enumerate(dataset.ground_truth["images"])}
+        self._indices = {image["id"]: index for index, image in enumerate(dataset.ground_truth["images"])}
         batches = track(detected_poses(dataset, pose, _IMAGE_BATCH), _batches(dataset), f"{dataset.name}: poses")
         self._known = [[(posed.annotations, posed.people, posed.poses) for posed in batch] for batch in batches]
 
     def __iter__(self) -> Iterator[list[PosedImage]]:
         for batch in self._known:
             yield [
-                PosedImage(self._dataset.load(self._places[annotations[0]["image_id"]]), annotations, people, poses)
+                PosedImage(self._dataset.load(self._indices[annotations[0]["image_id"]]), annotations, people, poses)
                 for annotations, people, poses in batch
             ]
 
 
-def answer(
+def measure(
     dataset: PeopleDataset,
     poses: Iterable[Sequence[PosedImage]],
     segmenter: PromptedSegmenter,
-    questions: Iterable[Question],
+    trials: Iterable[Trial],
     track: Track,
-) -> dict[Question, Answer]:
+) -> dict[Trial, Measurement]:
     """Measure a segmenter on a data set; masks are ranked by predicted IoU.
 
     All trials with whole images and estimated poses share one pass, in which each image is encoded once; so do those
     with labelled poses. Crops and corrections take a pass each.
 
     Args:
-        dataset: with a mask for everybody, and with labelled keypoints if a question is about these.
-        poses: estimated ones, such as ``EstimatedPoses``; not gone through if no question needs them.
-        segmenter: its own prompter is not asked.
-        questions: which; for whom they are does not matter here.
-        track: shows how far it is.
+        dataset: with a mask for everybody, and with labelled keypoints if a trial needs these.
+        poses: estimated ones, such as ``EstimatedPoses``; not gone through if no trial needs them.
+        segmenter: its own prompter is not used.
+        trials: which; the names of segmenters in them do not matter here.
+        track: shows progress.
 
     Raises:
-        UserError: for a question that the segmenter, the poses or the data set cannot answer.
+        UserError: for a trial that the segmenter, the poses or the data set cannot serve.
         ImageError: an image is broken.
     """
-    questions = list(dict.fromkeys(questions))
-    trials = [question for question in questions if isinstance(question, Trial)]
-    results: dict[Trial, list[dict[str, Any]]] = {trial: [] for trial in trials}
+    trials = list(dict.fromkeys(trials))
+    passes = _Passes(dataset, poses, track)
+    measured: dict[Trial, Measurement] = {}
+    for protocol in passes.protocols:
+        own = [trial for trial in trials if trial.protocol == protocol]
+        whole = [trial for trial in own if isinstance(trial, PromptTrial) and trial.crop is None]
+        measured.update(_whole_images(passes, segmenter, protocol, whole))
+        for trial in own:
+            if isinstance(trial, CorrectionTrial):
+                measured[trial] = _corrections(passes, segmenter, trial)
+            elif trial.crop is not None:
+                measured[trial] = _crops(passes, segmenter, trial, trial.crop)
+    return {trial: measured[trial] for trial in trials}
+
+
+class _Passes:
+    """Goes through the images of a data set with poses of either protocol, showing progress."""
+
+    def __init__(self, dataset: PeopleDataset, poses: Iterable[Sequence[PosedImage]], track: Track) -> None:
+        self.dataset = dataset
+        self.protocols: dict[EvaluationProtocol, Iterable[Sequence[PosedImage]]] = {
+            "detected_poses": poses,
+            "ground_truth_poses": true_poses(dataset, image_batch=_IMAGE_BATCH),
+        }
+        self._track = track
+
+    def over(self, protocol: EvaluationProtocol, what: str) -> Iterable[Sequence[PosedImage]]:
+        return self._track(self.protocols[protocol], _batches(self.dataset), f"{self.dataset.name}: {what}")
+
+    def numbers(self, results: Sequence[dict[str, Any]]) -> CocoNumbers:
+        return evaluate_coco(self.dataset.ground_truth, results, "segm")
+
+
+def _whole_images(
+    passes: _Passes, segmenter: PromptedSegmenter, protocol: EvaluationProtocol, trials: Sequence[PromptTrial]
+) -> dict[PromptTrial, CocoNumbers]:
+    if not trials:
+        return {}
     prompters = {trial: build_part(json.loads(trial.prompter), "prompter") for trial in trials}
-    protocols: dict[Protocol, Iterable[Sequence[PosedImage]]] = {
-        "detected_poses": poses,
-        "ground_truth_poses": true_poses(dataset, image_batch=_IMAGE_BATCH),
-    }
-    total = _batches(dataset)
-    for protocol, batches in protocols.items():
-        whole = {trial: prompters[trial] for trial in trials if trial.protocol == protocol and trial.crop is None}
-        if whole:
-            shown = track(batches, total, f"{dataset.name}: {len(whole)} ways to prompt")
-            for trial, row in prompt_curve(shown, segmenter, whole):
-                results[trial] += to_results([row], "segm", segm_score="iou")
-    for trial in trials:
-        if trial.crop is not None:
-            prompted = copy(segmenter)
-            prompted.prompter = prompters[trial]
-            shown = track(protocols[trial.protocol], total, f"{dataset.name}: crops")
-            rows = segment_poses(shown, CroppedSegmenter(prompted, trial.crop))
-            results[trial] = [result for row in rows for result in to_results([row], "segm", segm_score="iou")]
-    answers: dict[Question, Answer] = {}
-    for question in questions:
-        if isinstance(question, Trial):
-            answers[question] = evaluate(dataset.ground_truth, results[question], "segm")
-        else:
-            # No correction is from the true mask for its own sake.
-            sampler = build_part({"type": question.sampler, "truth_probability": 0}, "sampler")
-            shown = track(protocols[question.protocol], total, f"{dataset.name}: corrections")
-            ious = [curve for _, curve in correction_curve(shown, segmenter, CORRECTIONS, sampler=sampler)]
-            answers[question] = np.mean(ious, axis=0).tolist() if ious else [None] * (CORRECTIONS + 1)
-    return answers
+    results: dict[PromptTrial, list[dict[str, Any]]] = {trial: [] for trial in trials}
+    for trial, row in prompt_curve(passes.over(protocol, f"{len(trials)} ways to prompt"), segmenter, prompters):
+        results[trial] += _results(row)  # a fraction of what the row takes in memory
+    return {trial: passes.numbers(own) for trial, own in results.items()}
+
+
+def _crops(passes: _Passes, segmenter: PromptedSegmenter, trial: PromptTrial, crop: float) -> CocoNumbers:
+    prompted = copy(segmenter)
+    prompted.prompter = build_part(json.loads(trial.prompter), "prompter")
+    rows = segment_poses(passes.over(trial.protocol, "crops"), CroppedSegmenter(prompted, crop))
+    return passes.numbers([result for row in rows for result in _results(row)])
+
+
+def _corrections(passes: _Passes, segmenter: PromptedSegmenter, trial: CorrectionTrial) -> list[float | None]:
+    # No correction is from the true mask for its own sake.
+    sampler = build_part({"type": trial.sampler, "truth_probability": 0}, "sampler")
+    batches = passes.over(trial.protocol, "corrections")
+    ious = [curve for _, curve in correction_curve(batches, segmenter, CORRECTIONS, sampler=sampler)]
+    return np.mean(ious, axis=0).tolist() if ious else [None] * (CORRECTIONS + 1)
+
+
+def _results(row: Row) -> list[dict[str, Any]]:
+    return to_results([row], "segm", segm_score="iou")
 
 
 def _batches(dataset: PeopleDataset) -> int:

@@ -99,7 +99,7 @@ def to_results(
     ]
 
 
-def evaluate(
+def evaluate_coco(
     ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     kind: Kind,
@@ -167,16 +167,16 @@ def compare(
     ``results`` plus 1: pycocotools takes id 0 for "not matched".
 
     Args:
-        ground_truth: as for ``evaluate``.
-        results: as for ``evaluate``.
-        kind: as for ``evaluate``.
-        max_detections: as for ``evaluate``.
+        ground_truth: as for ``evaluate_coco``.
+        results: as for ``evaluate_coco``.
+        kind: as for ``evaluate_coco``.
+        max_detections: as for ``evaluate_coco``.
         thresholds: IoU or OKS from which a result counts as right, ascending; COCO's ten if None. With thresholds of
             one's own all sizes count as one, since nobody averages over them.
         engine: COCOeval, or a class that measures alikeness differently.
 
     Raises:
-        UserError: as for ``evaluate``.
+        UserError: as for ``evaluate_coco``.
     """
     limit = _MAX_DETECTIONS[kind] if max_detections is None else max_detections
     with contextlib.redirect_stdout(io.StringIO()):

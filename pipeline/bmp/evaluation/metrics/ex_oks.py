@@ -123,7 +123,7 @@ def evaluate_ex_oks(
         max_detections: how many results of an image count, the best first; 20 if None.
 
     Raises:
-        UserError: as for ``bmp.evaluation.metrics.coco.evaluate``.
+        UserError: as for ``bmp.evaluation.metrics.coco.evaluate_coco``.
     """
     results = [
         {**result, "present": [presence >= presence_threshold for presence in row["keypoint_presence"]]}

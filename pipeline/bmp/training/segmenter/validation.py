@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage
-from bmp.evaluation.metrics.coco import evaluate, to_results
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.io.annotations import Row
 from bmp.training.segmenter.data import PosedPeople
 
@@ -69,7 +69,7 @@ class SegmAP(BaseMetric):  # type: ignore[misc,unused-ignore]
     def compute_metrics(self, results: list[list[Row]]) -> dict[str, float]:
         """Compare those of all images with the ground truth."""
         rows = [row for image in results for row in image]
-        numbers = evaluate(self.dataset_meta["ground_truth"], to_results(rows, "segm", segm_score="iou"), "segm")
+        numbers = evaluate_coco(self.dataset_meta["ground_truth"], to_results(rows, "segm", segm_score="iou"), "segm")
         named = {
             "AP": numbers.ap,
             "AP50": numbers.ap50,
