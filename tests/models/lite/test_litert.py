@@ -1,11 +1,18 @@
 """Tests of the LiteRT wrapper."""
 
+import copy
+import multiprocessing
+import os
+import pickle
 import sys
 
+import numpy as np
 import pytest
 
+from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
-from bmp.models.lite import litert
+from bmp.models.lite import landmarks, litert
+from bmp.models.lite.landmarks import LandmarkModel
 
 
 def test_a_file_that_is_no_model_is_the_users_mistake(tmp_path):
@@ -33,3 +40,49 @@ def test_a_network_is_made_once_a_process(tmp_path, monkeypatch):
     assert litert.load(tmp_path / "a", 1) is litert.load(tmp_path / "a", 1)
     assert litert.load(tmp_path / "a", 1) is not litert.load(tmp_path / "b", 1)
     assert len(made) == 2
+
+
+@pytest.fixture
+def finder():
+    """A real network; the smallest one."""
+    try:
+        return litert.load(resolve("mediapipe/pose_detection.tflite"), 2)
+    except (UserError, ImportError) as error:
+        pytest.skip(f"the lite networks cannot be had here: {error}")
+
+
+ROW = np.linspace(-1, 1, 224 * 224 * 3, dtype=np.float32).reshape(224, 224, 3)
+
+
+def summed(model: litert.LiteModel) -> float:
+    return float(sum(np.abs(output).sum() for output in model(ROW)))
+
+
+def test_copies_share_the_network_of_the_process(finder):
+    assert copy.deepcopy(finder) is finder
+    assert pickle.loads(pickle.dumps(finder)) is finder
+
+
+def test_copies_of_the_landmark_model_remember_for_themselves(monkeypatch, tmp_path):
+    monkeypatch.setattr(litert, "load", lambda path, num_threads: path)
+    model = LandmarkModel(tmp_path, 2)
+    model._known[b"", b""] = (np.zeros(1),)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert not other._known
+        assert other._model == tmp_path
+    assert landmarks.load(tmp_path, 2) is landmarks.load(tmp_path, 2)
+    assert model._known
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_gets_the_same_answer(finder):
+    expected = summed(finder)  # the threads of the parent's interpreter are running by now
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(summed, (finder,)).get(timeout=30) == expected
+    assert summed(finder) == expected
+
+
+@pytest.mark.slow
+def test_a_new_process_gets_the_same_answer(finder):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply_async(summed, (finder,)).get(timeout=60) == summed(finder)

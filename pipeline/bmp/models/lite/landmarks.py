@@ -11,6 +11,7 @@ import functools
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,9 @@ class LandmarkModel:
         self._model = litert.load(path, num_threads)
         self._remember = remember
         self._known: OrderedDict[tuple[bytes, bytes], tuple[Array, ...]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_known": OrderedDict()}  # copies remember for themselves
 
     def __call__(self, picture: Picture, wanted: Array) -> Landmarks:
         """Return the landmarks of the regions ``wanted`` (N, 4) of ``picture``."""
