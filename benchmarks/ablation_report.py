@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bmp.datasets.people import PeopleDataset
-from bmp.errors import UserError
+from bmp.errors import MissingExtraError
 from bmp.evaluation.ablations.tables import Exhibit, Family, PaperFigure, PaperRow, PaperTable, joins
 from bmp.evaluation.ablations.trials import Measurement, PromptTrial, Trial
 from bmp.evaluation.metrics.coco import CocoNumbers
 from bmp.evaluation.published import PUBLISHED_DATASETS
 from bmp.evaluation.report import NO_NUMBER, SEGM_SCORE_WORDS, TextTable
-from bmp.io.journal import replacing, writing
+from bmp.io.atomic import replacing, writing
 
 _POSES = {"detected_poses": "poses estimated in them", "ground_truth_poses": "labelled poses"}
 
@@ -269,5 +269,5 @@ def import_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError(f'figures need matplotlib ({error}); pip install "bmp-pose[dev]"') from error
+        raise MissingExtraError("figures", "matplotlib", "dev", error) from error
     return Figure

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def _measure(findings: Findings, name: str, exhibits: Sequence[Exhibit], device:
         findings.missing[f"keypoints.{name}"] = [f"{dataset.name}: nobody has labelled keypoints."]
     poses: Iterable[Any] = ()
     if any(trial.protocol == "detected_poses" for trial in wanted):
-        poses = EstimatedPoses(dataset, _build(findings.family.pose, "pose", device, "pose"), track)
+        poses = EstimatedPoses(dataset, build_part(findings.family.pose, "pose", device, "pose"), track)
     for segmenter, files in findings.weights.items():
         trials = [trial for trial in wanted if trial.segmenter == segmenter]
         for file in files if trials else []:
@@ -133,16 +133,9 @@ def _measure(findings: Findings, name: str, exhibits: Sequence[Exhibit], device:
                 "checkpoint": file,
                 "prompter": {"type": "MaxVisibility"},  # each trial has its own
             }
-            network = _build(config, "segmenter", device, f"segmenters.{segmenter}.config")
+            network = build_part(config, "segmenter", device, f"segmenters.{segmenter}.config")
             for trial, found in measure(dataset, poses, network, trials, track).items():
                 findings.measurements.setdefault((name, trial), {})[file] = found
-
-
-def _build(config: Mapping[str, Any], role: str, device: str, where: str) -> Any:
-    try:
-        return build_part(config, role, device, where)
-    except ImportError as error:  # of an extra that is not installed; the message says which
-        raise UserError(str(error)) from error
 
 
 @contextmanager

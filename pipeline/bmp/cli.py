@@ -15,29 +15,25 @@ from functools import partial
 from pathlib import Path
 
 from bmp import __version__
-from bmp.console import open_console, progress, report_failed
+from bmp.console import Parser, open_console, progress, report_failed, run_command, share, whole
 from bmp.errors import UserError
 from bmp.inference.files import OVERLAYS, TRACES, Job, work_through
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
-    options = _parser().parse_args(arguments)
+    return run_command(_parser(), _work, arguments, interrupted="what is done is written, go on with --resume")
+
+
+def _work(options: argparse.Namespace) -> int:
     # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
     sys.path.insert(0, "")
-    try:
-        return _run(options) if options.input else _evaluate(options)
-    except UserError as error:
-        print(f"bmp: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("bmp: interrupted; what is done is written, go on with --resume", file=sys.stderr)
-        return 130
+    return _run(options) if options.input else _evaluate(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bmp",
+def _parser() -> Parser:
+    parser = Parser(
+        "bmp",
         description="Find every person in photos: boxes, masks and poses, also where people overlap. "
         "Without --input, measure a config on a data set: its own, or that of --dataset and --images.",
         epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use, 130 interrupted (people.json stays valid)",
@@ -55,36 +51,18 @@ def _parser() -> argparse.ArgumentParser:
     photos = parser.add_argument_group("with --input")
     photos.add_argument("--boxes", type=Path, metavar="FILE", help="COCO JSON or results that give round 1's boxes")
     photos.add_argument("--trace", action="store_true", help="draw what happened, round by round, for each image")
-    photos.add_argument(
-        "--min-score", type=_share, metavar="S", help="leave out people that score below S, from 0 to 1"
-    )
+    photos.add_argument("--min-score", type=share, metavar="S", help="leave out people that score below S, from 0 to 1")
     measured = parser.add_argument_group("without --input")
     measured.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people to measure the config on")
     measured.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
-    measured.add_argument("--limit", type=_positive, metavar="N", help="take only the first N images of the data set")
+    measured.add_argument("--limit", type=whole(1), metavar="N", help="take only the first N images of the data set")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    parser.add_argument("--batch-size", type=_positive, default=4, help="images at a time (default: %(default)s)")
+    parser.add_argument("--batch-size", type=whole(1), default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with an output folder, skipping what is done")
     parser.add_argument("--overwrite", action="store_true", help="start anew in an output folder that has results")
     parser.add_argument("--debug", action="store_true", help="stop at the first unexpected error, with its traceback")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return share
 
 
 def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> None:
@@ -137,7 +115,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for sentence in outcome.sentences:
         console.print(sentence)
     console.print(f"Report: {folder / 'report.md'}")
-    return report_failed(outcome.failed)
+    return report_failed("bmp", outcome.failed)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -165,10 +143,7 @@ def _run(options: argparse.Namespace) -> int:
             f"{results} exists; go on with --resume, start anew with --overwrite, or choose another --output"
         )
     _make_writable(options.output)
-    try:
-        model = build(config, options.device)
-    except ImportError as error:  # of an extra that is not installed; the message says which
-        raise UserError(str(error)) from error
+    model = build(config, options.device)
 
     nobody = Detections.empty()
     jobs = [

@@ -18,7 +18,7 @@ from bmp.segmenters.prompting import MaxSpread, MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
 from bmp.segmenters.skeleton import SkeletonMasks
 
-pytest.importorskip("mmpose", reason='the networks of the paper need pip install "bmp-pose[openmmlab]"')
+pytest.importorskip("mmpose", reason="needs the extra openmmlab")
 
 PAPER = [name for name in config_names() if not name.startswith(("lite", "nano"))]
 RANDOM = {f"pipeline.{stage}.checkpoint": "random" for stage in ("detector", "pose", "segmenter")}

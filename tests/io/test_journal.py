@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmp.errors import UserError
-from bmp.io.journal import Journal, JournalReader, replacing, writing
+from bmp.io.atomic import replacing, writing
+from bmp.io.journal import Journal, JournalReader
 
 SETTINGS = {"rounds": 2, "names": ["a"]}
 RECORDS = [{"image": 1}, {"image": "ü", "rows": [0.1, None]}, {"image": 3}]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bmp.checkpoints.loading import load_state_dict
 from bmp.errors import UserError
+from bmp.io.atomic import replacing_path
 
 
 def export(checkpoint: Path, file: Path, description: Mapping[str, str], prefix: str = "") -> None:
@@ -31,10 +32,9 @@ def export(checkpoint: Path, file: Path, description: Mapping[str, str], prefix:
         if name.startswith(prefix)
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".part")
-    save_file(state, partial, metadata={"format": "pt", **description})
-    partial.chmod(0o644)  # safetensors makes files that nobody else may read
-    partial.replace(file)
+    with replacing_path(file) as unfinished:
+        save_file(state, unfinished, metadata={"format": "pt", **description})
+        unfinished.chmod(0o644)  # safetensors makes files that nobody else may read
 
 
 def _half(name: str, tensor: Tensor) -> Tensor:

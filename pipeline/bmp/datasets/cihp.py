@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,12 +20,12 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 from pycocotools import mask as coco_mask
-from rich.console import Console
-from rich.progress import track
 
 from bmp.checkpoints.sources import cache_folder
+from bmp.console import Parser, progress, run_command
 from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
+from bmp.io.atomic import replacing, writing
 from bmp.io.coco_json import CATEGORY_ID
 from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import to_rle
@@ -80,19 +79,12 @@ def convert(root: str | os.PathLike[str] | None, split: str) -> dict[str, Any]:
     """
     folders = _locate(root, split)
     names = _image_names(folders.images)
-    console = Console(stderr=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    with ThreadPoolExecutor() as pool:
-        converted = pool.map(lambda name: _convert_image(folders, name), names)
-        for entry, people in track(
-            converted,
-            f"converting CIHP {split}",
-            len(names),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        ):
+    bar = progress(False, len(names), title=f"converting CIHP {split}", stderr=True)
+    with bar as (_, advance), ThreadPoolExecutor() as pool:
+        for entry, people in pool.map(lambda name: _convert_image(folders, name), names):
+            advance()
             images.append({"id": len(images) + 1, **entry})
             for person in people:
                 annotations.append({"id": len(annotations) + 1, "image_id": len(images), **person})
@@ -203,31 +195,26 @@ def _is_current(file: Path, folders: _Folders) -> bool:
 
 def _write(file: Path, data: dict[str, Any]) -> None:
     """Write JSON in one step: several processes may convert the same data set, and none sees half a file."""
-    try:
+    with writing(file, "make room or write elsewhere"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-            temporary = Path(folder) / file.name
-            temporary.write_text(json.dumps(data), encoding="utf-8")
-            temporary.replace(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written, {error.strerror or error}; make room or write elsewhere") from None
+        with replacing(file, shared=True) as text:
+            text.write(json.dumps(data))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bmp.datasets.cihp", description="Convert CIHP to COCO JSON.")
+    parser = Parser("python -m bmp.datasets.cihp", description="Convert CIHP to COCO JSON.")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=f"{_ARCHIVE}, or the folder above it")
     parser.add_argument("--split", default="val", choices=list(_FOLDERS), help="(default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="JSON to write, in place of an old one"
     )
-    options = parser.parse_args(arguments)
-    try:
-        data = convert(options.root, options.split)
-        _write(options.output, data)
-    except UserError as error:
-        print(f"bmp: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, _convert_and_write, arguments, interrupted="nothing was written")
+
+
+def _convert_and_write(options: argparse.Namespace) -> int:
+    data = convert(options.root, options.split)
+    _write(options.output, data)
     print(f"{len(data['annotations'])} people in {len(data['images'])} images: {options.output}")
     return 0
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
-from bmp.errors import UserError
+from bmp.errors import MissingExtraError, UserError
 from bmp.models import rtmdet_ins
 from bmp.models.compute import dtype_of, prepare
 from bmp.models.configs import load_model_config
@@ -91,7 +91,7 @@ class MMDetDetector:
             try:
                 import mmdet.models  # noqa: F401 - registers the models
             except ImportError as error:
-                raise ImportError(f'MMDetDetector needs mmdet ({error}); pip install "bmp-pose[openmmlab]"') from error
+                raise MissingExtraError("MMDetDetector", "mmdet", "openmmlab", error) from error
             from mmengine.registry import DefaultScope
 
             settings = load_model_config(config, "mmdet")

@@ -20,8 +20,7 @@ from bmp.evaluation.published import published
 from bmp.evaluation.rounds import compare_rounds
 from bmp.evaluation.run import Journals, Progress, Task, prepare_folder, run
 from bmp.evaluation.timing import machine, versions
-from bmp.io.journal import replacing, writing
-from bmp.loop import Loop
+from bmp.io.atomic import replacing, writing
 
 _DEFAULTS = {"segm_score": "detection_times_iou"}
 
@@ -77,7 +76,7 @@ def evaluate(
     device = processes.together(lambda: resolve_device(processes.device(device)))
     task = processes.together(lambda: _task(config, batch_size, limit))
     processes.first(lambda: prepare_folder(folder, resume=resume, overwrite=overwrite))
-    model = processes.together(lambda: _model(config, device))
+    model = processes.together(lambda: build(config, device))
     processes.together(lambda: run(model, task, folder, processes, progress, debug))
     outcomes: list[Outcome] = []
     times = {"seconds": 0.0, "processes": processes.count}
@@ -108,13 +107,6 @@ def _task(config: Mapping[str, Any], batch_size: int, limit: int | None) -> Task
     if not len(task):
         raise UserError(f"{dataset.name}: there are no images to evaluate; check the annotations")
     return task
-
-
-def _model(config: Mapping[str, Any], device: str) -> Loop:
-    try:
-        return build(config, device)
-    except ImportError as error:  # of an extra that is not installed; the message says which
-        raise UserError(str(error)) from error
 
 
 def _conclude(task: Task, folder: Path, rounds: int, settings: dict[str, Any], times: dict[str, Any]) -> Outcome:

@@ -19,7 +19,7 @@ from bmp.evaluation.metrics.matching import Matches
 from bmp.evaluation.published import Published
 from bmp.evaluation.rounds import Comparison, Overlap, Round
 from bmp.io.annotations import to_instances
-from bmp.io.journal import replacing
+from bmp.io.atomic import replacing
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import overlay
 

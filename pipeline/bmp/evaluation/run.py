@@ -25,7 +25,8 @@ from bmp.errors import UserError
 from bmp.evaluation.timing import Stopwatch, timed
 from bmp.inference.batches import find_people, read_ahead
 from bmp.io.annotations import to_annotations
-from bmp.io.journal import Journal, JournalReader, Record, writing
+from bmp.io.atomic import writing
+from bmp.io.journal import Journal, JournalReader, Record
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
 

@@ -67,7 +67,7 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, options: 
             f"{people_file.path}, pictures in {options.output / OVERLAYS}"
             + (f" and {options.output / TRACES}" if options.trace else "")
         )
-    return report_failed(failed)
+    return report_failed("bmp", failed)
 
 
 def _certain(people: People, min_score: float) -> People:

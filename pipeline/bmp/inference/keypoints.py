@@ -23,18 +23,18 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from bmp import __version__
 from bmp.build import build_dataset, build_part, resolve_device
 from bmp.config import load_config, parse_overrides
+from bmp.console import Parser, expect_both, progress, report_failed, run_command, whole
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.inference.batches import read_ahead
 from bmp.io.annotations import Row, labelled_people, to_numbers
-from bmp.io.journal import Journal, Record, replacing, writing
+from bmp.io.atomic import replacing, writing
+from bmp.io.journal import Journal, Record
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.boxes import iou
 from bmp.ops.masks import to_rle
@@ -47,39 +47,35 @@ _SIGNALS = ("scores", "visibility", "presence", "expected_oks")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+
+    def work(options: argparse.Namespace) -> int:
+        return report_failed(parser.name, _predict(options))
+
+    return run_command(parser, work, arguments, interrupted="go on with --resume")
+
+
+def _predict(options: argparse.Namespace) -> list[str]:
     # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
     sys.path.insert(0, "")
-    try:
-        config = load_config(options.config, parse_overrides(options.set))
-        stages = ("pose", "detector") if options.masks else ("pose",)
-        if not isinstance(config.get("pipeline"), dict) or not all(stage in config.pipeline for stage in stages):
-            raise UserError(
-                f"config {options.config}: expected pipeline.{' and pipeline.'.join(stages)}; see bmp_v2.py"
-            )
-        failed = predict(
-            _dataset(config, options),
-            config.pipeline.pose.to_dict(),
-            options.output,
-            detector=config.pipeline.detector.to_dict() if options.masks else None,
-            device=options.device,
-            batch_size=options.batch_size,
-            resume=options.resume,
-        )
-    except UserError as error:
-        print(f"bmp.inference.keypoints: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("bmp.inference.keypoints: interrupted; go on with --resume", file=sys.stderr)
-        return 130
-    for line in failed:
-        print(f"bmp.inference.keypoints: failed: {line}", file=sys.stderr)
-    return 1 if failed else 0
+    config = load_config(options.config, parse_overrides(options.set))
+    stages = ("pose", "detector") if options.masks else ("pose",)
+    if not isinstance(config.get("pipeline"), dict) or not all(stage in config.pipeline for stage in stages):
+        raise UserError(f"config {options.config}: expected pipeline.{' and pipeline.'.join(stages)}; see bmp_v2.py")
+    return predict(
+        _dataset(config, options),
+        config.pipeline.pose.to_dict(),
+        options.output,
+        detector=config.pipeline.detector.to_dict() if options.masks else None,
+        device=options.device,
+        batch_size=options.batch_size,
+        resume=options.resume,
+    )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bmp.inference.keypoints",
+def _parser() -> Parser:
+    parser = Parser(
+        "python -m bmp.inference.keypoints",
         description="Estimate a pose in each labelled box of a data set: the config's, or that of --dataset.",
     )
     parser.add_argument("--config", default="bmp_v2.py", help="config whose pipeline.pose it is (default: %(default)s)")
@@ -89,16 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
     parser.add_argument("--masks", action="store_true", help="also the masks that pipeline.detector makes of them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, help="images at a time (default: %(default)s)")
+    parser.add_argument("--batch-size", type=whole(1), default=16, help="images at a time (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     return parser
 
 
 def _dataset(config: Config, options: argparse.Namespace) -> PeopleDataset:
-    if (options.dataset is None) != (options.images is None):
-        missing, given = ("--images DIR", "--dataset") if options.images is None else ("--dataset FILE", "--images")
-        raise UserError(f"{given} needs {missing} beside it: annotations and the folder of their images")
-    if options.dataset is not None:
+    if expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images"):
         return PeopleDataset(options.dataset, options.images)
     return build_dataset(config)
 
@@ -160,14 +153,11 @@ def predict(
             if image["id"] in people and image["id"] not in done
         ]
         if waiting:
-            try:
-                device = resolve_device(device)
-                estimator: PoseEstimator = build_part(pose, "pose", device, "pipeline.pose")
-                masker: Detector | None = None
-                if detector is not None:
-                    masker = build_part(detector, "detector", device, "pipeline.detector")
-            except ImportError as error:  # of an extra that is not installed; the message says which
-                raise UserError(str(error)) from error
+            device = resolve_device(device)
+            estimator: PoseEstimator = build_part(pose, "pose", device, "pipeline.pose")
+            masker: Detector | None = None
+            if detector is not None:
+                masker = build_part(detector, "detector", device, "pipeline.detector")
             for index, outcome in _estimated(dataset, waiting, people, estimator, masker, batch_size):
                 if isinstance(outcome, UserError):
                     failed.append(str(outcome))
@@ -206,10 +196,10 @@ def _estimated(
 ) -> Iterator[tuple[int, list[Row] | UserError]]:
     """Yield the index of each image with the people in it, or why it cannot be read."""
     groups = [waiting[start : start + batch_size] for start in range(0, len(waiting), batch_size)]
-    console = Console(stderr=True)
-    with ThreadPoolExecutor() as pool:
-        batches = read_ahead(groups, dataset.load, pool)
-        for batch in track(batches, "poses", len(groups), console=console, disable=not console.is_terminal):
+    with progress(False, len(waiting), title="poses", stderr=True) as (_, advance), ThreadPoolExecutor() as pool:
+        for batch in read_ahead(groups, dataset.load, pool):
+            for _ in batch:
+                advance()
             yield from ((index, image) for index, image in batch if isinstance(image, UserError))
             read = [(index, image) for index, image in batch if isinstance(image, Image)]
             rows = [people[dataset.ground_truth["images"][index]["id"]] for index, _ in read]

@@ -1,15 +1,16 @@
-"""JSON records that survive a kill at any moment, and files that change in one step; knows nothing of people."""
+"""JSON records that survive a kill at any moment; knows nothing of people."""
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, TextIO
+from typing import IO, Any, Literal
 
 from bmp.errors import UserError
+from bmp.io.atomic import replacing
 
 Record = dict[str, Any]
 
@@ -17,8 +18,11 @@ Record = dict[str, Any]
 class JournalReader:
     """The records of a journal, which another process may be writing at this moment; it is not changed.
 
-    A journal is a file of JSON lines: first the settings that the records were made with, then a line a record. A last
-    line that a kill left unfinished, or that is on its way, is not looked at.
+    A journal is a file of JSON lines: first the settings that the records were made with, then a line a record, each
+    with a checksum, so that a line that anything has changed is no record. A last line that a kill left unfinished, or
+    that is on its way, is not looked at.
+
+    spoilt: lines that ``records`` has left out so far, since they are not as they were written.
 
     Raises:
         UserError: the file is no journal or was made with other settings; it stays as it was.
@@ -26,6 +30,7 @@ class JournalReader:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], mode: Literal["rb", "r+b"] = "rb") -> None:
         self._file: IO[bytes] = path.open(mode)
+        self.spoilt = 0
         try:
             first = next((line for _, line in self._whole_lines()), b"")
             check_settings(path, _parsed(first).get("settings"), settings)
@@ -34,13 +39,18 @@ class JournalReader:
             raise
 
     def records(self) -> Iterator[tuple[int, Record]]:
-        """Yield each record with the offset to ``read`` it at; lines that a crash of the machine spoilt are left out.
+        """Yield each record with the offset to ``read`` it at; lines that something has spoilt are left out.
 
         No other method may be called until the iterator ends.
         """
+        self.spoilt = 0
         for offset, line in self._whole_lines():
-            if offset and (record := _parsed(line)):
+            if not offset:
+                continue
+            if record := _parsed(line):
                 yield offset, record
+            else:
+                self.spoilt += 1
 
     def read(self, offset: int) -> Record:
         """Return the record at ``offset``."""
@@ -110,39 +120,20 @@ def check_settings(path: Path, old: Any, new: Mapping[str, Any]) -> None:
         )
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """Open a file that takes the place of ``path`` in one step, once it is complete and on the disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing ``path`` into one line for the user."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written, {error.strerror or error}; make room or choose another output folder"
-        ) from None
+_CHECKED = b'{"crc32": "%08x", '
+_LENGTH = len(_CHECKED % 0)
 
 
 def _parsed(line: bytes) -> Record:
-    """Return a line's record; an empty one where a crash of the machine spoilt the line, which is to be done again."""
-    try:
-        record = json.loads(line)
-    except ValueError:
+    """Return a line's record; an empty one where the line is not as it was written."""
+    rest = b"{" + line[_LENGTH:].rstrip(b"\n")
+    if line[:_LENGTH] != _CHECKED % zlib.crc32(rest):
         return {}
-    return record if isinstance(record, dict) else {}
+    record: Record = json.loads(rest)
+    return record
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"
+    """Return a record, which has fields, as a line that begins with the checksum of the others."""
+    text = json.dumps(record, allow_nan=False)
+    return (_CHECKED % zlib.crc32(text.encode())).decode() + text[1:] + "\n"

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from bmp.config import CONFIG_FOLDERS, existing_config, read_config_file
-from bmp.errors import UserError
+from bmp.errors import MissingExtraError, UserError
 
 
 def load_model_config(config: str | Path | Mapping[str, Any] | Config, library: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def load_model_config(config: str | Path | Mapping[str, Any] | Config, library: 
     else:
         specification = importlib.util.find_spec(library)
         if specification is None or specification.origin is None:
-            raise ImportError(f'{library} is not installed; pip install "bmp-pose[openmmlab]"')
+            raise MissingExtraError(f"the config {config}", library, "openmmlab")
         bundled = Path(specification.origin).parent / ".mim" / "configs"
         found = read_config_file(_find_model_config(str(config), library, bundled)).to_dict()
     if not isinstance(found.get("model"), Mapping) or "type" not in found["model"]:

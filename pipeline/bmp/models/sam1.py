@@ -8,7 +8,7 @@ import torch
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
-from bmp.errors import UserError
+from bmp.errors import MissingExtraError, UserError
 
 
 def build_sam1(model: str, checkpoint: str) -> Any:
@@ -16,9 +16,7 @@ def build_sam1(model: str, checkpoint: str) -> Any:
     try:
         from segment_anything import sam_model_registry
     except ImportError as error:
-        raise ImportError(
-            f'SAM1Segmenter needs the package segment-anything ({error}); pip install "bmp-pose[openmmlab]"'
-        ) from error
+        raise MissingExtraError("SAM1Segmenter", "segment-anything", "openmmlab", error) from error
     if model not in sam_model_registry:
         raise UserError(f"model {model!r} does not exist; there is: {', '.join(sorted(sam_model_registry))}")
     with torch.random.fork_rng(devices=[]):

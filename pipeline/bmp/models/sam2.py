@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
 from bmp.config import packaged
-from bmp.errors import UserError
+from bmp.errors import MissingExtraError, UserError
 from bmp.models.compute import autocast
 
 PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -139,9 +139,7 @@ def _import_sam2() -> ModuleType:
         was_free = not GlobalHydra.instance().is_initialized()
         import sam2
     except ImportError as error:
-        raise ImportError(
-            f'SAM2Segmenter needs the package sam2 ({error}); pip install "bmp-pose[openmmlab]"'
-        ) from error
+        raise MissingExtraError("SAM2Segmenter", "sam2", "openmmlab", error) from error
     if was_free:
         GlobalHydra.instance().clear()
     return sam2  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bmp.errors import UserError
+from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.models.compute import autocast, dtype_of, prepare
 from bmp.models.configs import load_model_config
@@ -98,7 +98,7 @@ class MMPoseEstimator:
                 from bmp.models import topdown as models
                 from bmp.models.pmpose import heads
         except ImportError as error:
-            raise ImportError(f'MMPoseEstimator needs MMPose ({error}); pip install "bmp-pose[openmmlab]"') from error
+            raise MissingExtraError("MMPoseEstimator", "MMPose", "openmmlab", error) from error
 
         settings = load_model_config(config, "mmpose")
         model: Any = models.build_topdown(settings["model"], checkpoint)

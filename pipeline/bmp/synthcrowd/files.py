@@ -7,7 +7,6 @@ import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from bmp.errors import UserError
 from bmp.io.annotations import category
+from bmp.io.atomic import replacing, writing
 from bmp.io.coco_json import CATEGORY_ID
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import to_rle
@@ -95,7 +95,7 @@ def write(
     """
     path, images, parts = folder / f"{split}.json", folder / split, folder / f"{split}_parts"
     pieces = folder / f"{split}_pieces.json"
-    with _one_line(folder):
+    with writing(folder):
         for old in (path, images, parts, pieces):
             if old.is_file() or (old.is_dir() and any(old.iterdir())):
                 if not overwrite:
@@ -112,8 +112,10 @@ def write(
                 advance()
         info = _info(settings, seed)
         if extras:
-            _write_json(pieces, {**_dataset(split, all_pieces, info), "categories": [_PIECE]})
-        _write_json(path, _dataset(split, entries, info))
+            with replacing(pieces) as file:
+                file.write(json.dumps({**_dataset(split, all_pieces, info), "categories": [_PIECE]}))
+        with replacing(path) as file:
+            file.write(json.dumps(_dataset(split, entries, info)))
     return path
 
 
@@ -124,12 +126,6 @@ _Written = tuple[tuple[int, ...], _Rows, _Rows]
 """The same of an image that was written, and its pieces."""
 _PIECE = {"id": CATEGORY_ID, "name": "piece", "supercategory": "piece"}
 _PARTS_OF_A_PERSON = 2
-
-
-def _write_json(path: Path, dataset: dict[str, Any]) -> None:
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(json.dumps(dataset), encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _each(make: Callable[[int], _Written], count: int, workers: int) -> Iterator[_Written]:
@@ -230,13 +226,3 @@ def _dataset(split: str, entries: Sequence[_Entry], info: dict[str, Any]) -> dic
         "annotations": [{"id": i, "image_id": number, **person} for i, (number, person) in enumerate(rows, 1)],
         "categories": [category(COCO_KEYPOINTS)],
     }
-
-
-@contextmanager
-def _one_line(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written, {error.strerror or error}; make room or choose another --output"
-        ) from None

@@ -16,30 +16,26 @@ from pathlib import Path
 
 from bmp.checkpoints.saving import export
 from bmp.config import parse_overrides
-from bmp.errors import UserError
+from bmp.console import Parser, run_command
 from bmp.training.runner import train
 from bmp.training.settings import described, read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        config = read_config(options.config, parse_overrides(options.set), options.work_dir)
-        checkpoint = train(config, resume=options.resume)
-        if options.export and int(os.environ.get("RANK", 0)) == 0:
-            export(checkpoint, options.export, described(config), config.get("exported", ""))
-    except UserError as error:
-        print(f"bmp.training: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("bmp.training: interrupted; go on with --resume", file=sys.stderr)
-        return 130
+    return run_command(_parser(), _train, arguments, interrupted="go on with --resume")
+
+
+def _train(options: argparse.Namespace) -> int:
+    config = read_config(options.config, parse_overrides(options.set), options.work_dir)
+    checkpoint = train(config, resume=options.resume)
+    if options.export and int(os.environ.get("RANK", 0)) == 0:
+        export(checkpoint, options.export, described(config), config.get("exported", ""))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bmp.training", description="Train a network from a config.")
+def _parser() -> Parser:
+    parser = Parser("python -m bmp.training", description="Train a network from a config.")
     parser.add_argument("config", help="path or name of a config, such as train/rtmdet_ins_nano.py")
     parser.add_argument(
         "--work-dir", type=Path, metavar="DIR", help="folder for checkpoints and logs (default: output/train/CONFIG)"

@@ -30,7 +30,7 @@ def test_there_is_at_least_one_thread(tmp_path):
 
 def test_a_missing_interpreter_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(ImportError, match=r'pip install "bmp-pose\[lite\]"'):
+    with pytest.raises(ImportError, match=r'run `pip install -e "\.\[lite\]"` in .'):
         litert.LiteModel(tmp_path / "model.tflite", 1)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bmp.errors import UserError
+from bmp.errors import MissingExtraError, UserError
 
 
 class LiteModel:
@@ -39,7 +39,7 @@ class LiteModel:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
-            raise ImportError('The lite stages need LiteRT: pip install "bmp-pose[lite]"') from error
+            raise MissingExtraError("the lite preset", "LiteRT", "lite", error) from error
         try:
             with _silence():
                 self._interpreter = Interpreter(str(self.path), num_threads=self.num_threads)

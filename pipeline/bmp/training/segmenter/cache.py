@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bmp.errors import UserError
+from bmp.io.atomic import replacing_path
 
 
 class EmbeddingCache:
@@ -47,15 +47,12 @@ class EmbeddingCache:
         from safetensors.torch import save_file
 
         file = self._file(key)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.part")
         levels = {str(level): tensor.detach().half().cpu().contiguous() for level, tensor in enumerate(embedding)}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(levels, partial)
-            partial.replace(file)
+            with replacing_path(file, shared=True) as unfinished:
+                save_file(levels, unfinished)
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{file}: cannot be written, {reason}; make room, or train with cache=None") from None
 

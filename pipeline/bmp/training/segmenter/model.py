@@ -23,6 +23,7 @@ from bmp.datasets.posed import PosedImage
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import segment_poses
 from bmp.io.annotations import Row
+from bmp.io.atomic import replacing_path
 from bmp.models.compute import dtype_of
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
 from bmp.segmenters.detected import DetectedMasks
@@ -168,10 +169,8 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def save_official(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint in the format of the published ones, which sam2's ``build_sam2`` loads."""
-        file = Path(path)
-        partial = file.with_name(f"{file.name}.part")
-        torch.save({"model": {name: tensor.cpu() for name, tensor in self.state_dict().items()}}, partial)
-        partial.replace(file)
+        with replacing_path(Path(path)) as unfinished:
+            torch.save({"model": {name: tensor.cpu() for name, tensor in self.state_dict().items()}}, unfinished)
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
