@@ -80,7 +80,10 @@ def run_command(
     """
     with ExitStack() as frame:
         outlet = frame.enter_context(_steady_streams())
-        options = parser.parse_args(arguments)
+        try:
+            options = parser.parse_args(arguments)
+        except SystemExit as answered:  # --help, or a mistake in the options
+            return int(answered.code or 0)
         shown = frame.enter_context(_own_lines(options))
         frame.enter_context(_logged(parser.name, options))
         try:

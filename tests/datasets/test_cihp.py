@@ -136,7 +136,7 @@ def test_the_command_says_what_is_wrong_in_one_line(root, tmp_path, capsys):
     (root / "Validation" / "Human_ids" / "0000002.png").unlink()
     assert main(["--root", str(root), "--output", str(tmp_path / "x.json")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("bmp: ")
+    assert line.startswith("bmp.datasets.cihp: ")
     assert "Human_ids/0000002.png: is missing" in line
     assert not (tmp_path / "x.json").exists()
 

@@ -382,7 +382,7 @@ class TestPeopleFile:
         program = """
             import sys
             sys.path.insert(0, {tests!r})
-            from test_export import *
+            from test_people_file import *
             with PeopleFile({path!r}, COCO_KEYPOINTS, [str(i) for i in range(100_000)], interval=0.0) as file:
                 for i in range(100_000):
                     file.add(str(i), HEIGHT, WIDTH, some_people(1))
