@@ -49,7 +49,7 @@ def main() -> None:
 def profile(options: argparse.Namespace) -> dict[str, Any]:
     """Time a config on given photos."""
     model = build(_config(options, ours=True), options.device)
-    paths = images.find(options.input or [_sample_photo()])
+    paths = images.find(options.input or [_sample_photo()]).sources
     count = 0
 
     def run(stopwatch: Stopwatch) -> None:

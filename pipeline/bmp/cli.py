@@ -8,6 +8,8 @@ Exit codes: 0 everything done, 1 some inputs failed (they are listed), 2 wrong u
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -130,11 +132,17 @@ def _run(options: argparse.Namespace) -> int:
     _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or leave out --input")
     if options.output is None:
         raise UserError("--input needs --output DIR, the folder for everything written")
-    drawn = [(options.output / folder).resolve() for folder in (OVERLAYS, TRACES)]
-    paths = [p for p in images.find(options.input) if not any(p.resolve().is_relative_to(folder) for folder in drawn)]
-    if not paths:
+    # Not resolve(), which raises for links to themselves.
+    drawn = [Path(os.path.realpath(options.output / folder)) for folder in (OVERLAYS, TRACES)]
+    found = images.find(options.input)
+    sources = [
+        source
+        for source in found.sources
+        if not any(Path(os.path.realpath(source)).is_relative_to(folder) for folder in drawn)
+    ]
+    if not sources:
         raise UserError(f"the only pictures found are this program's own, in {options.output}; name other inputs")
-    names = images.output_names(paths)
+    names = images.output_names(sources)
     config = load_config(options.config, parse_overrides(options.set))
     given = load_boxes(options.boxes, names) if options.boxes else None
     results = options.output / "people.json"
@@ -143,12 +151,14 @@ def _run(options: argparse.Namespace) -> int:
             f"{results} exists; go on with --resume, start anew with --overwrite, or choose another --output"
         )
     _make_writable(options.output)
+    for line in found.summary():
+        logging.getLogger("bmp").warning(line)
     model = build(config, options.device)
 
     nobody = Detections.empty()
     jobs = [
-        Job(path, name, None if given is None else given.get(name, nobody))
-        for path, name in zip(paths, names, strict=True)
+        Job(source, name, None if given is None else given.get(name, nobody))
+        for source, name in zip(sources, names, strict=True)
     ]
     settings = {"description": "people found by BMP", "version": __version__, "pipeline": config.pipeline.to_dict()}
     if options.min_score is not None:

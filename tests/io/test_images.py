@@ -1,9 +1,14 @@
 """Pictures of every format, mode, depth and orientation; broken ones; and what inputs name which files."""
 
+import contextlib
+import io
 import os
+import socket
 import struct
+import threading
 import warnings
 import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmp.errors import UserError
-from bmp.io import images
+from bmp.io import decoding, images, urls
 from bmp.io.images import ImageError
 from bmp.structures import Image
 
@@ -95,7 +100,7 @@ def test_broken_exif_does_not_spoil_good_pixels(tmp_path):
         ("1", [[0, 255]], ".png", [[0, 0, 0], [255, 255, 255]]),
         ("L", [[7, 200]], ".png", [[7, 7, 7], [200, 200, 200]]),
         ("I;16", [[0, 65535]], ".png", [[0] * 3, [255] * 3]),
-        ("I;16", [[257 * 3 + 100, 257 * 3 + 200]], ".tif", [[3] * 3, [4] * 3]),
+        ("I;16", [[257 * 3 + 100, 257 * 3 + 200, 65535]], ".tif", [[3] * 3, [4] * 3, [255] * 3]),
         ("I", [[0, 65535]], ".tif", [[0] * 3, [255] * 3]),
         ("I", [[-1000, 1000]], ".tif", [[0] * 3, [255] * 3]),
         ("F", [[0.0, 0.5, 1.0]], ".tif", [[0] * 3, [128] * 3, [255] * 3]),
@@ -180,10 +185,10 @@ def test_records_and_rgb_tensors_are_shared():
 @pytest.mark.parametrize(
     "values",
     [
-        np.zeros((2, 2, 3)),
         np.zeros((2, 2, 3), np.uint16),
+        np.zeros((2, 2, 3), np.int64),
         np.zeros((2, 2, 3), bool),
-        np.zeros((3, 4, 5), np.uint8),
+        np.zeros((2, 4, 5), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
         np.zeros((4, 0), np.uint8),
         np.zeros(3, np.uint8),
@@ -197,9 +202,44 @@ def test_other_arrays_are_refused(values):
         assert str(values.shape) in str(caught.value)
 
 
+def test_numbers_that_are_no_colours_are_refused():
+    for values, words in [
+        (np.full((2, 2, 3), 128.0), "0..1, got 128..128; divide by 255"),
+        (np.full((2, 2), np.nan), "0..1"),
+        (torch.full((3, 2, 2), -0.5), "0..1"),
+    ]:
+        with pytest.raises(ImageError, match=words):
+            images.load(values)
+
+
+def test_floats_tensors_of_channels_first_and_bgr():
+    for dtype in (np.float16, np.float32, np.float64):
+        assert (pixels(BLOCKS.astype(dtype) / 255) == BLOCKS).all()
+    first = torch.from_numpy(BLOCKS).permute(2, 0, 1)
+    assert (pixels(first) == BLOCKS).all()
+    assert (pixels((first / 255).requires_grad_()) == BLOCKS).all()
+    assert (pixels((first / 255).bfloat16()).astype(int) - BLOCKS < 2).all()
+    assert (pixels(first[:1]) == BLOCKS[..., :1]).all()
+    clear = np.dstack([BLOCKS, np.full(BLOCKS.shape[:2], 255, np.uint8)])
+    for turned in (BLOCKS[..., ::-1], torch.from_numpy(BLOCKS[..., ::-1].copy()), clear[..., [2, 1, 0, 3]]):
+        assert (images.load(turned, bgr=True).pixels.numpy() == BLOCKS).all()
+    assert (images.load(PIL.Image.fromarray(BLOCKS), bgr=True).pixels.numpy() == BLOCKS).all()
+
+
+def test_bytes_and_file_objects(tmp_path):
+    PIL.Image.fromarray(BLOCKS).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert (pixels(data) == BLOCKS).all()
+    assert (pixels(io.BytesIO(data)) == BLOCKS).all()
+    with (tmp_path / "a.png").open("rb") as file:
+        assert (pixels(file) == BLOCKS).all()
+    with pytest.raises(ImageError, match=r"^the bytes: "):
+        images.load(b"nothing")
+
+
 def test_other_objects_are_refused():
-    with pytest.raises(TypeError, match="got bytes"):
-        images.load(b"\xff\xd8")
+    with pytest.raises(TypeError, match="got int"):
+        images.load(7)
     with pytest.raises(ImageError, match="at least 1x1"):
         images.load(PIL.Image.new("RGB", (0, 3)))
 
@@ -233,7 +273,7 @@ def test_forbidden(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(PIL.Image, "open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     one_line(path, "Permission denied")
 
 
@@ -272,13 +312,303 @@ def test_decompression_bomb(tmp_path, monkeypatch):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
-    one_line(path, "179 megapixels")
-    # Between once and twice its limit Pillow only warns: such a picture is read, and silently.
+    one_line(path, "64 megapixels", "BMP_MAX_MEGAPIXELS")
+    # Above its own limit Pillow only warns: such a picture is read, and silently.
     PIL.Image.fromarray(BLOCKS).save(path)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", BLOCKS.shape[0] * BLOCKS.shape[1] - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (pixels(path) == BLOCKS).all()
+
+
+def png(width: int, height: int, depth: int, colour: int, data: bytes, interlaced: int = 0) -> bytes:
+    """A PNG of this header whose one chunk of data is ``data``, compressed."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data, 9)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(("depth", "colour", "row"), [(8, 2, 1 + 15 * 3), (16, 0, 1 + 15 * 2), (1, 0, 1 + 2)])
+@pytest.mark.parametrize("rows", [0, 1, 8])
+def test_rows_that_a_png_lacks_are_an_error(tmp_path, depth, colour, row, rows):
+    path = tmp_path / "picture.png"
+    path.write_bytes(png(15, 9, depth, colour, bytes(row * rows)))
+    one_line(path, "rows are missing" if rows else "")
+    path.write_bytes(png(15, 9, depth, colour, bytes(row * 9)))
+    assert (pixels(path) == np.zeros((9, 15, 3))).all(), "black is a colour"
+
+
+def test_an_interlaced_black_png_is_whole(tmp_path):
+    # Bytes of Adam7's passes over 5 x 3 pixels of grey: 1x1, 1x1, none, 1x2, 2x1, 2x2 and 1x5, a filter each row.
+    path = tmp_path / "picture.png"
+    size = (1 + 1) + (1 + 1) + 0 + (1 + 1) + (1 + 3) + 2 * (1 + 2) + (1 + 5)
+    for missing in range(3):
+        path.write_bytes(png(5, 3, 8, 0, bytes(size - missing), interlaced=1))
+        if missing:
+            one_line(path)
+        else:
+            assert not pixels(path).any()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "words"),
+    [
+        (np.array([[0, 255]], np.int32), [0, 255], "255 of 65535"),
+        (np.array([[0, 4095]], np.int32), [0, 255], "4095 of 65535"),
+        (np.array([[0, 2048, 4095]], np.uint16), [0, 128, 255], "4095 of 65535"),
+        (np.array([[0, 600]], np.uint16), [0, 150], "1023 of 65535"),
+        (np.array([[0, 16383]], np.uint16), [0, 255], "16383"),
+        (np.array([[0, 65535]], np.uint16), [0, 255], None),
+        (np.array([[0, 0]], np.uint16), [0, 0], None),
+        (np.array([[0, 2**31 - 1]], np.int32), [0, 255], "stretched"),
+        (np.array([[-7, 7]], np.int32), [0, 255], "stretched"),
+        (np.array([[0, 255]], np.float32), [0, 255], None),
+        (np.array([[0, 4095]], np.float32), [0, 255], "stretched"),
+        (np.array([[0, np.nan, 1]], np.float32), [0, 0, 255], "NaN"),
+    ],
+)
+def test_the_range_that_is_used_decides_and_is_said(tmp_path, values, expected, words):
+    path = tmp_path / "grey.tif"
+    PIL.Image.fromarray(values).save(path)
+    said: list[str] = []
+    assert images.load(path, notice=said.append).pixels[0, :, 0].tolist() == expected
+    assert len(said) == (words is not None)
+    assert not said or (said[0].startswith(f"{path}: ") and words in said[0])
+
+
+def test_notices_go_to_the_logger_unless_somebody_asks(tmp_path, caplog):
+    frames = [PIL.Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+    images.load(tmp_path / "two.gif")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("bmp", f"{tmp_path / 'two.gif'}: the first of 2 frames is read")
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jfif", ".gif", ".jp2", ".heic", ".ppm", ".dib"])
+def test_more_formats(tmp_path, suffix):
+    path = tmp_path / f"picture{suffix}"
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    PIL.Image.fromarray(BLOCKS).save(path, format="JPEG" if suffix == ".jfif" else None)
+    close(pixels(path), BLOCKS)
+    assert images.find(tmp_path).sources == [path]
+
+
+def test_heic_without_the_package_says_which(tmp_path, monkeypatch):
+    path = tmp_path / "a.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    monkeypatch.setattr(decoding, "has_heif", lambda: False)
+    monkeypatch.setattr(images, "has_heif", lambda: False)
+    one_line(path, "pip install pillow-heif")
+    with pytest.raises(UserError, match="left out 1, HEIC pictures, which need pip install pillow-heif"):
+        images.find(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".avif"])
+def test_pixels_as_they_are_stored(tmp_path, suffix, orientation):
+    path = tmp_path / f"picture{suffix}"
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](BLOCKS))
+    PIL.Image.fromarray(stored).save(path, exif=exif)
+    values = images.load(path, upright=False).pixels.numpy()
+    assert values.shape == stored.shape
+    assert np.abs(values[8::16, 8::16].astype(int) - stored[8::16, 8::16]).max() <= 20
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "EPS"),
+        (b"\n  %!PS-Adobe", "EPS"),
+        (b"\xc5\xd0\xd3\xc6\x20\0\0\0", "EPS"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'>", "SVG"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!doctype html><title>404</title>", "web page"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "videos come in a later version"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0", "videos come in a later version"),
+        (b"\x1aE\xdf\xa3\x01", "videos come in a later version"),
+        (b"RIFF\x24\x10\0\0AVI LIST", "videos come in a later version"),
+    ],
+)
+def test_what_is_no_picture_is_called_by_its_name(tmp_path, start, words):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(start + bytes(200))
+    one_line(path, words)
+
+
+def test_eps_never_reaches_ghostscript(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was called"))
+    path = tmp_path / "photo.jpg"
+    PIL.Image.fromarray(BLOCKS).save(path, format="EPS")
+    one_line(path, "EPS")
+    # Also where what comes first is not what we look for: only listed formats are tried.
+    path.write_bytes(b"\0" + path.read_bytes())
+    one_line(path, "not a picture")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+def test_only_regular_files_are_opened(tmp_path, make):
+    path = tmp_path / "photo.jpg"
+    make(path)
+    one_line(path, "name a picture file")
+
+
+def test_a_link_to_itself(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.symlink_to(path)
+    assert images.find(path).sources == [path]
+    assert images.find(tmp_path).sources == [path]
+    one_line(path, "symbolic links")
+
+
+def test_the_limit_of_megapixels_can_be_set(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(BLOCKS).save(path)
+    monkeypatch.setenv("BMP_MAX_MEGAPIXELS", "0.001")
+    one_line(path, "more than 0.001 megapixels")
+    with pytest.raises(ImageError, match="megapixels"):
+        images.load(BLOCKS)
+    monkeypatch.setenv("BMP_MAX_MEGAPIXELS", "1")
+    assert (pixels(path) == BLOCKS).all()
+    monkeypatch.setenv("BMP_MAX_MEGAPIXELS", "many")
+    with pytest.raises(UserError, match="expected a number above 0, got 'many'"):
+        images.load(path)
+
+
+def test_bytes_in_flight_are_bounded_over_threads():
+    budget = decoding._Budget(10)
+    inside, most, lock = [0.0], [0.0], threading.Lock()
+
+    def read(count: float) -> None:
+        with budget.take(count):
+            with lock:
+                inside[0] += count
+                most[0] = max(most[0], inside[0])
+            threading.Event().wait(0.01)
+            with lock:
+                inside[0] -= count
+
+    threads = [threading.Thread(target=read, args=(count,)) for count in (4, 6, 5, 5, 12, 1, 9) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert most == [12], "what is larger than the budget goes alone, the rest together as far as it goes"
+
+
+def test_libtiff_keeps_quiet(tmp_path, capfd):
+    path = tmp_path / "a.tif"
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(
+        path, compression="tiff_lzw"
+    )
+    data = bytearray(path.read_bytes())
+    for where in range(8, len(data) - 200, 7):
+        data[where] ^= 0x55
+    path.write_bytes(data)
+    one_line(path)
+    assert capfd.readouterr() == ("", "")
+
+
+class Web(BaseHTTPRequestHandler):
+    """Answers by the path: a picture, a picture cut short, one that takes its time, one without end, redirections."""
+
+    picture = b""
+
+    def do_GET(self):
+        kind = self.path.strip("/").partition(".")[0]
+        if kind == "missing":
+            self.send_error(404)
+            return
+        if kind in ("moved", "file"):
+            self.send_response(302)
+            self.send_header("Location", "/photo.png" if kind == "moved" else "file:///etc/passwd")
+            self.end_headers()
+            return
+        self.send_response(200)
+        if kind != "endless":
+            self.send_header("Content-Length", str(10**12 if kind == "huge" else len(self.picture)))
+        self.end_headers()
+        if kind == "slow":
+            for byte in self.picture[:50]:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                threading.Event().wait(0.05)
+        while kind == "endless":
+            self.wfile.write(bytes(2**16))
+        self.wfile.write(self.picture[: 20 if kind in ("cut", "huge") else None])
+
+    def handle(self):
+        with contextlib.suppress(OSError):  # whoever asked has gone
+            super().handle()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def web():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        stream = io.BytesIO()
+        PIL.Image.fromarray(BLOCKS).save(stream, format="png")
+        Web.picture = stream.getvalue()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_urls_are_read(web):
+    assert (pixels(f"{web}/photo.png") == BLOCKS).all()
+    assert (pixels(f"{web}/moved.png".replace("http", "HTTP")) == BLOCKS).all()
+    assert (pixels(f"{web}/phöto of me.png?size=1") == BLOCKS).all()
+    assert images.find([f"{web}/photo.png"]).sources == [f"{web}/photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "404"),
+        ("cut", "20 of"),
+        ("huge", "longer than"),
+        ("file", "not allowed"),
+    ],
+)
+def test_urls_that_fail_say_so_in_a_line(web, kind, words):
+    with pytest.raises(ImageError) as caught:
+        images.load(f"{web}/{kind}.png")
+    message = str(caught.value)
+    assert message.startswith(f"{web}/{kind}.png: ")
+    assert words in message
+    assert "\n" not in message
+
+
+def test_urls_have_limits_of_size_and_time(web):
+    with pytest.raises(ImageError, match=r"longer than 1 MB"):
+        urls.fetch(f"{web}/endless.png", max_bytes=2**20)
+    with pytest.raises(ImageError, match=r"not all there after 0.3 s"):
+        urls.fetch(f"{web}/slow.png", timeout=0.3)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        with pytest.raises(ImageError, match="no answer in time"):
+            urls.fetch(f"http://127.0.0.1:{port}/a.png", timeout=0.2)
+    for url in (f"http://127.0.0.1:{port}/a.png", "http://", "http://[", "http://a b/c", "https://127.0.0.1:99999/a"):
+        with pytest.raises(ImageError, match="cannot be fetched"):
+            urls.fetch(url, timeout=5)
+
+
+def test_output_names_of_urls():
+    names = images.output_names(["https://a.org/x/b.jpg?q=1", "https://a.org/../../c.jpg", "/p/q/d.png"])
+    assert names == ["a.org/x/b.jpg%3Fq%3D1", "a.org/%2E%2E/%2E%2E/c.jpg", "d.png"]
 
 
 @pytest.fixture
@@ -302,13 +632,16 @@ def folder(tmp_path, monkeypatch):
 
 def test_find_in_folders(folder):
     expected = [folder / name for name in ("a.PNG", "b.jpg", "deep/a.PNG", "deep/er/c.tif")]
-    assert images.find([str(folder)]) == expected
-    assert images.find(folder) == expected
-    assert images.find([f"{folder}/", folder / "deep", f"./{folder}/b.jpg"]) == expected
+    assert images.find([str(folder)]).paths == expected
+    assert images.find(folder).paths == expected
+    assert images.find([f"{folder}/", folder / "deep", f"./{folder}/b.jpg"]).paths == expected
 
 
 def test_find_takes_named_files_as_they_are(folder):
-    assert images.find([folder / "odd.dat", folder / ".hidden.jpg"]) == [folder / ".hidden.jpg", folder / "odd.dat"]
+    assert images.find([folder / "odd.dat", folder / ".hidden.jpg"]).paths == [
+        folder / ".hidden.jpg",
+        folder / "odd.dat",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -323,14 +656,14 @@ def test_find_takes_named_files_as_they_are(folder):
     ],
 )
 def test_find_by_glob(folder, pattern, expected):
-    assert images.find([pattern]) == [folder / name for name in expected]
+    assert images.find([pattern]).paths == [folder / name for name in expected]
     absolute = Path.cwd() / pattern
-    assert images.find([str(absolute)]) == [Path.cwd() / folder / name for name in expected]
+    assert images.find([str(absolute)]).paths == [Path.cwd() / folder / name for name in expected]
 
 
 def test_find_a_file_whose_name_is_a_pattern(folder):
     (folder / "b[1].jpg").touch()
-    assert images.find([folder / "b[1].jpg"]) == [folder / "b[1].jpg"]
+    assert images.find([folder / "b[1].jpg"]).paths == [folder / "b[1].jpg"]
 
 
 def test_find_follows_links_and_survives_their_loops(folder):
@@ -339,7 +672,7 @@ def test_find_follows_links_and_survives_their_loops(folder):
     outside.mkdir()
     (outside / "z.jpg").touch()
     (folder / "link").symlink_to(outside.resolve(), target_is_directory=True)
-    names = [path.as_posix() for path in images.find(folder)]
+    names = [path.as_posix() for path in images.find(folder).paths]
     assert names == [
         "photos/a.PNG",
         "photos/b.jpg",
@@ -347,6 +680,48 @@ def test_find_follows_links_and_survives_their_loops(folder):
         "photos/deep/er/c.tif",
         "photos/link/z.jpg",
     ]
+
+
+def test_what_is_left_out_is_listed_and_counted(folder, monkeypatch):
+    for name in ("a.mp4", "b.MOV", "c.psd", "d.cr2", ".e.mp4", "x/clip.avi", "x/.DS_Store"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (folder / "locked").mkdir()
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = images.find([folder, f"{folder}/*"])
+    assert len(found.sources) == 4
+    assert sorted((entry.path.as_posix(), entry.reason.partition(" ")[0]) for entry in found.left_out) == [
+        ("photos/.e.mp4", "hidden"),
+        ("photos/.hidden.jpg", "hidden"),
+        ("photos/a.mp4", "videos,"),
+        ("photos/b.MOV", "videos,"),
+        ("photos/c.psd", ".psd"),
+        ("photos/d.cr2", ".cr2"),
+        ("photos/locked", "folders"),
+        ("photos/notes.txt", "files"),
+        ("photos/odd.dat", "files"),
+        ("photos/x/.DS_Store", "hidden"),
+        ("photos/x/clip.avi", "videos,"),
+    ]
+    lines = found.summary()
+    videos = "photos/a.mp4, photos/b.MOV, photos/x/clip.avi"
+    assert f"left out 3, videos, which come in a later version: {videos}" in lines
+    assert "left out 1, folders that cannot be read (Permission denied): photos/locked" in lines
+    assert images.find([folder, folder / "odd.dat"]).left_out == [e for e in found.left_out if e.path.name != "odd.dat"]
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a/" * 3000])
+def test_names_that_no_file_can_have(name):
+    with pytest.raises(UserError, match="no such file"):
+        images.find(name)
 
 
 @pytest.mark.parametrize(

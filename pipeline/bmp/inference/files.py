@@ -27,9 +27,9 @@ OVERLAYS, TRACES = "overlays", "traces"
 
 @dataclass(frozen=True)
 class Job:
-    """One input: where it is, what it is called in the output, and the boxes to start from, if they are given."""
+    """One input: its path or URL, what it is called in the output, and the boxes to start from, if they are given."""
 
-    path: Path
+    source: Path | str
     name: str
     boxes: Detections | None
 
@@ -49,12 +49,12 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, options: 
             groups = [
                 waiting[start : start + options.batch_size] for start in range(0, len(waiting), options.batch_size)
             ]
-            for batch in read_ahead(groups, lambda job: images.load(job.path), pool):
+            for batch in read_ahead(groups, lambda job: images.load(job.source), pool):
                 boxes = attrgetter("boxes")
                 for job, outcome in find_people(model, batch, boxes, trace=options.trace, debug=options.debug):
                     if isinstance(outcome, Exception):
                         reason = " ".join(str(outcome).split()) or type(outcome).__name__
-                        failed.append(reason if str(job.path) in reason else f"{job.path}: {reason}")
+                        failed.append(reason if str(job.source) in reason else f"{job.source}: {reason}")
                         people_file.fail(job.name, reason)
                     else:
                         people = outcome if options.min_score is None else _certain(outcome, options.min_score)
