@@ -19,7 +19,8 @@ from rich.console import Console
 
 from bmp.config import load_config, parse_overrides
 from bmp.distributed import Processes
-from bmp.evaluation.benchmark import Outcome, evaluate
+from bmp.evaluation.benchmark import evaluate
+from bmp.evaluation.report import Outcome
 from bmp.synthcrowd.splits import SPLITS
 
 

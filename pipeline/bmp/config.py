@@ -93,6 +93,8 @@ def _base_path(base: str, filename: str) -> tuple[str, str | None]:
 def _override(config: Config, key: str, value: Any) -> None:
     """Replace one value; everything on the way to it has to exist, so that a misspelt key is not a silent no-op."""
     *parents, last = key.split(".")
+    if parents == ["evaluation"]:
+        config.setdefault("evaluation", {})  # all of its settings have defaults, and evaluating checks their names
     node: Any = config
     for depth, name in enumerate([*parents, last]):
         options = list(node.keys()) if isinstance(node, Mapping | Config) else None
@@ -100,7 +102,8 @@ def _override(config: Config, key: str, value: Any) -> None:
         if options is None:
             raise UserError(f"--set {key}: {where} is a plain value, {node!r}; there is nothing to set inside it")
         # Inside a stage a new key may be one of its arguments that has a default: building it checks that.
-        if name not in options and not (depth == len(parents) and (where == "pipeline" or "type" in options)):
+        is_open = depth == len(parents) and (where in ("pipeline", "evaluation") or "type" in options)
+        if name not in options and not is_open:
             raise UserError(f"--set {key}: {where or 'the config'} has no {name!r}; {choices(name, options)}")
         if depth < len(parents):
             node = node[name]

@@ -13,7 +13,7 @@ import torch
 
 from bmp.errors import UserError
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 _LONGEST = timedelta(days=7)  # one that ends is noticed at once; this is for one whose whole machine is gone
 
 
@@ -57,15 +57,15 @@ class Processes:
             return f"cuda:{self.local_rank % torch.cuda.device_count()}"
         return name
 
-    def together(self, work: Callable[[], Answer]) -> Answer:
+    def together(self, work: Callable[[], Result]) -> Result:
         """Do ``work`` in all processes and wait for them; what one of them cannot do as asked ends them all.
 
         The first process raises the ``UserError`` of the first that failed, or one that says that a process is gone;
         the others end with code 2, silently.
         """
-        answer, complaint = None, None
+        result, complaint = None, None
         try:
-            answer = work()
+            result = work()
         except UserError as error:
             if self.count == 1:
                 raise
@@ -76,11 +76,11 @@ class Processes:
                 if self.rank == 0:
                     raise UserError(text if rank == 0 else f"process {rank}: {text}")
                 raise SystemExit(2)
-        return answer  # type: ignore[return-value]  # without a complaint there is an answer
+        return result  # type: ignore[return-value]  # without a complaint there is a result
 
-    def first(self, work: Callable[[], None]) -> None:
-        """Do ``work`` in the first process while the others wait; errors as for ``together``."""
-        self.together(work if self.rank == 0 else lambda: None)
+    def first(self, work: Callable[[], Result]) -> Result | None:
+        """Do ``work`` in the first process while the others wait and get None; errors as for ``together``."""
+        return self.together(work if self.rank == 0 else lambda: None)
 
     def _gathered(self, value: Any) -> list[Any]:
         if self.count == 1:

@@ -108,7 +108,7 @@ def test_a_run_ends_with_a_report(whole):
     assert names == {"contact_sheet.jpg", "journal.0.jsonl", "metrics.json", "report.md", "results.json"}
     for text in (out, (folder / "report.md").read_text()):
         assert "change 1 to 2" in text
-        assert f"ground truth: {COUNT} images with 11 labelled people" in text
+        assert f"truth: {COUNT} images with 11 labelled people" in text
     first, second = json.loads((folder / "metrics.json").read_text())["rounds"]
     assert (first["people"], second["people"]) == (8, 11)
     assert second["boxes_at_iou_50"]["found"] == 3
@@ -280,7 +280,43 @@ def test_wrong_use_is_one_clear_line_and_code_2(folder, arguments, words):
     assert not (folder / "x").exists()
 
 
-def test_unknown_scores_are_refused(folder):
-    (folder / "odd.py").write_text(f"{CONFIG}\nevaluation = dict(segm_score='iuo')\n")
-    code, _, err = run(folder, *DATA, config="odd.py")
-    assert (code, "did you mean 'iou'" in err) == (2, True)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("dict(segm_score='iuo')", "did you mean 'iou'"),
+        ("dict(segm_score=['iou'])", "evaluation.segm_score: there is no"),
+        ("dict(max_pose=30)", "did you mean 'max_poses'"),
+        ("dict(max_poses=0)", "evaluation.max_poses: expected a whole number of results from 1, got 0"),
+        ("dict(max_detections=True)", "evaluation.max_detections: expected a whole number of results from 1, got True"),
+        ("'iou'", "evaluation: expected settings such as dict(max_poses=100), got 'iou'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(folder, settings, words):
+    (folder / "odd.py").write_text(f"{CONFIG}\nevaluation = {settings}\n")
+    code, out, err = run(folder, *DATA, config="odd.py")
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_report_states_its_limits_and_why_there_is_no_number(folder, tmp_path):
+    ground_truth = json.loads((folder / "truth.json").read_text())
+    for row in ground_truth["annotations"]:
+        del row["keypoints"], row["num_keypoints"]
+    del ground_truth["annotations"][4]["segmentation"]
+    (tmp_path / "partly.json").write_text(json.dumps(ground_truth))
+    limits = ("--set", "evaluation.max_detections=1", "--set", "evaluation.max_poses=7")
+    data = ("--dataset", tmp_path / "partly.json", "--images", "photos", "--output", tmp_path / "out")
+    code, out, err = run(folder, *data, *limits)
+    assert (code, err) == (0, "")
+    metrics = _metrics(tmp_path / "out")
+    number = ground_truth["annotations"][4]["id"]
+    for text in (out, (tmp_path / "out" / "report.md").read_text(), metrics["no_number"]["rounds[0].segm"]):
+        assert f"1 of the 11 annotations have no mask, the first is annotation {number}" in text
+    for text in (out, (tmp_path / "out" / "report.md").read_text(), metrics["no_number"]["rounds[1].keypoints"]):
+        assert "nobody has labelled keypoints" in text
+    for text in (out, (tmp_path / "out" / "report.md").read_text()):
+        assert "the best 1 boxes and masks and the best 7 poses of an image" in text
+        assert "leaves 3 boxes and masks and 0 poses out after round 2" in text
+    assert metrics["rounds"][1]["beyond_limit"] == {"bbox": 3, "segm": 3, "keypoints": 0}
+    assert metrics["evaluation"]["max_detections"] == 1

@@ -1,33 +1,30 @@
-"""Says what came out of an evaluation: tables for people, JSON for programs, pictures; computes no metric itself."""
+"""Says what came out of an evaluation: tables for people, JSON for programs; computes no metric itself.
+
+Wherever a table says "no number", a note under it says why; metrics.json has the same under "no_number".
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import PIL.Image
-import PIL.ImageDraw
-
-from bmp.datasets.people import PeopleDataset
-from bmp.errors import UserError
+from bmp.evaluation.examples import example_sheet, image_qualities
 from bmp.evaluation.metrics.coco import Kind, to_results
-from bmp.evaluation.metrics.matching import Matches
-from bmp.evaluation.published import Published
-from bmp.evaluation.rounds import Comparison, Overlap, Round
-from bmp.io.annotations import to_instances
+from bmp.evaluation.published import Published, published
+from bmp.evaluation.rounds import Comparison, Overlap, Round, reasons
+from bmp.evaluation.run import Journals, Task
+from bmp.evaluation.timing import versions
 from bmp.io.atomic import replacing
-from bmp.label_sets import COCO_KEYPOINTS
-from bmp.visualize import overlay
 
 if TYPE_CHECKING:
     import rich.table
 
 NO_NUMBER = "no number"
-"""Stands where nobody is labelled for what would be compared, or nobody was found to compare."""
+"""Stands where nobody is labelled for a comparison, or nobody was found to compare; a note says which."""
 
 SEGM_SCORE_WORDS = {
     "detection": "detection score",
@@ -40,33 +37,110 @@ _PROTOCOLS = {
     "detected_poses": "labelled boxes, poses estimated",
     "ground_truth_poses": "labelled poses",
 }
-_EXAMPLES, _PANEL, _TITLE, _GAP = 3, 480, 22, 6
-_PAPER, _INK = (32, 32, 32), (235, 235, 235)
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """Rows of text under a title, for Markdown and for the terminal; the first column names the row."""
+    """Rows of text under a title, for Markdown and for the terminal; the first column names the row.
+
+    notes: sentences under the table.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
         """Return it as Markdown, under a heading."""
         lines = [self.header, ("---", *["---:"] * (len(self.header) - 1)), *self.rows]
-        return f"## {self.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        table = f"## {self.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        return table + ("\n" + "\n".join(f"- {note}" for note in self.notes) + "\n" if self.notes else "")
 
     def rich(self) -> rich.table.Table:
         """Return it for ``rich`` to print."""
-        from rich.table import Table as RichTable
+        from rich.table import Table
+        from rich.text import Text
 
-        table = RichTable(title=self.title, title_justify="left")
+        caption = Text("\n".join(self.notes)) if self.notes else None
+        table = Table(title=self.title, title_justify="left", caption=caption, caption_justify="left")
         for number, name in enumerate(self.header):
             table.add_column(name, justify="right" if number else "left")
         for row in self.rows:
             table.add_row(*row)
         return table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation has to say to the terminal: tables, sentences under them, a line for each failed image."""
+
+    tables: list[TextTable]
+    sentences: list[str]
+    failed: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What is reported.
+
+    task: what was evaluated. journals: what was found, open. comparison: how it was measured. seconds, processes,
+    machine: how long the run took, in how many processes, and what the machine says of itself.
+    """
+
+    task: Task
+    journals: Journals
+    comparison: Comparison
+    seconds: float
+    processes: int
+    machine: Mapping[str, Any]
+
+    @property
+    def people(self) -> int:
+        """How many people are labelled; crowd regions are none."""
+        return sum(not row.get("iscrowd") for row in self.task.ground_truth["annotations"])
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why images failed, by file name, in the order of the data set."""
+        reasons = self.journals.failed
+        images = self.task.ground_truth["images"]
+        return {image["file_name"]: reasons[image["id"]] for image in images if image["id"] in reasons}
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the annotations of everybody known after the last round."""
+        return self.journals.rows(self.task.ground_truth, len(self.comparison.rounds))
+
+
+def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
+    """Write results.json, metrics.json, report.md and, where there is an image to show, contact_sheet.jpg.
+
+    Returns what the terminal is to show. Raises ``OSError`` where the folder cannot be written.
+    """
+    comparison, failed = evaluation.comparison, evaluation.failed
+    write_results(folder / "results.json", evaluation.rows(), comparison.settings.segm_score)
+    with replacing(folder / "metrics.json") as file:
+        file.write(json.dumps(_metrics(evaluation), indent=2) + "\n")
+    has_sheet = _write_sheet(folder / "contact_sheet.jpg", evaluation)
+    sentences = [_extent(evaluation), _method(comparison), equal_precision_sentence(comparison)]
+    tables = [precision_table(comparison), people_table(comparison)]
+    seconds = seconds_table(evaluation.journals.seconds, len(evaluation.task) - len(failed))
+    literature = published(evaluation.task.dataset.published)
+    parts = [
+        f"# BMP on {evaluation.task.dataset.name}\n",
+        *(f"{sentence}\n" for sentence in sentences[:2]),
+        *(table.markdown() for table in tables),
+        f"{sentences[2]}\n",
+        *([published_table(literature).markdown()] if literature else []),
+        seconds.markdown(),
+        *([_failures(failed)] if failed else []),
+        *([_EXAMPLES] if has_sheet else []),
+    ]
+    with replacing(folder / "report.md") as file:
+        file.write("\n".join(parts))
+    comparable = [number for number in literature if number.protocol == "loop"] or literature
+    shown = [*tables, *([published_table(comparable)] if comparable else [])]
+    return Outcome(shown, sentences, [f"{name}: {reason}" for name, reason in failed.items()])
 
 
 def precision_table(comparison: Comparison) -> TextTable:
@@ -80,7 +154,10 @@ def precision_table(comparison: Comparison) -> TextTable:
         ]
         changes = map(_change, _precisions(first, kind), _precisions(last, kind))
         rows.append((name, _span(comparison), f"{last.people - first.people:+d}", *changes))
-    return TextTable("Average precision", ("AP of", "after", "people", "mean", "at 0.50", "at 0.75"), tuple(rows))
+    header = ("AP of", "after", "people", "mean", "at 0.50", "at 0.75")
+    return TextTable(
+        "Average precision", header, tuple(rows), _notes(comparison, _KINDS, ("", ".ap", ".ap50", ".ap75"))
+    )
 
 
 def _precisions(entry: Round, kind: Kind) -> tuple[float | None, float | None, float | None]:
@@ -107,16 +184,38 @@ def people_table(comparison: Comparison) -> TextTable:
         else:
             rows.append((name, *[NO_NUMBER] * 6))
     header = ("overlap of", "after", "recall", "precision", "mean IoU", "found", "lost")
-    return TextTable("People found and lost, at IoU 0.5", header, tuple(rows))
+    subjects = {"boxes_at_iou_50": "boxes", "masks_at_iou_50": "masks"}
+    notes = _notes(comparison, subjects, ("", ".recall", ".precision", ".mean_iou"))
+    return TextTable("People found and lost, at IoU 0.5", header, tuple(rows), notes)
+
+
+def _notes(comparison: Comparison, subjects: Mapping[str, str], endings: Sequence[str]) -> tuple[str, ...]:
+    """Return why there is no number, once for each subject and reason, of those numbers whose places end so."""
+    known = reasons(comparison)
+    notes = dict.fromkeys(
+        f"No number of {word}: {known[place]}."
+        for subject, word in subjects.items()
+        for index in range(len(comparison.rounds))
+        for ending in endings
+        if (place := f"rounds[{index}].{subject}{ending}") in known
+    )
+    return tuple(notes)
 
 
 def equal_precision_sentence(comparison: Comparison) -> str:
     """Say what the later rounds add to the recall of boxes if they may not be less precise than the first."""
     equal = comparison.box_recall
+    known = reasons(comparison)
+    why = dict.fromkeys(
+        known[place]
+        for name in ("precision", "first", "second")
+        if (place := f"box_recall_at_equal_precision.{name}") in known
+    )
     return (
         f"Box recall after round 1 is {_percent(equal.first)} at precision {_percent(equal.precision)}; after round "
         f"{comparison.rounds[-1].number}, with as many of the best results as keep that precision, it is "
         f"{_percent(equal.second)} ({_change(equal.first, equal.second)})."
+        + (f" No number: {'; '.join(why)}." if why else "")
     )
 
 
@@ -147,7 +246,8 @@ def seconds_table(seconds: Mapping[str, float], images: int) -> TextTable:
         (name, f"{value:.1f}", f"{value / max(images, 1):.3f}", _percent(value / whole if whole else None))
         for name, value in [*sorted(stages.items(), key=lambda item: -item[1]), ("all", whole)]
     ]
-    return TextTable("Seconds", ("stage", "seconds", "an image", "per cent"), tuple(rows))
+    notes = () if whole else ("No number: no image went through the networks.",)
+    return TextTable("Seconds", ("stage", "seconds", "an image", "per cent"), tuple(rows), notes)
 
 
 def write_results(path: Path, rows: Iterable[Mapping[str, Any]], segm_score: str) -> None:
@@ -174,87 +274,74 @@ def numbers(comparison: Comparison) -> dict[str, Any]:
                 **{kind: asdict(entry.coco[kind]) if kind in entry.coco else None for kind in _KINDS},
                 "boxes_at_iou_50": asdict(entry.boxes),
                 "masks_at_iou_50": None if entry.masks is None else asdict(entry.masks),
+                "beyond_limit": entry.beyond,
             }
             for entry in comparison.rounds
         ],
         "box_recall_at_equal_precision": asdict(comparison.box_recall),
+        "no_number": reasons(comparison),
     }
 
 
-def image_qualities(ground_truth: Mapping[str, Any], matches: Matches) -> dict[Any, float]:
-    """Return for each image with people the mean IoU of its people with who shows them, 0 for those not found.
-
-    By id of the image, in [0, 1]; crowd regions are no people.
-    """
-    overlaps = np.zeros(len(ground_truth["annotations"]))
-    hits = matches.person >= 0
-    overlaps[matches.person[hits]] = matches.overlaps[hits]
-    people: dict[Any, list[float]] = {}
-    for index in matches.people.tolist():
-        people.setdefault(ground_truth["annotations"][index]["image_id"], []).append(float(overlaps[index]))
-    return {image_id: sum(values) / len(values) for image_id, values in people.items()}
-
-
-def contact_sheet(
-    dataset: PeopleDataset, rows: Iterable[Mapping[str, Any]], qualities: Mapping[Any, float]
-) -> PIL.Image.Image | None:
-    """Draw the images of best, median and worst quality, three of each at most, ground truth beside results.
-
-    Returns None where there is no image to choose from; images that cannot be read any more are left out.
-    """
-    chosen = _chosen(qualities)
-    found: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in chosen}
-    for row in rows:
-        if row["image_id"] in found:
-            found[row["image_id"]].append(row)
-    labels: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in chosen}
-    for row in dataset.ground_truth["annotations"]:
-        if row["image_id"] in labels and not row.get("iscrowd"):
-            labels[row["image_id"]].append(row)
-    indices = {image["id"]: index for index, image in enumerate(dataset.ground_truth["images"])}
-    lines = []
-    for image_id, place in chosen.items():
-        try:
-            image = dataset.load(indices[image_id])
-        except UserError:
-            continue
-        pictures = [overlay(image, to_instances(people[image_id], image), COCO_KEYPOINTS) for people in (labels, found)]
-        name = dataset.file_name(indices[image_id])
-        title = f"{place}: {name}, {qualities[image_id]:.2f}"
-        lines.append([(f"{title}: ground truth", pictures[0]), (f"found: {len(found[image_id])}", pictures[1])])
-    return _sheet(lines) if lines else None
+def _metrics(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        **evaluation.task.settings(),
+        "limit": evaluation.task.limit,
+        "people": evaluation.people,
+        "evaluation": asdict(evaluation.comparison.settings),
+        **numbers(evaluation.comparison),
+        "failed": [{"file_name": name, "reason": reason} for name, reason in evaluation.failed.items()],
+        "versions": versions(),
+        "run": {
+            "seconds": evaluation.seconds,
+            "processes": evaluation.processes,
+            "machine": evaluation.machine,
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seconds_by_stage": {name: round(value, 3) for name, value in evaluation.journals.seconds.items()},
+        },
+    }
 
 
-def _chosen(qualities: Mapping[Any, float]) -> dict[Any, str]:
-    """Return ids of images with what they are examples of; each once, ties in the order of the data set."""
-    order = sorted(qualities, key=lambda image_id: -qualities[image_id])
-    count = min(_EXAMPLES, max(1, len(order) // 3))
-    middle = max(0, (len(order) - count) // 2)
-    groups = {"best": order[:count], "worst": order[-count:], "median": order[middle : middle + count]}
-    chosen: dict[Any, str] = {}
-    for place, ids in groups.items():
-        for image_id in ids:
-            chosen.setdefault(image_id, place)
-    return {image_id: chosen[image_id] for image_id in order if image_id in chosen}
+def _write_sheet(path: Path, evaluation: Evaluation) -> bool:
+    """Draw examples of images that did not fail; False where there is none."""
+    qualities = image_qualities(evaluation.task.ground_truth, evaluation.comparison.rounds[-1].matches)
+    done = {image_id: value for image_id, value in qualities.items() if evaluation.journals.done(image_id)}
+    sheet = example_sheet(evaluation.task.dataset, evaluation.rows(), done)
+    if sheet is not None:
+        sheet.save(path, quality=90)
+    return sheet is not None
 
 
-def _sheet(lines: Sequence[Sequence[tuple[str, PIL.Image.Image]]]) -> PIL.Image.Image:
-    """Put pictures in rows, each under its title and at most 480 pixels wide and high."""
-    for line in lines:
-        for _, picture in line:
-            picture.thumbnail((_PANEL, _PANEL))
-    heights = [_TITLE + max(picture.height for _, picture in line) + _GAP for line in lines]
-    columns = max(map(len, lines))
-    sheet = PIL.Image.new("RGB", (columns * (_PANEL + _GAP) + _GAP, sum(heights) + _GAP), _PAPER)
-    pen = PIL.ImageDraw.Draw(sheet)
-    top = _GAP
-    for line, height in zip(lines, heights, strict=True):
-        for column, (title, picture) in enumerate(line):
-            left = _GAP + column * (_PANEL + _GAP)
-            pen.text((left, top + 3), title, fill=_INK)
-            sheet.paste(picture, (left, top + _TITLE))
-        top += height
-    return sheet
+def _extent(evaluation: Evaluation) -> str:
+    """Say which data set it was, and how much of it."""
+    task, failed = evaluation.task, len(evaluation.failed)
+    images = len(task)
+    part = f"the first {images} of {len(task.dataset)} images" if images < len(task.dataset) else f"{images} images"
+    lost = f", {failed} of which failed: nobody counts as found in them" if failed else ""
+    return f"{task.dataset.name}: {part} with {evaluation.people} labelled people{lost}."
+
+
+def _method(comparison: Comparison) -> str:
+    """Say how results were measured."""
+    settings, last = comparison.settings, comparison.rounds[-1]
+    beyond = f"{last.beyond['bbox']} boxes and masks and {last.beyond['keypoints']} poses"
+    return (
+        "Average precision by pycocotools, in per cent. Scores: boxes, detection score; masks, "
+        f"{SEGM_SCORE_WORDS[settings.segm_score]}; poses, detection score x mean score of the keypoints "
+        f"above 0.2. It counts the best {settings.max_detections} boxes and masks and the best {settings.max_poses} "
+        f"poses of an image (evaluation.max_detections, evaluation.max_poses), which leaves {beyond} out after round "
+        f"{last.number}. Numbers by round are of everybody known after it, overlaps resolved."
+    )
+
+
+def _failures(failed: Mapping[str, str]) -> str:
+    return "## Failed images\n\n" + "\n".join(f"- `{name}`: {reason}" for name, reason in failed.items()) + "\n"
+
+
+_EXAMPLES = (
+    "## Examples\n\nBest, median and worst images by the mean IoU of their labelled people with who shows "
+    "them, 0 for those not found. Left the ground truth, right the results.\n\n![Examples](contact_sheet.jpg)\n"
+)
 
 
 def _shares(overlap: Overlap) -> tuple[float | None, float | None, float | None]:

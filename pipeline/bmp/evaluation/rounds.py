@@ -1,16 +1,30 @@
-"""What the loop is worth round by round (protocol 1): numbers from labels and results. Knows no file, no picture."""
+"""What the loop is worth round by round (protocol 1): numbers from labels and results. Knows no file, no picture.
+
+Where a number is None, ``reasons`` says why.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
-from bmp.evaluation.metrics import matching as metrics
 from bmp.evaluation.metrics.coco import CocoNumbers, Kind, evaluate_coco, to_results
-from bmp.evaluation.metrics.matching import EqualPrecision, Matches
+from bmp.evaluation.metrics.matching import (
+    EqualPrecision,
+    Matches,
+    found_and_lost,
+    match,
+    mean_iou,
+    precision,
+    recall,
+    recall_at_equal_precision,
+)
 
 Rows = Sequence[Mapping[str, Any]]
+
+_NOBODY = "nobody is labelled"
 
 
 @dataclass(frozen=True)
@@ -28,14 +42,34 @@ class Overlap:
     lost: int
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How results are measured; by default as COCO does.
+
+    segm_score: the score that ranks masks, a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``. max_detections: how
+    many boxes and masks of an image count for average precision, the best first. max_poses: how many poses.
+    """
+
+    segm_score: str = "detection_times_iou"
+    max_detections: int = 100
+    max_poses: int = 20
+
+    def limit(self, kind: Kind) -> int:
+        """Return how many results of that kind count in an image."""
+        return self.max_poses if kind == "keypoints" else self.max_detections
+
+
+_AS_COCO = Settings()
+
+
 @dataclass(frozen=True, eq=False)
 class Round:
     """The numbers of everybody known after a round.
 
     number: of the round, from 1. people: how many are known. coco: by kind, only kinds that the ground truth has labels
-    for.
-    boxes: overlap of boxes. masks: overlap of masks, None where the ground truth has none. matches: which result is
-    which person, by masks where there are masks, else by boxes.
+    for. boxes: overlap of boxes. masks: overlap of masks, None where the ground truth has none. matches: which result
+    is which person, by masks where there are masks, else by boxes. beyond: by kind, how many of the people known are
+    beyond the limit of their image.
     """
 
     number: int
@@ -44,73 +78,190 @@ class Round:
     boxes: Overlap
     masks: Overlap | None
     matches: Matches
+    beyond: dict[Kind, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All rounds, and the recall of boxes after the last where it is as precise as after the first."""
+    """All rounds, and the recall of boxes after the last where it is as precise as after the first.
+
+    lacking: for each kind that nothing can be compared of, what the ground truth lacks.
+    """
 
     rounds: list[Round]
     box_recall: EqualPrecision
+    settings: Settings
+    lacking: dict[Kind, str]
 
 
 def compare_rounds(
     ground_truth: Mapping[str, Any],
     rows_of: Callable[[int], Rows],
     rounds: int,
-    segm_score: str = "detection_times_iou",
+    settings: Settings = _AS_COCO,
 ) -> Comparison:
     """Measure the people known after each round.
 
     Masks and keypoints are compared where the ground truth has them: masks where every person has one, keypoints where
-    anybody has one.
+    anybody has one. Recall, precision and mean IoU are of all results, average precision of those within the limits of
+    ``settings``.
 
     Args:
         ground_truth: COCO dict of persons.
         rows_of: gives the annotations, with all digits, of everybody known after a round, counted from 1.
-        rounds: how many there are.
-        segm_score: a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``.
+        rounds: how many there are, at least 1.
+        settings: how they are measured.
     """
     kinds = labelled_kinds(ground_truth)
     done: list[Round] = []
-    before: dict[str, Matches] = {}
-    first_boxes = boxes = None
+    box_matches: list[Matches] = []
+    mask_matches: list[Matches] = []
     for number in range(1, rounds + 1):
         rows = rows_of(number)
-        coco = {kind: evaluate_coco(ground_truth, to_results(rows, kind, segm_score), kind) for kind in kinds}
-        boxes = metrics.match(ground_truth, rows, "bbox")
-        first_boxes = first_boxes or boxes
-        masks = metrics.match(ground_truth, rows, "segm", segm_score=segm_score) if "segm" in kinds else None
+        coco = {
+            kind: evaluate_coco(ground_truth, to_results(rows, kind, settings.segm_score), kind, settings.limit(kind))
+            for kind in kinds
+        }
+        box_matches.append(match(ground_truth, rows, "bbox"))
+        if "segm" in kinds:
+            mask_matches.append(match(ground_truth, rows, "segm", segm_score=settings.segm_score))
+        counts = Counter(row["image_id"] for row in rows).values()
         done.append(
             Round(
                 number,
                 len(rows),
                 coco,
-                _overlap(before.get("bbox"), boxes),
-                None if masks is None else _overlap(before.get("segm"), masks),
-                boxes if masks is None else masks,
+                _overlap(box_matches),
+                _overlap(mask_matches) if mask_matches else None,
+                (mask_matches or box_matches)[-1],
+                {kind: sum(max(0, count - settings.limit(kind)) for count in counts) for kind in get_args(Kind)},
             )
         )
-        before = {"bbox": boxes} if masks is None else {"bbox": boxes, "segm": masks}
-    if first_boxes is None or boxes is None:
+    if not done:
         raise ValueError(f"expected at least 1 round, got {rounds}")
-    return Comparison(done, metrics.recall_at_equal_precision(first_boxes, boxes))
+    equal = recall_at_equal_precision(box_matches[0], box_matches[-1])
+    return Comparison(done, equal, settings, _lacking(ground_truth))
 
 
 def labelled_kinds(ground_truth: Mapping[str, Any]) -> list[Kind]:
     """Return the kinds of labels in the ground truth: boxes always, masks if all have one, keypoints if anybody has."""
-    people = ground_truth["annotations"]
-    has: dict[Literal["bbox", "segm", "keypoints"], bool] = {
-        "bbox": True,
-        "segm": bool(people) and all("segmentation" in row for row in people),
-        "keypoints": any(row.get("num_keypoints", 0) > 0 for row in people),
+    unlabelled = _unlabelled(ground_truth)
+    return [kind for kind in get_args(Kind) if kind not in unlabelled]
+
+
+def reasons(comparison: Comparison) -> dict[str, str]:
+    """Say of each number that there is none of why, a sentence without its full stop.
+
+    Returns:
+        by the place of the number in ``bmp.evaluation.report.numbers``, such as "rounds[0].segm.ap_small".
+    """
+    found: dict[str, str] = {}
+    for index, entry in enumerate(comparison.rounds):
+        place = f"rounds[{index}]"
+        for kind in get_args(Kind):
+            if kind in entry.coco:
+                missing = _reasons_of_coco(entry.coco[kind], comparison)
+                found |= {f"{place}.{kind}.{name}": reason for name, reason in missing.items()}
+            else:
+                found[f"{place}.{kind}"] = comparison.lacking[kind]
+        found |= _reasons_of_overlap(f"{place}.boxes_at_iou_50", entry.boxes, "bbox", entry, comparison)
+        if entry.masks is None:
+            found[f"{place}.masks_at_iou_50"] = comparison.lacking["segm"]
+        else:
+            found |= _reasons_of_overlap(f"{place}.masks_at_iou_50", entry.masks, "segm", entry, comparison)
+    return found | _reasons_of_equal_precision(comparison)
+
+
+def _unlabelled(ground_truth: Mapping[str, Any]) -> dict[Kind, str]:
+    """Say of each kind that cannot be compared which labels are missing."""
+    annotations = ground_truth["annotations"]
+    if not annotations:
+        return {"segm": _NOBODY, "keypoints": _NOBODY}
+    missing: dict[Kind, str] = {}
+    bare = [number for number, row in enumerate(annotations, 1) if "segmentation" not in row]
+    if bare:
+        first = annotations[bare[0] - 1].get("id", bare[0])
+        missing["segm"] = (
+            f"{len(bare)} of the {len(annotations)} annotations have no mask, the first is annotation {first}; "
+            "masks are compared where everybody has one"
+        )
+    if not any(row.get("num_keypoints", 0) > 0 for row in annotations):
+        missing["keypoints"] = "nobody has labelled keypoints"
+    return missing
+
+
+def _lacking(ground_truth: Mapping[str, Any]) -> dict[Kind, str]:
+    """Say of each kind that nothing can be compared of why: no labels, or none of people who are to be found."""
+    people = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
+    lacking: dict[Kind, str] = {}
+    if not people:
+        reason = "only crowd regions are labelled" if ground_truth["annotations"] else _NOBODY
+        lacking = dict.fromkeys(get_args(Kind), reason)
+    elif not any(row.get("num_keypoints", 0) > 0 for row in people):
+        lacking["keypoints"] = "only crowd regions have labelled keypoints"
+    return lacking | _unlabelled(ground_truth)
+
+
+def _reasons_of_coco(numbers: CocoNumbers, comparison: Comparison) -> dict[str, str]:
+    kind = numbers.kind
+    missing = [name for name, value in asdict(numbers).items() if value is None]
+    if kind in comparison.lacking:
+        return dict.fromkeys(missing, comparison.lacking[kind])
+    return {name: _reason_of_coco(name, kind, comparison.settings) for name in missing}
+
+
+def _reason_of_coco(name: str, kind: Kind, settings: Settings) -> str:
+    if kind == "keypoints" and name in ("ap_small", "ar_small", "ar_1", "ar_10"):
+        return "COCO does not define it for poses"
+    if name in ("ar_1", "ar_10"):
+        return f"at most {settings.limit(kind)} results of an image are measured"
+    size = name.partition("_")[2]
+    if size:
+        return f"nobody labelled is {size}, as COCO divides people by area"
+    return "everybody labelled has an area beyond those of COCO, which end at 1e10 square pixels"
+
+
+def _reasons_of_overlap(
+    place: str, overlap: Overlap, kind: Kind, entry: Round, comparison: Comparison
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if overlap.recall is None:
+        found[f"{place}.recall"] = comparison.lacking[kind]
+    if overlap.precision is None:
+        found[f"{place}.precision"] = _no_precision(entry)
+    if overlap.mean_iou is None:
+        found[f"{place}.mean_iou"] = f"no result after round {entry.number} shows anybody labelled"
+    return found
+
+
+def _no_precision(entry: Round) -> str:
+    where = "outside crowd regions " if entry.people else ""
+    return f"nobody was found {where}after round {entry.number}"
+
+
+def _reasons_of_equal_precision(comparison: Comparison) -> dict[str, str]:
+    equal, first = comparison.box_recall, comparison.rounds[0]
+    nobody = comparison.lacking.get("bbox") or _no_precision(first)
+    found = {
+        "precision": _no_precision(first),
+        "first": nobody,
+        "second": nobody,
+        "min_score": f"no choice of the results is as precise as round {first.number}"
+        if equal.second is not None
+        else nobody,
     }
-    return [kind for kind in get_args(Kind) if has[kind]]
+    return {
+        f"box_recall_at_equal_precision.{name}": reason
+        for name, reason in found.items()
+        if getattr(equal, name) is None
+    }
 
 
-def _overlap(before: Matches | None, now: Matches) -> Overlap:
-    if before is None:
+def _overlap(matches: Sequence[Matches]) -> Overlap:
+    """Return the overlap after the last of these rounds."""
+    now = matches[-1]
+    if len(matches) == 1:
         found, lost = len(now.found()), 0
     else:
-        found, lost = map(len, metrics.found_and_lost(before, now))
-    return Overlap(metrics.recall(now), metrics.precision(now), metrics.mean_iou(now), found, lost)
+        found, lost = map(len, found_and_lost(matches[-2], now))
+    return Overlap(recall(now), precision(now), mean_iou(now), found, lost)

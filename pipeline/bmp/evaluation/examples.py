@@ -1,0 +1,96 @@
+"""Pictures of the best, median and worst images of an evaluation; computes no metric and writes no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+
+from bmp.datasets.people import PeopleDataset
+from bmp.errors import UserError
+from bmp.evaluation.metrics.matching import Matches
+from bmp.io.annotations import to_instances
+from bmp.label_sets import COCO_KEYPOINTS
+from bmp.visualize import overlay
+
+_EXAMPLES, _PANEL, _TITLE, _GAP = 3, 480, 22, 6
+_PAPER, _INK = (32, 32, 32), (235, 235, 235)
+
+
+def image_qualities(ground_truth: Mapping[str, Any], matches: Matches) -> dict[Any, float]:
+    """Return for each image with people the mean IoU of its people with who shows them, 0 for those not found.
+
+    By id of the image, in [0, 1]; crowd regions are no people.
+    """
+    overlaps = np.zeros(len(ground_truth["annotations"]))
+    hits = matches.person >= 0
+    overlaps[matches.person[hits]] = matches.overlaps[hits]
+    people: dict[Any, list[float]] = {}
+    for index in matches.people.tolist():
+        people.setdefault(ground_truth["annotations"][index]["image_id"], []).append(float(overlaps[index]))
+    return {image_id: sum(values) / len(values) for image_id, values in people.items()}
+
+
+def example_sheet(
+    dataset: PeopleDataset, rows: Iterable[Mapping[str, Any]], qualities: Mapping[Any, float]
+) -> PIL.Image.Image | None:
+    """Draw the images of best, median and worst quality, three of each at most, ground truth beside results.
+
+    Returns None where there is no image to choose from; images that cannot be read any more are left out.
+    """
+    chosen = _chosen(qualities)
+    found: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in chosen}
+    for row in rows:
+        if row["image_id"] in found:
+            found[row["image_id"]].append(row)
+    labels: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in chosen}
+    for row in dataset.ground_truth["annotations"]:
+        if row["image_id"] in labels and not row.get("iscrowd"):
+            labels[row["image_id"]].append(row)
+    indices = {image["id"]: index for index, image in enumerate(dataset.ground_truth["images"])}
+    lines = []
+    for image_id, place in chosen.items():
+        try:
+            image = dataset.load(indices[image_id])
+        except UserError:
+            continue
+        pictures = [overlay(image, to_instances(people[image_id], image), COCO_KEYPOINTS) for people in (labels, found)]
+        name = dataset.file_name(indices[image_id])
+        title = f"{place}: {name}, {qualities[image_id]:.2f}"
+        lines.append([(f"{title}: ground truth", pictures[0]), (f"found: {len(found[image_id])}", pictures[1])])
+    return _sheet(lines) if lines else None
+
+
+def _chosen(qualities: Mapping[Any, float]) -> dict[Any, str]:
+    """Return ids of images with what they are examples of; each once, ties in the order of the data set."""
+    order = sorted(qualities, key=lambda image_id: -qualities[image_id])
+    count = min(_EXAMPLES, max(1, len(order) // 3))
+    middle = max(0, (len(order) - count) // 2)
+    groups = {"best": order[:count], "worst": order[-count:], "median": order[middle : middle + count]}
+    chosen: dict[Any, str] = {}
+    for place, ids in groups.items():
+        for image_id in ids:
+            chosen.setdefault(image_id, place)
+    return {image_id: chosen[image_id] for image_id in order if image_id in chosen}
+
+
+def _sheet(lines: Sequence[Sequence[tuple[str, PIL.Image.Image]]]) -> PIL.Image.Image:
+    """Put pictures in rows, each under its title and at most 480 pixels wide and high."""
+    for line in lines:
+        for _, picture in line:
+            picture.thumbnail((_PANEL, _PANEL))
+    heights = [_TITLE + max(picture.height for _, picture in line) + _GAP for line in lines]
+    columns = max(map(len, lines))
+    sheet = PIL.Image.new("RGB", (columns * (_PANEL + _GAP) + _GAP, sum(heights) + _GAP), _PAPER)
+    pen = PIL.ImageDraw.Draw(sheet)
+    top = _GAP
+    for line, height in zip(lines, heights, strict=True):
+        for column, (title, picture) in enumerate(line):
+            left = _GAP + column * (_PANEL + _GAP)
+            pen.text((left, top + 3), title, fill=_INK)
+            sheet.paste(picture, (left, top + _TITLE))
+        top += height
+    return sheet
