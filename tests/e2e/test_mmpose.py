@@ -229,7 +229,9 @@ added = {}
 for registry, modules in now.items():
     if not registry.endswith("of bmp"):
         old = was.get(registry, {})
-        assert {name: modules[name] for name in old} == old, registry
+        changed = {name for name in old if modules[name] is not old[name]}
+        assert changed <= {"TopdownPoseEstimator"}, (registry, changed)  # its subclass, which takes freeze_backbone
+        assert all(issubclass(modules[name], old[name]) for name in changed), registry
         added.update({name: module.__module__ for name, module in modules.items() if name not in old})
 assert added.pop("BMPPoseEstimator") == "bmp.plugins.mmpose"
 assert "ProbabilisticHeatmapHead" in added

@@ -3,7 +3,8 @@
     custom_imports = dict(imports=["bmp.plugins.mmpose"])
 
 is all that an MMPose config needs: it registers ``BMPPoseEstimator``, ``AnyNumPyPoseVisualizer`` and everything of
-``bmp.models.pmpose``, and changes nothing else in the process. Ready configs are in ``configs/mmpose``.
+``bmp.models.pmpose``, and changes nothing else in the process; ``TopdownPoseEstimator`` becomes a subclass of itself
+that knows ``freeze_backbone``. Ready configs are in ``configs/mmpose``.
 """
 
 from __future__ import annotations

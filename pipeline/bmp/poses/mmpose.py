@@ -130,7 +130,7 @@ class MMPoseEstimator:
         self._alpha = alpha
         self._visibility_from = visibility_from
         self._presence_from = presence_from
-        self._scores_from = scores_from or ("expected_oks" if self._probabilistic else "map")
+        self._scores_from = scores_from or (head.scores_from if self._probabilistic else "map")
         self._dtype = dtype_of(dtype)
         prepare(model.backbone, model.head, channels_last=channels_last, compiled=compile)
         self._width, self._height = _input_size(head.decoder)

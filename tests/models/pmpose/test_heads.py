@@ -1,17 +1,21 @@
 """The probabilistic head: what it gives, how it averages, and that its losses train it."""
 
+import math
+
 import pytest
 import torch
 
 pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
 
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
+from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.pmpose.codecs import OKSHeatmap
-from bmp.models.pmpose.heads import KeypointMaps, ProbabilisticHeatmapHead
+from bmp.models.pmpose.heads import BRANCHES, KeypointMaps, ProbabilisticHeatmapHead
 
 _CODEC = {"type": "OKSHeatmap", "input_size": (192, 256), "heatmap_size": (48, 64)}
 
@@ -155,24 +159,149 @@ def test_bfloat16_autocast_trains():
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in head.parameters())
 
 
-def test_the_published_name_builds_the_same_network():
-    published = MODELS.build(
-        {
-            "type": "MultiHead",
-            "in_channels": 8,
-            "out_channels": 17,
+# A model section of the release in small: its names and arguments, not its widths.
+def _published(head, codec, keypoints, **changes):
+    return {
+        "type": "TopdownPoseEstimator",
+        "data_preprocessor": {
+            "type": "PoseDataPreprocessor",
+            "mean": [123.675, 116.28, 103.53],
+            "std": [58.395, 57.12, 57.375],
+            "bgr_to_rgb": True,
+        },
+        "backbone": {
+            "type": "mmpretrain.VisionTransformer",
+            "arch": {"embed_dims": 48, "num_layers": 1, "num_heads": 3, "feedforward_channels": 48},
+            "img_size": (256, 192),
+            "patch_size": 16,
+            "qkv_bias": True,
+            "drop_path_rate": 0.1,
+            "with_cls_token": False,
+            "out_type": "featmap",
+            "patch_cfg": {"padding": 2},
+            "init_cfg": None,
+        },
+        "head": {
+            "type": head,
+            "in_channels": 48,
+            "out_channels": keypoints,
             "deconv_out_channels": (8, 8),
             "deconv_kernel_sizes": (4, 4),
-            "final_layer": {"kernel_size": 1},
+            "final_layer_dict": {"kernel_size": 1},
+            "keypoint_loss": {"type": "OKSHeatmapLoss", "use_target_weight": True, "smoothing_weight": 0.05},
+            "probability_loss": {"type": "BCELoss", "use_target_weight": True, "use_sigmoid": True},
+            "visibility_loss": {"type": "BCELoss", "use_target_weight": True, "use_sigmoid": True},
+            "oks_loss": {"type": "MSELoss", "use_target_weight": True},
+            "error_loss": {"type": "L1LogLoss", "use_target_weight": True},
+            "detach_probability": True,
+            "detach_visibility": True,
             "normalize": 1.0,
-            "keypoint_loss": {"type": "NotKnownHere"},
-            "decoder": {"type": "ArgMaxProbMap", "input_size": (192, 256), "heatmap_size": (48, 64), "sigma": -1},
-        }
-    )
-    assert isinstance(published, ProbabilisticHeatmapHead)
-    assert published.decoder.decoder == "dark_udp"
+            "freeze_error": True,
+            "freeze_oks": False,
+            "decoder": {"type": codec, "input_size": (192, 256), "heatmap_size": (48, 64), "sigma": -1},
+            **changes,
+        },
+        "test_cfg": {"flip_test": True, "flip_mode": "heatmap", "shift_heatmap": False, "output_heatmaps": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("head", "codec", "keypoints", "frozen", "decoder"),
+    [
+        ("MultiHead", "OKSArgMaxHeatmap", 23, True, "dark_udp"),
+        ("ProbMapHead", "ProbMap", 17, False, "expected_oks"),
+        ("ProbMapHead", "ArgMaxProbMap", 17, False, "dark_udp"),
+    ],
+)
+def test_a_published_model_section_builds_unchanged(head, codec, keypoints, frozen, decoder):
+    section = _published(head, codec, keypoints)
+    if frozen:
+        section["freeze_backbone"] = True
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        model = MODELS.build(section)
+    assert isinstance(model, TopdownPoseEstimator)
+    assert isinstance(model.head, ProbabilisticHeatmapHead)
+    assert model.head.decoder.decoder == decoder
+    assert len(model.head.decoder.sigmas) == keypoints
+    assert model.head.loss_module.smoothing_weight == 0.05
+    learns = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert {value for name, value in learns.items() if name.startswith("backbone")} == {not frozen}
+    assert {value for name, value in learns.items() if name.startswith("head.error_layers")} == {False}
+    assert all(value for name, value in learns.items() if name.startswith("head") and "error_layers" not in name)
+
+
+def test_the_published_names_build_the_same_network():
+    published = MODELS.build(_published("ProbMapHead", "ProbMap", 17, in_channels=8)["head"])
     shapes = {name: value.shape for name, value in _head().state_dict().items()}
     assert {name: value.shape for name, value in published.state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize(("normalize", "sums_to_one"), [(1.0, True), (None, False)])
+def test_without_a_factor_the_published_head_has_no_sparsemax(normalize, sums_to_one):
+    head = MODELS.build(_published("MultiHead", "OKSArgMaxHeatmap", 17, in_channels=8, normalize=normalize)["head"])
+    with torch.no_grad():
+        maps = head.eval()(_features()).heatmaps
+    assert ((maps >= 0) & (maps <= 1)).all()
+    assert torch.allclose(maps.sum((-2, -1)), torch.ones(2, 17), atol=1e-4) == sums_to_one
+
+
+def test_a_frozen_estimate_of_the_oks_leaves_the_scores_to_the_maps():
+    head = _published("MultiHead", "OKSArgMaxHeatmap", 17, in_channels=8, freeze_oks=True)["head"]
+    frozen = MODELS.build(head).eval()
+    sample = PoseDataSample(metainfo={"flip_indices": list(COCO_KEYPOINTS.flip_indices)})
+    with torch.no_grad():
+        predictions = frozen.predict(_features(), [sample] * 2)
+        maps = frozen(_features()).heatmaps
+    assert torch.from_numpy(predictions[0].keypoint_scores[0]).allclose(maps[0].amax((-2, -1)))
+
+
+@pytest.mark.parametrize("attached", [(), ("presence",), ("visibility",)])
+def test_only_attached_branches_reach_the_features(attached):
+    head, samples = _head(attached=attached).train(), _samples()
+    for name in ("presence", "visibility", "oks", "error", "kpt"):
+        features = _features()[0].requires_grad_()
+        head.loss((features,), samples)[f"loss_{name}"].backward()
+        assert (features.grad is not None and bool(features.grad.any())) == (name in (*attached, "kpt")), name
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_frozen_part_has_no_loss_and_no_gradient(name):
+    head, samples = _head(frozen=[name]).train(), _samples()
+    losses = head.loss(_features(), samples)
+    assert f"loss_{'kpt' if name == 'heatmaps' else name}" not in losses
+    sum(losses.values()).backward()
+    still = {key.split(".")[0] for key, parameter in head.named_parameters() if not parameter.requires_grad}
+    layers = {"heatmaps": {"deconv_layers", "final_layer"}, "presence": {"probability_layers"}}
+    assert still == layers.get(name, {f"{name}_layers"})
+    assert all(parameter.grad is not None for parameter in head.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("option", ["attached", "frozen"])
+def test_parts_that_do_not_exist(option):
+    with pytest.raises(ValueError, match=f"{option}: there is no 'maps'; choose of"):
+        _head(**{option: ["maps"]})
+
+
+def test_hidden_and_visible_keypoints_weigh_the_same():
+    samples = _samples(1)
+    labels = samples[0].gt_instance_labels
+    labels["visibility"] = torch.tensor([[1.0] * 12 + [0.0] * 5])
+    labels["visibility_weights"] = torch.tensor([[1.0] * 11 + [0.0] + [1.0] * 3 + [0.0] * 2])  # 11 visible, 3 hidden
+    head, plain = _head().train(), _head(balance_visibility=False).train()
+    half = torch.full((1, 17), 0.5)
+    seen = torch.tensor([[0.5] * 12 + [0.25] * 5])
+    said = KeypointMaps(torch.zeros(1, 17, 64, 48), half, seen, half, torch.zeros(1, 17))
+    for each in (head, plain):
+        each._read = lambda scores, features: said
+    visible, hidden = -math.log(0.5), -math.log(0.75)
+
+    def loss(each):
+        return each.loss(_features(1), samples)["loss_visibility"].item()
+
+    assert loss(head) == pytest.approx((visible + hidden) / 2)
+    assert loss(plain) == pytest.approx((11 * visible + 3 * hidden) / 14)
+    labels["visibility_weights"] = torch.tensor([[1.0] * 12 + [0.0] * 5])  # nobody is hidden
+    assert loss(head) == pytest.approx(visible)
 
 
 def test_branches_may_be_narrower_than_the_features():

@@ -22,6 +22,23 @@ def test_by_hand():
     assert loss.item() == pytest.approx(2 * (0 + (1 - 0.7)) / 2)
 
 
+def test_smoothing_by_hand():
+    """A lone cell: the slope across is 2/8 on two sides of it and 1/8 in four corners, and so is the slope down."""
+    output = torch.zeros(1, 1, 3, 3)
+    output[0, 0, 1, 1] = 1
+    slope = 2 * (4 * (1 / 8) ** 2 + 2 * (2 / 8) ** 2)
+    loss = ExpectedOKSLoss(smoothing_weight=0.25)(output, torch.zeros(1, 1, 3, 3), torch.ones(1, 1))
+    assert loss.item() == pytest.approx(0.75 * 1 + 0.25 * slope)
+    flat = ExpectedOKSLoss(smoothing_weight=1.0)(torch.ones(1, 1, 9, 9) / 81, torch.zeros(1, 1, 9, 9), torch.ones(1, 1))
+    assert flat < 0.01 * slope  # only its border rises
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_of_smoothing_outside_its_range(share):
+    with pytest.raises(ValueError, match="smoothing_weight in"):
+        ExpectedOKSLoss(smoothing_weight=share)
+
+
 def test_nothing_labelled():
     loss = ExpectedOKSLoss()(torch.ones(1, 2, 2, 2) / 4, torch.ones(1, 2, 2, 2), torch.zeros(1, 2))
     assert loss.item() == 0

@@ -1,47 +1,104 @@
 """The type names that the published configs use, so that their ``model`` section builds here unchanged.
 
-Only the names and what the official weights reveal are known of those types. What describes the network is taken;
-what describes only its training there is set aside with a message, since training here has its own settings.
+Only names, arguments and their meaning are known of those types. Arguments that describe the network, or which of its
+parts learn, are honoured; what else concerns only the training there is set aside with a message, since training here
+has its own settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import print_log
+from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 
 from bmp.models.pmpose.codecs import OKSHeatmap
 from bmp.models.pmpose.heads import ProbabilisticHeatmapHead
+from bmp.models.pmpose.keypoints import pmpose_metainfo
 
 _HEAD_ARGUMENTS = {
     *("in_channels", "out_channels", "deconv_out_channels", "deconv_kernel_sizes", "conv_out_channels"),
-    *("conv_kernel_sizes", "final_layer", "normalize", "decoder", "init_cfg"),
+    *("conv_kernel_sizes", "decoder", "init_cfg"),
 }
-_CODEC_ARGUMENTS = {"input_size", "heatmap_size", "blur_kernel_size"}
+_CODEC_ARGUMENTS = {"input_size", "heatmap_size", "blur_kernel_size", "sigmas"}
+_OF_BRANCHES = {
+    "heatmaps": "heatmaps",
+    "probability": "presence",
+    "visibility": "visibility",
+    "oks": "oks",
+    "error": "error",
+}
+"""What the published arguments call the parts of the head, and what they are called here."""
 
 
-def multi_head(**config: Any) -> ProbabilisticHeatmapHead:
-    """Build the probabilistic head from the arguments of the published one."""
-    return ProbabilisticHeatmapHead(**_known(config, _HEAD_ARGUMENTS, "MultiHead"))
+def published_head(**config: Any) -> ProbabilisticHeatmapHead:
+    """Build the probabilistic head from the arguments of the published ``MultiHead`` or ``ProbMapHead``."""
+    head = dict(config)
+    arguments: dict[str, Any] = {
+        # What the published head does where its config says nothing.
+        "deconv_out_channels": (256, 256, 256),
+        "deconv_kernel_sizes": (4, 4, 4),
+        "normalize": head.pop("normalize", None),
+        "frozen": [ours for theirs, ours in _OF_BRANCHES.items() if head.pop(f"freeze_{theirs}", False)],
+        "attached": [
+            _OF_BRANCHES[name] for name in ("probability", "visibility") if not head.pop(f"detach_{name}", True)
+        ],
+    }
+    # A head whose estimate of the OKS is frozen gives the height of its maps for a score.
+    arguments["scores_from"] = "map" if "oks" in arguments["frozen"] else "expected_oks"
+    for name in ("final_layer", "final_layer_dict"):
+        if name in head:
+            arguments["final_layer"] = head.pop(name)
+    loss: Mapping[str, Any] = head.get("keypoint_loss") or {}
+    if loss.get("type") == "OKSHeatmapLoss":
+        del head["keypoint_loss"]
+        kept = {key: loss[key] for key in ("loss_weight", "smoothing_weight") if key in loss}
+        arguments["loss"] = {"type": "ExpectedOKSLoss", **kept}
+    arguments |= _known(head, _HEAD_ARGUMENTS, "the published head")
+    decoder = arguments.get("decoder")
+    if decoder is not None and arguments.get("out_channels") == len(pmpose_metainfo()["sigmas"]):
+        arguments["decoder"] = {"sigmas": tuple(pmpose_metainfo()["sigmas"].tolist()), **decoder}
+    return ProbabilisticHeatmapHead(**arguments)
 
 
-def arg_max_prob_map(**config: Any) -> OKSHeatmap:
+def arg_max_codec(**config: Any) -> OKSHeatmap:
     """Build the codec with arg-max and DARK-UDP decoding."""
-    return OKSHeatmap(**_known(config, _CODEC_ARGUMENTS, "ArgMaxProbMap"), decoder="dark_udp")
+    return OKSHeatmap(**_known(config, _CODEC_ARGUMENTS, "the published codec"), decoder="dark_udp")
 
 
-def prob_map(**config: Any) -> OKSHeatmap:
+def expected_oks_codec(**config: Any) -> OKSHeatmap:
     """Build the codec with expected-OKS decoding."""
-    return OKSHeatmap(**_known(config, _CODEC_ARGUMENTS, "ProbMap"), decoder="expected_oks")
+    return OKSHeatmap(**_known(config, _CODEC_ARGUMENTS, "the published codec"), decoder="expected_oks")
 
 
-MODELS.register_module(name="MultiHead", module=multi_head)
-KEYPOINT_CODECS.register_module(name="ArgMaxProbMap", module=arg_max_prob_map)
-KEYPOINT_CODECS.register_module(name="ProbMap", module=prob_map)
+class FreezableTopdownPoseEstimator(TopdownPoseEstimator):  # type: ignore[misc,unused-ignore]
+    """MMPose's top-down model, which can keep its backbone as it is while the head learns.
+
+    It takes the place of MMPose's own under the name of that, and is the same but for one argument.
+
+    Args:
+        *arguments: of MMPose's.
+        freeze_backbone: the backbone's parameters get no gradient, as when PMPose was trained.
+        **options: of MMPose's.
+    """
+
+    def __init__(self, *arguments: Any, freeze_backbone: bool = False, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if freeze_backbone:
+            self.backbone.requires_grad_(False)
 
 
-def _known(config: dict[str, Any], known: set[str], name: str) -> dict[str, Any]:
+MODELS.register_module(name="TopdownPoseEstimator", module=FreezableTopdownPoseEstimator, force=True)
+for _name in ("MultiHead", "ProbMapHead"):
+    MODELS.register_module(name=_name, module=published_head)
+for _name in ("OKSArgMaxHeatmap", "ArgMaxProbMap"):
+    KEYPOINT_CODECS.register_module(name=_name, module=arg_max_codec)
+KEYPOINT_CODECS.register_module(name="ProbMap", module=expected_oks_codec)
+
+
+def _known(config: Mapping[str, Any], known: set[str], name: str) -> dict[str, Any]:
     set_aside = sorted(config.keys() - known)
     if set_aside:
         print_log(f"{name}: set aside {', '.join(set_aside)}, which concern training", logger="current")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,8 @@ from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.pmpose.sparsemax import sparsemax
 from bmp.ops.heatmaps import find_maxima, oks_variances
 
+BRANCHES = ("heatmaps", "presence", "visibility", "oks", "error")
+"""What of the head can be frozen: the layers of the maps, and each branch."""
 _POOLS = ((4, 3), (2, 2), (2, 2))  # 16 x 12 features to a single cell
 _TEMPERATURE = 0.5
 
@@ -56,15 +58,23 @@ class KeypointMaps(NamedTuple):
 class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
     """MMPose's heatmap head with sparsemax over the cells, and branches for four scalars a keypoint (ProbPose).
 
-    The branches turn features of 16 x 12 cells into one; larger ones are averaged at the end.
+    The branches turn features of 16 x 12 cells into one; larger ones are averaged at the end. As released, the
+    branches of expected OKS and error learn from the features and never change them; those of presence and visibility
+    do the same unless ``attached`` names them. So what the backbone learns is where keypoints are.
 
     Args:
         in_channels: channels of the features.
         out_channels: K.
         deconv_out_channels: of the deconvolutions that lead to the maps.
         deconv_kernel_sizes: as many.
-        normalize: factor of the maps after the sparsemax.
+        normalize: factor of the maps after the sparsemax; None leaves the sparsemax out, too, and the maps are the
+            scores themselves, clamped to [0, 1].
         with_error: whether there is a branch for the expected localisation error.
+        attached: those of "presence" and "visibility" whose losses reach the features.
+        frozen: those of ``BRANCHES`` that learn nothing: their parameters get no gradient and they have no loss.
+        balance_visibility: let the visible and the hidden keypoints of a batch weigh the same in the loss of the
+            visibility, which is estimated for balanced classes then; most labelled keypoints are visible ones.
+        scores_from: "expected_oks" or "map", the source of the keypoint scores that MMPose's runner gets.
         branch_channels: inside the branches; as many as in the features by default.
         loss: config of the loss of the maps.
         score_loss: config of a loss of what goes into the sparsemax, beside that of the maps; none by default.
@@ -78,14 +88,21 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         out_channels: int,
         deconv_out_channels: Sequence[int] = (256, 256),
         deconv_kernel_sizes: Sequence[int] = (4, 4),
-        normalize: float = 1.0,
+        normalize: float | None = 1.0,
         with_error: bool = True,
+        attached: Collection[str] = (),
+        frozen: Collection[str] = (),
+        balance_visibility: bool = True,
+        scores_from: str = "expected_oks",
         branch_channels: int | None = None,
         loss: Mapping[str, Any] | None = None,
         score_loss: Mapping[str, Any] | None = None,
         branch_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
+        _check_names("attached", attached, ("presence", "visibility"))
+        _check_names("frozen", frozen, BRANCHES)
+        _check_names("scores_from", [scores_from], ("expected_oks", "map"))
         super().__init__(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -96,12 +113,26 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         )
         self.normalize = normalize
         self.branch_loss_weight = branch_loss_weight
+        self.scores_from = scores_from
+        self._balance_visibility = balance_visibility
+        self._attached, self._frozen = frozenset(attached), frozenset(frozen)
         self.score_loss = None if score_loss is None else MODELS.build(dict(score_loss))
         inside = branch_channels or in_channels
         self.probability_layers = _branch(in_channels, inside, out_channels)
         self.visibility_layers = _branch(in_channels, inside, out_channels)
         self.oks_layers = _branch(in_channels, inside, out_channels)
         self.error_layers = _branch(in_channels, inside, out_channels) if with_error else None
+        layers = {
+            "heatmaps": (self.deconv_layers, self.conv_layers, self.final_layer),
+            "presence": (self.probability_layers,),
+            "visibility": (self.visibility_layers,),
+            "oks": (self.oks_layers,),
+            "error": (self.error_layers,),
+        }
+        for name in self._frozen:
+            for layer in layers[name]:
+                if layer is not None:
+                    layer.requires_grad_(False)
 
     def forward(self, feats: tuple[Tensor, ...]) -> KeypointMaps:
         """Read maps and scalars off the last of the features, (B, C, h, w)."""
@@ -112,14 +143,15 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         return super().forward(feats).float() / _TEMPERATURE  # type: ignore[no-any-return]
 
     def _read(self, scores: Tensor, features: Tensor) -> KeypointMaps:
-        cells = sparsemax(scores.flatten(2)) * self.normalize
-        error = None if self.error_layers is None else _scalars(self.error_layers, features).relu()
+        cells = scores if self.normalize is None else sparsemax(scores.flatten(2)).view_as(scores) * self.normalize
+        apart = features.detach()
+        presence, visibility = (features if name in self._attached else apart for name in ("presence", "visibility"))
         return KeypointMaps(
-            heatmaps=cells.clamp(0, 1).view_as(scores),
-            presence=_scalars(self.probability_layers, features).sigmoid(),
-            visibility=_scalars(self.visibility_layers, features).sigmoid(),
-            expected_oks=_scalars(self.oks_layers, features).sigmoid(),
-            expected_error=error,
+            heatmaps=cells.clamp(0, 1),
+            presence=_scalars(self.probability_layers, presence).sigmoid(),
+            visibility=_scalars(self.visibility_layers, visibility).sigmoid(),
+            expected_oks=_scalars(self.oks_layers, apart).sigmoid(),
+            expected_error=None if self.error_layers is None else _scalars(self.error_layers, apart).relu(),
         )
 
     def predict(self, feats: Any, batch_data_samples: Any, test_cfg: Any = None) -> Any:
@@ -127,7 +159,7 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
         Beside the usual fields there are, of shape (1, K): ``keypoints_visible`` (visibility), ``keypoints_probs``
         (presence), ``keypoints_oks`` and, with that branch, ``keypoints_error`` (fraction of the map's diagonal).
-        As published, ``keypoint_scores`` is the expected OKS.
+        ``keypoint_scores`` is the expected OKS, as published, or the height of the map, as ``scores_from`` says.
         """
         test_cfg = test_cfg or {}
         if test_cfg.get("flip_test", False):
@@ -136,13 +168,14 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         else:
             found = self.forward(feats)
         fields = {
-            "keypoint_scores": found.expected_oks,
             "keypoints_visible": found.visibility,
             "keypoints_probs": found.presence,
             "keypoints_oks": found.expected_oks,
         }
         if found.expected_error is not None:
             fields["keypoints_error"] = found.expected_error / math.hypot(*found.heatmaps.shape[-2:])
+        if self.scores_from == "expected_oks":
+            fields["keypoint_scores"] = found.expected_oks
         predictions: list[InstanceData] = self.decode(found.heatmaps)
         for name, values in fields.items():
             for prediction, row in zip(predictions, values[:, None].cpu().numpy(), strict=True):
@@ -166,19 +199,23 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
         weights = labels["keypoint_weights"]
         oks, error = self._achieved(found.heatmaps.detach(), labels["keypoint_places"])
-        losses = {
-            "loss_kpt": self.loss_module(found.heatmaps, targets, weights),
-            "loss_presence": self._branch_loss(
-                _cross_entropy(found.presence, labels["presence"]), labels["presence_weights"]
-            ),
-            "loss_visibility": self._branch_loss(
-                _cross_entropy(found.visibility, labels["visibility"]), labels["visibility_weights"]
-            ),
-            "loss_oks": self._branch_loss((found.expected_oks - oks) ** 2, weights),
-        }
-        if self.score_loss is not None:
-            losses["loss_scores"] = self.score_loss(scores, targets, weights)
-        if found.expected_error is not None:
+        losses = {}
+        if "heatmaps" not in self._frozen:
+            losses["loss_kpt"] = self.loss_module(found.heatmaps, targets, weights)
+            if self.score_loss is not None:
+                losses["loss_scores"] = self.score_loss(scores, targets, weights)
+        if "presence" not in self._frozen:
+            values = _cross_entropy(found.presence, labels["presence"])
+            losses["loss_presence"] = self._branch_loss(values, labels["presence_weights"])
+        if "visibility" not in self._frozen:
+            values = _cross_entropy(found.visibility, labels["visibility"])
+            counted = labels["visibility_weights"]
+            if self._balance_visibility:
+                counted = _balanced(labels["visibility"], counted)
+            losses["loss_visibility"] = self._branch_loss(values, counted)
+        if "oks" not in self._frozen:
+            losses["loss_oks"] = self._branch_loss((found.expected_oks - oks) ** 2, weights)
+        if found.expected_error is not None and "error" not in self._frozen:
             diagonal = math.hypot(*found.heatmaps.shape[-2:])
             losses["loss_error"] = self._branch_loss(((found.expected_error - error) / diagonal) ** 2, weights)
         return losses
@@ -192,6 +229,24 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
     def _branch_loss(self, values: Tensor, weights: Tensor) -> Tensor:
         return self.branch_loss_weight * (values * weights).sum() / weights.sum().clamp_min(1)
+
+
+def _check_names(option: str, given: Collection[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"ProbabilisticHeatmapHead: {option}: there is no {name!r}; choose of {', '.join(known)}")
+
+
+def _balanced(visible: Tensor, weights: Tensor) -> Tensor:
+    """Scale the weights (B, K) so that visible and hidden keypoints have the same sum; the larger class keeps its own.
+
+    Where a class is missing in the batch there is nothing to balance.
+    """
+    seen, hidden = (visible * weights).sum(), ((1 - visible) * weights).sum()
+    if seen == 0 or hidden == 0:
+        return weights
+    most = torch.maximum(seen, hidden)
+    return weights * torch.where(visible > 0, most / seen, most / hidden)
 
 
 def _branch(channels: int, inside: int, keypoints: int) -> nn.Sequential:
