@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,8 @@ _STRIP = 2**20  # pixels that are converted at a time
 # What decoders take at most besides the result: progressive JPEG keeps coefficients, WebP and AVIF whole planes.
 _BYTES_A_PIXEL = 16
 _logger = logging.getLogger("bmp")
+# Without a handler of its own, what Pillow logs of broken pictures would be written to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class ImageError(UserError):
@@ -89,6 +91,20 @@ class _Budget:
                 self._changed.notify_all()
 
 
+class _Clamped:
+    """A file that takes no memory for bytes beyond its end, however many a broken header asks for."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file, self._length = file, length
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(0, self._length - self._file.tell())
+        return self._file.read(left if count < 0 else min(count, left))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 _budget = _Budget(MAX_MEGAPIXELS * 1e6 * _BYTES_A_PIXEL)
 
 
@@ -100,7 +116,8 @@ def log_notice(text: str) -> None:
 def decode(file: IO[bytes], name: str, *, upright: bool = True, notice: Notice = log_notice) -> npt.NDArray[np.uint8]:
     """Return the picture in ``file``, which can seek, as fresh uint8 (H, W, 3) RGB; see ``bmp.io.images.load``."""
     with one_line(name):
-        if file.seek(0, os.SEEK_END) > MAX_FILE_BYTES:
+        length = file.seek(0, os.SEEK_END)
+        if length > MAX_FILE_BYTES:
             raise ImageError(f"{name}: longer than {MAX_FILE_BYTES // 2**20} MB; make it smaller")
         file.seek(0)
         start = file.read(64)
@@ -108,7 +125,8 @@ def decode(file: IO[bytes], name: str, *, upright: bool = True, notice: Notice =
             raise ImageError(f"{name}: the file is empty; fetch it again")
         _check_kind(start, name)
         file.seek(0)
-        with PIL.Image.open(file, formats=[kind for kind in FORMATS if kind in _known_formats()]) as picture:
+        reader = cast("IO[bytes]", _Clamped(file, length))
+        with PIL.Image.open(reader, formats=[kind for kind in FORMATS if kind in _known_formats()]) as picture:
             pixels = to_rgb(picture, name, upright=upright, notice=notice)
             if picture.format == "PNG" and not pixels[-2:].any() and not _png_has_all_rows(file):
                 raise ImageError(f"{name}: broken picture, rows are missing at its end; fetch it again")
