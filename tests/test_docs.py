@@ -1,124 +1,266 @@
-"""What the README and the docs show is run as it stands there."""
+"""The pages are followed line by line, in the order of README's links, in one folder that looks like a fresh checkout.
 
-import json
+Every block is ``bash`` or ``python``. A comment before a block says what is done with it here:
+
+- none: it is run;
+- ``<!-- not run: REASON -->``: its commands are parsed by their programs, and the configs that they name are loaded;
+- ``<!-- file: NAME -->``: it is written to that file, for the blocks after it.
+"""
+
+import argparse
+import ast
 import os
 import re
+import runpy
 import shlex
-import shutil
 import subprocess
 import sys
+import textwrap
+from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from matplotlib import cbook
+from mmengine.registry import DefaultScope
 
 from bmp import UserError
 from bmp.checkpoints import sources as weights
 from bmp.config import load_config, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("run_bmp.py", "ablations.py")
-DOCUMENTS = [str(page.relative_to(ROOT)) for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))]
+sys.path.append(str(ROOT / "docs"))
+
+import draw_architecture  # noqa: E402
+
+DOCUMENTS = [
+    str(page.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", ".github/**/*.md", "third_party/**/README.md")
+    for page in sorted(ROOT.glob(pattern))
+]
+IN_A_CHECKOUT = (
+    "benchmarks",
+    "configs",
+    "docs",
+    "pipeline",
+    "third_party",
+    "Makefile",
+    "requirements.txt",
+    "run_bmp.py",
+)
+# Programs of others: that their options are right, the pages have to know themselves.
+OTHERS = {"cd", "git", "pip", "source", "tensorboard", "pre-commit"}
+
+
+class Block(NamedTuple):
+    page: str
+    language: str
+    remark: str  # "", "not run: REASON" or "file: NAME"
+    text: str
+
+
+def blocks(document):
+    pattern = r"^ *(?:<!-- ((?:not run|file): [^\n]+) -->\n *)?```(\w*)\n(.*?)^ *```"
+    found = re.finditer(pattern, (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+    return [
+        Block(document, language, remark or "", textwrap.dedent(text))
+        for remark, language, text in (each.groups() for each in found)
+    ]
+
+
+def in_reading_order():
+    """README, the pages in the order in which it links to them, and all others."""
+    linked = re.findall(r"\]\(([\w/]+\.md)", (ROOT / "README.md").read_text())
+    return list(dict.fromkeys(["README.md", *linked, *DOCUMENTS]))
+
+
+ALL = [block for page in in_reading_order() for block in blocks(page)]
+
+
+def commands(text):
+    """The commands of a block as words, without comments."""
+    lines = (shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines())
+    return [words for words in lines if words]
+
+
+class Parsed(BaseException):
+    """Carries the options out of a program that is only to parse them; no ``except Exception`` of its may stop it."""
+
+
+def start(words):
+    """Run a command of ours in this process, as if typed in the current folder; return its exit code."""
+    program, *arguments = words
+    program = Path(program).name
+    if program == "bmp":
+        program, arguments = "python", ["-m", "bmp.cli", *arguments]
+    assert program in ("python", "python3"), f"nobody knows how to check {shlex.join(words)!r}"
+    module = arguments.pop(0) == "-m" if arguments[0] == "-m" else False
+    name, *arguments = arguments
+    path, argv, scopes = list(sys.path), sys.argv, DefaultScope._instance_dict
+    sys.argv, DefaultScope._instance_dict = [name, *arguments], OrderedDict()
+    try:
+        if module:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        else:
+            sys.path.insert(0, str(Path(name).resolve().parent))
+            runpy.run_path(name, run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    finally:
+        sys.path[:], sys.argv, DefaultScope._instance_dict = path, argv, scopes
+    return 0
+
+
+def options_of(words, monkeypatch):
+    """What a command's own parser makes of its options; fails if it refuses them."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_only(parser, *arguments, **named):
+        raise Parsed(parse(parser, *arguments, **named))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        try:
+            code = start(words)
+        except Parsed as parsed:
+            return parsed.args[0]
+    raise AssertionError(f"{shlex.join(words)}: exit code {code}")
+
+
+def check(words, monkeypatch):
+    """Check a command that is not run: its options and the configs that it names."""
+    program = Path(words[0]).name
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert {word for word in words[1:] if "=" not in word and word[0] != "-"} <= set(targets)
+    elif program == "torchrun":
+        from torch.distributed.run import parse_args
+
+        launched = parse_args(words[1:])
+        module = ["-m"] if launched.module else []
+        check(["python", *module, launched.training_script, *launched.training_script_args], monkeypatch)
+    elif program not in OTHERS and not words[1].startswith("$"):
+        options = options_of(words, monkeypatch)
+        if config := getattr(options, "config", None):
+            load_config(config, parse_overrides(options.set))
 
 
 @pytest.fixture
-def workplace(tmp_path):
-    """A folder with a photo, where the lite preset works and ``bmp`` is on the path."""
+def checkout(tmp_path, monkeypatch):
+    """A folder with what a fresh clone has, where the programs find the package of this checkout."""
+    for name in IN_A_CHECKOUT:
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "pipeline"), str(tmp_path)]))
+    modules = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - modules:  # those of the folder, which is gone soon
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def run(block):
+    """Run a block as a reader does."""
+    if block.language == "python":
+        exec(compile(block.text, block.page, "exec"), {"__name__": "__main__"})
+    elif "$(" in block.text:  # the shell has work to do beyond starting programs
+        programs = f'python() {{ "{sys.executable}" "$@"; }}; bmp() {{ python -m bmp.cli "$@"; }}; set -e\n'
+        done = subprocess.run(["bash", "-c", programs + block.text], capture_output=True, text=True)
+        assert done.returncode == 0, f"{block.page}: {block.text}{done.stdout}{done.stderr}"
+    else:
+        for words in commands(block.text):
+            code = start(words)
+            assert code == 0, f"{block.page}: {shlex.join(words)}: exit code {code}"
+
+
+@pytest.mark.slow
+def test_the_pages_can_be_followed_line_by_line(checkout):
+    pytest.importorskip("mmpose.apis", reason="needs the extra openmmlab", exc_type=ImportError)
     pytest.importorskip("ai_edge_litert")
     try:
         weights.resolve("mediapipe/pose_detection.tflite")
-        weights.resolve("mediapipe/pose_landmark_full.tflite")
     except UserError as error:
         pytest.skip(f"the weights of the lite stages cannot be had: {error}")
-    shutil.copy(cbook._get_data_path("sample_data/grace_hopper.jpg"), tmp_path / "photo.jpg")
-    return tmp_path
+    for block in ALL:
+        if block.remark.startswith("file: "):
+            Path(block.remark.removeprefix("file: ")).write_text(block.text)
+        elif not block.remark:
+            run(block)
+    # What the pages promise about these runs.
+    assert {path.name for path in Path("output/first").iterdir()} >= {"people.json", "overlays", "traces"}
+    assert len(list(Path("output/drawn").iterdir())) == len(list(Path("output/found-by-mmpose").iterdir())) == 24
+    assert Path("output/pose/iter_4.pth").is_file()
 
 
-def blocks(document, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import of package:RuntimeWarning")
+@pytest.mark.parametrize("block", [block for block in ALL if block.remark.startswith("not run")], ids=lambda b: b.page)
+def test_what_is_not_run_is_parsed(block, checkout, monkeypatch):
+    if block.language == "python":
+        for statement in ast.parse(block.text).body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([statement], []), block.page, "exec"), {})
+        return
+    for words in commands(block.text):
+        check(words, monkeypatch)
 
 
-def run(workplace, *command):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), str(workplace)])}
-    done = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def bmp_commands(document):
-    """Every ``bmp`` command of a document, with the program replaced by how it is started here."""
-    lines = [line for block in blocks(document, "bash") for line in block.replace("\\\n", " ").splitlines()]
-    return [[sys.executable, "-m", "bmp.cli", *line.split()[1:]] for line in lines if line.startswith("bmp ")]
-
-
-@pytest.mark.slow
-def test_python_in_the_readme_runs(workplace):
-    snippets = blocks("README.md", "python")
-    assert snippets
-    for snippet in snippets:
-        run(workplace, sys.executable, "-c", snippet)
-
-
-@pytest.mark.slow
-def test_the_documented_stage_of_ones_own_works(workplace):
-    stage, config, library = blocks("docs/stages.md", "python")
-    (workplace / "largest.py").write_text(stage)
-    (workplace / "largest_config.py").write_text(config)
-    (command,) = bmp_commands("docs/stages.md")
-    assert "photo.jpg: 1 person" in run(workplace, *command)
-    assert (workplace / "found" / "people.json").is_file()
-    run(workplace, sys.executable, "-c", library + "\nassert len(people) == 1")
+def test_every_block_is_run_or_says_why_not():
+    assert {block.language for block in ALL} <= {"bash", "python"}
+    assert len(ALL) > 20
+    for block in ALL:
+        fences = re.findall(r"^ *```", (ROOT / block.page).read_text(), re.MULTILINE)
+        assert len(fences) == 2 * len(blocks(block.page)), f"{block.page}: a block without a language, or not closed"
 
 
 def test_the_documented_stage_is_ten_lines():
-    stage = blocks("docs/stages.md", "python")[0]
+    (stage,) = (block.text for block in ALL if block.remark == "file: largest.py")
     assert len([line for line in stage.splitlines() if line.strip()]) <= 10
-
-
-@pytest.mark.slow
-def test_the_examples_for_mmpose_work(tmp_path):
-    """In a folder with the package's configs, as a checkout has them: evaluate, infer, train, use what was trained."""
-    pytest.importorskip("mmpose.apis", reason="needs the extra openmmlab", exc_type=ImportError)
-    try:
-        weights.resolve("nano/rtmdet-ins-nano.safetensors")
-        weights.resolve("nano/pmpose-nano.safetensors")
-    except UserError as error:
-        pytest.skip(f"the nano networks cannot be had: {error}")
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    # Whatever the programs are called where this runs.
-    programs = f'python() {{ "{sys.executable}" "$@"; }}; bmp() {{ "{sys.executable}" -m bmp.cli "$@"; }}; set -e\n'
-    data, evaluate, train, use = blocks("docs/mmpose.md", "bash")
-    _, infer = blocks("docs/mmpose.md", "python")
-    run(tmp_path, "bash", "-c", programs + data)
-    run(tmp_path, "bash", "-c", programs + evaluate)
-    (numbers,) = (tmp_path / "work_dirs" / "bmp_nano").glob("*/*.json")
-    assert json.loads(numbers.read_text())["coco/AP"] > 0
-    assert run(tmp_path, sys.executable, "-c", infer).count(" people [") == 24
-    assert len(list((tmp_path / "output" / "drawn").iterdir())) == 24
-    assert len(list((tmp_path / "output" / "found").iterdir())) == 24
-    run(tmp_path, "bash", "-c", programs + train)
-    assert (tmp_path / "output" / "first" / "iter_4.pth").is_file()
-    run(tmp_path, "bash", "-c", programs + use)
-    assert (tmp_path / "output" / "people" / "people.json").is_file()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_and_targets_exist(document):
     text = (ROOT / document).read_text()
-    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
-        assert ((ROOT / document).parent / target).exists(), target
+    for target, section in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", text):
+        page = (ROOT / document).parent / target if target else ROOT / document
+        assert page.exists(), target
+        if section:
+            titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+            assert section in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE)) <= targets
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_configs_exist_and_have_what_is_set(document):
-    text = (ROOT / document).read_text().replace("\\\n", " ")
-    commands = re.findall(r"^.*(?:bmp\.train|bmp\.predict_keypoints|run_bmp\.py|ablations\.py) .*$", text, re.MULTILINE)
-    for words in map(shlex.split, (command.strip("`*|. ") for command in commands if "`" not in command)):
-        names = [
-            word for word in words if re.fullmatch(r"(?:configs/)?[\w+/]+\.py", word) and not word.endswith(PROGRAMS)
-        ]
-        settings = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
-        for name in names:
-            load_config(name, parse_overrides(settings))
+@pytest.mark.parametrize("document", [page for page in DOCUMENTS if not page.startswith("third_party")])
+def test_python_files_that_are_named_exist(document):
+    text = re.sub(r"^ *```.*?^ *```", "", (ROOT / document).read_text(), flags=re.DOTALL | re.MULTILINE)
+    written = {block.remark.removeprefix("file: ") for block in ALL}
+    folders = [ROOT / name for name in ("", "configs", "configs/mmpose", "pipeline", "pipeline/bmp", "docs")]
+    for name in re.findall(r"`(?:\.\./)?(?!tools/)([\w+/]+\.py)`", text):  # tools/ is MMPose's
+        assert name in written or any((folder / name).is_file() for folder in folders), name
+
+
+class TestArchitecture:
+    """The page and the picture are as old as the code; ``python docs/draw_architecture.py`` renews them."""
+
+    def test_every_room_is_on_the_page_and_no_other(self):
+        assert sorted(draw_architecture.ROOMS) == sorted(room.name for room in draw_architecture.rooms())
+
+    def test_no_import_goes_backwards(self):
+        assert draw_architecture.backward() == []
+
+    def test_the_table_of_imports_is_that_of_the_code(self):
+        assert draw_architecture.imports_table() in draw_architecture.PAGE.read_text()
+
+    def test_the_numbers_of_lines_are_about_right(self):
+        text = draw_architecture.PAGE.read_text()
+        printed = {
+            room: int(number) for room, number in re.findall(r"^\| `([\w.]+)/?` \| (\d+) \|", text, re.MULTILINE)
+        }
+        for room in draw_architecture.rooms():
+            assert printed[room.name] == pytest.approx(draw_architecture.lines(room), rel=0.4, abs=40), room.name
+
+    def test_the_picture_was_drawn_by_the_script_as_it_is(self):
+        from PIL import Image
+
+        with Image.open(draw_architecture.PICTURE) as picture:
+            assert picture.info["Comment"] == draw_architecture.fingerprint()
