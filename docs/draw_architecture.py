@@ -8,13 +8,12 @@ older than the code.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from imports import imports_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -27,6 +26,8 @@ PICTURE = ROOT / "docs" / "images" / "architecture.png"
 # The rooms: each file at the root of the package, and each folder.
 ROOMS = {
     "errors.py": "the error that is shown to the user as one line",
+    "distributed.py": "the processes of torchrun",
+    "console.py": "what all commands share: options, progress, messages, exit codes",
     "label_sets.py": "what keypoints and body parts mean",
     "structures.py": "the records that stages exchange, checked when they are made",
     "stages.py": "the protocols: what a detector, a pose estimator, a segmenter and a suppressor are",
@@ -46,8 +47,6 @@ ROOMS = {
     "synthcrowd": "the generator of drawn crowds",
     "datasets": "photos with ground truth: COCO, OCHuman, CIHP, SynthCrowd, files of your own",
     "build.py": "from a config to a pipeline or a data set",
-    "distributed.py": "the processes of torchrun",
-    "console.py": "what all commands share: progress and messages",
     "inference": "the loop over files and over data sets",
     "evaluation": "metrics, reports, published numbers, the tables of the paper",
     "training": "training and fine-tuning: detector, pose, segmenter",
@@ -69,28 +68,15 @@ def lines(room: Path) -> int:
 
 
 @cache
-def imports() -> dict[str, set[str]]:
+def room_imports() -> dict[str, set[str]]:
     """Return which rooms each room imports; imports in functions and under ``TYPE_CHECKING`` count as well."""
-    names = {room.stem: room.name for room in rooms()}
-    graph: dict[str, set[str]] = {}
-    for room in rooms():
-        files = [room] if room.is_file() else room.rglob("*.py")
-        modules = {module for file in files for module in _modules(ast.parse(file.read_text()))}
-        graph[room.name] = {names[module] for module in modules if module in names} - {room.name}
+    names = {f"bmp.{room.stem}": room.name for room in rooms()}
+    graph: dict[str, set[str]] = {room: set() for room in names.values()}
+    for each in imports_of(PACKAGE):
+        importer, imported = (".".join(name.split(".")[:2]) for name in (each.importer, each.imported))
+        if importer in names and imported in names and importer != imported:
+            graph[names[importer]].add(names[imported])
     return graph
-
-
-def _modules(tree: ast.Module) -> Iterator[str]:
-    """Yield the name right below ``bmp`` for each import statement of the package's own modules."""
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "bmp":
-            names = [f"bmp.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module]
-        yield from {name.split(".")[1] for name in names if name.startswith("bmp.")}
 
 
 def tree_table() -> str:
@@ -109,7 +95,7 @@ def _rounded(number: int) -> int:
 
 def imports_table() -> str:
     """Return the table of imports in Markdown, lowest rooms first."""
-    graph, place = imports(), list(ROOMS).index
+    graph, place = room_imports(), list(ROOMS).index
     rows = [f"| `{room}` | {', '.join(sorted(graph[room], key=place))} |" for room in ROOMS]
     return "\n".join(["| room | imports |", "| --- | --- |", *rows])
 
@@ -117,7 +103,7 @@ def imports_table() -> str:
 def backward() -> list[tuple[str, str]]:
     """Return the imports that go up in the order of ``ROOMS``; there must be none."""
     place = list(ROOMS).index
-    return [(room, other) for room, others in imports().items() for other in others if place(other) > place(room)]
+    return [(room, other) for room, others in room_imports().items() for other in others if place(other) > place(room)]
 
 
 def between(text: str, name: str, content: str) -> str:

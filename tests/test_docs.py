@@ -9,6 +9,7 @@ Every block is ``bash`` or ``python``. A comment before a block says what is don
 
 import argparse
 import ast
+import importlib.util
 import os
 import re
 import runpy
@@ -98,6 +99,10 @@ def start(words):
     path, argv, scopes = list(sys.path), sys.argv, DefaultScope._instance_dict
     sys.argv, DefaultScope._instance_dict = [name, *arguments], OrderedDict()
     try:
+        if module and name.startswith("bmp."):
+            # The module as it was imported: run anew, it would register its classes a second time.
+            package = importlib.util.find_spec(name).submodule_search_locations is not None
+            return importlib.import_module(f"{name}.__main__" if package else name).main()
         if module:
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
@@ -112,13 +117,15 @@ def start(words):
 
 def options_of(words, monkeypatch):
     """What a command's own parser makes of its options; fails if it refuses them."""
-    parse = argparse.ArgumentParser.parse_args
+    parse = argparse.ArgumentParser.parse_known_args
 
     def parse_only(parser, *arguments, **named):
-        raise Parsed(parse(parser, *arguments, **named))
+        options, unknown = parse(parser, *arguments, **named)
+        assert not unknown, f"{shlex.join(words)}: {unknown}"
+        raise Parsed(options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_only)
         try:
             code = start(words)
         except Parsed as parsed:
@@ -192,7 +199,6 @@ def test_the_pages_can_be_followed_line_by_line(checkout):
     assert Path("output/pose/iter_4.pth").is_file()
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import of package:RuntimeWarning")
 @pytest.mark.parametrize("block", [block for block in ALL if block.remark.startswith("not run")], ids=lambda b: b.page)
 def test_what_is_not_run_is_parsed(block, checkout, monkeypatch):
     if block.language == "python":
