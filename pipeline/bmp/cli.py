@@ -126,8 +126,7 @@ def _run(options: argparse.Namespace) -> int:
     from bmp.config import load_config, parse_overrides
     from bmp.io import images
     from bmp.io import people_file as export
-    from bmp.io.coco_json import load_boxes
-    from bmp.structures import Detections
+    from bmp.io.boxes_file import load_boxes
 
     _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or leave out --input")
     if options.output is None:
@@ -144,22 +143,19 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(f"the only pictures found are this program's own, in {options.output}; name other inputs")
     names = images.output_names(sources)
     config = load_config(options.config, parse_overrides(options.set))
-    given = load_boxes(options.boxes, names) if options.boxes else None
+    given = load_boxes(options.boxes, names, sources) if options.boxes else None
     results = options.output / "people.json"
     if results.exists() and not (options.resume or options.overwrite):
         raise UserError(
             f"{results} exists; go on with --resume, start anew with --overwrite, or choose another --output"
         )
     _make_writable(options.output)
-    for line in found.summary():
+    for line in [*found.summary(), *(given.notices if given else ())]:
         logging.getLogger("bmp").warning(line)
     model = build(config, options.device)
 
-    nobody = Detections.empty()
-    jobs = [
-        Job(source, name, None if given is None else given.get(name, nobody))
-        for source, name in zip(sources, names, strict=True)
-    ]
+    boxes, failures = (given.boxes, given.failures()) if given else ({}, {})
+    jobs = [Job(source, name, boxes.get(name), failures.get(name)) for source, name in zip(sources, names, strict=True)]
     settings = {"description": "people found by BMP", "version": __version__, "pipeline": config.pipeline.to_dict()}
     if options.min_score is not None:
         settings["min_score"] = options.min_score

@@ -127,7 +127,8 @@ def test_given_boxes_take_the_place_of_the_first_detection(photos, tmp_path):
     boxes = [{"image_id": "a", "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.7}]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     code, _, err = run(tmp_path, "--input", "photos", "--output", "out", "--boxes", "boxes.json")
-    assert (code, err) == (0, "")
+    assert code == 1
+    assert "boxes.json: inputs that it says nothing of: 2, the first is b.png" in err
     people = _people(tmp_path / "out")["annotations"]
     assert [(person["image_id"], person["bbox"], person["score"]) for person in people] == [
         (1, [x1, y1, x2 - x1, y2 - y1], 0.7)

@@ -1,141 +1,141 @@
-"""Boxes from COCO JSON: which are read for which image, and what is said of files that cannot be used."""
+"""COCO-format labels: what is kept, what is filled in or left out and said, and which mistakes are named."""
 
 import contextlib
+import copy
 import io
-import json
-from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from label_fakes import HEIGHT, POINTS, SQUARE, WIDTH, dataset, person, write
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from bmp.errors import UserError
-from bmp.io.coco_json import load_boxes
-from bmp.structures import Detections
+from bmp.io.coco_json import read_labels
 
 
-class TestLoadBoxes:
-    def write(self, tmp_path, data) -> Path:
-        path = tmp_path / "boxes.json"
-        path.write_text(data if isinstance(data, str) else json.dumps(data))
-        return path
+@pytest.fixture
+def labels(tmp_path):
+    return lambda **changes: read_labels(write(tmp_path, dataset(**changes)))
 
-    def dataset(self, **more):
-        return {
-            "images": [{"id": 785, "file_name": "val2017/000000000785.jpg"}, {"id": 9, "file_name": "b.jpg"}],
-            "annotations": [
-                {"image_id": 785, "bbox": [1, 2, 3, 4], "category_id": 1},
-                {"image_id": 785, "bbox": [0, 0, 5, 5], "category_id": 2},
-                {"image_id": 785, "bbox": [0, 0, 50, 50], "category_id": 1, "iscrowd": 1},
-                {"image_id": 785, "bbox": [10.5, 20, 0, 40], "category_id": 1, "score": 0.25},
-            ],
-            "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "bicycle"}],
-            **more,
-        }
 
-    def test_dataset(self, tmp_path):
-        boxes = load_boxes(self.write(tmp_path, self.dataset()), ["000000000785.jpg", "b.jpg", "c.jpg"])
-        assert list(boxes) == ["000000000785.jpg", "b.jpg"]
-        assert boxes["000000000785.jpg"].boxes.tolist() == [[1, 2, 4, 6], [10.5, 20, 10.5, 60]]
-        assert boxes["000000000785.jpg"].scores.tolist() == [1, 0.25]
-        assert len(boxes["b.jpg"]) == 0
-        assert boxes["b.jpg"].boxes.shape == (0, 4)
+@pytest.fixture
+def read(labels):
+    return lambda **changes: labels(**changes).dataset
 
-    def test_only_category_need_not_be_called_person(self, tmp_path):
-        data = self.dataset(categories=[{"id": 1, "name": "human"}])
-        assert len(load_boxes(self.write(tmp_path, data), ["000000000785.jpg"])["000000000785.jpg"]) == 3
-        del data["categories"]
-        assert len(load_boxes(self.write(tmp_path, data), ["000000000785.jpg"])["000000000785.jpg"]) == 3
 
-    @pytest.mark.parametrize(
-        "image_id", [785, "785", "000000000785", "000000000785.jpg", "x/000000000785.png", "785.jpg"]
-    )
-    def test_results_are_matched_by_name_stem_or_number(self, tmp_path, image_id):
+class TestReading:
+    def test_only_persons_are_read_and_all_images_stay(self, read):
+        categories = [{"id": 5, "name": "dog"}, {"id": 3, "name": "person"}]
+        ground_truth = read(
+            categories=categories, annotations=[person(1, category_id=5), person(2, category_id=3, parts=[4])]
+        )
+        assert [row["id"] for row in ground_truth["annotations"]] == [2]
+        assert ground_truth["annotations"][0]["category_id"] == 1
+        assert ground_truth["annotations"][0]["parts"] == [4]
+        assert [image["id"] for image in ground_truth["images"]] == [7, 1]
+        (category,) = ground_truth["categories"]
+        assert (category["id"], category["name"], len(category["keypoints"])) == (1, "person", 17)
+
+    @pytest.mark.parametrize("categories", [[], [{"id": 9, "name": "pedestrian"}], None])
+    def test_without_a_choice_of_categories_everybody_is_a_person(self, tmp_path, categories):
+        data = dataset(categories=categories, annotations=[person(category_id=9)])
+        if categories is None:
+            del data["categories"]
+        assert len(read_labels(write(tmp_path, data)).dataset["annotations"]) == 1
+
+    def test_what_is_optional_is_absent_or_filled_for_all(self, read):
+        rows = [person(1), person(2, keypoints=POINTS), person(3, keypoints=POINTS, num_keypoints=1, segmentation=None)]
+        del rows[0]["iscrowd"]
+        first, second, third = read(annotations=rows)["annotations"]
+        assert first["iscrowd"] == 0
+        assert first["keypoints"] == [0] * 51
+        assert [row["num_keypoints"] for row in (first, second, third)] == [0, 2, 2]
+        assert not any("segmentation" in row for row in (first, second, third))
+        assert "keypoints" not in read(annotations=[person(keypoints=[], num_keypoints=0)])["annotations"][0]
+
+    def test_an_id_that_pycocotools_takes_for_nothing_is_replaced(self, read):
+        assert [row["id"] for row in read(annotations=[person(0), person(3), person(1)])["annotations"]] == [4, 3, 1]
+
+    def test_pieces_without_area_leave_a_polygon(self, read):
+        (row,) = read(annotations=[person(segmentation=[[1, 1, 2, 2], SQUARE, []])])["annotations"]
+        assert row["segmentation"] == [SQUARE]
+
+    @given(st.integers(0, 2**32 - 1))
+    def test_run_lengths_of_any_kind_mean_the_same_mask(self, tmp_path_factory, seed):
+        folder = tmp_path_factory.mktemp("rle")
+        mask = np.random.default_rng(seed).integers(0, 2, (HEIGHT, WIDTH), dtype=np.uint8)
+        flat = mask.ravel(order="F")
+        ends = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+        counts = [0] * int(flat[0]) + np.diff(ends).tolist()
+        compressed = coco_mask.encode(np.asfortranarray(mask))["counts"].decode()
         rows = [
-            {"image_id": image_id, "bbox": [1, 2, 3, 4], "score": 0.5, "category_id": 1},
-            {"image_id": image_id, "bbox": [1, 2, 3, 4], "score": 0.5, "category_id": 3},
-            {"image_id": image_id, "bbox": [0, 0, 1, 1]},
+            person(number, segmentation={"size": [HEIGHT, WIDTH], "counts": kind})
+            for number, kind in enumerate((counts, compressed), 1)
         ]
-        boxes = load_boxes(self.write(tmp_path, rows), ["in/000000000785.jpg", "in/b.jpg"])
-        assert list(boxes) == ["in/000000000785.jpg"]
-        assert boxes["in/000000000785.jpg"].boxes.tolist() == [[1, 2, 4, 6], [0, 0, 1, 1]]
-        assert boxes["in/000000000785.jpg"].scores.tolist() == [0.5, 1.0]
+        read = read_labels(write(folder, dataset(annotations=rows))).dataset["annotations"]
+        assert read[0]["segmentation"] == {"size": [HEIGHT, WIDTH], "counts": compressed}
+        assert read[1]["segmentation"] == read[0]["segmentation"]
 
-    def test_full_paths_keep_equal_names_apart(self, tmp_path):
-        rows = [{"image_id": name, "bbox": [i, 0, 1, 1]} for i, name in enumerate(["x/a.jpg", "y/a.jpg", "a.b.jpg"])]
-        boxes = load_boxes(self.write(tmp_path, rows), ["y/a.jpg", "x/a.jpg", "a.b.jpg"])
-        assert [boxes[name].boxes[0, 0].item() for name in ("x/a.jpg", "y/a.jpg", "a.b.jpg")] == [0, 1, 2]
-
-    def test_real_annotations(self, shared):
-        path = shared / "data" / "coco_mini" / "test_coco.json"
-        names = sorted(entry.name for entry in path.parent.glob("*.jpg"))
-        boxes = load_boxes(path, names)
-        assert list(boxes) == names
+    def test_pycocotools_takes_the_truth(self, read):
+        rle = {"size": [HEIGHT, WIDTH], "counts": [7, 3, HEIGHT * WIDTH - 10]}
+        ground_truth = read(annotations=[person(1, segmentation=[SQUARE]), person(2, segmentation=rle, iscrowd=1)])
+        coco = COCO()
+        coco.dataset = copy.deepcopy(ground_truth)
         with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
-        for image in coco.loadImgs(coco.getImgIds()):
-            rows = [row for row in coco.imgToAnns[image["id"]] if not row["iscrowd"]]
-            expected = [[x, y, x + w, y + h] for x, y, w, h in (row["bbox"] for row in rows)]
-            assert torch.allclose(boxes[image["file_name"]].boxes, torch.tensor(expected))
+            coco.createIndex()
+            assert len(coco.loadRes([dict(row, score=0.5) for row in ground_truth["annotations"]]).anns) == 2
+        assert coco.annToMask(ground_truth["annotations"][0])[1:4, 1:4].all()
+        assert coco.annToMask(ground_truth["annotations"][1]).sum() == 3
 
     @pytest.mark.parametrize(
-        ("data", "words"),
+        ("changes", "words"),
         [
-            ("{", "not JSON"),
-            ("3", "got int"),
-            ({}, "'images'"),
-            ({"images": []}, "'annotations'"),
-            ({"images": [3], "annotations": []}, r"images\[0\]"),
-            ({"images": [{"id": 1}], "annotations": []}, r"images\[0\]: expected file_name"),
-            ({"images": [{"id": [1], "file_name": "a"}], "annotations": []}, r"images\[0\]: expected id"),
-            ({"images": [], "annotations": [{"image_id": 3}]}, r"annotations\[0\].*3"),
-            ({"images": [], "annotations": [], "categories": [{"id": 1}, {"id": 2}]}, "called person"),
-            ([{"bbox": [1, 2, 3, 4]}], r"results\[0\]: expected image_id"),
-            ([{"image_id": "a"}], r"results\[0\]: expected bbox"),
-            ([{"image_id": "a", "bbox": [1, 2, 3]}], r"results\[0\].*\[1, 2, 3\]"),
-            ([{"image_id": "a", "bbox": [1, 2, 3, -4]}], "sizes at least 0"),
-            ([{"image_id": "a", "bbox": [1, 2, 3, "4"]}], r"results\[0\]"),
-            ('[{"image_id": "a", "bbox": [1, 2, NaN, 4]}]', "finite"),
-            ([{"image_id": "a", "bbox": [1, 2, 3, 4], "score": 1.5}], "score"),
-            ([{"image_id": "other", "bbox": [1, 2, 3, 4]}], "none of the inputs.*'other'.*'a.jpg'"),
-            ([], "none of the inputs"),
-            ([{"image_id": "a", "bbox": [0] * 4}, {"image_id": "a.png", "bbox": [0] * 4}], "both fit"),
+            (dict(images=None), "expected a COCO dataset with a list 'images'"),
+            (dict(annotations={}), "expected a COCO dataset with a list 'annotations'"),
+            (dict(images=["a.png"]), r"images\[0\]: expected an object with named fields, got 'a.png'"),
+            (dict(images=[dict(id=1, height=1, width=1)]), r"images\[0\]: expected file_name to be the name of a file, found only 'id', 'height', 'width'"),
+            (dict(images=[dict(id=1.5, file_name="a", height=1, width=1)]), "expected id to be a name or whole number, got 1.5"),
+            (dict(images=[dict(id=1, file_name="a", height=0, width=1)]), "expected height to be pixels, a whole number from 1 to 65535, got 0"),
+            (dict(images=[dict(id=1, file_name=name, height=1, width=1) for name in "ab"]), r"images\[1\]: id 1 was given to an image before"),
+            (dict(images=[dict(id=n, file_name="a", height=1, width=1) for n in (1, 2)]), r"images\[1\]: 'a' is listed twice"),
+            (dict(annotations=[person(image_id=2)]), r"annotations\[0\]: image_id 2 is not the id of any of its images"),
+            (dict(annotations=[person(image_id=[1])]), "image_id .* is not the id of any"),
+            (dict(annotations=[person(), person()]), r"annotations\[1\]: id 1 was given to an annotation before"),
+            (dict(annotations=[person("1")]), "expected id to be a whole number, got '1'"),
+            (dict(annotations=[person(bbox=[1, 1, -3, 3])]), "expected bbox to be .x, y, width, height. in pixels, finite, sizes at least 0, got"),
+            (dict(annotations=[person(bbox=[1, 1, float("nan"), 3])]), "expected bbox to be"),
+            (dict(annotations=[person(bbox=[1, 1, 3])]), "expected bbox to be"),
+            (dict(annotations=[person(area=-1)]), "expected area to be square pixels, from 0 to .*, got -1"),
+            (dict(annotations=[person(iscrowd=2)]), "expected iscrowd to be 0 or 1, got 2"),
+            (dict(annotations=[person(keypoints=POINTS[3:])]), "expected keypoints to be x, y, v for each of COCO's 17, 51 numbers"),
+            (dict(annotations=[person(keypoints=[2, 2, 9, *POINTS[3:]])]), "v from 0 to 3"),
+            (dict(annotations=[person(segmentation="x")]), "expected segmentation to be polygons or run lengths"),
+            (dict(annotations=[person(segmentation=[1, 2, 3])]), "expected segmentation to be polygons"),
+            (dict(annotations=[person(segmentation=[SQUARE[:7]])]), "expected segmentation to be polygons"),
+            (dict(annotations=[person(segmentation=[[1, 1, 2, 2]])]), "none of its polygons has three corners"),
+            (dict(annotations=[person(segmentation=dict(size=[3, 3], counts="0"))]), r"its mask is of size \[3, 3\], its image is \[6, 8\]"),
+            (dict(annotations=[person(segmentation=dict(size=[6, 8], counts=[1, 2]))]), "do not add up to the 48 pixels"),
+            (dict(categories=[dict(id=1, name="dog"), dict(id=2, name="cat")]), "none of its 2 categories is called person"),
         ],
-    )
-    def test_mistakes_are_one_line(self, tmp_path, data, words):
-        path = self.write(tmp_path, data)
+    )  # fmt: skip
+    def test_mistakes_are_named_with_their_place(self, read, changes, words):
         with pytest.raises(UserError, match=words) as caught:
-            load_boxes(path, ["a.jpg"])
-        assert str(caught.value).startswith(f"{path}: ")
+            read(**changes)
         assert "\n" not in str(caught.value)
+        assert "people.json: " in str(caught.value)
 
-    def test_one_image_for_two_inputs(self, tmp_path):
-        path = self.write(tmp_path, [{"image_id": "a.jpg", "bbox": [1, 2, 3, 4]}])
-        with pytest.raises(UserError, match=r"'a.jpg' fits the inputs x/a.jpg and y/a.jpg"):
-            load_boxes(path, ["x/a.jpg", "y/a.jpg"])
-
-    def test_missing_file(self, tmp_path):
-        with pytest.raises(UserError, match="No such file"):
-            load_boxes(tmp_path / "missing.json", ["a.jpg"])
-
-    JSON = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["a", "person"]),
-        lambda inner: (
-            st.lists(inner, max_size=4)
-            | st.dictionaries(
-                st.sampled_from(
-                    ["images", "annotations", "categories", "id", "image_id", "file_name", "bbox", "score"]
-                ),
-                inner,
-            )
-        ),
-        max_leaves=20,
+    @pytest.mark.parametrize(
+        ("text", "words"), [("{", "not JSON"), ("[]", "expected a COCO dataset, .* got \\[\\]"), ("\udcff", "not JSON")]
     )
+    def test_a_file_that_is_something_else_is_refused(self, tmp_path, text, words):
+        path = tmp_path / "x.json"
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(UserError, match=f"x.json: {words}"):
+            read_labels(path)
 
-    @given(JSON)
-    def test_any_json_gives_boxes_or_one_line(self, tmp_path_factory, data):
-        path = self.write(tmp_path_factory.mktemp("any"), data if not isinstance(data, str) else json.dumps(data))
-        with contextlib.suppress(UserError):
-            assert all(isinstance(boxes, Detections) for boxes in load_boxes(path, ["a.jpg"]).values())
+    def test_a_file_that_does_not_exist_is_named(self, tmp_path):
+        with pytest.raises(UserError, match=r"gone\.json: cannot be read, No such file"):
+            read_labels(tmp_path / "gone.json")

@@ -22,7 +22,7 @@ from pycocotools.cocoeval import COCOeval
 
 from bmp.errors import UserError
 from bmp.io.annotations import category, to_annotations
-from bmp.io.coco_json import load_boxes
+from bmp.io.boxes_file import load_boxes
 from bmp.io.people_file import PeopleFile
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.structures import Detections, Image, Instances, Masks, Poses
@@ -405,7 +405,7 @@ def test_a_file_of_ours_gives_back_its_boxes(tmp_path):
     people = some_people(3)
     with PeopleFile(tmp_path / "people.json", COCO_KEYPOINTS, ["a.jpg", "b.jpg"]) as file:
         file.add("b.jpg", HEIGHT, WIDTH, people)
-    boxes = load_boxes(tmp_path / "people.json", ["a.jpg", "b.jpg"])
+    boxes = load_boxes(tmp_path / "people.json", ["a.jpg", "b.jpg"]).boxes
     assert list(boxes) == ["b.jpg"]
     assert torch.allclose(boxes["b.jpg"].boxes, people.detections.boxes, atol=0.011)
     assert torch.allclose(boxes["b.jpg"].scores, people.detections.scores, atol=5.1e-5)

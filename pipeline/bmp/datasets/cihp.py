@@ -25,8 +25,8 @@ from bmp.checkpoints.sources import cache_folder
 from bmp.console import Parser, progress, run_command
 from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
+from bmp.io.annotations import CATEGORY_ID
 from bmp.io.atomic import replacing, writing
-from bmp.io.coco_json import CATEGORY_ID
 from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import to_rle
 from bmp.registry import DATASETS

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from bmp.datasets.people import PeopleDataset, find_root, read_people
+from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
+from bmp.io.coco_json import read_labels
 from bmp.registry import DATASETS
 
 SMALL = 32**2
@@ -33,15 +34,15 @@ class COCO(PeopleDataset):
         instances, keypoints = (f"annotations/{kind}_{split}.json" for kind in ("instances", "person_keypoints"))
         folder = find_root(name, root, (instances, keypoints, split), _SOURCE)
         super().__init__(folder / instances, folder / split, name, min_area=0 if small else SMALL)
-        poses = {row["id"]: row for row in read_people(folder / keypoints)["annotations"]}
+        poses = {row["id"]: row for row in read_labels(folder / keypoints).dataset["annotations"]}
         for row in self.ground_truth["annotations"]:
-            pose = poses.get(row["id"], {})
-            if pose.get("image_id") != row["image_id"]:
+            pose = poses.get(row["id"])
+            if pose is None or pose["image_id"] != row["image_id"]:
                 raise UserError(
                     f"{folder / keypoints}: annotation {row['id']} of {instances} is not in it; "
                     "the two files have to be of the same release"
                 )
-            # Crowd regions and small people have 17 unlabelled keypoints there.
-            row.update({key: pose[key] for key in ("keypoints", "num_keypoints") if key in pose})
+            if "keypoints" in pose:  # crowd regions and small people have 17 unlabelled ones there
+                row["keypoints"], row["num_keypoints"] = pose["keypoints"], pose["num_keypoints"]
         if split == "val2017":
             self.published = "coco_val" if small else "coco_star_val"

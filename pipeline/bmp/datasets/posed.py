@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.io.annotations import Row, labelled_people
+from bmp.io.annotations import Annotation, labelled_people, labelled_poses
 from bmp.structures import Detections, Image, Poses
 
 
@@ -21,12 +18,12 @@ class PosedImage:
     """An image and everybody labelled in it, at least one person, in the order of the annotations.
 
     annotations: of the ground truth, a row each. people: the labelled boxes with score 1, without masks. poses: what
-    the segmenter is to be guided by. unlabelled: bool (N, K), keypoints whose place nobody knows and which must not
+    the segmenter is to be guided by. unlabelled: bool (N, K), keypoints whose location nobody knows and which must not
     become prompts; None where the poses are estimates.
     """
 
     image: Image
-    annotations: list[Row]
+    annotations: list[Annotation]
     people: Detections
     poses: Poses
     unlabelled: Tensor | None = None
@@ -59,29 +56,18 @@ def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4
         yield [truly_posed(image, annotations, hidden) for image, annotations in batch]
 
 
-def labelled_images(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Row]]]]:
+def labelled_images(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Annotation]]]]:
     """Yield the images that have people, loaded, with these people's annotations, ``size`` images at a time."""
     if size < 1:
         raise UserError(f"image_batch: expected at least 1, got {size}")
-    annotations: dict[Any, list[Row]] = defaultdict(list)
-    for annotation in dataset.ground_truth["annotations"]:
-        if not annotation["iscrowd"]:
-            annotations[annotation["image_id"]].append(annotation)
+    people = dataset.people()
     ids = [entry["id"] for entry in dataset.ground_truth["images"]]
-    peopled = [index for index, image_id in enumerate(ids) if image_id in annotations]
+    peopled = [index for index, image_id in enumerate(ids) if image_id in people]
     for start in range(0, len(peopled), size):
-        yield [(dataset.load(index), annotations[ids[index]]) for index in peopled[start : start + size]]
+        yield [(dataset.load(index), people[ids[index]]) for index in peopled[start : start + size]]
 
 
-def truly_posed(image: Image, annotations: list[Row], hidden: float) -> PosedImage:
-    """Return an image whose people have their labelled keypoints for poses.
-
-    ``annotations`` are of at least one person and all have ``keypoints``; what labels become, and what ``hidden``
-    means, says ``true_poses``.
-    """
-    values = torch.tensor([annotation["keypoints"] for annotation in annotations], dtype=torch.float32)
-    x, y, flags = values.reshape(len(annotations), -1, 3).unbind(2)
-    seen, covered = (flags == 2).float(), (flags == 1).float()
-    labelled = seen + covered
-    poses = Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
-    return PosedImage(image, annotations, labelled_people(annotations), poses, unlabelled=labelled == 0)
+def truly_posed(image: Image, annotations: list[Annotation], hidden: float) -> PosedImage:
+    """Return an image whose people, at least one, have their labelled keypoints for poses; see ``true_poses``."""
+    poses = labelled_poses(annotations, hidden)
+    return PosedImage(image, annotations, labelled_people(annotations), poses, unlabelled=poses.presence == 0)

@@ -21,7 +21,7 @@ import torch
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, labelled_images
 from bmp.errors import UserError
-from bmp.io.annotations import Row, labelled_people, to_annotations
+from bmp.io.annotations import Annotation, labelled_people, to_annotations
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import exclusive
 from bmp.stages import PoseEstimator, Segmenter
@@ -44,7 +44,7 @@ def detected_poses(dataset: PeopleDataset, pose: PoseEstimator, image_batch: int
 
 def segment_poses(
     batches: Iterable[Sequence[PosedImage]], segmenter: Segmenter, *, resolve_overlaps: bool = False
-) -> Iterator[Row]:
+) -> Iterator[Annotation]:
     """Give each person the mask that the pose asks for: a row a person, in the order of the ground truth.
 
     Args:
@@ -76,7 +76,7 @@ def nobody_else(poses: Sequence[Poses]) -> list[Poses]:
     return [Poses.empty(own.keypoints.shape[1], own.device) for own in poses]
 
 
-def annotation_rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> list[Row]:
+def annotation_rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> list[Annotation]:
     """Return annotations of the people ``rows`` with these masks."""
     found = torch.ones(len(rows), dtype=torch.int64)
     instances = Instances(posed.people[rows], posed.poses[rows], masks, found)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bmp.api import BMP, People
     from bmp.io.people_file import PeopleFile
-    from bmp.structures import Detections
+    from bmp.structures import Detections, Image
 
 
 OVERLAYS, TRACES = "overlays", "traces"
@@ -27,17 +27,20 @@ OVERLAYS, TRACES = "overlays", "traces"
 
 @dataclass(frozen=True)
 class Job:
-    """One input: its path or URL, what it is called in the output, and the boxes to start from, if they are given."""
+    """One input: its path or URL, what it is called in the output, and the boxes to start from, if they are given.
+
+    ``refused`` is why it cannot be done with what was given, None if it can.
+    """
 
     source: Path | str
     name: str
     boxes: Detections | None
+    refused: str | None = None
 
 
 def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
     """Send the jobs through the model, put down each result as it comes, and return the exit code."""
     from bmp.inference.batches import find_people, read_ahead
-    from bmp.io import images
 
     waiting = [job for job in jobs if not people_file.done(job.name)]
     failed: list[str] = []
@@ -49,7 +52,7 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, options: 
             groups = [
                 waiting[start : start + options.batch_size] for start in range(0, len(waiting), options.batch_size)
             ]
-            for batch in read_ahead(groups, lambda job: images.load(job.source), pool):
+            for batch in read_ahead(groups, _load, pool):
                 boxes = attrgetter("boxes")
                 for job, outcome in find_people(model, batch, boxes, trace=options.trace, debug=options.debug):
                     if isinstance(outcome, Exception):
@@ -68,6 +71,14 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, options: 
             + (f" and {options.output / TRACES}" if options.trace else "")
         )
     return report_failed("bmp", failed)
+
+
+def _load(job: Job) -> Image:
+    from bmp.io import images
+
+    if job.refused:
+        raise UserError(job.refused)
+    return images.load(job.source)
 
 
 def _certain(people: People, min_score: float) -> People:

@@ -14,8 +14,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -32,7 +31,7 @@ from bmp.console import Parser, expect_both, progress, report_failed, run_comman
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.inference.batches import read_ahead
-from bmp.io.annotations import Row, labelled_people, to_numbers
+from bmp.io.annotations import Annotation, PoseRow, keypoint_flags, labelled_people, to_numbers
 from bmp.io.atomic import replacing, writing
 from bmp.io.journal import Journal, Record
 from bmp.label_sets import COCO_KEYPOINTS
@@ -136,10 +135,7 @@ def predict(
     journal_file = output.with_name(output.name + ".journal")
     if not resume and (output.exists() or journal_file.exists()):
         raise UserError(f"{output} was begun or made before; go on with --resume, or choose another --output")
-    people: dict[Any, list[Row]] = defaultdict(list)
-    for row in dataset.ground_truth["annotations"]:
-        if not row["iscrowd"]:
-            people[row["image_id"]].append(row)
+    people = dataset.people()
     settings = _settings(dataset, pose) | ({"detector": detector} if detector else {})
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -189,11 +185,11 @@ def _settings(dataset: PeopleDataset, pose: dict[str, Any]) -> Record:
 def _estimated(
     dataset: PeopleDataset,
     waiting: Sequence[int],
-    people: dict[Any, list[Row]],
+    people: Mapping[int | str, list[Annotation]],
     estimator: PoseEstimator,
     detector: Detector | None,
     batch_size: int,
-) -> Iterator[tuple[int, list[Row] | UserError]]:
+) -> Iterator[tuple[int, list[PoseRow] | UserError]]:
     """Yield the index of each image with the people in it, or why it cannot be read."""
     groups = [waiting[start : start + batch_size] for start in range(0, len(waiting), batch_size)]
     with progress(False, len(waiting), title="poses", stderr=True) as (_, advance), ThreadPoolExecutor() as pool:
@@ -209,8 +205,8 @@ def _estimated(
             if detector is not None:
                 found = detector.detect(images)
                 masks = [_masks(*one) for one in zip(images, labelled, found, strict=True)]
-            for (index, _), own, pose, bits in zip(read, rows, poses, masks, strict=True):
-                yield index, _described(own, pose.to("cpu"), bits)
+            for (index, image), own, pose, bits in zip(read, rows, poses, masks, strict=True):
+                yield index, _described(own, image, pose.to("cpu"), bits)
 
 
 def _masks(image: Image, labelled: Detections, found: Detections) -> Tensor:
@@ -227,21 +223,21 @@ def _masks(image: Image, labelled: Detections, found: Detections) -> Tensor:
     return masks
 
 
-def _described(people: Sequence[Row], poses: Poses, masks: Tensor | None) -> list[Row]:
+def _described(people: Sequence[Annotation], image: Image, poses: Poses, masks: Tensor | None) -> list[PoseRow]:
     """Return the people of an image as plain values; ``image_id`` is left to the whole."""
     if poses.keypoints.shape[1] != len(COCO_KEYPOINTS):
         raise UserError(f"pose: expected an estimator of COCO's 17 keypoints, got {poses.keypoints.shape[1]}")
-    flags = torch.where(poses.presence < 0.5, 0, torch.where(poses.visibility >= 0.5, 2, 1)).tolist()
+    flags = keypoint_flags(poses, image.height, image.width, 2)
     signals = {name: getattr(poses, name) for name in _SIGNALS}
     columns = {f"keypoint_{name}": to_numbers(values, 4) for name, values in signals.items() if values is not None}
-    places = to_numbers(poses.keypoints, 2)
-    rows: list[Row] = [
+    locations = to_numbers(poses.keypoints, 2)
+    rows: list[PoseRow] = [
         {
             "id": person["id"],
             "keypoints": [value for (x, y), flag in zip(points, own_flags, strict=True) for value in (x, y, flag)],
             **{name: values[row] for name, values in columns.items()},
         }
-        for row, (person, points, own_flags) in enumerate(zip(people, places, flags, strict=True))
+        for row, (person, points, own_flags) in enumerate(zip(people, locations, flags, strict=True))
     ]
     if masks is not None:
         for row, mask, shape in zip(rows, masks, to_rle(masks), strict=True):

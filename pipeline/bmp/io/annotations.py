@@ -1,41 +1,153 @@
-"""COCO annotations to records and back; knows no file and no data set."""
+"""COCO's rows, typed: annotations to records and back; knows no file and no data set.
+
+What is read from files is checked in ``bmp.io.coco_json``; here rows are taken as their types say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
+import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
 
 from bmp.errors import UserError
-from bmp.io.coco_json import CATEGORY_ID
+from bmp.io.orientation import Orientation
+from bmp.io.segmentations import RunLengths, Segmentation, mask_area, to_mask
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.ops.boxes import xywh_to_xyxy, xyxy_to_xywh
-from bmp.ops.masks import from_rle, to_rle
+from bmp.ops.masks import to_rle
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
-Row = dict[str, Any]
+CATEGORY_ID = 1
+"""Of persons, in all that this program writes."""
 
 
-def labelled_people(annotations: Sequence[Row]) -> Detections:
+class Annotation(TypedDict):
+    """A person in an image, labelled or found. Boxes are [x, y, width, height] in pixels, ``area`` square pixels.
+
+    ``keypoints`` are x, y, v for each; ``num_keypoints`` have v > 0. ``score`` and the fields behind it are of people
+    that were found, see ``to_annotations``. ``parts`` are numbers of ``bmp.label_sets.CIHP_PARTS``.
+    """
+
+    id: int
+    image_id: int | str
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+    segmentation: NotRequired[Segmentation]
+    keypoints: NotRequired[list[float]]
+    num_keypoints: NotRequired[int]
+    parts: NotRequired[list[int]]
+    score: NotRequired[float]
+    mask_score: NotRequired[float]
+    keypoint_scores: NotRequired[list[float]]
+    keypoint_visibility: NotRequired[list[float]]
+    keypoint_presence: NotRequired[list[float]]
+    round: NotRequired[int]
+
+
+class ImageRow(TypedDict):
+    """An image: its id, its path below the folder of images with forward slashes, its size in pixels."""
+
+    id: int | str
+    file_name: str
+    height: int
+    width: int
+
+
+class Category(TypedDict):
+    """What is labelled; a skeleton counts keypoints from 1."""
+
+    id: int
+    name: str
+    supercategory: NotRequired[str]
+    keypoints: NotRequired[list[str]]
+    skeleton: NotRequired[list[list[int]]]
+
+
+class CocoDataset(TypedDict):
+    """What ``pycocotools.coco.COCO`` takes as its ``dataset``."""
+
+    info: dict[str, object]
+    images: list[ImageRow]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+class PoseRow(TypedDict):
+    """An estimated pose of somebody labelled, as ``bmp.inference.keypoints`` writes it; ``id`` is the annotation's.
+
+    ``segmentation`` is the mask of the detector that was asked, if it found this person.
+    """
+
+    id: int
+    image_id: NotRequired[int | str]
+    keypoints: list[float]
+    keypoint_scores: list[float]
+    keypoint_visibility: list[float]
+    keypoint_presence: list[float]
+    keypoint_expected_oks: NotRequired[list[float]]
+    segmentation: NotRequired[RunLengths]
+
+
+def labelled_people(annotations: Sequence[Annotation]) -> Detections:
     """Return the labelled boxes of at least one annotation, in order, with score 1 and without masks."""
     boxes = torch.tensor([annotation["bbox"] for annotation in annotations], dtype=torch.float32)
     return Detections(xywh_to_xyxy(boxes), torch.ones(len(boxes)))
 
 
-def labelled_mask(annotation: Row, image: Image) -> Tensor:
+def labelled_mask(annotation: Annotation, image: Image) -> Tensor:
     """Return the mask of an annotation of that image, bool (H, W); ``UserError`` where it has none."""
     shape = annotation.get("segmentation")
     if shape is None:
         raise UserError(f"annotation {annotation['id']} has no segmentation; choose a data set whose people have masks")
+    return to_mask(shape, image.height, image.width)
+
+
+def labelled_poses(annotations: Sequence[Annotation], hidden: float = 1.0) -> Poses:
+    """Return the labelled keypoints of annotations, without any for those that have none.
+
+    A keypoint labelled as seen (v = 2) gets visibility 1, one labelled although hidden (v = 1) visibility ``hidden``,
+    both score and presence 1. All others get 0 for all three.
+    """
+    nothing = [0.0] * (3 * len(COCO_KEYPOINTS))
+    values = torch.tensor([annotation.get("keypoints", nothing) for annotation in annotations], dtype=torch.float32)
+    x, y, flags = values.reshape(len(annotations), -1, 3).unbind(2)
+    seen, covered = (flags == 2).float(), (flags == 1).float()
+    labelled = seen + covered
+    return Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
+
+
+def turn_upright(annotation: Annotation, orientation: Orientation) -> Annotation:
+    """Return an annotation of the stored pixels of a picture as one of the upright picture.
+
+    Boxes and polygons count from edge to edge, keypoints from the middle of the first pixel. In a picture that is
+    stored mirrored, whoever labelled it took left for right.
+    """
+    box = np.array([annotation["bbox"]], dtype=np.float64)
+    turned: Annotation = {**annotation, "bbox": orientation.boxes(box)[0].tolist()}
+    shape = annotation.get("segmentation")
     if isinstance(shape, list):
-        shape = coco_mask.merge(coco_mask.frPyObjects(shape, image.height, image.width))
-    return from_rle([shape], image.height, image.width)[0]
+        corners = [orientation.points(np.array(polygon, dtype=np.float64).reshape(-1, 2)) for polygon in shape]
+        turned["segmentation"] = [points.ravel().tolist() for points in corners]
+    elif shape is not None:
+        bits = orientation.mask(to_mask(shape, orientation.height, orientation.width).numpy())
+        turned["segmentation"] = cast("RunLengths", to_rle(torch.from_numpy(bits)[None])[0])
+    if "keypoints" in annotation:
+        values = np.array(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)
+        labelled = values[:, 2] > 0
+        values[labelled, :2] = orientation.points(values[labelled, :2], pixels=True)
+        if orientation.mirrored:
+            values = values[list(COCO_KEYPOINTS.flip_indices)]
+        turned["keypoints"] = values.ravel().tolist()
+    return turned
 
 
-def category(keypoints: KeypointSet) -> dict[str, Any]:
+def category(keypoints: KeypointSet) -> Category:
     """Return COCO's entry for persons; its skeleton counts keypoints from 1, as COCO does."""
     return {
         "id": CATEGORY_ID,
@@ -48,33 +160,32 @@ def category(keypoints: KeypointSet) -> dict[str, Any]:
 
 def to_annotations(
     instances: Instances, image_id: int, keypoints: KeypointSet, first_id: int = 1, *, exact: bool = False
-) -> list[dict[str, Any]]:
+) -> list[Annotation]:
     """Return one COCO annotation a person, in order, with ids from ``first_id``; plain values, ready for ``json``.
 
     The standard fields: ``bbox`` [x, y, width, height], ``segmentation`` compressed RLE, ``area`` of the mask,
-    ``keypoints`` x, y, v for each, ``num_keypoints`` with v > 0, ``iscrowd`` 0, ``score`` of the detection. v is 0 for
-    a keypoint that is absent (presence below 0.5), else 2 for a visible one (visibility from 0.5), else 1. x and y are
-    the estimate whatever v is: evaluation scores the places of all keypoints.
+    ``keypoints`` x, y, v for each, ``num_keypoints`` with v > 0, ``iscrowd`` 0, ``score`` of the detection. v is as
+    ``keypoint_flags`` says; x and y are the estimate whatever v is: evaluation scores the locations of all keypoints.
 
     Ours: ``mask_score`` (predicted IoU), ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``, and the
     ``round`` in which the person was found. Numbers are rounded for short files, or with ``exact`` left as they are
     for evaluation, where rounded scores would tie and change the order.
     """
-    places, shares = (None, None) if exact else (2, 4)
+    pixels, shares = (None, None) if exact else (2, 4)
     detections, poses, masks = instances.detections, instances.poses, instances.masks
     if poses.scores.shape[1] != len(keypoints):
         raise ValueError(
             f"expected poses of {len(keypoints)} keypoints, got {poses.scores.shape[1]}; "
             "pass the KeypointSet of the estimator that made them"
         )
-    flags = torch.where(poses.presence < 0.5, 0, torch.where(poses.visibility >= 0.5, 2, 1)).tolist()
+    height, width = masks.bits.shape[1:]
     rows = zip(
-        to_numbers(xyxy_to_xywh(detections.boxes), places),
+        to_numbers(xyxy_to_xywh(detections.boxes), pixels),
         to_numbers(detections.scores, shares),
         to_rle(masks.bits),
         to_numbers(masks.scores, shares),
-        to_numbers(poses.keypoints, places),
-        flags,
+        to_numbers(poses.keypoints, pixels),
+        keypoint_flags(poses, height, width, pixels),
         to_numbers(poses.scores, shares),
         to_numbers(poses.visibility, shares),
         to_numbers(poses.presence, shares),
@@ -87,7 +198,7 @@ def to_annotations(
             "image_id": image_id,
             "category_id": CATEGORY_ID,
             "bbox": box,
-            "area": int(coco_mask.area(rle)),
+            "area": mask_area(rle, height, width),
             "segmentation": rle,
             "iscrowd": 0,
             "score": score,
@@ -105,6 +216,21 @@ def to_annotations(
     ]
 
 
+def keypoint_flags(poses: Poses, height: int, width: int, decimals: int | None = None) -> list[list[int]]:
+    """Return COCO's v of each keypoint of people in an image of that size.
+
+    0 for one that is absent (presence below 0.5) or outside the image once rounded to ``decimals``, where no label can
+    be and presence tells the rest; else 2 for a visible one (visibility from 0.5), else 1.
+    """
+    x, y = (
+        column.double() if decimals is None else column.double().round(decimals=decimals)
+        for column in poses.keypoints.unbind(dim=2)
+    )
+    labelled = (poses.presence >= 0.5) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    flags: list[list[int]] = torch.where(labelled, torch.where(poses.visibility >= 0.5, 2, 1), 0).tolist()
+    return flags
+
+
 def to_numbers(values: Tensor, decimals: int | None) -> list[Any]:
     """Return a tensor of any shape as nested lists of Python's floats, ready for ``json``.
 
@@ -116,24 +242,15 @@ def to_numbers(values: Tensor, decimals: int | None) -> list[Any]:
     return numbers
 
 
-def to_instances(rows: Sequence[Mapping[str, Any]], image: Image) -> Instances:
+def to_instances(rows: Sequence[Annotation], image: Image) -> Instances:
     """Turn annotations into what the drawing takes; what is not labelled is not drawn."""
-    count, size = len(rows), (image.height, image.width)
     boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
-    nothing = [0] * (3 * len(COCO_KEYPOINTS))
-    points = torch.tensor([row.get("keypoints", nothing) for row in rows], dtype=torch.float32)
-    points = points.reshape(count, len(COCO_KEYPOINTS), 3)
-    flags = points[..., 2]
-    masks = from_rle([_rle(row.get("segmentation"), *size) for row in rows], *size)
+    masks = torch.zeros(len(rows), image.height, image.width, dtype=torch.bool)
+    for mask, row in zip(masks, rows, strict=True):
+        mask |= to_mask(row.get("segmentation"), image.height, image.width)
     return Instances(
         Detections(xywh_to_xyxy(boxes), torch.tensor([float(row.get("score", 1.0)) for row in rows])),
-        Poses(points[..., :2].contiguous(), (flags > 0).float(), (flags == 2).float(), (flags > 0).float()),
-        Masks(masks, torch.ones(count)),
-        torch.ones(count, dtype=torch.int64),
+        labelled_poses(rows, hidden=0.0),
+        Masks(masks, torch.ones(len(rows))),
+        torch.ones(len(rows), dtype=torch.int64),
     )
-
-
-def _rle(segmentation: Any, height: int, width: int) -> Any:
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    return segmentation or {"size": [height, width], "counts": [height * width]}

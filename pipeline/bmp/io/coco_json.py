@@ -1,184 +1,323 @@
-"""Reads COCO JSON that anybody may have written, with messages that say where it is wrong; knows no picture."""
+"""Reads COCO datasets of people that anybody may have written; knows no picture and no network.
+
+Everything is checked here, once: types, bounds, names. What is missing and can be told from the rest is filled in, and
+whatever is filled in or left out is counted and said.
+"""
 
 from __future__ import annotations
 
-import json
-import math
-from collections import defaultdict
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-import torch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 from bmp.errors import UserError
-from bmp.ops.boxes import xywh_to_xyxy
-from bmp.structures import Detections
+from bmp.io.annotations import CATEGORY_ID, Annotation, CocoDataset, ImageRow, category
+from bmp.io.json_fields import (
+    Notices,
+    are_numbers,
+    expect,
+    expect_field,
+    is_file_name,
+    is_id,
+    is_number,
+    is_whole,
+    read_json,
+    rows_of,
+    short,
+)
+from bmp.io.segmentations import LARGEST_SIDE, MOST_PIXELS, checked_segmentation, margin, mask_area, mask_box
+from bmp.label_sets import COCO_KEYPOINTS
 
-CATEGORY_ID = 1
-"""Of persons, in all that this program writes."""
-_LARGEST = 1e9  # far beyond any picture, far below where float32 sums overflow
+_NUMBERS = 3 * len(COCO_KEYPOINTS)
+UNSIZED = 1_000_000.0
+"""How far coordinates may go where the size of the image is not known."""
 
 
-def load_boxes(path: str | Path, file_names: Sequence[str]) -> dict[str, Detections]:
-    """Read the boxes of persons from COCO JSON for the images of a run.
+@dataclass(frozen=True)
+class Labels:
+    """What was read: the data set, and a line for each kind of thing that was filled in or left out."""
 
-    path: a dataset (``images`` and ``annotations``, such as ``instances_val2017.json`` or our own people.json) or a
-    list of results ``{"image_id": ..., "bbox": [x, y, width, height], "score": ...}``. A result's ``image_id`` is a
-    file name, with or without extension, or the number in it, as COCO has 785 for ``000000000785.jpg``. Crowd regions
-    and other categories than person (in results: than 1) are left out. Without a score, a box counts as certain.
+    dataset: CocoDataset
+    notices: list[str]
 
-    file_names: the names to look for. The first of these that fits counts: the same path, the same name without
-    folders, also without extension, the same number.
 
-    Returns the boxes in file order for each of ``file_names`` that the file speaks of; an image of a dataset without
-    persons has zero rows. Raises ``UserError`` for a file that cannot be read or used, and if no name fits at all.
+def read_labels(annotations: str | os.PathLike[str]) -> Labels:
+    """Read the persons of a COCO dataset and check all that evaluation and training rely on.
+
+    Annotations of other categories than the one called person are left out; a file with one category, or none, speaks
+    of persons whatever it is called. All images stay, also those without anybody.
+
+    The data set has ``info``, one category (id 1, COCO's 17 keypoints), and in the order of the file
+
+    - ``images``: unique ``id`` (all numbers or all names), unique ``file_name``, ``height`` and ``width`` in pixels;
+    - ``annotations``: unique integer ``id``, ``image_id``, ``category_id`` 1, ``bbox`` [x, y, width, height] in pixels,
+      ``area`` in square pixels, ``iscrowd`` 0 or 1, and where the file has them ``segmentation``, as polygons or
+      compressed RLE with ``counts`` str, and ``keypoints`` x, y, v for each of 17 with ``num_keypoints``.
+
+    Other fields stay as they are. Either all annotations have keypoints or none has: where some have, the others get
+    17 unlabelled ones, as small people have in COCO. Keypoints of another set, such as CrowdPose's 14, are left out;
+    boxes and masks of such files are read. Filled in are an ``id``, a ``bbox`` (of the mask) and an ``area`` (of the
+    mask, else of the box) that are missing, an area of 0, and a ``num_keypoints`` that does not fit the keypoints. An
+    id 0 is replaced by a free number, since pycocotools takes it for "no match".
+
+    Coordinates may lie outside their image by ``bmp.io.segmentations.margin``.
+
+    Raises:
+        UserError: the file cannot be read, or has no person although it has annotations; or for the first thing that
+            is wrong in it, with its location.
     """
-    path = Path(path)
+    path = Path(annotations)
     data = read_json(path)
-    if isinstance(data, dict):
-        boxes = _boxes_of_dataset(path, data)
-    elif isinstance(data, list):
-        boxes = _boxes_of_results(path, data)
-    else:
-        raise UserError(f"{path}: expected a COCO dataset or a list of results, got {type(data).__name__}")
-    owners: dict[str | int, str] = {}
-    aliases: dict[str | int, list[str | int]] = defaultdict(list)
-    for key in boxes:
-        for alias in _aliases(key):
-            aliases[alias].append(key)
-    found: dict[str, Detections] = {}
-    for name in file_names:
-        keys = next((aliases[alias] for alias in _aliases(name) if alias in aliases), [])
-        if len(keys) > 1:
-            raise UserError(f"{path}: {keys[0]!r} and {keys[1]!r} both fit the input {name}; use full paths in it")
-        for key in keys:
-            if key in owners:
-                raise UserError(f"{path}: {key!r} fits the inputs {owners[key]} and {name}; use full paths in it")
-            owners[key] = name
-            found[name] = boxes[key]
-    if not found and file_names:
-        example = next(iter(boxes), "no images")
-        raise UserError(f"{path}: speaks of none of the inputs; it has {example!r}, the inputs have {file_names[0]!r}")
-    return found
-
-
-def _aliases(key: str | int) -> list[str | int]:
-    """List what an image may be called, the most telling first."""
-    if isinstance(key, int):
-        return [key]
-    base = PurePosixPath(key.replace("\\", "/"))
-    names: list[str | int] = [key, base.name, base.stem]
-    if base.stem.isdecimal():
-        names.append(int(base.stem))
-    return list(dict.fromkeys(names))
-
-
-def _boxes_of_dataset(path: Path, data: dict[str, Any]) -> dict[str | int, Detections]:
-    names: dict[str | int, str] = {}
-    for place, row in rows_of(path, data, "images"):
-        expect_field(place, row, "id", is_id(row.get("id")), "a name or whole number")
-        expect_field(place, row, "file_name", isinstance(row.get("file_name"), str), "a name")
-        names[row["id"]] = row["file_name"]
-    persons = person_categories(path, data)
-    boxes: dict[str | int, list[list[float]]] = {name: [] for name in names.values()}
-    for place, row in rows_of(path, data, "annotations"):
-        image_id: Any = row.get("image_id")
-        known = is_id(image_id) and image_id in names
-        expect(known, place, f"image_id {short(image_id)} is not the id of any of its images")
-        if not row.get("iscrowd") and (persons is None or row.get("category_id") in persons):
-            boxes[names[image_id]].append(_box_and_score(place, row))
-    return {name: _detections(rows) for name, rows in boxes.items()}
-
-
-def _boxes_of_results(path: Path, data: list[Any]) -> dict[str | int, Detections]:
-    boxes: dict[str | int, list[list[float]]] = defaultdict(list)
-    for place, row in rows_of(path, {"results": data}, "results"):
-        if row.get("category_id", CATEGORY_ID) == CATEGORY_ID:
-            expect_field(place, row, "image_id", is_id(row.get("image_id")), "a name or whole number")
-            boxes[row["image_id"]].append(_box_and_score(place, row))
-    return {key: _detections(rows) for key, rows in boxes.items()}
-
-
-def _detections(rows: list[list[float]]) -> Detections:
-    values = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
-    return Detections(xywh_to_xyxy(values[:, :4]), values[:, 4].contiguous())
-
-
-def _box_and_score(place: str, row: dict[str, Any]) -> list[float]:
-    box: Any = row.get("bbox")
-    fits = are_numbers(box) and len(box) == 4 and min(box[2:]) >= 0 and max(map(abs, box)) <= _LARGEST
-    expect_field(place, row, "bbox", fits, "[x, y, width, height], finite, sizes at least 0")
-    score: Any = row.get("score", 1.0)
-    expect_field(place, row, "score", are_numbers([score]) and 0 <= score <= 1, "a number in [0, 1]")
-    return [*box, score]
-
-
-def read_json(path: Path) -> Any:
-    """Return what is in a JSON file; ``UserError`` where it cannot be read or is none."""
-    try:
-        return json.loads(path.expanduser().read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read, {error.strerror or error}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON, {error}") from None
-
-
-def rows_of(path: Path, data: Mapping[str, Any], table: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a copy of each object of a list, with its place in the file for messages."""
-    rows = data.get(table)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a COCO dataset with a list {table!r}, got {', '.join(data) or 'nothing'}")
-    for index, row in enumerate(rows):
-        place = f"{path}: {table}[{index}]"
-        expect(isinstance(row, dict), place, f"expected an object with named fields, got {short(row)}")
-        yield place, dict(row)
-
-
-def person_categories(path: Path, data: Mapping[str, Any]) -> list[Any] | None:
-    """Return the ids of the category "person", or None if there is no choice to make."""
-    if "categories" not in data:
-        return None
-    categories = [row for _, row in rows_of(path, data, "categories")]
-    persons = [row.get("id") for row in categories if row.get("name") == "person"]
-    if not persons and len(categories) > 1:
-        raise UserError(
-            f"{path}: none of its {len(categories)} categories is called person; rename the one that means it"
-        )
-    return persons or None
-
-
-def expect_field(place: str, row: Mapping[str, Any], name: str, fits: bool, wanted: str) -> None:
-    """Raise ``UserError`` that says what field ``name`` should be and what it is, unless it ``fits``."""
-    if not fits:
-        came = f"got {short(row[name])}" if name in row else f"found only {', '.join(row) or 'nothing'}"
-        raise UserError(f"{place}: expected {name} to be {wanted}, {came}")
-
-
-def expect(fits: bool, place: str, complaint: str) -> None:
-    """Raise ``UserError`` with the complaint and its place, unless all is well."""
-    if not fits:
-        raise UserError(f"{place}: {complaint}")
-
-
-def is_whole(value: Any) -> bool:
-    """Tell whether a value is a whole number; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_id(value: Any) -> bool:
-    """Tell whether a value may identify an image: a name or a whole number."""
-    return isinstance(value, str) or is_whole(value)
-
-
-def are_numbers(values: Any) -> bool:
-    """Tell whether a value is a list of finite numbers."""
-    return isinstance(values, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a COCO dataset, an object with images and annotations, got {short(data)}")
+    notices = Notices(str(path))
+    images = read_images(path, data)
+    categories = Categories.of(path, data)
+    foreign = categories.foreign_keypoints or _foreign_by_number(data)
+    rows: list[Annotation] = []
+    taken: set[int] = set()
+    for location, row in person_rows(path, data, categories, notices):
+        image_id: object = row.get("image_id")
+        known = is_id(image_id) and image_id in images
+        expect(known, location, f"image_id {short(image_id)} is not the id of any of its images; add it or drop this")
+        image = images[cast("int | str", image_id)]
+        if foreign and row.pop("keypoints", None):
+            row.pop("num_keypoints", None)
+            notices.add(f"keypoints left out, they are not COCO's 17 in COCO's order ({foreign})", location)
+        rows.append(_person(location, row, image["height"], image["width"], notices))
+        if "id" in row:
+            again = row["id"] in taken
+            expect(not again, location, f"id {row['id']} was given to an annotation before; ids have to be unique")
+            taken.add(row["id"])
+    free = max(taken, default=0) + 1
+    for row in rows:
+        if not row.get("id"):  # pycocotools takes 0 for "no match"
+            row["id"] = free
+            free += 1
+    _give_all_keypoints(rows)
+    _say_what_cannot_be_measured(rows, images, notices)
+    info = data.get("info")
+    return Labels(
+        {
+            "info": info if isinstance(info, dict) else {},
+            "images": list(images.values()),
+            "annotations": rows,
+            "categories": [category(COCO_KEYPOINTS)],
+        },
+        notices.lines(),
     )
 
 
-def short(value: Any) -> str:
-    """Return a value as text for messages, at most 60 characters."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+@dataclass(frozen=True)
+class Categories:
+    """What the annotations of a file are of. names: by id. persons: ids; None where all there is is a person."""
+
+    names: dict[int | str, str]
+    persons: frozenset[int | str] | None
+    foreign_keypoints: str | None = None
+    """In words, the keypoints that the file says persons have, if they are not COCO's."""
+
+    @classmethod
+    def of(cls, path: Path, data: Mapping[str, Any]) -> Categories:
+        """Read them; ``UserError`` for a file that has several and calls none of them person."""
+        names: dict[int | str, str] = {}
+        keypoints: dict[int | str, list[str]] = {}
+        for location, row in rows_of(path, data, "categories") if data.get("categories") is not None else ():
+            expect_field(location, row, "id", is_id(row.get("id")), "a name or whole number")
+            name = row.get("name", "")
+            expect_field(location, row, "name", isinstance(name, str), "a name")
+            expect(row["id"] not in names, location, f"id {short(row['id'])} was given to a category before")
+            points = row.get("keypoints", [])
+            fits = isinstance(points, list) and all(isinstance(point, str) for point in points)
+            expect_field(location, row, "keypoints", fits, "a list of names")
+            names[row["id"]], keypoints[row["id"]] = name, points
+        persons = frozenset(number for number, name in names.items() if name.strip().casefold() == "person")
+        if not persons and len(names) > 1:
+            raise UserError(
+                f"{path}: none of its {len(names)} categories is called person, they are "
+                f"{', '.join(map(short, names.values())):.200}; rename the one that means it"
+            )
+        used = persons or frozenset(names)
+        foreign = [
+            points for number, points in keypoints.items() if number in used and points and not _are_coco(points)
+        ]
+        words = f"but {len(foreign[0])}: {', '.join(foreign[0])}" if foreign else None
+        return cls(names, used or None, words and (words if len(words) <= 100 else f"{words[:97]}..."))
+
+    def of_row(self, location: str, row: Mapping[str, Any]) -> str | None:
+        """Return None for a row of a person, else the name of its category; ``UserError`` where that is unclear."""
+        number = row.get("category_id")
+        if self.persons is None or (number is None and len(self.names) == 1):
+            return None
+        known = ", ".join(f"{short(number)} ({name})" for number, name in self.names.items())
+        known = known if len(known) <= 120 else f"{known[:117]}..."
+        expect_field(
+            location, row, "category_id", is_id(number) and number in self.names, f"the id of a category: {known}"
+        )
+        return None if number in self.persons else self.names[cast("int | str", number)]
+
+
+def _are_coco(names: list[str]) -> bool:
+    """Tell whether keypoints are COCO's in COCO's order, however the names are spelled."""
+    return [re.sub(r"[\W_]+", "_", name.strip().casefold()) for name in names] == list(COCO_KEYPOINTS.names)
+
+
+def _foreign_by_number(data: Mapping[str, Any]) -> str | None:
+    """Say in words which keypoints a file has that does not name them, if all have as many and not COCO's 17."""
+    rows = data.get("annotations")
+    points = [row.get("keypoints") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    lengths = {len(numbers) for numbers in points if isinstance(numbers, list) and numbers}
+    count, rest = divmod(next(iter(lengths)), 3) if len(lengths) == 1 and len(points) > 1 else (len(COCO_KEYPOINTS), 0)
+    return None if rest or count == len(COCO_KEYPOINTS) else f"but {count} without names"
+
+
+def person_rows(
+    path: Path, data: Mapping[str, Any], categories: Categories, notices: Notices
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each annotation of a person with its location; ``iscrowd`` is 0 or 1 in all of them.
+
+    ``UserError`` for a file that has annotations and none of a person.
+    """
+    others: Counter[str] = Counter()
+    first, total = "", 0
+    several = {row.get("category_id") for _, row in rows_of(path, data, "annotations") if is_id(row.get("category_id"))}
+    if categories.persons is None and len(several) > 1:
+        # Nothing says what the numbers mean; in COCO 1 is a person.
+        if CATEGORY_ID not in several:
+            raise UserError(
+                f"{path}: has {len(several)} categories in its annotations and no list 'categories'; add it"
+            )
+        categories = Categories({number: short(number) for number in several}, frozenset([CATEGORY_ID]))
+    for location, row in rows_of(path, data, "annotations"):
+        total += 1
+        other = categories.of_row(location, row)
+        if other is not None:
+            others[other] += 1
+            first = first or location
+            continue
+        crowd = row.setdefault("iscrowd", 0)
+        expect_field(
+            location, row, "iscrowd", isinstance(crowd, bool) or (is_whole(crowd) and crowd in (0, 1)), "0 or 1"
+        )
+        row["iscrowd"] = int(crowd)
+        yield location, row
+    if others:
+        counts = ", ".join(f"{name} {count}" for name, count in others.most_common(8)) + (
+            ", ..." if len(others) > 8 else ""
+        )
+        if others.total() == total:
+            raise UserError(f"{path}: none of its {total} annotations is of a person; they are of {counts}")
+        notices.add(f"annotations of other categories left out ({counts})", first, others.total())
+
+
+def read_images(path: Path, data: Mapping[str, Any], sized: bool = True) -> dict[int | str, ImageRow]:
+    """Read the images of a dataset by id; unless they have to be ``sized``, height and width may be missing."""
+    images: dict[int | str, ImageRow] = {}
+    file_names = set()
+    for location, row in rows_of(path, data, "images"):
+        expect_field(location, row, "id", is_id(row.get("id")), "a name or whole number")
+        expect_field(location, row, "file_name", is_file_name(row.get("file_name")), "the name of a file")
+        number, name = row["id"], row["file_name"]
+        expect(
+            number not in images, location, f"id {short(number)} was given to an image before; ids have to be unique"
+        )
+        alike = not images or isinstance(next(iter(images)), str) == isinstance(number, str)
+        others = "numbers" if isinstance(number, str) else "names"
+        expect(alike, location, f"its id {short(number)} is of another kind than those before, which are {others}")
+        expect(name not in file_names, location, f"{short(name)} is listed twice; keep one of them")
+        if sized or "height" in row or "width" in row:
+            for side in ("height", "width"):
+                fits = is_whole(row.get(side)) and 1 <= row[side] <= LARGEST_SIDE
+                expect_field(location, row, side, fits, f"pixels, a whole number from 1 to {LARGEST_SIDE}")
+            pixels = row["height"] * row["width"]
+            expect(
+                pixels <= MOST_PIXELS, location, f"its image has {pixels} pixels, more than {MOST_PIXELS}; cut it up"
+            )
+        images[number] = cast("ImageRow", row)
+        file_names.add(name)
+    return images
+
+
+def _person(location: str, row: dict[str, Any], height: int, width: int, notices: Notices) -> Annotation:
+    """Check an annotation and bring it to one form; ``row`` itself is filled in."""
+    if "id" in row:
+        expect_field(location, row, "id", is_whole(row["id"]), "a whole number")
+    else:
+        notices.add("annotations without an id, numbered", location)
+    row["category_id"] = CATEGORY_ID
+    try:
+        shape = checked_segmentation(row.pop("segmentation", None), height, width)
+    except ValueError as error:
+        raise UserError(f"{location}: {error}") from None
+    if shape:
+        row["segmentation"] = shape
+        if "bbox" not in row:
+            row["bbox"] = mask_box(shape, height, width)
+            notices.add("annotations without a box, given that of their mask", location)
+    beyond = margin(height, width)
+    row["bbox"] = checked_box(location, row, (height, width), beyond)
+    most = (height + 2 * beyond) * (width + 2 * beyond)
+    area = row.setdefault("area", 0)
+    expect_field(location, row, "area", is_number(area, 0, most), f"square pixels, from 0 to {most}")
+    if not area:
+        row["area"] = mask_area(shape, height, width) if shape else row["bbox"][2] * row["bbox"][3]
+        if row["area"]:
+            notices.add("annotations without an area, or with area 0, given that of their mask or else box", location)
+    points = row.get("keypoints")
+    if points:
+        fits = are_numbers(points, -beyond, max(height, width) + beyond) and len(points) == _NUMBERS
+        fits = fits and set(points[2::3]) <= {0, 1, 2, 3}
+        wanted = f"x, y, v for each of COCO's 17, {_NUMBERS} numbers within {beyond} pixels of the image, v from 0 to 3"
+        expect_field(location, row, "keypoints", fits, wanted)
+        labelled = sum(flag > 0 for flag in points[2::3])
+        told = row.get("num_keypoints", labelled)
+        expect_field(location, row, "num_keypoints", is_whole(told), "a whole number")
+        if told != labelled:
+            notices.add("num_keypoints that did not fit the keypoints, counted anew", location)
+        row["num_keypoints"] = labelled
+    else:
+        expect_field(location, row, "keypoints", isinstance(row.get("keypoints", []), list), "a list of numbers")
+        row.pop("keypoints", None)
+        row.pop("num_keypoints", None)
+    expect_field(location, row, "score", is_number(row.get("score", 1), -1e9, 1e9), "a number")
+    return cast("Annotation", row)
+
+
+def checked_box(location: str, row: Mapping[str, Any], size: tuple[int, int] | None, beyond: float) -> list[float]:
+    """Return the box of a row; it may reach so many pixels ``beyond`` its image of that size, if that is known."""
+    box: object = row.get("bbox")
+    height, width = size or (0, 0)
+    fits = are_numbers(box, -4 * UNSIZED, 4 * UNSIZED) and len(box) == 4 and min(box[2:]) >= 0
+    expect_field(location, row, "bbox", fits, "[x, y, width, height] in pixels, finite, sizes at least 0")
+    x, y, across, down = cast("list[float]", box)
+    inside = -beyond <= min(x, y) and x + across <= width + beyond and y + down <= height + beyond
+    expect(inside, location, f"bbox {short(box)} reaches further than {beyond:.0f} pixels out of its image; mend it")
+    return [x, y, across, down]
+
+
+def _give_all_keypoints(rows: Sequence[Annotation]) -> None:
+    if any("keypoints" in row for row in rows):
+        for row in rows:
+            row.setdefault("keypoints", [0] * _NUMBERS)
+            row.setdefault("num_keypoints", 0)
+
+
+def _say_what_cannot_be_measured(
+    rows: Sequence[Annotation], images: Mapping[int | str, ImageRow], notices: Notices
+) -> None:
+    """Count people that no result can be compared with, and those without a mask where others have one."""
+    people = [row for row in rows if not row["iscrowd"]]
+    masked = sum("segmentation" in row for row in people)
+    for row in people:
+        location = f"annotation {row['id']}"
+        image = images[row["image_id"]]
+        x, y, across, down = row["bbox"]
+        if not (across and down and x < image["width"] and y < image["height"] and x + across > 0 and y + down > 0):
+            notices.add("people whose box has no size or is outside the image, whom nothing can find", location)
+        if masked and "segmentation" not in row:
+            words = f"people without a mask, while {masked} have one: masks are measured where everybody has one"
+            notices.add(words, location)

@@ -20,8 +20,8 @@ from typing_extensions import Self
 from bmp.errors import UserError
 from bmp.io.annotations import category, to_annotations
 from bmp.io.atomic import replacing, writing
-from bmp.io.coco_json import read_json
 from bmp.io.journal import Journal, Record, check_settings
+from bmp.io.json_fields import read_json
 from bmp.label_sets import KeypointSet
 from bmp.structures import Instances
 

@@ -18,9 +18,8 @@ import numpy.typing as npt
 import torch
 
 from bmp.errors import UserError
-from bmp.io.annotations import category
+from bmp.io.annotations import CATEGORY_ID, category
 from bmp.io.atomic import replacing, writing
-from bmp.io.coco_json import CATEGORY_ID
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import to_rle
 from bmp.synthcrowd.backgrounds import Pixels

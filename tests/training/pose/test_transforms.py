@@ -12,7 +12,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmpose.registry import TRANSFORMS
 from pycocotools import mask as coco_mask
 
-import bmp.models.pmpose  # noqa: F401 -- registers
+import bmp.training.pose  # noqa: F401 -- registers
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.poses.crops import Windows, crop
 

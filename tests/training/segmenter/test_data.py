@@ -249,12 +249,20 @@ def test_without_masks_in_the_file_there_is_nothing_to_start_from(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"cannot be read \(No such file or directory\); run that first$"),
-        ("{", "but it is not JSON"),
+        (None, "keypoints.json: cannot be read, No such file or directory"),
+        ("{", "keypoints.json: not JSON"),
         ([1], "got other JSON"),
         (estimates(ONE), "has no keypoints of 3 of the 4 people in squares, the first is annotation 11; make it"),
         (estimates(CROWD, image_id=7), "has no keypoints of 4 of the 4 people"),
-        (estimates(CROWD, keypoints=[1, 2, 3]), "its row 0 is none"),
+        (
+            estimates(CROWD, keypoints=[1, 2, 3]),
+            r"annotations\[0\]: expected keypoints as .* its keypoints are \[1, 2, 3\]",
+        ),
+        (estimates(CROWD, keypoint_scores=[2] * 17), "its keypoint_scores are"),
+        (
+            estimates(CROWD, segmentation={"size": [HEIGHT, WIDTH], "counts": "zz~"}),
+            r"annotations\[0\]: its run lengths",
+        ),
     ],
 )
 def test_a_file_that_is_not_of_the_data_set_is_refused(content, message, tmp_path):

@@ -17,7 +17,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, labelled_images
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import annotation_rows, check_labelled, nobody_else
-from bmp.io.annotations import Row, labelled_mask, labelled_people
+from bmp.io.annotations import Annotation, labelled_mask, labelled_people
 from bmp.segmenters.point_sampling import Keypoints, MaskRefine, Points
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import Prompter
@@ -30,7 +30,7 @@ _ANY_ERROR = MaskRefine(truth_probability=0)
 
 def prompt_curve(
     batches: Iterable[Sequence[PosedImage]], segmenter: PromptedSegmenter, prompters: Mapping[Setting, Prompter]
-) -> Iterator[tuple[Setting, Row]]:
+) -> Iterator[tuple[Setting, Annotation]]:
     """Prompt for the same people in several ways (paper Figures 3 and 4; also Tables 4, 5 and 6).
 
     Poses are estimated once and images encoded once for all ways, and a prompt that several ways give, such as
@@ -87,7 +87,7 @@ class _PromptedImage:
     def __init__(self, posed: PosedImage) -> None:
         self._posed = posed
         self._others = nobody_else([posed.poses])[0]
-        self._annotations: dict[_PersonPrompt, Row] = {}
+        self._annotations: dict[_PersonPrompt, Annotation] = {}
 
     def request(self, prompter: Prompter) -> _Request:
         prompts = prompter.prompts(self._posed.people, self._posed.poses, self._others).to("cpu")
@@ -95,7 +95,7 @@ class _PromptedImage:
         people = _person_prompts(prompts)
         return _Request(prompts, people, [row for row, own in enumerate(people) if own not in self._annotations])
 
-    def respond(self, request: _Request, masks: Masks) -> list[Row]:
+    def respond(self, request: _Request, masks: Masks) -> list[Annotation]:
         """Return the annotations of all people, given the ``masks`` of those who are new."""
         annotations = annotation_rows(self._posed, request.new, masks)
         for row, annotation in zip(request.new, annotations, strict=True):

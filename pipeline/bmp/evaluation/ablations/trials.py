@@ -20,7 +20,7 @@ from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
 from bmp.evaluation.metrics.coco import CocoNumbers, evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
 from bmp.evaluation.published import EvaluationProtocol
-from bmp.io.annotations import Row
+from bmp.io.annotations import Annotation
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import PoseEstimator
@@ -183,7 +183,7 @@ def _corrections(passes: _Passes, segmenter: PromptedSegmenter, trial: Correctio
     return np.mean(ious, axis=0).tolist() if ious else [None] * (CORRECTIONS + 1)
 
 
-def _results(row: Row) -> list[dict[str, Any]]:
+def _results(row: Annotation) -> list[dict[str, Any]]:
     return to_results([row], "segm", segm_score="iou")
 
 

@@ -13,7 +13,8 @@ from mmpose.registry import METRICS
 
 from bmp.errors import UserError
 from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
-from bmp.io.coco_json import CATEGORY_ID, read_json
+from bmp.io.annotations import CATEGORY_ID
+from bmp.io.json_fields import read_json
 from bmp.label_sets import COCO_KEYPOINTS
 
 _PRESENCE = ("presence", "keypoints_probs")

@@ -6,7 +6,7 @@ draws from NumPy's global generator, which MMEngine seeds in each worker, as MMP
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -14,12 +14,11 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.datasets.transforms import RandomFlip
 from mmpose.registry import TRANSFORMS
-from pycocotools import mask as coco_mask
 
-from bmp.ops.masks import from_rle
+from bmp.errors import UserError
+from bmp.io.segmentations import Segmentation, checked_segmentation, to_mask
 
 _Array = np.ndarray[Any, Any]
-_Segmentation = Mapping[str, Any] | Sequence[Sequence[float]]
 
 
 @TRANSFORMS.register_module()
@@ -90,7 +89,7 @@ class NoisyMask(BaseTransform):  # type: ignore[misc,unused-ignore]
             self._move_rim(noisy)
         return {**results, "mask": noisy.astype(bool)} if noisy.any() else results
 
-    def _take_in(self, mask: _Array, box: Sequence[int], neighbour: _Segmentation) -> None:
+    def _take_in(self, mask: _Array, box: Sequence[int], neighbour: Segmentation) -> None:
         """Add what a random rectangle in the box holds of the neighbour."""
         x, y, width, height = box
         (left, right), (top, bottom) = (
@@ -171,11 +170,11 @@ class MaskConditioning(BaseTransform):  # type: ignore[misc,unused-ignore]
         return {**results, "img": cv2.copyTo(image, np.ascontiguousarray(mask).view(np.uint8), darkened)}
 
 
-def _decode(segmentation: _Segmentation, height: int, width: int) -> _Array:
-    """Return bool (H, W)."""
-    if isinstance(segmentation, Mapping):
-        rle = segmentation
-    else:
-        rle = coco_mask.merge(coco_mask.frPyObjects(list(segmentation), height, width))
-    mask: _Array = from_rle([rle], height, width)[0].numpy()
+def _decode(segmentation: Segmentation, height: int, width: int) -> _Array:
+    """Return bool (H, W); ``UserError`` for a segmentation that is none of such an image."""
+    try:
+        checked = checked_segmentation(segmentation, height, width)
+    except ValueError as error:
+        raise UserError(f"an annotation of an image of {width}x{height} pixels: {error}") from None
+    mask: _Array = to_mask(checked, height, width).numpy()
     return mask

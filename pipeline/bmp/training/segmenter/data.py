@@ -7,11 +7,9 @@ what ``SAM2Segmenter`` prompts it with.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +28,10 @@ from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, truly_posed
 from bmp.errors import UserError
-from bmp.io.annotations import Row, labelled_mask, labelled_people
+from bmp.io.annotations import Annotation, ImageRow, labelled_mask, labelled_people
+from bmp.io.json_fields import are_numbers, expect, is_id, is_whole, read_json, rows_of, short
+from bmp.io.segmentations import checked_segmentation, to_mask, to_run_lengths
 from bmp.label_sets import COCO_KEYPOINTS
-from bmp.ops.masks import from_rle
 from bmp.segmenters.point_sampling import Keypoints
 from bmp.structures import Image, Poses
 from bmp.training.segmenter.cache import image_key
@@ -107,10 +106,11 @@ class PosedPeople:
         min_area: float = 0.0,
     ) -> None:
         self.dataset: PeopleDataset = build_part(dataset, "dataset") if isinstance(dataset, Mapping) else dataset
-        people: dict[Any, list[Row]] = defaultdict(list)
-        for row in self.dataset.ground_truth["annotations"]:
-            if not row["iscrowd"] and row["area"] >= min_area:
-                people[row["image_id"]].append(row)
+        people = {
+            image_id: large
+            for image_id, rows in self.dataset.people().items()
+            if (large := [row for row in rows if row["area"] >= min_area])
+        }
         self._people = people
         self._indices = [
             index for index, image in enumerate(self.dataset.ground_truth["images"]) if image["id"] in people
@@ -121,10 +121,9 @@ class PosedPeople:
         """Return the number of images with people."""
         return len(self._indices)
 
-    def entry(self, index: int) -> dict[str, Any]:
+    def entry(self, index: int) -> ImageRow:
         """Return the ground truth's entry of the image."""
-        entry: dict[str, Any] = self.dataset.ground_truth["images"][self._indices[index]]
-        return entry
+        return self.dataset.ground_truth["images"][self._indices[index]]
 
     def load(self, index: int, rows: Sequence[int] | None = None) -> PosedImage:
         """Read an image; ``rows`` are the people that are wanted of it, all if None."""
@@ -134,9 +133,7 @@ class PosedPeople:
         if self._estimates is not None:
             people_found = replace(labelled_people(chosen), masks=self._estimates.masks(chosen, image))
             return PosedImage(image, chosen, people_found, self._estimates.poses(chosen))
-        nothing = [0] * (3 * _COUNT)
-        posed = truly_posed(image, [{"keypoints": nothing, **row} for row in chosen], _HIDDEN)
-        return replace(posed, annotations=chosen)
+        return truly_posed(image, chosen, _HIDDEN)
 
     def count(self, index: int) -> int:
         """Return how many people an image has."""
@@ -147,59 +144,77 @@ class _Estimates:
     """The poses in a file of ``bmp.inference.keypoints`` as one tensor: lists would take ten times the room."""
 
     def __init__(self, path: Path, dataset: PeopleDataset) -> None:
-        rows = _read_rows(path)
-        self._place = {row["id"]: (number, row["image_id"]) for number, row in enumerate(rows)}
-        wanted = [row for row in dataset.ground_truth["annotations"] if not row["iscrowd"]]
-        missing = [row["id"] for row in wanted if self._place.get(row["id"], (0, None))[1] != row["image_id"]]
+        wanted = {row["id"]: row["image_id"] for rows in dataset.people().values() for row in rows}
+        sizes = {image["id"]: (image["height"], image["width"]) for image in dataset.ground_truth["images"]}
+        self._index: dict[int, int] = {}
+        self._masks: dict[int, bytes] = {}  # a fraction of what the dicts would take
+        values = []
+        for location, row in _read_rows(path):
+            if row["id"] in wanted and row["image_id"] == wanted[row["id"]]:
+                self._index[row["id"]] = len(values)
+                values.append(_values(location, row))
+                if "segmentation" in row:
+                    self._masks[row["id"]] = _mask(location, row["segmentation"], *sizes[row["image_id"]])
+        missing = [number for number in wanted if number not in self._index]
         if missing:
             raise UserError(
                 f"{path}: has no keypoints of {len(missing)} of the {len(wanted)} people in {dataset.name}, the first "
                 f"is annotation {missing[0]}; make it from this data set with python -m bmp.inference.keypoints"
             )
-        # bytes, a fraction of what the dicts would take
-        self._masks = {row["id"]: row["segmentation"]["counts"].encode() for row in rows if "segmentation" in row}
-        self._values = torch.empty(len(rows), _COUNT, 5)
-        try:
-            for number, row in enumerate(rows):
-                self._values[number, :, :2] = torch.tensor(row["keypoints"]).reshape(_COUNT, 3)[:, :2]
-                for place, name in enumerate(("scores", "visibility", "presence"), 2):
-                    self._values[number, :, place] = torch.tensor(row[f"keypoint_{name}"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: {_ORIGIN}, its row {number} is none ({type(error).__name__}: {error})") from None
+        self._values = torch.stack(values) if values else torch.empty(0, _COUNT, 5)
 
-    def poses(self, annotations: Sequence[Row]) -> Poses:
-        values = self._values[[self._place[row["id"]][0] for row in annotations]]
+    def poses(self, annotations: Sequence[Annotation]) -> Poses:
+        values = self._values[[self._index[row["id"]] for row in annotations]]
         scores, visibility, presence = values[:, :, 2:].unbind(dim=2)
         return Poses(values[:, :, :2], scores, visibility, presence)
 
-    def masks(self, annotations: Sequence[Row], image: Image) -> Tensor | None:
+    def masks(self, annotations: Sequence[Annotation], image: Image) -> Tensor | None:
         """Return the masks of people in an image, bool (N, H, W), empty for those without; None if nobody has any."""
         if not self._masks:
             return None
-        size = [image.height, image.width]
-        masks = torch.zeros(len(annotations), *size, dtype=torch.bool)
-        for place, row in enumerate(annotations):
+        masks = torch.zeros(len(annotations), image.height, image.width, dtype=torch.bool)
+        for mask, row in zip(masks, annotations, strict=True):
             if row["id"] in self._masks:
-                masks[place] = from_rle([{"size": size, "counts": self._masks[row["id"]]}], *size)[0]
+                size = [image.height, image.width]
+                mask |= to_mask({"size": size, "counts": self._masks[row["id"]].decode()}, *size)
         return masks
 
 
 _ORIGIN = "expected keypoints as python -m bmp.inference.keypoints writes them"
 
 
-def _read_rows(path: Path) -> list[Row]:
+def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    content = read_json(path)
+    if not isinstance(content, dict) or "annotations" not in content:
+        raise UserError(f"{path}: {_ORIGIN}, got other JSON; run that first")
+    for location, row in rows_of(path, content, "annotations"):
+        expect(is_whole(row.get("id")) and is_id(row.get("image_id")), location, f"{_ORIGIN}, got {short(row)}")
+        yield location, row
+
+
+def _values(location: str, row: Mapping[str, Any]) -> Tensor:
+    """Return x, y, score, visibility and presence of each keypoint, float32 (K, 5)."""
+    points = row.get("keypoints")
+    fits = are_numbers(points, -1e6, 1e6) and len(points) == 3 * _COUNT
+    expect(fits, location, f"{_ORIGIN}, its keypoints are {short(points)}")
+    columns = [points[0::3], points[1::3]]
+    for name in ("keypoint_scores", "keypoint_visibility", "keypoint_presence"):
+        column = row.get(name)
+        fits = are_numbers(column, 0, 1) and len(column) == _COUNT
+        expect(fits, location, f"{_ORIGIN}, its {name} are {short(column)}")
+        columns.append(column)
+    return torch.tensor(columns).T.contiguous()
+
+
+def _mask(location: str, shape: object, height: int, width: int) -> bytes:
+    """Return the compressed run lengths of a mask."""
     try:
-        content = json.loads(path.expanduser().read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{path}: {_ORIGIN}, but it cannot be read ({error.strerror or error}); run that first"
-        ) from None
+        checked = checked_segmentation(shape, height, width)
     except ValueError as error:
-        raise UserError(f"{path}: {_ORIGIN}, but it is not JSON ({error})") from None
-    rows = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"id", "image_id"} <= set(row) for row in rows):
-        raise UserError(f"{path}: {_ORIGIN}, got other JSON")
-    return rows
+        raise UserError(f"{location}: {error}") from None
+    if checked is None:
+        raise UserError(f"{location}: {_ORIGIN}, its segmentation is empty")
+    return to_run_lengths(checked, height, width)["counts"].encode()
 
 
 @DATASETS.register_module()

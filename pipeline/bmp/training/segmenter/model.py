@@ -22,7 +22,7 @@ from bmp.build import build_part
 from bmp.datasets.posed import PosedImage
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import segment_poses
-from bmp.io.annotations import Row
+from bmp.io.annotations import Annotation
 from bmp.io.atomic import replacing_path
 from bmp.models.compute import dtype_of
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
@@ -143,7 +143,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         inputs: Tensor | Sequence[PosedImage],
         data_samples: Sequence[PosedMasks] | None = None,
         mode: str = "loss",
-    ) -> dict[str, Tensor] | list[list[Row]]:
+    ) -> dict[str, Tensor] | list[list[Annotation]]:
         """Return losses or masks, as MMEngine asks for them.
 
         Args:

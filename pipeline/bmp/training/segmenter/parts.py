@@ -7,7 +7,6 @@ learns what people look like several times as fast as from prompts, and each ste
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch.utils.data import Dataset
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
-from bmp.io.annotations import Row, labelled_mask
+from bmp.io.annotations import Annotation, labelled_mask
 from bmp.label_sets import CIHP_PARTS
 from bmp.models.sam2 import build_sam2
 from bmp.structures import Image
@@ -198,10 +197,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
                 f"{missing[0]}: expected the part map of an image, found none; make the data set with "
                 "python -m bmp.synthcrowd --extras"
             )
-        self._people: dict[Any, list[Row]] = defaultdict(list)
-        for row in self._dataset.ground_truth["annotations"]:
-            if not row["iscrowd"]:
-                self._people[row["image_id"]].append(row)
+        self._people = self._dataset.people()
         self._size = size
 
     @property
@@ -240,7 +236,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         }
 
 
-def _owners(rows: Sequence[Row], image: Image) -> tuple[Any, Any]:
+def _owners(rows: Sequence[Annotation], image: Image) -> tuple[Any, Any]:
     """Return whose each pixel is, uint8 (H, W), 0 for nobody's, and boxes xyxy (N + 1, 4) in shares of the image."""
     owners = np.zeros((image.height, image.width), np.uint8)
     boxes = np.zeros((len(rows) + 1, 4), np.float32)

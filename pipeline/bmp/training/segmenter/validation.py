@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
-from bmp.io.annotations import Row
+from bmp.io.annotations import Annotation
 from bmp.training.segmenter.data import PosedPeople
 
 
@@ -62,11 +62,11 @@ class SegmAP(BaseMetric):  # type: ignore[misc,unused-ignore]
 
     default_prefix = "segm"
 
-    def process(self, data_batch: Any, data_samples: Sequence[list[Row]]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[list[Annotation]]) -> None:
         """Keep the annotations of each image of a batch."""
         self.results.extend(data_samples)
 
-    def compute_metrics(self, results: list[list[Row]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[list[Annotation]]) -> dict[str, float]:
         """Compare those of all images with the ground truth."""
         rows = [row for image in results for row in image]
         numbers = evaluate_coco(self.dataset_meta["ground_truth"], to_results(rows, "segm", segm_score="iou"), "segm")
