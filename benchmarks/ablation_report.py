@@ -269,5 +269,5 @@ def import_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("figures", "matplotlib", "dev", error) from error
+        raise MissingExtraError("drawing figures", "matplotlib", "dev", error) from error
     return Figure

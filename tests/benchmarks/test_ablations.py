@@ -1,6 +1,8 @@
-"""The command that makes the paper's tables and figures, in process, for a family of fakes on three drawn scenes."""
+"""The command that makes the paper's tables and figures, in process, for a family of fakes on two drawn scenes."""
 
+import copy
 import json
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,7 @@ import PIL.Image
 import pytest
 
 from bmp.config import load_config
+from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import true_poses
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.ablations.curves import correction_curve
@@ -18,6 +21,7 @@ from bmp.evaluation.ablations.tables import FIGURES, TABLES, Family, paper_figur
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
 from bmp.evaluation.published import NUMBERS
+from bmp.evaluation.run import Task
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.point_sampling import PoseMaskRefine
 from bmp.segmenters.prompting import ClosestOther, GivenBox, MaxSpread, MaxVisibility
@@ -38,11 +42,12 @@ recipes = [
     dict(train="Pose", segmenter="pose2seg", prompter=dict(type="MaxVisibility", count=3)),
 ]
 datasets = dict(
-    easy=dict(type="SynthCrowd", split="test", count=3),
+    easy=dict(type="PeopleDataset", name="SynthCrowd test", annotations="FOLDER/easy.json", images="FOLDER/photos"),
     ochuman_test=dict(type="OCHuman", root=None, split="test", published="ochuman_test"),
 )
 del ovals
 """
+SCENES = 2
 RADII = {"base": 0.005, "tuned0": 0.001, "tuned1": 0.01}
 
 
@@ -58,8 +63,14 @@ def program():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A config and the weights that it names, but for one file."""
+    """A config, the weights that it names, but for one file, and scenes, drawn once for all."""
     folder = tmp_path_factory.mktemp("family")
+    drawn = SynthCrowd("test", count=SCENES)
+    (folder / "photos").mkdir()
+    for index, image in enumerate(drawn.ground_truth["images"]):
+        image["file_name"] = f"{index}.png"
+        PIL.Image.fromarray(drawn.load(index).pixels.numpy()).save(folder / "photos" / image["file_name"])
+    (folder / "easy.json").write_text(json.dumps(drawn.ground_truth))
     (folder / "family.py").write_text(CONFIG.replace("FOLDER", str(folder)))
     for name, radius in RADII.items():
         (folder / f"{name}.txt").write_text(str(radius))
@@ -90,8 +101,14 @@ def figures(program, folder):
 
 
 @pytest.fixture(scope="module")
-def scenes():
-    return SynthCrowd("test", count=3)
+def scenes(folder):
+    return PeopleDataset(folder / "easy.json", folder / "photos")
+
+
+@pytest.fixture
+def first_scene(scenes):
+    """The ground truth of one of the images, to be changed."""
+    return copy.deepcopy(Task(scenes, {}, limit=1).ground_truth)
 
 
 def run(program, folder, *arguments):
@@ -121,7 +138,7 @@ def check_files(folder, name):
     numbers, text = json.loads((folder / f"{name}.json").read_text()), (folder / f"{name}.md").read_text()
     assert numbers["title"] in text
     assert list(numbers["datasets"]) == ["easy"]
-    assert numbers["datasets"]["easy"]["images"] == 3
+    assert numbers["datasets"]["easy"]["images"] == SCENES
     assert all(f"- {note}\n" in text for note in numbers["notes"])
     assert all(f"| {entry['label']} |" in text for entry in numbers.get("rows", numbers.get("curves")))
 
@@ -208,7 +225,7 @@ def test_poses_are_estimated_once_and_images_encoded_once_for_what_shares_them(t
     people = len(scenes.ground_truth["annotations"])
     assert tables[1] == people
     # With estimated poses and with labelled ones each image once, and a crop a person; the old one has estimated only.
-    assert tables[2] == 3 * (3 + 3 + people) + 3
+    assert tables[2] == 3 * (2 * SCENES + people) + SCENES
 
 
 def test_seeds_are_a_mean_and_a_spread(tables, folder):
@@ -266,13 +283,10 @@ def test_a_data_set_that_is_missing(tables, program, folder, capsys):
     assert remedy in printed.out
 
 
-def test_a_data_set_of_the_paper_has_its_column(program, folder, tmp_path):
+def test_a_data_set_of_the_paper_has_its_column(program, folder, first_scene, tmp_path):
     """Beside the paper's numbers for it, in those tables where the paper has it."""
-    scenes = SynthCrowd("test", count=1)
-    (tmp_path / "images").mkdir()
-    PIL.Image.fromarray(scenes.load(0).pixels.numpy()).save(tmp_path / "images" / "0.png")
-    scenes.ground_truth["images"][0]["file_name"] = "0.png"
-    (tmp_path / "ochuman_coco_format_test_range_0.00_1.00.json").write_text(json.dumps(scenes.ground_truth))
+    shutil.copytree(folder / "photos", tmp_path / "images")
+    (tmp_path / "ochuman_coco_format_test_range_0.00_1.00.json").write_text(json.dumps(first_scene))
     arguments = ["--set", f"datasets.ochuman_test.root={tmp_path}", "--table", "2", "4", "--limit", "1"]
     assert run(program, folder, *arguments) == 0
     header = (folder / "out" / "table2.md").read_text().splitlines()[2]
@@ -282,14 +296,12 @@ def test_a_data_set_of_the_paper_has_its_column(program, folder, tmp_path):
     assert "Only the first 1 images of each data set." in text
 
 
-def test_people_without_keypoints_have_no_labelled_poses(program, folder, tmp_path):
-    scenes = SynthCrowd("test", count=1)
-    PIL.Image.fromarray(scenes.load(0).pixels.numpy()).save(tmp_path / "0.png")
-    scenes.ground_truth["images"][0]["file_name"] = "0.png"
-    for row in scenes.ground_truth["annotations"]:
+def test_people_without_keypoints_have_no_labelled_poses(program, folder, first_scene, tmp_path):
+    for row in first_scene["annotations"]:
         del row["keypoints"], row["num_keypoints"]
-    (tmp_path / "bare.json").write_text(json.dumps(scenes.ground_truth))
-    bare = f"datasets.ochuman_test={{'type': 'PeopleDataset', 'annotations': '{tmp_path}/bare.json', 'images': '{tmp_path}'}}"
+    (tmp_path / "bare.json").write_text(json.dumps(first_scene))
+    files = {"annotations": str(tmp_path / "bare.json"), "images": str(folder / "photos")}
+    bare = f"datasets.ochuman_test={ {'type': 'PeopleDataset', **files} }"
     assert run(program, folder, "--set", bare, "--table", "3") == 0
     text = (folder / "out" / "table3.md").read_text()
     assert "- bare: nobody has labelled keypoints." in text
@@ -299,7 +311,10 @@ def test_people_without_keypoints_have_no_labelled_poses(program, folder, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--table", "1", "--set", "datasets.easy.split=tests"], "none of the 2 data sets is here: SynthCrowd has no"),
+        (
+            ["--table", "1", "--set", "datasets.easy.annotations=gone.json"],
+            "none of the 2 data sets is here: gone.json: ",
+        ),
         (
             ["--table", "1", "--set", "segmenters.base.weight=x"],
             "segmenters.base has no 'weight'; did you mean 'weights'",
@@ -334,7 +349,7 @@ def test_wrong_use(program, folder, capsys, arguments, message):
         (("train=", "trained="), r"recipes[0]: there is no 'trained'; did you mean 'train'?"),
         (('name="ovals", ', ""), "segmenters.base: expected name; see configs/ablations/nano.py"),
         (('segmenter="other"', 'segmenter="others"'), "segmenters: there is no 'others'; did you mean 'other'?"),
-        (("count=3),", "count=3),\n    no_such=dict(type='SynthCrowd', split='no'),"), None),
+        (("    easy=", "    no_such=dict(type='SynthCrowd', split='no'),\n    easy="), None),
     ],
 )
 def test_wrong_families(program, folder, capsys, tmp_path, change, message):
@@ -356,7 +371,7 @@ def test_wrong_arguments(program, capsys, arguments):
 def test_figures_need_matplotlib(program, folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert run(program, folder, "--figure", "3") == 2
-    assert "figures need matplotlib" in capsys.readouterr().err
+    assert "drawing figures needs matplotlib" in capsys.readouterr().err
     assert run(program, folder, "--table", "2", "--limit", "1") == 0
 
 
