@@ -11,7 +11,7 @@ SYNTHCROWD := output/synthcrowd
 .PHONY: demo test test-fast lint format bench train-nano clean
 
 demo: $(READY)
-	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),"$$($(RUN) -c 'from matplotlib import cbook; print(cbook._get_data_path("sample_data/grace_hopper.jpg"))')") --output $(OUTPUT) --overwrite --trace
+	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),docs/images/grace_hopper.jpg) --output $(OUTPUT) --overwrite --trace
 	$(if $(INPUT),,$(RUN) run_bmp.py --config nano.py --set dataset.count=40 --output $(OUTPUT)-crowd --overwrite)
 
 test: $(READY)
@@ -23,6 +23,7 @@ test-fast: $(READY)
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/codespell
 	$(RUN) -m mypy
 
 format: $(READY)

@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from mmengine.registry import DefaultScope
 
+import bmp
 from bmp import UserError
 from bmp.checkpoints import sources as weights
 from bmp.config import load_config, parse_overrides
@@ -270,3 +272,35 @@ class TestArchitecture:
 
         with Image.open(draw_architecture.PICTURE) as picture:
             assert picture.info["Comment"] == draw_architecture.fingerprint()
+
+
+class TestRelease:
+    """One version, and what tells others about it."""
+
+    def test_the_changelog_starts_with_unreleased_and_then_has_this_version_with_its_date(self):
+        titles = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+        assert titles[0] == "Unreleased"
+        assert re.fullmatch(rf"{re.escape(bmp.__version__)} - \d{{4}}-\d\d-\d\d", titles[1])
+
+    def test_the_citation_has_this_version_and_its_date(self):
+        citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+        assert citation["version"] == bmp.__version__
+        assert f"## {bmp.__version__} - {citation['date-released']}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+    def test_the_package_has_the_version_of_the_module(self):
+        metadata = pytest.importorskip("hatchling.metadata.core")
+        plugins = pytest.importorskip("hatchling.plugin.manager")
+        assert metadata.ProjectMetadata(str(ROOT), plugins.PluginManager()).version == bmp.__version__
+
+    def test_ci_runs_targets_of_make_with_every_python_that_is_supported(self):
+        workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+        runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+        assert {"make lint", "make test-fast", "make test"} == set(runs)
+        supported = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+        assert workflow["jobs"]["fast"]["strategy"]["matrix"]["python"] == supported
+
+    def test_hooks_of_pre_commit_are_programs_of_the_environment(self):
+        (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+        assert local["repo"] == "local"
+        assert all(hook["language"] == "system" for hook in local["hooks"])
+        assert all(hook["entry"].startswith((".venv/bin/", "make ")) for hook in local["hooks"])
