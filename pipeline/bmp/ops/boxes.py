@@ -1,6 +1,6 @@
-"""Boxes as tensors: formats, sizes, overlap, and the window a network looks through. Knows no record, no network.
+"""Boxes as tensors: formats, sizes, overlap, and the window that a network sees. Knows no record, no network.
 
-All boxes are float (N, 4) in pixels, xyxy edges unless a name says otherwise, on any device; zero rows are ordinary.
+All boxes are float (N, 4) in pixels, xyxy edges unless a name says otherwise, on any device; N may be 0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Keypoint maps to places and back, batched on the maps' own device; knows no network, crop or image.
+"""From heatmaps to locations and back, batched on the device of the maps; knows no network, crop or image.
 
-Places are (x, y) in map pixels: cell centres are whole numbers, so (0, 0) is the middle of the first cell.
+Locations are (x, y) in map pixels: the centres of cells are whole numbers, so (0, 0) is the centre of the first cell.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def find_maxima(maps: Tensor) -> tuple[Tensor, Tensor]:
         maps: float (..., H, W).
 
     Returns:
-        places int64 (..., 2) and the values there, (...).
+        locations int64 (..., 2) and the values there, (...).
     """
     values, cells = maps.flatten(-2).max(-1)
     width = maps.shape[-1]
@@ -36,7 +36,7 @@ def find_maxima(maps: Tensor) -> tuple[Tensor, Tensor]:
 def decode_dark_udp(maps: Tensor, *, blur_kernel_size: int = 11) -> tuple[Tensor, Tensor]:
     """Decode by arg-max and one Newton step on the log of the blurred map (DARK with UDP's stencil).
 
-    Where that step leaves the blur's reach, as it does where the map is flat or a ramp, the arg-max stays.
+    The arg-max stays where that step is longer than the blur reaches, as on a flat map or a ramp.
 
     Args:
         maps: float32 (B, K, H, W).
@@ -61,13 +61,13 @@ def decode_dark_udp(maps: Tensor, *, blur_kernel_size: int = 11) -> tuple[Tensor
 
 
 def decode_expected_oks(maps: Tensor, sigmas: Sequence[float] = COCO_KEYPOINTS.sigmas) -> tuple[Tensor, Tensor]:
-    """Decode to the place of highest expected OKS (ProbPose): arg-max of the map convolved with an OKS kernel.
+    """Decode to the location of the highest expected OKS (ProbPose): arg-max of the map convolved with an OKS kernel.
 
-    Between cells a parabola is put through the maximum and its neighbours, along each axis; a maximum at the
+    Between cells, a parabola is fitted to the maximum and its neighbours along each axis; a maximum at the
     edge of the map stays there.
 
     Args:
-        maps: float32 (B, K, H, W), best read as probabilities of the cells.
+        maps: float32 (B, K, H, W), ideally the probability of each cell.
         sigmas: K OKS falloffs.
 
     Returns:
@@ -93,7 +93,7 @@ def decode_expected_oks(maps: Tensor, sigmas: Sequence[float] = COCO_KEYPOINTS.s
 def oks_variances(sigmas: Sequence[float], height: int, width: int) -> list[float]:
     """Return the variance in square cells of each keypoint's OKS kernel on maps of that size.
 
-    The person is taken to fill the map but for the crop's padding; the variance is kept within what a grid of
+    The person is assumed to fill the map except for the crop's padding; the variance is limited to what a grid of
     cells can show.
     """
     scale = 2 * math.sqrt(height / _BOX_PADDING * width / _BOX_PADDING)
@@ -102,13 +102,13 @@ def oks_variances(sigmas: Sequence[float], height: int, width: int) -> list[floa
 
 
 def oks_targets(keypoints: Tensor, height: int, width: int, sigmas: Sequence[float] = COCO_KEYPOINTS.sigmas) -> Tensor:
-    """Draw the map that a perfect network would give: the OKS that each cell would score.
+    """Draw the map of a perfect network: in each cell, the OKS of a prediction there.
 
-    Scaled so that the best cell is 1, also for keypoints a little outside; one far outside leaves its map as good
+    The best cell has 1, also for keypoints slightly outside the map; a keypoint far outside leaves its map nearly
     as zero.
 
     Args:
-        keypoints: float (..., K, 2), places in map pixels.
+        keypoints: float (..., K, 2), in map pixels.
         height: of the maps.
         width: of the maps.
         sigmas: K OKS falloffs.

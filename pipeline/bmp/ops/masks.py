@@ -1,7 +1,7 @@
 """Binary masks as tensors: overlaps, boxes, similarity, clean-up, run lengths. Knows no network and no file.
 
-Masks are bool (N, H, W), one picture size a call, on any device; zero rows are ordinary. Large intermediate results
-are made in chunks, so memory stays a small multiple of the masks' own.
+Masks are bool (N, H, W), of one image size in each call, on any device; N may be 0. Large intermediate results are
+computed in chunks, so that memory stays a small multiple of that of the masks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from bmp.structures import Image
 
 
 def exclusive(bits: Tensor, scores: Tensor) -> Tensor:
-    """Give each pixel to one mask: of those that hold it the one with the highest score, the earlier row in a tie.
+    """Give each pixel to one mask: of those that contain it the one with the highest score, the first of equals.
 
-    bits: bool (N, H, W). scores: (N,). Returns bool (N, H, W) in the same order; a mask may come out empty.
+    bits: bool (N, H, W). scores: (N,). Returns bool (N, H, W) in the same order; a mask may become empty.
     """
     resolved = torch.empty_like(bits)
     free = torch.ones(bits.shape[1:], dtype=torch.bool, device=bits.device)
@@ -63,8 +63,8 @@ def to_boxes(bits: Tensor) -> Tensor:
 def iou(first: Tensor, second: Tensor, chunk: int = 1 << 24) -> Tensor:
     """Return intersection over union of each of (N, H, W) with each of (M, H, W).
 
-    Returns float32 (N, M) in [0, 1], 0 for two empty masks. ``chunk`` bounds how many pixels, of all masks together,
-    are numbers at a time. Raises ``ValueError`` where the sizes of the pictures differ.
+    Returns float32 (N, M) in [0, 1], 0 for two empty masks. ``chunk`` limits how many pixels of all masks are
+    numbers at a time. Raises ``ValueError`` where the sizes of the pictures differ.
     """
     if first.shape[1:] != second.shape[1:]:
         raise ValueError(
@@ -109,7 +109,7 @@ def fill_holes(bits: Tensor, max_area: int) -> Tensor:
 
 
 def remove_specks(bits: Tensor, max_area: int) -> Tensor:
-    """Take from each mask its separate parts of at most ``max_area`` pixels, even if nothing stays; bool (N, H, W)."""
+    """Remove the separate parts of at most ``max_area`` pixels of each mask, even if all are; bool (N, H, W)."""
     return bits & ~small_components(bits, max_area)
 
 

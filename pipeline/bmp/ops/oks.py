@@ -1,4 +1,4 @@
-"""Object keypoint similarity, COCO's measure of how alike two poses are. Knows tensors, no keypoint set, no record."""
+"""Object keypoint similarity, COCO's measure of how similar poses are. Knows tensors, no keypoint set, no record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def oks(reference: Tensor, candidates: Tensor, area: Tensor, sigmas: Tensor, vis
     """
     squared = (reference[:, None] - candidates[None]).square().sum(dim=-1)
     falloff = 2 * area[:, None] * (2 * sigmas.to(area)).square()  # (N, K)
-    # A person without area resembles only an exact copy of itself; without a floor that would be 0 / 0.
+    # A person without area is similar only to an exact copy of itself; without a lower limit that would be 0 / 0.
     similarity = torch.exp(-squared / falloff.clamp(min=torch.finfo(falloff.dtype).tiny)[:, None])
     if visible is None:
         return similarity.mean(dim=-1)

@@ -1,4 +1,4 @@
-"""Makes up locations for a crowd: rooms, streets, meadows, or just texture. Knows no people and no ground truth."""
+"""Draws the background of a crowd: rooms, streets, meadows, or only texture. Knows no people and no ground truth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def background(rng: np.random.Generator, size: int, horizon: float) -> Pixels:
     """Return a square picture of ``size`` pixels a side, uint8 (size, size, 3) RGB, without people.
 
     Args:
-        rng: where all randomness comes from.
+        rng: source of all randomness.
         size: width and height in pixels.
         horizon: row at which the ground ends, in pixels from the top; outside the picture there is only ground, or
             none at all.
@@ -35,7 +35,7 @@ def background(rng: np.random.Generator, size: int, horizon: float) -> Pixels:
 def noise(rng: np.random.Generator, height: int, width: int, cells: float, octaves: int = 3) -> Field:
     """Return smooth noise around 0, float32 (height, width), mostly within -1..1.
 
-    ``cells`` is how many bumps of the largest kind lie across the longer side; each octave is half as large and high.
+    ``cells`` is the number of the largest bumps along the longer side; each octave is half as large and high.
     """
     total = np.zeros((height, width), np.float32)
     longer = max(height, width)
@@ -88,7 +88,7 @@ def _lay_floor(rng: np.random.Generator, canvas: Field, horizon: float, base: Fi
     cell = np.float32(rng.uniform(0.12, 0.4) * size)
     u = across / cell
     v = np.broadcast_to((distance * np.float32(size) / cell * np.float32(rng.uniform(1, 3)))[:, None], u.shape)
-    # Far away cells are smaller than pixels; what cannot be resolved is evened out.
+    # Far away cells are smaller than pixels and are averaged.
     fade = np.clip(cell / (np.float32(4) * distance), 0, 1)[:, None]
     texture = noise(rng, 128, 128, rng.uniform(8, 40)) * np.float32(rng.uniform(5, 22))
     texture = np.concatenate([texture, texture[:, ::-1]], axis=1)  # mirrored, so that it repeats without a seam

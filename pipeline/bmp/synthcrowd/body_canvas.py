@@ -1,7 +1,7 @@
 """Draws shaded shapes for a person's parts on one canvas; it knows shapes and light, no anatomy and no clothes.
 
-A canvas has no colours but two bytes a pixel: the number of the ink that lies on top, from which follow colour, part
-label and body group, and how much light it gets. Points are float64 (N, 2), x and y in pixels of the canvas, whole
+A canvas has two bytes for each pixel in place of colours: the number of the ink on top, which determines colour, part
+label and body group, and its brightness. Points are float64 (N, 2), x and y in pixels of the canvas, whole
 numbers at pixel centres.
 """
 
@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 FULL_LIGHT = 128
-"""Value of ``Canvas.light`` where a colour shows as it is."""
+"""Value of ``Canvas.light`` at which a colour is unchanged."""
 _SHIFT = 4
 # Edges of the strips in which a tube is lit, for small and for large figures.
 _STRIPS = np.array([-1.0, -0.72, -0.26, 0.26, 0.72, 1.0])
@@ -37,7 +37,7 @@ _ROUND = np.stack((np.cos(_CORNERS), np.sin(_CORNERS)), axis=1)
 
 
 class Group(IntEnum):
-    """Which limb an ink belongs to."""
+    """The limb to which an ink belongs."""
 
     NOTHING = 0
     TRUNK = 1
@@ -51,7 +51,7 @@ class Group(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Tube:
-    """A shape around an axis: cross lines, each with its middle and the way from there to its end.
+    """A shape around an axis: cross lines, each with its middle and the vector from there to its end.
 
     Attributes:
         centers: (K, 2), the middles.
@@ -141,7 +141,7 @@ class Canvas:
     Args:
         width: in pixels.
         height: in pixels.
-        light: radians, where the light comes from: 0 the right of the picture, pi / 2 above.
+        light: direction of the light in radians: 0 from the right of the picture, pi / 2 from above.
         scale: pixels of the canvas in a body height; lines and shading become finer with it.
 
     Attributes:
@@ -206,7 +206,7 @@ class Canvas:
         cv2.polylines(self.light, lines, False, FULL_LIGHT * level, thickness, cv2.LINE_8, _SHIFT)
 
     def shadow(self, polygon: Array, reach: float, strength: float) -> None:
-        """Darken softly what lies in and around a polygon, as what is drawn next does to what it touches."""
+        """Darken softly the area in and around a polygon, as the shadow of the shape that is drawn next."""
         fixed = _fixed(polygon)
         left, top, wide, high = cv2.boundingRect(fixed)
         edge = math.ceil(reach)
@@ -232,7 +232,7 @@ class Canvas:
         cv2.polylines(self.light, sides, False, FULL_LIGHT * contour * level, self._line, cv2.LINE_8, _SHIFT)
 
     def model(self, tube: Tube, level: float = 1.0) -> None:
-        """Light a tube like a cylinder, whatever ink it has."""
+        """Light a tube like a cylinder, without changing its inks."""
         self._light_strips(_fixed(tube.centers + self._strips * tube.spread), tube, level)
 
     def _light_strips(self, lines: npt.NDArray[np.int32], tube: Tube, level: float) -> None:
@@ -245,7 +245,7 @@ class Canvas:
             cv2.fillPoly(self.light, [strip], brightness, cv2.LINE_8, _SHIFT)
 
     def ball(self, outline: Array, level: float = 1.0) -> None:
-        """Light a roughly round outline like a ball, whatever ink it has."""
+        """Light a roughly round outline like a ball, without changing its inks."""
         center = outline.mean(axis=0)
         radius = float(np.abs(outline - center).mean())
         for share, brightness in ((1.0, 0.8), (0.86, 0.9), (0.7, 0.98), (0.5, 1.05), (0.28, 1.1)):
@@ -255,8 +255,7 @@ class Canvas:
     def print_cloth(self, tube: Tube, cloth: Cloth, ink: int, pitch: float, rng: np.random.Generator) -> None:
         """Print a pattern on a tube in the cloth's second colour, which ``ink`` has.
 
-        ``pitch`` is the size of the repeat in pixels of the canvas; what would be finer than a pixel or two is left
-        out.
+        ``pitch`` is the size of the repeat in pixels of the canvas; patterns finer than a pixel or two are left out.
         """
         if cloth.pattern is Pattern.PLAIN or pitch < 2:
             return

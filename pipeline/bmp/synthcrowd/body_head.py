@@ -1,7 +1,7 @@
-"""Draws a person's head: skull, hair, ears, face, hat and glasses from any side; it knows nothing below the neck.
+"""Draws a person's head: skull, hair, ears, face, hat and glasses from any side; knows nothing below the neck.
 
 Shapes are given on a unit sphere in the head's own axes (its left, down, back), which is then stretched to the head's
-size, narrowed at the chin and turned to the viewer. What lies on the far side is moved to the rim, so that a face seen
+size, narrowed at the chin and turned to the viewer. Points on the far side are moved to the rim, so that a face seen
 from the side is cut off where the head ends.
 """
 
@@ -23,7 +23,7 @@ _CIRCLE = np.stack((np.cos(_TURN), np.sin(_TURN)), axis=1)
 
 @dataclass(frozen=True, eq=False)
 class FacePoints:
-    """Where the five keypoints of the face are.
+    """The five keypoints of the face.
 
     Attributes:
         points: (5, 2) in pixels of the canvas: nose, left eye, right eye, left ear, right ear.
@@ -85,7 +85,7 @@ class Head:
     Args:
         canvas: where it is drawn.
         body: whose head.
-        look: what it looks like.
+        look: its appearance.
         center: (2,), the middle of the head in pixels of the canvas.
         scale: pixels of the canvas in a body height.
     """

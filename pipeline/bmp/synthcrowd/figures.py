@@ -1,4 +1,4 @@
-"""Draws one person with exact mask, part map and keypoints; it knows no scene, no other people and no file."""
+"""Draws one person with exact mask, part map and keypoints; knows no scene, no other people and no file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _SMOOTH = _smoothing(9)
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """One person, drawn; where ``parts`` is 0 nobody is, and ``colors`` means nothing.
+    """One drawn person; where ``parts`` is 0, ``colors`` has no meaning.
 
     Attributes:
         colors: uint8 (height, width, 3), RGB.
@@ -82,11 +82,11 @@ def draw(body: Body, look: Look, height_pixels: float, rng: np.random.Generator,
     """Draw one person.
 
     Args:
-        body: how the person holds itself.
-        look: what the person looks like.
-        height_pixels: how tall the person would be standing straight, above 0.
-        rng: source of what is left to chance: patterns and texture.
-        light: radians, where the light comes from: 0 the right of the picture, pi / 2 above.
+        body: the pose.
+        look: the appearance.
+        height_pixels: height of the person when standing straight, above 0.
+        rng: source of all randomness: patterns and texture.
+        light: direction of the light in radians: 0 from the right of the picture, pi / 2 from above.
     """
     # Small people are drawn larger and reduced, so that their features are mixed and not lost.
     factor = 4 if height_pixels <= 50 else 2 if height_pixels <= 420 else 1

@@ -1,4 +1,4 @@
-"""Scenes as COCO JSON and JPEG, in memory and on the disk; knows nothing of how scenes are made."""
+"""Scenes as COCO JSON and JPEG, in memory and on the disk; does not know how scenes are made."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def write(
     ``<split>_parts/<six digits>.png``, uint8 with CIHP's part labels, and ``<split>_pieces.json``, see ``_pieces``.
 
     Args:
-        folder: is made where it does not exist.
+        folder: created if it does not exist.
         split: name of the files.
-        settings: what kind of scenes.
-        count: how many.
+        settings: of the scenes.
+        count: number of scenes.
         seed: of all scenes.
         workers: processes that make scenes.
         extras: whether to write parts and pieces.
@@ -153,10 +153,10 @@ def _write_scene(settings: Settings, seed: int, images: Path, parts: Path | None
 
 
 def _pieces(scene: Scene, rng: np.random.Generator) -> _Rows:
-    """Return what a segmenter that knows no classes can be asked for, as COCO annotations of one kind.
+    """Return the objects that a segmenter without classes can be prompted for, as COCO annotations of one category.
 
-    That is every person, two parts of each, drawn at random so that they are no more than the people can bear, and
-    every thing: as far as it is seen, and if that is ``MIN_PIXELS`` at least.
+    These are each person, two random parts of each (all parts would outnumber the people), and each thing; of each its
+    visible pixels, if they are at least ``MIN_PIXELS``.
     """
     masks = list(scene.visible)
     for person in scene.visible:

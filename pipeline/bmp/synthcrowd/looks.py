@@ -1,4 +1,4 @@
-"""Samples what a drawn person looks like: skin, hair, clothes, colours; it knows no pose and draws nothing."""
+"""Samples the appearance of a drawn person: skin, hair, clothes, colours; knows no pose and draws nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Choice = TypeVar("_Choice")
 
 
 class Hair(str, Enum):
-    """How hair is worn."""
+    """A hairstyle."""
 
     BALD = "bald"
     SHORT = "short"
@@ -26,7 +26,7 @@ class Hair(str, Enum):
 
 
 class Upper(str, Enum):
-    """What covers the trunk; a dress takes the place of what covers the legs."""
+    """A garment on the trunk; a dress also replaces that on the legs."""
 
     SHIRT = "shirt"
     COAT = "coat"
@@ -34,7 +34,7 @@ class Upper(str, Enum):
 
 
 class Lower(str, Enum):
-    """What covers the legs."""
+    """A garment on the legs."""
 
     TROUSERS = "trousers"
     SHORTS = "shorts"
@@ -42,7 +42,7 @@ class Lower(str, Enum):
 
 
 class Pattern(str, Enum):
-    """What is printed on a cloth in its second colour."""
+    """A pattern, printed on a cloth in its second colour."""
 
     PLAIN = "plain"
     STRIPES = "stripes"
@@ -52,7 +52,7 @@ class Pattern(str, Enum):
 
 
 class Hat(str, Enum):
-    """What is worn on the head."""
+    """Headgear."""
 
     NONE = "none"
     CAP = "cap"
@@ -61,7 +61,7 @@ class Hat(str, Enum):
 
 
 class Glasses(str, Enum):
-    """What is worn before the eyes."""
+    """Glasses or none."""
 
     NONE = "none"
     CLEAR = "clear"
@@ -75,7 +75,7 @@ class Cloth:
     Attributes:
         color: of the cloth.
         second: of the pattern.
-        pattern: what is printed.
+        pattern: printed in the second colour.
         pitch: size of the pattern's repeat, in body heights.
         lengthwise: whether stripes run along the limb instead of around it.
     """
@@ -89,37 +89,37 @@ class Cloth:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What a person looks like.
+    """The appearance of a person.
 
     Attributes:
         skin: colour of the skin.
-        hair: how the hair is worn.
+        hair: the hairstyle.
         hair_color: colour of hair, brows and beard.
-        beard: whether there is one.
+        beard: whether there is a beard.
         iris: colour of the eyes.
         lips: colour of the mouth.
-        upper: what covers the trunk.
+        upper: the garment on the trunk.
         upper_cloth: its cloth.
-        sleeve: how far sleeves reach: 0 none, 1 the elbow, 2 the wrist.
-        neckline: how deep the collar is cut, in body heights.
-        hem: for coats and dresses, how far they reach down the legs: 0 hips, 1 knees, 2 ankles.
-        inner: colour of what is worn under an open coat.
+        sleeve: reach of the sleeves: 0 none, 1 the elbow, 2 the wrist.
+        neckline: depth of the collar, in body heights.
+        hem: reach of coats and dresses: 0 hips, 1 knees, 2 ankles.
+        inner: colour of the clothes under an open coat.
         is_open: whether the coat is open.
-        lower: what covers the legs, unless it is a dress.
+        lower: the garment on the legs, unless the upper one is a dress.
         lower_cloth: its cloth.
-        lower_length: how far it reaches: 1 knees, 2 ankles.
+        lower_length: its reach: 1 knees, 2 ankles.
         shoes: colour of the shoes.
         sole: colour of their soles.
-        socks: colour of the socks, none without any.
-        sock_height: how far up the shank they reach, 0 ankle, 1 knee.
+        socks: colour of the socks, if any.
+        sock_height: their reach: 0 ankle, 1 knee.
         gloves: colour of the gloves, if any.
         scarf: colour of the scarf, if any.
         belt: colour of the belt, if any.
-        hat: what is worn on the head.
+        hat: the headgear.
         hat_color: its colour.
-        glasses: what is worn before the eyes.
+        glasses: the glasses.
         width: thickness of trunk and limbs, 1 for the average.
-        muscle: how much limbs bulge, 0 to 1.
+        muscle: bulge of the limbs, 0 to 1.
     """
 
     skin: Color
@@ -165,7 +165,7 @@ _LEATHERS: tuple[Color, ...] = ((34, 30, 30), (60, 44, 36), (106, 72, 44), (236,
 
 
 def sample_look(rng: np.random.Generator) -> Look:
-    """Sample one look; all chance comes from ``rng``."""
+    """Sample one look; ``rng`` is the source of all randomness."""
     skin = _jitter(_pick(rng, _SKINS), rng, 9)
     upper = _weighted(rng, {Upper.SHIRT: 0.62, Upper.COAT: 0.22, Upper.DRESS: 0.16})
     lower = _weighted(rng, {Lower.TROUSERS: 0.66, Lower.SHORTS: 0.2, Lower.SKIRT: 0.14})

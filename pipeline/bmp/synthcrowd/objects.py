@@ -1,4 +1,4 @@
-"""Draws things that are no people but hide them or resemble them; knows nothing of scenes and ground truth."""
+"""Draws things that hide people or resemble them; knows no scene and no ground truth."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """Something cut out, to be laid on a picture.
+    """A cut-out thing, to be placed on a picture.
 
     Attributes:
         colors: uint8 (h, w, 3) RGB.
-        mask: uint8 (h, w), 1 where it is and 0 elsewhere.
-        left: column of the picture its first column lies on.
-        top: row of the picture its first row lies on.
+        mask: uint8 (h, w), 1 inside the thing and 0 elsewhere.
+        left: column of the picture at its first column.
+        top: row of the picture at its first row.
     """
 
     colors: Pixels

@@ -1,4 +1,4 @@
-"""Samples how a drawn person holds itself: a skeleton in 3D within joint limits; it knows no clothes and no pixels.
+"""Samples the pose of a drawn person: a skeleton in 3D within joint limits; knows no clothes and no pixels.
 
 Axes of the picture and of every body frame: x to the right of the picture (to the left of a person who faces the
 viewer), y down, z away from the viewer. Lengths are in body heights: a standing person measures 1 from sole to crown.
@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 
 class PoseKind(str, Enum):
-    """What a person is doing."""
+    """The activity of a person."""
 
     STANDING = "standing"
     WALKING = "walking"
@@ -74,9 +74,9 @@ class Body:
         chest: the same of the rib cage.
         head: the same of the head.
         head_radii: float64 (3,), half of the head's width, height and length.
-        kind: what it was sampled as.
-        facing: radians, where the front of an upright pelvis looks: 0 at the viewer, pi / 2 to the right of the
-            picture, pi away from the viewer.
+        kind: the activity it was sampled for.
+        facing: direction of the front of an upright pelvis in radians: 0 towards the viewer, pi / 2 to the right of
+            the picture, pi away from the viewer.
     """
 
     joints: Array
@@ -232,10 +232,10 @@ def sample_body(rng: np.random.Generator, kind: PoseKind | None = None, facing: 
     """Sample one body.
 
     Args:
-        rng: source of all chance.
-        kind: what the person does; by default drawn from all, standing and walking most often.
-        facing: radians as in ``Body.facing``; by default mostly towards the viewer, any side at times. Somebody
-            lying has the feet there.
+        rng: source of all randomness.
+        kind: the activity; by default drawn from all, standing and walking most often.
+        facing: radians as in ``Body.facing``; by default mostly towards the viewer, at times to any side. The feet
+            of somebody who lies point there.
     """
     if kind is None:
         kind = list(_SHARES)[int(np.searchsorted(np.cumsum(list(_SHARES.values())), rng.random() * 0.999))]

@@ -1,4 +1,4 @@
-"""Puts drawn people and things before a background, and knows exactly what can be seen of whom; knows no file."""
+"""Puts drawn people and things in front of a background, with exact visible pixels of each; knows no file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.uint8]  # (size, size), 1 or 0
 
 MIN_PIXELS = 32
-"""People of whom fewer pixels can be seen are in the picture but not in the ground truth."""
+"""People with fewer visible pixels are in the picture but not in the ground truth."""
 _PAIR_PIXELS = 150  # at least so much is seen of either of two who are entangled on purpose
 _PLACES, _FIGURES, _BEGINNINGS = 25, 5, 5  # tries: places a figure, figures a person, first ones of a pair
 _NEAR = 2  # pixels from a keypoint within which its person's mask counts as being there
@@ -27,18 +27,18 @@ _NEAR = 2  # pixels from a keypoint within which its person's mask counts as bei
 
 @dataclass(frozen=True)
 class Settings:
-    """What kind of scenes are made.
+    """The kind of scenes.
 
     Attributes:
-        stream: number of the stream of chance; scenes of two streams have nothing to do with each other.
+        stream: number of the random stream; scenes of two streams are independent.
         size: width and height of the picture in pixels, at least 64.
-        people: fewest and most people; there may be fewer where they do not fit without breaking a limit below.
+        people: fewest and most people; there may be fewer if they do not fit within the limits below.
         empty: share of scenes with nobody.
-        heights: smallest and largest height in pixels that a person has, or would have when standing.
+        heights: smallest and largest height of a person in pixels, measured as if standing.
         pairs: share of scenes with two people entangled on purpose.
-        pair_iou: least and largest IoU of the boxes of these two, around what is seen of them.
+        pair_iou: least and largest IoU of the boxes around the visible pixels of these two.
         max_iou: largest IoU of such boxes for any other two people.
-        pair_visible: least share that is seen of either of the two, of the person's pixels within the picture.
+        pair_visible: least visible share of the pixels of each of the two within the picture.
         min_visible: the same for everybody else; things in the way count as well.
         truncation: share of scenes that are cut off below, and of people who are cut off at the left or right.
         teams: share of scenes in which everybody is dressed alike.
@@ -79,17 +79,17 @@ def _expect(fits: bool, name: str, value: object, wanted: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and all that is true of it. Rows are people with at least ``MIN_PIXELS`` visible pixels.
+    """A picture and its ground truth. Rows are people with at least ``MIN_PIXELS`` visible pixels.
 
     Attributes:
         image: uint8 (H, W, 3) RGB.
         visible: bool (N, H, W), the pixels that show the person; no pixel shows two.
-        amodal: bool (N, H, W), the pixels that the person would show with nobody and nothing in front.
+        amodal: bool (N, H, W), the pixels that would show the person with nobody and nothing in front.
         boxes: float32 (N, 4), xyxy edges in pixels around ``visible``.
         keypoints: float32 (N, 17, 3), x, y in pixels and v in COCO's order and meaning: 2 visible; 1 inside the
             picture but hidden by somebody, something or the own body; 0 outside the picture, where x = y = 0.
         parts: uint8 (H, W), CIHP's labels of what is visible, 0 where nobody is.
-        things: uint8 (H, W), a number of its own for each thing that is visible, 0 where there is none.
+        things: uint8 (H, W), one number for each visible thing, 0 where there is none.
         order: int64 (N,), 0 for the person farthest from the viewer.
         max_iou: largest IoU of two of ``boxes``, 0 for fewer than two people.
     """
@@ -111,10 +111,10 @@ def make_scene(seed: int, index: int, settings: Settings | None = None) -> Scene
     Args:
         seed: at least 0.
         index: at least 0.
-        settings: what kind of scene; the defaults of ``Settings`` if None.
+        settings: of the scene; the defaults of ``Settings`` if None.
 
-    An entangled pair is given up after 125 bodies if no place was found for one, as can be with narrow limits; the
-    scene then keeps to ``max_iou`` throughout.
+    If no place for an entangled pair is found with 125 bodies, as happens with narrow limits, the scene has none, and
+    ``max_iou`` holds for everybody.
     """
     settings = settings or Settings()
     rng = np.random.default_rng([seed, settings.stream, index])

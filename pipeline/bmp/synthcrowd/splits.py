@@ -1,4 +1,4 @@
-"""The fixed parts of SynthCrowd: how many scenes each has and of what kind; knows nothing of how they are made."""
+"""The fixed parts of SynthCrowd: the number and the kind of their scenes; does not know how they are made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Split:
     """A part of the data set.
 
     Attributes:
-        count: how many scenes it has unless somebody asks for another number.
-        settings: what its scenes are like.
+        count: number of scenes, unless another is given.
+        settings: of its scenes.
     """
 
     count: int

@@ -4,7 +4,7 @@
 
 makes it available to any MMPose config: the head ``ProbabilisticHeatmapHead`` (also under the published configs'
 name ``MultiHead``), the codecs ``OKSHeatmap`` and, with the falloffs of PMPose's 23 keypoints, ``PMPoseHeatmap``, the
-losses ``ExpectedOKSLoss`` and ``SparsemaxLoss``, and the convolution ``ConvStem`` for small ViTs. What trains it is in
+losses ``ExpectedOKSLoss`` and ``SparsemaxLoss``, and the convolution ``ConvStem`` for small ViTs. The training is in
 ``bmp.training.pose``. Nothing here knows the loop.
 """
 

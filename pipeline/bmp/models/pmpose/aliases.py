@@ -1,8 +1,8 @@
 """The type names that the published configs use, so that their ``model`` section builds here unchanged.
 
-Only names, arguments and their meaning are known of those types. Arguments that describe the network, or which of its
-parts learn, are honoured; what else concerns only the training there is set aside with a message, since training here
-has its own settings.
+Of those types only the names, the arguments and their meaning are known. Arguments that describe the network, or say
+which of its parts learn, have an effect. All others concern the published training only and are ignored with a message,
+since training here has its own settings.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _OF_BRANCHES = {
     "oks": "oks",
     "error": "error",
 }
-"""What the published arguments call the parts of the head, and what they are called here."""
+"""The names of the head's parts in the published arguments, and the names here."""
 
 
 def published_head(**config: Any) -> ProbabilisticHeatmapHead:
     """Build the probabilistic head from the arguments of the published ``MultiHead`` or ``ProbMapHead``."""
     head = dict(config)
     arguments: dict[str, Any] = {
-        # What the published head does where its config says nothing.
+        # The defaults of the published head.
         "deconv_out_channels": (256, 256, 256),
         "deconv_kernel_sizes": (4, 4, 4),
         "normalize": head.pop("normalize", None),
@@ -46,7 +46,7 @@ def published_head(**config: Any) -> ProbabilisticHeatmapHead:
             _OF_BRANCHES[name] for name in ("probability", "visibility") if not head.pop(f"detach_{name}", True)
         ],
     }
-    # A head whose estimate of the OKS is frozen gives the height of its maps for a score.
+    # A head with a frozen estimate of the OKS scores by the maxima of its maps.
     arguments["scores_from"] = "map" if "oks" in arguments["frozen"] else "expected_oks"
     for name in ("final_layer", "final_layer_dict"):
         if name in head:
@@ -74,14 +74,14 @@ def expected_oks_codec(**config: Any) -> OKSHeatmap:
 
 
 class FreezableTopdownPoseEstimator(TopdownPoseEstimator):  # type: ignore[misc,unused-ignore]
-    """MMPose's top-down model, which can keep its backbone as it is while the head learns.
+    """MMPose's top-down model, which can freeze its backbone while the head learns.
 
-    It takes the place of MMPose's own under the name of that, and is the same but for one argument.
+    It replaces MMPose's own under the same name, and differs in one argument only.
 
     Args:
-        *arguments: of MMPose's.
+        *arguments: those of MMPose's model.
         freeze_backbone: the backbone's parameters get no gradient, as when PMPose was trained.
-        **options: of MMPose's.
+        **options: those of MMPose's model.
     """
 
     def __init__(self, *arguments: Any, freeze_backbone: bool = False, **options: Any) -> None:

@@ -19,7 +19,7 @@ _VISIBLE = 2
 
 @KEYPOINT_CODECS.register_module()
 class OKSHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
-    """Maps that show the OKS each cell would score (ProbPose), decoded with unbiased (UDP) geometry.
+    """Maps of the OKS that a prediction in each cell would have (ProbPose), decoded with unbiased (UDP) geometry.
 
     Args:
         input_size: (width, height) of the crops in pixels.
@@ -96,7 +96,7 @@ class OKSHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
         return {name: value.astype(np.float32) for name, value in encoded.items()}
 
     def decode_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode float32 (B, K, H, W) on its own device: places (B, K, 2) in crop pixels and scores (B, K)."""
+        """Decode float32 (B, K, H, W) on its own device: locations (B, K, 2) in crop pixels and scores (B, K)."""
         if self.decoder == "dark_udp":
             places, scores = decode_dark_udp(maps, blur_kernel_size=self.blur_kernel_size)
         else:

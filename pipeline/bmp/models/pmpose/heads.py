@@ -1,4 +1,4 @@
-"""The head of ProbPose and PMPose: keypoint maps that are probabilities, and four scalars a keypoint."""
+"""The head of ProbPose and PMPose: keypoint maps that are probabilities, and four scalars for each keypoint."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from bmp.models.pmpose.sparsemax import sparsemax
 from bmp.ops.heatmaps import find_maxima, oks_variances
 
 BRANCHES = ("heatmaps", "presence", "visibility", "oks", "error")
-"""What of the head can be frozen: the layers of the maps, and each branch."""
+"""The parts of the head that can be frozen: the layers of the maps, and each branch."""
 _POOLS = ((4, 3), (2, 2), (2, 2))  # 16 x 12 features to a single cell
 _TEMPERATURE = 0.5
 
 
 class KeypointMaps(NamedTuple):
-    """What the head says of B people and K keypoints, float32, all in [0, 1] but for the error.
+    """The output of the head for B people and K keypoints, float32, all in [0, 1] except the error.
 
     heatmaps: (B, K, H, W). presence, visibility, expected_oks: (B, K), the probabilities that a keypoint lies in the
-    crop and that it can be seen, and the OKS to be expected. expected_error: (B, K), the distance to be expected in map
+    crop and that it is visible, and the expected OKS. expected_error: (B, K), the expected distance in map
     cells, or None from a head without that branch.
     """
 
@@ -38,11 +38,11 @@ class KeypointMaps(NamedTuple):
     expected_error: Tensor | None
 
     def averaged_with_mirrored(self, mirrored: KeypointMaps, flip_indices: Sequence[int]) -> KeypointMaps:
-        """Average with what the head said of the mirrored crops.
+        """Average with the output for the mirrored crops.
 
         Args:
             mirrored: of the same people, still mirrored.
-            flip_indices: K, for each keypoint the one it becomes in a mirrored image.
+            flip_indices: K, for each keypoint its counterpart in a mirrored image.
         """
         order = list(flip_indices)
 
@@ -56,30 +56,30 @@ class KeypointMaps(NamedTuple):
 
 @MODELS.register_module()
 class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
-    """MMPose's heatmap head with sparsemax over the cells, and branches for four scalars a keypoint (ProbPose).
+    """MMPose's heatmap head with sparsemax over the cells, and branches for four scalars (ProbPose).
 
     The branches turn features of 16 x 12 cells into one; larger ones are averaged at the end. As released, the
     branches of expected OKS and error learn from the features and never change them; those of presence and visibility
-    do the same unless ``attached`` names them. So what the backbone learns is where keypoints are.
+    do the same unless ``attached`` names them. So the backbone learns the locations of keypoints only.
 
     Args:
         in_channels: channels of the features.
         out_channels: K.
         deconv_out_channels: of the deconvolutions that lead to the maps.
         deconv_kernel_sizes: as many.
-        normalize: factor of the maps after the sparsemax; None leaves the sparsemax out, too, and the maps are the
-            scores themselves, clamped to [0, 1].
+        normalize: factor of the maps after the sparsemax; None leaves out the sparsemax as well, and the maps are
+            the scores, clamped to [0, 1].
         with_error: whether there is a branch for the expected localisation error.
         attached: those of "presence" and "visibility" whose losses reach the features.
-        frozen: those of ``BRANCHES`` that learn nothing: their parameters get no gradient and they have no loss.
-        balance_visibility: let the visible and the hidden keypoints of a batch weigh the same in the loss of the
-            visibility, which is estimated for balanced classes then; most labelled keypoints are visible ones.
+        frozen: those of ``BRANCHES`` that do not learn: their parameters get no gradient and they have no loss.
+        balance_visibility: give the visible and the hidden keypoints of a batch the same weight in the loss of the
+            visibility; without it the visible ones, which are most of the labelled ones, dominate.
         scores_from: "expected_oks" or "map", the source of the keypoint scores that MMPose's runner gets.
         branch_channels: inside the branches; as many as in the features by default.
         loss: config of the loss of the maps.
-        score_loss: config of a loss of what goes into the sparsemax, beside that of the maps; none by default.
+        score_loss: config of a loss of the input of the sparsemax, beside that of the maps; none by default.
         branch_loss_weight: factor of the losses of the branches.
-        **kwargs: what else HeatmapHead takes.
+        **kwargs: the other arguments of HeatmapHead.
     """
 
     def __init__(
@@ -135,11 +135,11 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
                     layer.requires_grad_(False)
 
     def forward(self, feats: tuple[Tensor, ...]) -> KeypointMaps:
-        """Read maps and scalars off the last of the features, (B, C, h, w)."""
+        """Compute maps and scalars from the last of the features, (B, C, h, w)."""
         return self._read(self._scores(feats), feats[-1])
 
     def _scores(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """Return what goes into the sparsemax, float32 (B, K, H, W)."""
+        """Return the input of the sparsemax, float32 (B, K, H, W)."""
         return super().forward(feats).float() / _TEMPERATURE  # type: ignore[no-any-return]
 
     def _read(self, scores: Tensor, features: Tensor) -> KeypointMaps:
@@ -159,7 +159,7 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
 
         Beside the usual fields there are, of shape (1, K): ``keypoints_visible`` (visibility), ``keypoints_probs``
         (presence), ``keypoints_oks`` and, with that branch, ``keypoints_error`` (fraction of the map's diagonal).
-        ``keypoint_scores`` is the expected OKS, as published, or the height of the map, as ``scores_from`` says.
+        ``keypoint_scores`` is the expected OKS, as published, or the maximum of the map, as ``scores_from`` says.
         """
         test_cfg = test_cfg or {}
         if test_cfg.get("flip_test", False):
@@ -188,7 +188,7 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         """Compute the losses of a batch with targets from the codec ``OKSHeatmap``.
 
         The maps are trained by ``loss`` and ``score_loss``, presence and visibility by binary cross-entropy, the
-        expected OKS and the expected error by squared error against what the maps' own maxima score.
+        expected OKS and the expected error by the squared difference from those of the maps' maxima.
         """
         scores = self._scores(feats)
         found = self._read(scores, feats[-1])

@@ -12,10 +12,10 @@ from bmp.models.pmpose.sparsemax import sparsemax
 
 @MODELS.register_module()
 class ExpectedOKSLoss(nn.Module):  # type: ignore[misc,unused-ignore]
-    """One minus the OKS to be expected when the place is drawn from the predicted distribution (ProbPose).
+    """One minus the expected OKS of a location drawn from the predicted distribution (ProbPose).
 
     A map of exact zeros around the target gets no gradient. Training has to start from flat maps, from
-    ``init_weights`` as MMPose's runner does, or from trained weights; and ``SparsemaxLoss`` beside this one frees the
+    ``init_weights`` as MMPose's runner does, or from trained weights; and ``SparsemaxLoss`` beside this one recovers
     maps that lost their target on the way.
 
     Args:
@@ -39,7 +39,7 @@ class ExpectedOKSLoss(nn.Module):  # type: ignore[misc,unused-ignore]
 
         Args:
             output: (B, K, H, W), each map a probability distribution over its cells.
-            target: (B, K, H, W) in [0, 1], the OKS that each cell would score.
+            target: (B, K, H, W) in [0, 1], the OKS of a prediction in each cell.
             target_weights: (B, K), zero for keypoints that are not labelled.
 
         Returns:
@@ -71,8 +71,8 @@ class SparsemaxLoss(nn.Module):  # type: ignore[misc,unused-ignore]
         """Compute the loss.
 
         Args:
-            scores: float (B, K, H, W), what goes into the sparsemax over the cells of each map.
-            target: (B, K, H, W), not negative; a map of zeros wants probability nowhere, and has to have weight zero.
+            scores: float (B, K, H, W), the input of the sparsemax over the cells of each map.
+            target: (B, K, H, W), not negative; a map of zeros has no target distribution, and needs weight zero.
             target_weights: (B, K), zero for keypoints that are not labelled.
 
         Returns:

@@ -12,7 +12,7 @@ def sparsemax(scores: Tensor) -> Tensor:
     """Project each row onto the probability simplex.
 
     The result is max(scores - threshold, 0), with the one threshold for which a row sums to 1. It is exact up to
-    float32 rounding, computed in float32 whatever comes in, and differentiable.
+    float32 rounding, computed in float32 for any input type, and differentiable.
 
     Args:
         scores: float (..., N), N at least 1.
@@ -44,8 +44,8 @@ def _threshold(scores: Tensor) -> Tensor:
     """Find the threshold of rows whose maximum is 0, (..., 1).
 
     Newton's method on the convex, piecewise linear sum of max(scores - t, 0): from the left it never overshoots, the
-    support only shrinks, and when the support stands still the threshold is exact. A handful of passes over the data
-    do what sorting every row would.
+    support only shrinks, and when the support stands still the threshold is exact. A few passes over the data
+    replace sorting each row.
     """
     support = scores > -1
     while True:

@@ -1,4 +1,4 @@
-"""What a small ViT sees instead of raw patches; registered into MMEngine as a kind of convolution, knows no ViT."""
+"""The first layers of a small ViT in place of raw patches; registered into MMEngine as a convolution, knows no ViT."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.nn.modules.utils import _pair
 class ConvStem(nn.Sequential):
     """Three convolutions of stride 2 in the place of one of stride 8 (Xiao et al., 2021).
 
-    A ViT that starts from nothing learns faster and further behind it than behind a linear projection of patches. For
+    A ViT that starts from random weights learns faster, and more, than with a linear projection of patches. For
     ``patch_size=8, patch_cfg=dict(conv_type="ConvStem")`` of a VisionTransformer.
 
     Args:
         in_channels: of the image.
         out_channels: of the patches' embeddings, a multiple of 4.
-        kernel_size, stride: of the convolution replaced, have to be 8.
+        kernel_size, stride: of the replaced convolution, have to be 8.
         padding, dilation: likewise, have to be 0 and 1.
         bias: of no use before a normalization.
 

@@ -1,4 +1,4 @@
-"""What BMP adds to MMDetection, registered into MMDetection's own registries by importing this package.
+"""Additions to MMDetection, registered into MMDetection's own registries by importing this package.
 
     custom_imports = dict(imports=["bmp.training.detector"])
 

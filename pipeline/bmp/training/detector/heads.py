@@ -14,10 +14,10 @@ from bmp.models.rtmdet_ins import forward_head
 
 @MODELS.register_module()
 class QuickRTMDetInsHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-ignore]
-    """MMDetection's ``RTMDetInsSepBNHead``, whose weights and answers it has.
+    """MMDetection's ``RTMDetInsSepBNHead`` with the same weights and outputs.
 
-    No branch is computed twice, and the small networks that draw the masks, one for each place that has a person, are
-    products of matrices instead of convolutions in groups, which a CPU does one after another.
+    No branch is computed twice. The small networks that draw the masks, one for each location with a person, are
+    matrix products instead of grouped convolutions, which a CPU computes one after the other.
     """
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:

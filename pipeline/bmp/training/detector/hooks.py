@@ -1,4 +1,4 @@
-"""How a detector's training computes; knows no data and no losses."""
+"""The precision and memory layout of a detector's training; knows no data and no losses."""
 
 from __future__ import annotations
 

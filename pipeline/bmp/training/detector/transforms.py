@@ -1,4 +1,4 @@
-"""People painted out of a picture and its labels, as a step of an MMDetection data pipeline; knows no detector."""
+"""Painting people out of an image and its labels, as a step of an MMDetection data pipeline; knows no detector."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _REACH = 3  # of a mask's blurred edge, in standard deviations
 class PaintOutPeople(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Paint some people black and take them out of the ground truth, as the loop does before it detects again.
 
-    So a detector learns to take no notice of holes and to find who stands behind them. Put it after what changes
-    colours, which would make black grey, and before what resizes, as in the loop. Reads and replaces ``img`` uint8
-    (H, W, 3), ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_masks`` (``BitmapMasks``) and ``gt_ignore_flags``; people
-    with the flag stay. How many are painted out is drawn from one to all; the larger a mask, the sooner its person is
-    chosen, since those in front are found first.
+    So a detector learns to ignore the black areas and to find the people behind them. Put it after transforms of
+    colours, which would turn black into grey, and before those that resize, as in the loop. Reads and replaces
+    ``img`` uint8 (H, W, 3), ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_masks`` (``BitmapMasks``) and
+    ``gt_ignore_flags``; people with the flag stay. The number of people to paint out is drawn from one to all; those
+    with larger masks are more likely to be chosen, since people in front are found first.
 
-    Masks that a network predicts lack thin parts and miss the outline by a little, inwards or outwards: what is
-    painted is the mask after a blur and a threshold, both drawn anew for each person. Whoever loses pixels to it has
-    them taken from the mask, and the box follows.
+    Masks that a network predicts lack thin parts and miss the outline slightly, inwards or outwards. So the painted
+    mask is a blurred one, cut at a threshold, both drawn for each person. Painted pixels of other people are removed
+    from their masks, and their boxes shrink accordingly.
 
     Args:
-        prob: chance in [0, 1] that anybody is painted out of an image.
+        prob: probability that anybody is painted out of an image.
         roughness: the greatest standard deviation of the blur, as a share of the square root of the mask's area.
-        min_pixels: people of whose masks fewer pixels are left go out of the ground truth.
-        min_share: those who keep less than this share of their mask go, too.
+        min_pixels: people with fewer pixels left in their mask are removed from the ground truth.
+        min_share: so are people who keep less than this share of their mask.
     """
 
     def __init__(

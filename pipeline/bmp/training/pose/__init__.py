@@ -1,4 +1,4 @@
-"""What BMP adds to MMPose for training, registered into MMPose's own registries by importing this package.
+"""Additions to MMPose for training, registered into MMPose's own registries by importing this package.
 
     custom_imports = dict(imports=["bmp.models.pmpose", "bmp.training.pose"])
 

@@ -1,4 +1,4 @@
-"""People of COCO-format files with all that PMPose learns from, for MMPose's runner; it knows no network."""
+"""People of COCO-format files with everything that PMPose learns from, for MMPose's runner; it knows no network."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmpose.registry import DATASETS
 
 @DATASETS.register_module()
 class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
-    """MMPose's CocoDataset, one person a sample, that keeps what it drops. It takes the same arguments.
+    """MMPose's CocoDataset, one person in each sample, with labels that MMPose drops. It takes the same arguments.
 
-    A sample has besides:
+    A sample also has:
 
     - ``keypoints_visibility``: int64 (1, K), COCO's flag: 0 not labelled, 1 hidden, 2 visible.
     - ``neighbours``: the segmentations, as in the file, of the other people whose boxes overlap the person's.

@@ -1,4 +1,4 @@
-"""Ex-OKS as a metric of MMPose's runner; it knows data samples, and leaves the measuring to bmp.evaluation."""
+"""Ex-OKS as a metric of MMPose's runner; it knows data samples, and leaves the computation to bmp.evaluation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NUMBERS = {
 
 @METRICS.register_module()
 class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
-    """COCO's numbers with Ex-OKS (ProbPose) in the place of OKS: who says rightly what is outside the crop is rewarded.
+    """COCO's numbers with Ex-OKS (ProbPose) in place of OKS, which rewards correct predictions outside the crop.
 
     For models that estimate presence, whose first keypoints are COCO's: ``ProbabilisticHeatmapHead`` in a top-down
     model, or ``BMPPoseEstimator``. A pose's score is that of its box times the mean score of its keypoints above 0.2.
@@ -44,8 +44,8 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
     Args:
         ann_file: COCO JSON with the ground truth; keypoints outside the window have flag 3, as in CropCOCO. Only the
             category 1 counts.
-        presence_threshold: from which presence on a keypoint counts as inside, in [0, 1].
-        max_detections: how many results of an image count, the best first; 20 if None.
+        presence_threshold: the least presence at which a keypoint counts as inside, in [0, 1].
+        max_detections: the number of results of an image that count, best first; 20 if None.
         collect_device: see MMEngine's BaseMetric.
         prefix: of the numbers' names, "ex_oks" if None.
 
@@ -74,7 +74,7 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
         self.max_detections = max_detections
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what was found, a list of annotation rows for each sample: padding of the last batch can be cut off."""
+        """Keep the results, a list of annotation rows for each sample: padding of the last batch can be cut off."""
         self.results += [_rows(sample) for sample in data_samples]
 
     def compute_metrics(self, results: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:

@@ -21,7 +21,7 @@ class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
 
     Args:
         dtype: "float32" or "bfloat16".
-        **kwargs: what OptimWrapper takes.
+        **kwargs: the arguments of OptimWrapper.
     """
 
     def __init__(self, dtype: str = "bfloat16", **kwargs: Any) -> None:
@@ -30,6 +30,6 @@ class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Compute what is inside with autocast, on the device of the model."""
+        """Compute with autocast inside the context, on the device of the model."""
         with super().optim_context(model), autocast(next(model.parameters()).device, self._dtype):
             yield

@@ -1,7 +1,7 @@
-"""Masks of people in an MMPose data pipeline: loaded, made as faulty as a detector's, flipped, used for conditioning.
+"""Masks of people in an MMPose data pipeline: loaded, given a detector's errors, flipped, used for conditioning.
 
-The batched form of the conditioning, for inference, is bmp.poses.crops. Nothing here knows a network. What is random
-draws from NumPy's global generator, which MMEngine seeds in each worker, as MMPose's own transforms do.
+The batched form of the conditioning, for inference, is bmp.poses.crops. Nothing here knows a network. Random
+numbers come from NumPy's global generator, which MMEngine seeds in each worker, as in MMPose's own transforms.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
 
 @TRANSFORMS.register_module()
 class NoisyMask(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Make the person's mask as faulty as a detector's, so that the network does not rely on its rim.
+    """Give the person's mask the errors of a detector, so that the network does not rely on its outline.
 
-    Each fault has its own chance: no mask at all (then nothing else); a part of a neighbour's mask taken in, which is
-    what lies of it in a rectangle somewhere in the person's box; missing patches, up to three ellipses; and a rim that
-    is too wide or too narrow everywhere. A mask that would come out empty stays as it was.
+    Each error has its own probability: no mask at all, and then no other error; a part of a neighbour's mask added,
+    which is the part inside a random rectangle in the person's box; missing patches, up to three ellipses; and an
+    outline that is too wide or too narrow everywhere. A mask that would become empty stays unchanged.
 
     Reads ``mask`` bool (H, W) or None and ``neighbours``, segmentations as ``LoadPersonMask`` reads them; replaces
     ``mask``. Put it before anything that moves the image.
 
     Args:
-        none: chance of no mask.
-        neighbour: chance of a neighbour's part, of those who have a neighbour.
-        patches: chance of missing patches.
-        rim: chance of a moved rim.
+        none: probability of no mask.
+        neighbour: probability of a neighbour's part, for people who have a neighbour.
+        patches: probability of missing patches.
+        rim: probability of a moved outline.
         patch_size: the largest axes of a patch, as a share of the mask's box.
-        rim_width: the furthest that the rim is moved, as a share of the root of the mask's area.
+        rim_width: the largest distance that the outline moves, as a share of the root of the mask's area.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class NoisyMask(BaseTransform):  # type: ignore[misc,unused-ignore]
         return {**results, "mask": noisy.astype(bool)} if noisy.any() else results
 
     def _take_in(self, mask: _Array, box: Sequence[int], neighbour: Segmentation) -> None:
-        """Add what a random rectangle in the box holds of the neighbour."""
+        """Add the part of the neighbour inside a random rectangle in the box."""
         x, y, width, height = box
         (left, right), (top, bottom) = (
             np.sort(np.random.randint(0, size + 1, 2)) + start for start, size in ((x, width), (y, height))
@@ -123,7 +123,7 @@ class FlipPerson(RandomFlip):  # type: ignore[misc,unused-ignore]
     """MMPose's RandomFlip, horizontal, that takes ``mask`` and ``keypoints_visibility`` along.
 
     Args:
-        prob: chance.
+        prob: its probability.
     """
 
     def __init__(self, prob: float = 0.5) -> None:
@@ -144,7 +144,7 @@ class FlipPerson(RandomFlip):  # type: ignore[misc,unused-ignore]
 
 @TRANSFORMS.register_module()
 class MaskConditioning(BaseTransform):  # type: ignore[misc,unused-ignore]
-    """Darken what does not belong to the person (BMP); put it before TopdownAffine.
+    """Darken the pixels outside the person (BMP); put it before TopdownAffine.
 
     Reads ``img`` uint8 (H, W, 3) and ``mask`` bool or uint8 (H, W), replaces ``img``. Where there is no mask, or an
     empty one, the image stays as it is.
