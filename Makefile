@@ -14,11 +14,15 @@ demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),docs/images/grace_hopper.jpg) --output $(OUTPUT) --overwrite --trace
 	$(if $(INPUT),,$(RUN) run_bmp.py --config nano.py --set dataset.count=40 --output $(OUTPUT)-crowd --overwrite)
 
+# WORKERS: how many processes share the tests; each takes a core and up to 3 GB of memory.
+WORKERS ?= 2
+TEST := $(RUN) -m pytest --numprocesses $(WORKERS) --dist worksteal
+
 test: $(READY)
-	$(RUN) -m pytest
+	$(TEST)
 
 test-fast: $(READY)
-	$(RUN) -m pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 lint: $(READY)
 	$(RUN) -m ruff check .

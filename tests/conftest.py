@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -17,6 +18,12 @@ _SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 def pytest_configure(config):
     """Try fewer examples where the slow tests are left out, too."""
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "bmp")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes():
+    """Give each worker one thread, before it starts: several processes of several threads wait for each other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
