@@ -1,11 +1,11 @@
 """The pure functions against reference vectors of the published implementation: selection, overlaps, OKS, crops."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reference_vectors import read_vectors
 
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.boxes import fit_aspect
@@ -13,10 +13,6 @@ from bmp.ops.masks import exclusive
 from bmp.ops.oks import oks
 from bmp.segmenters.prompting import MaxSpread, MaxVisibility, select_max_visibility
 from bmp.structures import Detections, Poses
-
-
-def _read(shared: Path, name: str) -> Any:
-    return json.loads((shared / "reference" / name).read_text())
 
 
 def _pose(case: dict[str, Any]) -> Poses:
@@ -39,14 +35,14 @@ def _chosen(prompter: MaxSpread | MaxVisibility, pose: Poses) -> list[int]:
 
 
 def test_max_visibility(shared: Path) -> None:
-    cases = _read(shared, "keypoint_selection.json")
+    cases = read_vectors(shared, "keypoint_selection.json")
     assert len(cases) == 60
     for case in cases:
         assert _chosen(MaxVisibility(17, threshold=case["visibility_thr"]), _pose(case)) == case["max_visibility"]
 
 
 def test_max_visibility_of_a_batch(shared: Path) -> None:
-    cases = [case for case in _read(shared, "keypoint_selection.json") if case["visibility_thr"] == 0.3]
+    cases = [case for case in read_vectors(shared, "keypoint_selection.json") if case["visibility_thr"] == 0.3]
     chosen = select_max_visibility(torch.tensor([case["visibility"] for case in cases]), 3, threshold=0.3)
     assert chosen.tolist() == [(case["max_visibility"] + [-1] * 3)[:3] for case in cases]
 
@@ -54,7 +50,7 @@ def test_max_visibility_of_a_batch(shared: Path) -> None:
 @pytest.mark.parametrize("count", [1, 3, 6, 17])
 def test_max_spread(shared: Path, count: int) -> None:
     wrong = []
-    for number, case in enumerate(_read(shared, "keypoint_selection.json")):
+    for number, case in enumerate(read_vectors(shared, "keypoint_selection.json")):
         prompter = MaxSpread(count, threshold=case["visibility_thr"], candidate_quantile=0.8, ranking="scores")
         pose = _pose(case)
         if _chosen(prompter, pose) == case["max_spread"][:count]:
@@ -73,14 +69,14 @@ def test_max_spread(shared: Path, count: int) -> None:
 
 
 def test_exclusive_masks(shared: Path) -> None:
-    case = _read(shared, "exclusive_masks.json")
+    case = read_vectors(shared, "exclusive_masks.json")
     bits = torch.tensor(case["masks"]).bool()
     resolved = exclusive(bits, torch.tensor(case["scores"]))
     assert torch.equal(resolved, torch.tensor(case["exclusive"]).bool())
 
 
 def test_oks(shared: Path) -> None:
-    cases = _read(shared, "oks.json")
+    cases = read_vectors(shared, "oks.json")
     ground_truth = torch.tensor([case["gt"] for case in cases], dtype=torch.float64)
     found = torch.tensor([case["dt"] for case in cases], dtype=torch.float64)[..., :2]
     areas = torch.tensor([case["area"] for case in cases], dtype=torch.float64)
@@ -91,7 +87,7 @@ def test_oks(shared: Path) -> None:
 
 
 def test_crop_windows(shared: Path) -> None:
-    cases = _read(shared, "topdown_crop.json")
+    cases = read_vectors(shared, "topdown_crop.json")
     centre, size = fit_aspect(torch.tensor([case["bbox_xyxy"] for case in cases]), aspect=192 / 256, padding=1.25)
     torch.testing.assert_close(centre, torch.tensor([case["input_center"] for case in cases]), rtol=1e-7, atol=0)
     torch.testing.assert_close(size, torch.tensor([case["input_scale"] for case in cases]), rtol=3e-7, atol=0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as rle
+from reference_vectors import read_vectors
 
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_targets
 from bmp.poses.crops import crop, windows_around
@@ -17,11 +18,7 @@ _CROP = {"width": 192, "height": 256, "unbiased": True}
 
 @pytest.fixture(scope="module")
 def vectors(shared):
-    def load(name):
-        with np.load(shared / "reference" / f"{name}.npz") as file:
-            return dict(file)
-
-    return load
+    return lambda name: read_vectors(shared, f"{name}.npz")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +41,7 @@ def photos(shared):
 
 
 def _weights(vectors):
-    return {name[7:]: torch.from_numpy(value) for name, value in vectors.items() if name.startswith("weight/")}
+    return {name: torch.from_numpy(value) for name, value in vectors.beginning_with("weight/").items()}
 
 
 def test_dark_udp(vectors):
@@ -73,7 +70,7 @@ def test_targets(vectors):
 
 def test_crops(vectors, shared, photos):
     expected = vectors("topdown_crop")["crops_bgr"]
-    people = json.loads((shared / "reference" / "topdown_crop.json").read_text())
+    people = read_vectors(shared, "topdown_crop.json")
     for person, reference in zip(people, expected, strict=True):
         pixels, mask = photos(person)
         windows = windows_around(torch.tensor([person["bbox_xyxy"]]), aspect=0.75, padding=1.25)
@@ -111,7 +108,7 @@ def _tiny_model(shared, vectors, folder):
     section["head"].update(in_channels=48, deconv_out_channels=(32, 32))
     expected = vectors("pose_model")
     torch.save({"state_dict": _weights(expected)}, folder / "tiny.pth")
-    people = json.loads((shared / "reference" / "pose_model.json").read_text())
+    people = read_vectors(shared, "pose_model.json")
     return section, str(folder / "tiny.pth"), expected, people
 
 

@@ -29,7 +29,13 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def iou(first: Tensor, second: Tensor) -> Tensor:
-    """Return intersection over union of each of (N, 4) with each of (M, 4): (N, M) in [0, 1], 0 for two empty boxes."""
+    """Return intersection over union of each of (N, 4) with each of (M, 4): (N, M) in [0, 1], 0 for two empty boxes.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 4.0], [5.0, 5.0, 5.0, 5.0]])
+        >>> iou(boxes[:2], boxes).tolist()
+        [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0]]
+    """
     # box_iou divides 0 by 0 for two boxes without area
     overlaps: Tensor = box_iou(first, second).nan_to_num(nan=0.0)
     return overlaps
@@ -40,6 +46,10 @@ def inflate(boxes: Tensor, factor: float) -> Tensor:
 
     ``factor`` 0.5 is the paper's "50 % in each direction" (§4.3.3): width and height double, the area is four times
     as large. Boxes may then reach out of the image, see ``clip``. Negative factors above -0.5 shrink.
+
+    Example:
+        >>> inflate(torch.tensor([[10.0, 10.0, 20.0, 30.0]]), 0.5).tolist()
+        [[5.0, 0.0, 25.0, 40.0]]
     """
     margin = (boxes[:, 2:] - boxes[:, :2]) * factor
     return torch.cat((boxes[:, :2] - margin, boxes[:, 2:] + margin), dim=1)
