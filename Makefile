@@ -37,9 +37,9 @@ format: $(READY)
 bench: $(READY)
 	$(RUN) benchmarks/speed.py --config lite.py
 
-# Goes on where it was interrupted. Each process has one thread, since sums of several threads are rounded otherwise: the
-# same machine makes the same weights again. make -j2 train-nano trains detector and pose at once. The recipes are those
-# that a table of the paper compares with what comes with the package; see docs/ablations.md.
+# Continues after an interruption. Each process has one thread, since several threads round sums differently: so the same
+# machine makes the same weights again. make -j2 train-nano trains detector and pose at the same time. The recipes are
+# those that Table 1 of docs/ablations.md compares with the weights in the package.
 TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.training
 NANO := pipeline/bmp/checkpoints/nano
 RECIPES := pose_mask_refine mask_refine pose1_mask_refine max_visibility max_spread
@@ -68,7 +68,7 @@ train-nano-segmenter: train-nano-base train-nano-keypoints
 $(RECIPES:%=train-nano-%): train-nano-%: train-nano-base train-nano-keypoints
 	$(TRAIN) train/sam_nano_$*.py --resume --export output/nano/$*.safetensors
 
-# The JSON file comes last; images without one are what an interruption left.
+# The JSON file is written last; images without it come from an interrupted run.
 $(SYNTHCROWD)/%.json: | $(READY)
 	$(RUN) -m bmp.synthcrowd --output $(SYNTHCROWD) --splits $* --extras --overwrite
 

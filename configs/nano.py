@@ -1,9 +1,9 @@
-"""Small networks trained from nothing on SynthCrowd, drawn crowds with exact ground truth; they come with the package.
+"""Small networks, trained on the drawn crowds of SynthCrowd alone; they come with the package.
 
 For experiments with the loop itself on any machine, and as a start for training. Not for photos: the networks have
 never seen one. SAM-pose2seg nano is prompted with three keypoints and with the detector's mask, since points alone are
-not enough for an encoder of its size (nano_points.py). Its masks are cut to the neighbourhood of the skeletons: painted
-out, they leave a second person there whom detector and segmenter drew as one with the first.
+not enough for an encoder of its size (nano_points.py). Its masks are cut to the neighbourhood of the skeletons: where
+detector and segmenter draw two people as one, painting out the first then leaves the second visible.
 """
 
 _base_ = ["_base_/bmp.py"]
@@ -32,7 +32,7 @@ pipeline = dict(
                 model="models/sam2_nano.yaml",
                 checkpoint="nano/sam-pose2seg-nano.safetensors",
                 prompter=dict(type="MaxVisibility", count=3),
-                # A mask of the decoder has 64 x 64 pixels here: what is a speck at SAM's size is an arm.
+                # The decoder's masks have 64 x 64 pixels here, in which an arm is as small as a speck is at SAM's size.
                 hole_area=2,
                 speck_area=4,
             ),

@@ -1,4 +1,4 @@
-"""bmp_v2.py with SAM 2.1 as it was released, prompted as the paper found best for it: six keypoints spread out."""
+"""bmp_v2.py with SAM 2.1 as released and the prompts that the paper found best for it, six keypoints spread out."""
 
 _base_ = ["bmp_v2.py"]
 

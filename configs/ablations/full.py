@@ -1,8 +1,8 @@
 """The paper's models on the paper's data sets, for benchmarks/ablations.py.
 
-A data set takes part once its folder is named, --set datasets.ochuman_test.root=DIR; what has to be in it is in
-docs/datasets.md. Recipes beside SAM-pose2seg have no published weights; they are trained by the commands that Table 1
-names, where DIR is what the config of the training says.
+A data set is used once its folder is named, --set datasets.ochuman_test.root=DIR; docs/datasets.md lists the files that
+it has to contain. Recipes other than SAM-pose2seg have no published weights; the commands that Table 1 prints train
+them, where DIR is the folder that the config of the training describes.
 """
 
 pose = dict(type="MMPoseEstimator", config="models/pmpose_b.py", checkpoint="PMPose/PMPose-b-1.0.0.pth")

@@ -1,6 +1,6 @@
 """The nano family on SynthCrowd, for benchmarks/ablations.py: SAM nano and its fine-tunings, three seeds of each.
 
-Base and SAM-pose2seg nano come with the package. The commands that a table without the others names train them.
+Base and SAM-pose2seg nano come with the package. A table without the others prints the commands that train them.
 """
 
 pose = dict(type="MMPoseEstimator", config="models/pmpose_nano.py", checkpoint="nano/pmpose-nano.safetensors")

@@ -1,10 +1,10 @@
-"""The paper's pipeline on CrowdPose test, by the twelve keypoints that COCO and CrowdPose share.
+"""The paper's pipeline on CrowdPose test, with the twelve keypoints that COCO and CrowdPose share.
 
 CrowdPose labels twelve joints of arms and legs as COCO does, and besides them the neck and the top of the head, which
-the loop does not estimate: its poses are COCO's. They are left out of the ground truth rather than guessed, and so is
-the face of the poses. Whoever has none of the twelve labelled counts as found by any pose within the box, as MMPose's
-conversion does not leave such people out. The numbers are of another task than the published ones with fourteen
-keypoints: compare them with other runs of this config only.
+the loop does not estimate: its poses are COCO's. These two are left out of the ground truth, and the face is left out
+of the poses. A person without labels for any of the twelve counts as found by any pose within the box, since MMPose's
+conversion keeps such people. The task differs from the published one with fourteen keypoints: compare the numbers with
+other runs of this config only.
 """
 
 _base_ = ["_base_/bmp.py"]

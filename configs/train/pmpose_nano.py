@@ -1,4 +1,4 @@
-"""Trains PMPose nano on SynthCrowd, on people whose masks are as faulty as a detector's."""
+"""Trains PMPose nano on SynthCrowd, on people with masks that have a detector's errors."""
 
 _base_ = ["_base_/runtime.py", "../models/pmpose_nano.py"]
 
@@ -17,12 +17,12 @@ train_pipeline = [
     dict(type="NoisyMask"),
     dict(type="FlipPerson"),
     dict(type="GetBBoxCenterScale"),
-    # With these two, labelled keypoints leave the crop: that is what the presence is learned from.
+    # These two move labelled keypoints out of the crop, from which the presence is learned.
     dict(type="RandomHalfBody", prob=0.1),
     dict(type="RandomBBoxTransform", shift_prob=0.5, scale_factor=(0.7, 1.3), rotate_factor=30, rotate_prob=0.3),
     dict(type="MaskConditioning"),
     dict(type="TopdownAffine", input_size=(96, 128), use_udp=True),
-    # Of the crop, which is far smaller than the image.
+    # Relative to the crop, which is far smaller than the image.
     dict(type="mmpretrain.ColorJitter", brightness=0.3, contrast=0.3, saturation=0.3, backend="cv2"),
     dict(type="GenerateTarget", encoder=codec),
     dict(type="PackPoseInputs"),

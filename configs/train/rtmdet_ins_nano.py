@@ -1,4 +1,4 @@
-"""Trains RTMDet-Ins nano on SynthCrowd, with people painted out as the loop does it."""
+"""Trains RTMDet-Ins nano on SynthCrowd, with people painted out as in the loop."""
 
 _base_ = ["_base_/runtime.py", "models/rtmdet_ins_nano.py"]
 

@@ -1,9 +1,9 @@
-"""Trains SAM nano on SynthCrowd's people, parts of people and things alike, as SAM 2 was trained.
+"""Trains SAM nano on SynthCrowd's people, their parts, and things, as SAM 2 was trained on objects of all kinds.
 
     python -m bmp.training train/sam_nano_base.py --export pipeline/bmp/checkpoints/nano/sam2-nano.safetensors
 
-It is asked for whatever is at a point, so it learns that a point on a sleeve may mean the sleeve or the person. The
-encoder stays as it is: it has learnt more from part maps than prompts would teach it, and what it makes of an image is
+It is prompted for any object at a point, so it learns that a point on a sleeve may mean the sleeve or the person. The
+encoder is frozen: it has learnt more from part maps than it would from prompts, and the embedding of an image is
 computed once.
 """
 
@@ -16,10 +16,10 @@ ground_truth = dict(type="PeopleDataset", images=data_root)
 
 model = dict(
     checkpoint="output/nano/sam2-nano-encoder.safetensors",
-    # With fewer corrections than in fine-tuning, more pieces are seen in the same time. In their place it is shown what
-    # several points mean, which SAM 2 learns from its corrections.
+    # With fewer corrections than in fine-tuning it sees more objects in the same time. Several first points teach it
+    # the meaning of several points, which SAM 2 learns from its corrections.
     sampler=dict(type="MaskRefine", corrections=1, truth_probability=0.1, first_points=4),
-    # From nothing, with SAM's weights the decoder is content with empty masks for a long time.
+    # With SAM's weights of the losses, a decoder that starts from random weights predicts empty masks for a long time.
     loss=dict(focal=5.0, dice=5.0),
     test=dict(prompter=dict(type="MaxVisibility", count=3, threshold=0.6)),
 )

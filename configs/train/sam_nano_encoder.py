@@ -1,4 +1,4 @@
-"""Trains SAM nano's image encoder from nothing on SynthCrowd's part maps.
+"""Trains SAM nano's image encoder from random weights on SynthCrowd's part maps.
 
 python -m bmp.training train/sam_nano_encoder.py --export output/nano/sam2-nano-parts.safetensors
 """

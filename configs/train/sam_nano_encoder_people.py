@@ -1,4 +1,4 @@
-"""Trains SAM nano's image encoder further: which places show the same person, in a crowd of people who look alike.
+"""Trains SAM nano's image encoder further: which pixels show the same person, in a crowd of people who look alike.
 
 python -m bmp.training train/sam_nano_encoder_people.py --export output/nano/sam2-nano-encoder.safetensors
 """

@@ -1,4 +1,4 @@
-"""Fine-tunes SAM nano on people with the recipe of SAM 2, which knows no keypoints (paper, Table 1)."""
+"""Fine-tunes SAM nano on people with the recipe of SAM 2, without keypoints (paper, Table 1)."""
 
 _base_ = ["_base_/sam_nano_finetune.py"]
 

@@ -1,4 +1,4 @@
-"""Fine-tunes SAM nano from one keypoint and corrections anywhere (paper, Table 1)."""
+"""Fine-tunes SAM nano from one keypoint, and corrections at any pixel (paper, Table 1)."""
 
 _base_ = ["_base_/sam_nano_finetune.py"]
 

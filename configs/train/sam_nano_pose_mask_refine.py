@@ -1,4 +1,4 @@
-"""Fine-tunes SAM nano with the paper's recipe: keypoints first, keypoints where they correct (paper, Table 1)."""
+"""Fine-tunes SAM nano with the paper's recipe: keypoints first and as corrections (paper, Table 1)."""
 
 _base_ = ["_base_/sam_nano_finetune.py"]
 

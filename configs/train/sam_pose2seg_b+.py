@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 8 -m bmp.training train/sam_pose2seg_b+.py --set data_root=DIR
 
-In DIR are coco/ and cihp/ as these data sets are published, and keypoints/ with what python -m bmp.inference.keypoints
-makes of each (coco_train2017.json, coco_val2017.json, cihp_train.json). On one GPU add --set
+DIR contains coco/ and cihp/ as these data sets are published, and keypoints/ with the output of python -m
+bmp.inference.keypoints for each (coco_train2017.json, coco_val2017.json, cihp_train.json). On one GPU add --set
 optim_wrapper.accumulative_counts=8. For averaged weights add --set 'custom_hooks=[{"type": "EMAHook"}]'. For curves:
 tensorboard --logdir output/train.
 """

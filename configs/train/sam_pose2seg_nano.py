@@ -1,8 +1,8 @@
 r"""Fine-tunes SAM nano to the SAM-pose2seg nano that comes with the package, which nano.py runs.
 
-The paper's recipe, and two things more that a network of this size has to be shown: several keypoints at once, and the
-masks that the detector drew, to start from. Hence half of the people start from such a mask, and
-the same weights serve with it (nano.py) and without (nano_points.py).
+The paper's recipe with two additions that a network of this size needs: several keypoints at once, and the detector's
+masks as first prompts. Half of the people start from such a mask, so the same weights work with it (nano.py) and
+without (nano_points.py).
 
     python -m bmp.training train/sam_pose2seg_nano.py \
         --export pipeline/bmp/checkpoints/nano/sam-pose2seg-nano.safetensors

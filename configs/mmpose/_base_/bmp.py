@@ -1,4 +1,4 @@
-"""BMP as a model of MMPose, image by image: what all evaluations and the inferencers share."""
+"""BMP as a model of MMPose, image by image: the common part of all evaluations and inferencers."""
 
 _base_ = ["mmpose::_base_/default_runtime.py"]
 
@@ -15,9 +15,9 @@ test_dataloader = dict(
         data_mode="bottomup",
         test_mode=True,
         pipeline=[
-            # As bmp itself decodes: others may differ by a grey value, and then the AP in its last digits.
+            # The decoder of bmp: another one may differ by a grey value, which changes the last digits of the AP.
             dict(type="LoadImage", imdecode_backend="pillow"),
-            # Without category_id, of which whole images have several.
+            # Without category_id, since an image has several.
             dict(type="PackPoseInputs", meta_keys=("id", "img_id", "img_path", "ori_shape", "img_shape")),
         ],
     ),

@@ -1,9 +1,9 @@
-"""How PMPose is trained on COCO, MPII and AIC together: all but the network, whose size a config adds.
+"""The training of PMPose on COCO, MPII and AIC together, without the network, whose size a config adds.
 
 Optimizer, schedule, batch and crops are those of MMPose 1.3.2's ViTPose on COCO
-(td-hm_ViTPose-*_8xb64-210e_coco-256x192.py): AdamW, 5e-4 for 512 people a batch, layer decay, 210 epochs, the rate a
+(td-hm_ViTPose-*_8xb64-210e_coco-256x192.py): AdamW, 5e-4 for 512 people in a batch, layer decay, 210 epochs, the rate a
 tenth after 170 and a hundredth after 200. The paper of PMPose names no others. Every person of the three data sets
-comes once an epoch, as in MMPose's coco-aic-combine; sample_ratio_factor of the CombinedDataset changes the shares.
+appears once in an epoch, as in MMPose's coco-aic-combine; sample_ratio_factor of CombinedDataset changes the shares.
 Ours are the masks, the losses of the head, and the 23 keypoints.
 """
 
@@ -20,7 +20,7 @@ codec = dict(type="PMPoseHeatmap", input_size=input_size, heatmap_size=(48, 64))
 train_pipeline = [
     dict(type="PMPoseKeypoints"),
     dict(type="LoadImage"),
-    # MPII and AIC come without masks: their people are seen without conditioning.
+    # MPII and AIC have no masks: their people are shown without conditioning.
     dict(type="LoadPersonMask"),
     dict(type="NoisyMask"),
     dict(type="FlipPerson"),
@@ -48,7 +48,7 @@ train_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type="CombinedDataset",
-        # Of the combination as a whole nothing is used: each person says which data set it is from.
+        # The metainfo of the combination is not used: each person has the name of its data set.
         metainfo=dict(from_file="configs/_base_/datasets/coco.py"),
         datasets=[
             dict(

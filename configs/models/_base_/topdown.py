@@ -1,4 +1,4 @@
-"""What PMPose and MaskPose share: a plain ViT on 256 x 192 crops. A model adds its size and its head."""
+"""The common part of PMPose and MaskPose: a plain ViT on 256 x 192 crops. A model adds its size and its head."""
 
 model = dict(
     type="TopdownPoseEstimator",

@@ -1,4 +1,4 @@
-"""What all trainings share: iterations that can be resumed, checkpoints, averaged weights, a fixed seed."""
+"""The common part of all trainings: iterations that can be resumed, checkpoints, averaged weights, a fixed seed."""
 
 custom_imports = dict(imports=["bmp.training.loops"])
 randomness = dict(seed=0)
@@ -6,7 +6,7 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    # The last but one is what is left when the program is killed while it writes the last.
+    # The last but one remains if the program is killed while it writes the last.
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=200, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False, window_size=50)

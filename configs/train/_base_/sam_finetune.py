@@ -1,4 +1,4 @@
-"""How SAM is fine-tuned on people (paper §4.1): all but the model, the data, and how long."""
+"""The fine-tuning of SAM on people (paper §4.1), without the model, the data, and the length."""
 
 _base_ = ["runtime.py"]
 
@@ -9,7 +9,7 @@ custom_imports = dict(
         *(f"bmp.training.segmenter.{name}" for name in ("data", "model", "optim", "validation")),
     ]
 )
-# Of several processes none should draw the points and augmentations of another.
+# Each process draws points and augmentations of its own.
 randomness = dict(seed=0, diff_rank_seed=True)
 
 optim_wrapper = dict(
@@ -17,7 +17,7 @@ optim_wrapper = dict(
     constructor="DecayMatrices",
     optimizer=dict(type="AdamW", lr=5e-6, weight_decay=0.1),
     clip_grad=dict(max_norm=0.1),
-    # With fewer GPUs than 8, more of these keep the effective batch.
+    # With fewer than 8 GPUs, a higher number keeps the effective batch size.
     accumulative_counts=1,
 )
 

@@ -1,4 +1,4 @@
-"""What the trainings of SAM nano share: iterations on SynthCrowd on one core, and how their masks are judged."""
+"""The common part of the trainings of SAM nano: iterations on SynthCrowd on one core, and the evaluation of masks."""
 
 _base_ = ["sam_finetune.py"]
 
@@ -11,7 +11,7 @@ model = dict(
     cache="output/train/sam_nano_embeddings",
     # A pixel of the decoder's masks is four of the input's.
     loss=dict(stride=2),
-    # A mask of the decoder has 64 x 64 pixels here: what is a speck at SAM's size is an arm.
+    # The decoder's masks have 64 x 64 pixels here, in which an arm is as small as a speck is at SAM's size.
     test=dict(hole_area=2, speck_area=4),
 )
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-"""What the five fine-tunings of SAM nano share: its base, and people with the keypoints that PMPose nano finds."""
+"""The common part of the five fine-tunings of SAM nano: its base, and people with keypoints found by PMPose nano."""
 
 _base_ = ["sam_nano.py"]
 
