@@ -74,8 +74,8 @@ class TestOverlay:
         red, green, blue = inside[0].astype(int)
         assert red > GREY > max(green, blue), "the first colour is red, and RGB was not mistaken for BGR"
         # Outside the box, its line and its label the image shows.
-        assert (values[262:] == GREY).all()
-        assert (values[:, :98] == GREY).all()
+        assert (values[263:] == GREY).all()
+        assert (values[:, :97] == GREY).all()
         assert (values[:, 203:] == GREY).all()
         # The box is drawn on its edges, the label above it.
         assert (values[260, 150] != GREY).any()
@@ -123,7 +123,7 @@ class TestOverlay:
             poses=replace(people.poses, presence=presence, keypoints=places),
             masks=Masks(torch.zeros(1, 200, 200, dtype=torch.bool), torch.ones(1)),
         )
-        values = drawn(overlay(image, people, COCO_KEYPOINTS), image)
+        values = drawn(overlay(image, people, COCO_KEYPOINTS, labels=False), image)
         rows, columns = np.nonzero((values[15:185, 15:185] != GREY).any(axis=2))
         assert (rows.mean() + 15, columns.mean() + 15) == pytest.approx((90, 60), abs=0.6)
 
@@ -151,6 +151,85 @@ class TestOverlay:
             return float((drawn(overlay(image, people, COCO_KEYPOINTS), image) != GREY).any(axis=2).mean())
 
         assert share_of_ink(2000) == pytest.approx(share_of_ink(1000), rel=0.25)
+
+    def test_lines_follow_the_size_of_the_person(self):
+        widths = visualize._widths(
+            np.zeros((1000, 1000, 3), np.uint8), torch.tensor([[0, 0, 100, 100], [0, 0, 400, 400.0]])
+        )
+        assert widths[1] > 2.5 * widths[0]
+        # They can be seen at 200 pixels, and on 12 megapixels shown at a third of their size.
+        assert visualize._widths(np.zeros((150, 200, 3), np.uint8), torch.tensor([[0, 0, 9, 9.0]])).tolist() == [1]
+        assert visualize._widths(np.zeros((3000, 4000, 3), np.uint8), torch.tensor([[0, 0, 9, 9.0]])).tolist() == [5]
+        own = visualize._widths(np.zeros((150, 200, 3), np.uint8), torch.tensor([[0, 0, 9, 9.0]]), 7)
+        assert own.tolist() == [7]
+
+    @pytest.mark.parametrize("side", [60, 200, 1000])
+    def test_a_mask_on_clothes_of_its_own_colour_has_an_edge(self, side):
+        red = Image(
+            torch.tensor(visualize._PALETTE.by_idx(0).as_rgb(), dtype=torch.uint8).expand(side, side, 3).clone()
+        )
+        people = people_in(red, [[side * 0.2, side * 0.2, side * 0.8, side * 0.8]])
+        values = np.asarray(overlay(red, people, COCO_KEYPOINTS, boxes=False, skeletons=False, labels=False)).astype(
+            int
+        )
+        row = np.abs(values[side // 2] - red.pixels[0, 0].numpy()).max(axis=1)
+        assert row[: int(side * 0.17)].max() == 0
+        assert row[int(side * 0.17) : int(side * 0.2) + 1].max() > 100
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, 10_000), st.sampled_from([(150, 200), (480, 640), (3000, 4000)]))
+    def test_labels_lie_within_the_picture_and_off_faces(self, seed, size):
+        chance = np.random.default_rng(seed)
+        height, width = size
+        corners = chance.random((4, 2)) * (width * 0.6, height * 0.5)
+        boxes = np.concatenate([corners, corners + chance.uniform(0.1, 0.35, (4, 2)) * (width, height)], axis=1)
+        middle, top = boxes[:, :1] * 0.5 + boxes[:, 2:3] * 0.5, boxes[:, 1:2]
+        reach = (boxes[:, 3:] - top) * 0.07
+        faces = np.concatenate([middle - reach, top, middle + reach, top + 2 * reach], axis=1)
+        taken: list[np.ndarray] = []
+        for box in boxes:
+            wide, high = 0.2 * 200, 12.0
+            place = visualize._best_place(box, wide, high, (width, height), faces, taken)
+            assert (place[:2] >= 0).all()
+            assert (place[2:] <= (width, height)).all()
+            taken.append(place)
+        shared = (
+            visualize._shared(np.array(taken), faces).sum()
+            + visualize._shared(np.array(taken[:3]), taken[3][None]).sum()
+        )
+        assert shared < 0.25 * 4 * 40 * 12
+
+    def test_a_label_moves_off_a_face(self):
+        box = np.array([50.0, 0, 90, 140])
+        above = visualize._best_place(box, 30, 12, (200, 150), np.zeros((0, 4)), [])
+        moved = visualize._best_place(box, 30, 12, (200, 150), above[None], [])
+        assert visualize._shared(moved[None], above[None]).sum() == 0
+
+    def test_faces_are_where_head_keypoints_are_or_at_the_top_of_the_box(self):
+        people = people_in(plain(200, 200), [[0, 0, 100, 200]])
+        points = people.poses.keypoints.clone()
+        points[0, :5] = torch.tensor([[50, 150], [45, 145], [55, 145], [40, 150], [60, 150.0]])
+        poses = replace(people.poses, keypoints=points)
+        x1, y1, x2, y2 = visualize._faces(poses, COCO_KEYPOINTS, people.detections.boxes)[0]
+        assert x1 < 40 < 60 < x2
+        assert y1 < 145 < 150 < y2 < 175
+        absent = replace(poses, presence=torch.zeros(1, K))
+        x1, y1, x2, y2 = visualize._faces(absent, COCO_KEYPOINTS, people.detections.boxes)[0]
+        assert (x1 + x2) / 2 == 50
+        assert y1 == 0
+
+    def test_the_round_in_which_somebody_was_found_is_written(self):
+        people, scores = np.array([3, -1]), torch.tensor([0.914, 1.0])
+        assert visualize._words(people, scores, torch.tensor([1, 2])) == [("#3  .91", "#3"), ("1.00  r2", "1.00  r2")]
+        assert visualize._words(people, scores) == [("#3  .91", "#3"), ("1.00", "1.00")]
+
+    def test_numbers_decide_colours(self):
+        image = plain(100, 200)
+        two = people_in(image, [[10, 10, 60, 90], [110, 10, 160, 90]])
+        plainly = dict(boxes=False, skeletons=False, labels=False)
+        one, other = (np.asarray(overlay(image, two, COCO_KEYPOINTS, numbers=n, **plainly)) for n in ([0, 1], [1, 0]))
+        assert (one[50, 30] == other[50, 130]).all()
+        assert (one[50, 130] == other[50, 30]).all()
 
     @pytest.mark.slow
     def test_twelve_megapixels_with_thirty_people(self):
@@ -205,17 +284,31 @@ def two_rounds(image: Image, prompted: bool = True) -> tuple[list[RoundTrace], I
     ], final
 
 
+class TestShrunk:
+    def test_everything_gets_smaller_together(self):
+        image = plain(300, 400)
+        people = people_in(image, [[100, 120, 200, 260]])
+        small, fewer = visualize.shrunk(image, people, 100)
+        assert (small.height, small.width) == (75, 100)
+        assert fewer.detections.boxes.tolist() == [[25, 30, 50, 65]]
+        assert fewer.masks.bits.shape == (1, 75, 100)
+        assert torch.allclose(fewer.poses.keypoints, people.poses.keypoints / 4)
+        assert visualize.shrunk(image, people, 400) == (image, people)
+
+
 class TestContactSheet:
-    def panels(self, sheet: PIL.Image.Image, image: Image, rounds: int) -> np.ndarray:
-        """Cut the sheet up: (rounds, 5, height, width, 3)."""
+    def panels(self, sheet: PIL.Image.Image, image: Image, rounds: int, prompted: bool = True) -> np.ndarray:
+        """Cut the sheet up: (rounds, 5, height, width, 3), or 4 without prompts."""
         scale = visualize._PANEL / max(image.height, image.width)
         height, width = round(image.height * scale), round(image.width * scale)
         values, title, gap = np.asarray(sheet), visualize._TITLE, visualize._GAP
-        down, right = title + height + gap, max(width, visualize._NARROWEST) + gap
-        assert values.shape == (rounds * down + gap, 5 * right + gap, 3)
+        columns = 5 if prompted else 4
+        down, right = title + height + gap, (values.shape[1] - gap) // columns
+        assert right >= width + gap
+        assert values.shape == (rounds * down + gap, columns * right + gap, 3)
         return np.array(
             [
-                [values[gap + i * down + title :, gap + j * right :][:height, :width] for j in range(5)]
+                [values[gap + i * down + title :, gap + j * right :][:height, :width] for j in range(columns)]
                 for i in range(rounds)
             ]
         )
@@ -269,10 +362,14 @@ class TestContactSheet:
         crosses = [(panel_with(labels) != GREY).any(axis=2).sum() for labels in ([-1] * 3, [1, -1, -1], [1, 0, -1])]
         assert crosses[0] == 0 < crosses[1] < crosses[2]
 
-    def test_without_prompts_the_panel_shows_the_image(self):
+    def test_without_prompts_there_is_no_panel_for_them(self):
         image = plain(240, 480)
         trace, _ = two_rounds(image, prompted=False)
-        assert (self.panels(contact_sheet(trace, image, COCO_KEYPOINTS), image, 2)[:, 2] == GREY).all()
+        with_prompts, _ = two_rounds(image)
+        sheets = [contact_sheet(t, image, COCO_KEYPOINTS) for t in (trace, with_prompts)]
+        four, five = (self.panels(sheet, image, 2, sheet is sheets[1]) for sheet in sheets)
+        assert four.shape[1] == 4
+        assert (four == five[:, [0, 1, 3, 4]]).all()
 
     def test_box_prompts_are_drawn(self):
         image = plain(240, 480)
@@ -312,7 +409,7 @@ class TestContactSheet:
         entry = RoundTrace(
             1, image, Detections.empty(), nobody.poses, torch.zeros(0, dtype=torch.int64), 0, nobody.masks, nobody
         )
-        panels = self.panels(contact_sheet([entry], image, COCO_KEYPOINTS), image, 1)
+        panels = self.panels(contact_sheet([entry], image, COCO_KEYPOINTS), image, 1, prompted=False)
         assert (panels == GREY).all()
 
     def test_no_rounds(self):

@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bmp.api import BMP as BMP
     from bmp.api import People as People
+    from bmp.api import Person as Person
     from bmp.build import load as load
+    from bmp.config import presets as presets
     from bmp.errors import UserError as UserError
 
 __version__ = "0.1.0"
-__all__ = ["BMP", "People", "UserError", "load"]
-_HOMES = {"BMP": "bmp.api", "People": "bmp.api", "UserError": "bmp.errors", "load": "bmp.build"}
+__all__ = ["BMP", "People", "Person", "UserError", "load", "presets"]
+_HOMES = {
+    "BMP": "bmp.api",
+    "People": "bmp.api",
+    "Person": "bmp.api",
+    "UserError": "bmp.errors",
+    "load": "bmp.build",
+    "presets": "bmp.config",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,44 +2,115 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import glob
+import io
+import itertools
+import json
+import logging
+import operator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from types import FunctionType, ModuleType
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from bmp.errors import UserError, choices
 from bmp.io import images
+from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
 from bmp.structures import Detections, Image, Instances
 
 if TYPE_CHECKING:
+    import pandas
     import PIL.Image
+    import supervision
 
-    Picture = str | Path | PIL.Image.Image | NDArray[np.uint8] | Tensor | Image
+Picture: TypeAlias = "bytes | IO[bytes] | PIL.Image.Image | Image"
+"""What is one picture whatever its value; paths, arrays and tensors may be several."""
+Boxes: TypeAlias = "Detections | ArrayLike | Tensor | None"
+"""Boxes of one picture, see ``BMP.__call__``."""
+Rows: TypeAlias = "slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor"
+
+_NOTEBOOK_SIDE = 1000
+_logger = logging.getLogger("bmp")
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Everybody found in one image; row i of every property is the same person.
+    """Everybody found in one image: a collection of ``Person``, and their columns as tensors; row i is one person.
 
     image: the picture they are in. instances: the records of all stages. keypoint_set: what the K keypoints mean.
-    trace: what happened round by round, empty unless it was asked for.
+    trace: what happened round by round, empty unless it was asked for. source: what the picture is called.
+
+    ``people[0]`` and iteration give a ``Person``; a slice, a list, or a tensor or array of indices or of bool gives
+    ``People`` again. Two are equal if all their rows are.
+
+    Example:
+        >>> from bmp.structures import Image, Instances
+        >>> from bmp.label_sets import COCO_KEYPOINTS
+        >>> image = Image(torch.zeros(48, 64, 3, dtype=torch.uint8))
+        >>> nobody = People(image, Instances.empty(image, 17), COCO_KEYPOINTS)
+        >>> nobody
+        People(0 in 64x48 pixels)
+        >>> [person.score for person in nobody]
+        []
+        >>> nobody[nobody.scores > 0.5].keypoint("left_wrist").shape
+        torch.Size([0, 2])
     """
 
     image: Image
     instances: Instances
     keypoint_set: KeypointSet
     trace: list[RoundTrace] = field(default_factory=list, repr=False)
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.instances)
 
     def __repr__(self) -> str:
         return f"People({len(self)} in {self.image.width}x{self.image.height} pixels)"
+
+    @overload
+    def __getitem__(self, rows: int) -> Person: ...
+
+    @overload
+    def __getitem__(self, rows: Rows) -> People: ...
+
+    def __getitem__(self, rows: int | Rows) -> Person | People:
+        if isinstance(rows, slice):
+            return replace(self, instances=self.instances[rows])
+        if isinstance(rows, Sequence | np.ndarray | Tensor):
+            return replace(self, instances=self.instances[self._rows(rows)])
+        row = operator.index(rows)
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"expected a row of {len(self)} people, got {row}")
+        return Person(self, row % len(self))
+
+    def _rows(self, rows: Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor) -> Tensor:
+        chosen = torch.as_tensor(rows if isinstance(rows, Tensor) else np.asarray(rows))
+        if chosen.ndim != 1 or (chosen.dtype == torch.bool and len(chosen) != len(self)):
+            raise IndexError(
+                f"expected indices of {len(self)} people or as many of True and False, got {chosen.dtype} "
+                f"{tuple(chosen.shape)}"
+            )
+        return (chosen if chosen.dtype == torch.bool else chosen.long()).to(self.instances.device)
+
+    def __iter__(self) -> Iterator[Person]:
+        return (Person(self, i) for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, People):
+            return NotImplemented
+        return len(self) == len(other) and _equal(self.numpy(), other.numpy())
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def boxes(self) -> Tensor:
@@ -86,11 +157,78 @@ class People:
         """Int64 (N,), the round in which each person was found, from 1."""
         return self.instances.round
 
-    def plot(self) -> PIL.Image.Image:
-        """Draw masks, skeletons and boxes over the picture."""
+    def keypoint(self, name: str) -> Tensor:
+        """Return where everybody's keypoint of that name is, float32 (N, 2), x and y in pixels.
+
+        Raises ``UserError``, a ``ValueError``, for a name that is not in ``keypoint_set.names``.
+        """
+        return self.keypoints[:, self._column(name)]
+
+    def _column(self, name: str) -> int:
+        if name not in self.keypoint_set.names:
+            raise UserError(f"there is no keypoint {name!r}; {choices(name, self.keypoint_set.names)}")
+        return self.keypoint_set.names.index(name)
+
+    def crop(self, row: int, masked: bool = False) -> PIL.Image.Image:
+        """Cut one person out of the picture, by the box; with ``masked`` all that is not the person is transparent.
+
+        Returns an RGB picture, or RGBA with ``masked``. A box that reaches over the picture's edge is cut there; one
+        that lies outside gives the nearest pixel.
+        """
+        import PIL.Image
+
+        x1, y1, x2, y2 = self[row].box.tolist()
+        left, top = (min(max(0, int(np.floor(v))), most - 1) for v, most in ((x1, self._width), (y1, self._height)))
+        right = min(max(left + 1, int(np.ceil(x2))), self._width)
+        bottom = min(max(top + 1, int(np.ceil(y2))), self._height)
+        window = self.image.pixels[top:bottom, left:right].cpu()
+        if masked:
+            opaque = self.masks[row, top:bottom, left:right].cpu()[..., None].to(torch.uint8) * 255
+            window = torch.cat([window, opaque], dim=2)
+        return PIL.Image.fromarray(np.ascontiguousarray(window.numpy()))
+
+    @property
+    def _width(self) -> int:
+        return self.image.width
+
+    @property
+    def _height(self) -> int:
+        return self.image.height
+
+    def plot(
+        self,
+        *,
+        boxes: bool = True,
+        masks: bool = True,
+        skeletons: bool = True,
+        labels: bool = True,
+        min_score: float = 0.0,
+        line_width: float | None = None,
+    ) -> PIL.Image.Image:
+        """Draw the people over the picture.
+
+        Args:
+            boxes: draw each person's box.
+            masks: tint and outline each person's mask.
+            skeletons: draw limbs and keypoints.
+            labels: write each person's number and score, and the round in which it was found from the second on.
+            min_score: leave out people below this score; the others keep number and colour.
+            line_width: of all lines, in pixels; by default each person's lines follow the person's size.
+        """
         from bmp.visualize import overlay
 
-        return overlay(self.image, self.instances, self.keypoint_set)
+        shown = (self.scores >= _share("min_score", min_score)).nonzero()[:, 0].tolist()
+        return overlay(
+            self.image,
+            self.instances[shown],
+            self.keypoint_set,
+            numbers=shown,
+            boxes=boxes,
+            masks=masks,
+            skeletons=skeletons,
+            labels=labels,
+            line_width=line_width,
+        )
 
     def plot_trace(self) -> PIL.Image.Image:
         """Draw a contact sheet of what happened round by round; needs people that were found with ``trace=True``."""
@@ -98,55 +236,500 @@ class People:
 
         return contact_sheet(self.trace, self.image, self.keypoint_set)
 
+    def show(self) -> None:
+        """Show the people in the notebook cell, or else in the system's picture viewer."""
+        try:
+            from IPython import get_ipython
+            from IPython.display import display
+        except ImportError:
+            get_ipython = None
+        if get_ipython is not None and get_ipython() is not None:
+            display(self)
+        else:
+            self.plot().show()
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture that a notebook shows, of 1000 pixels at most: notebooks keep what they show."""
+        from bmp.visualize import shrunk
+
+        image, instances = shrunk(self.image, self.instances, _NOTEBOOK_SIDE)
+        small = replace(self, image=image, instances=instances)
+        stream = io.BytesIO()
+        small.plot().save(stream, format="png")
+        return stream.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write a picture of the people, or, where the name ends in ``.json``, what ``to_json`` returns.
+
+        Raises ``UserError`` for an ending that is neither and where the file cannot be written.
+        """
+        import PIL.Image
+
+        path = Path(path)
+        known = PIL.Image.registered_extensions()
+        if path.suffix.lower() != ".json" and path.suffix.lower() not in known:
+            raise UserError(f"{path}: expected a name that ends in .json, .jpg or .png; add one")
+        try:
+            if path.suffix.lower() == ".json":
+                path.write_text(self.to_json(), encoding="utf-8")
+            else:
+                self.plot().save(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written, {error.strerror or error}; choose another place") from None
+
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO annotations: bbox xywh, RLE segmentation, keypoints, score; ready for ``json.dump``."""
         from bmp.io.annotations import to_annotations
 
-        return to_annotations(self.instances, image_id, self.keypoint_set, first_id)
+        return list(to_annotations(self.instances, image_id, self.keypoint_set, first_id))
+
+    def to_json(self) -> str:
+        """Return a COCO file of this one picture: ``images``, ``annotations`` as of ``to_coco``, ``categories``."""
+        from bmp.io.annotations import category
+
+        name = Path(self.source).name or "image"
+        image = {"id": 1, "file_name": name, "height": self.image.height, "width": self.image.width}
+        content = {"images": [image], "annotations": self.to_coco(), "categories": [category(self.keypoint_set)]}
+        return json.dumps(content)
+
+    def numpy(self) -> dict[str, NDArray[Any]]:
+        """Return the columns as NumPy arrays on the CPU, by the names of the properties."""
+        names = ("boxes", "scores", "masks", "mask_scores", "keypoints", "keypoint_scores", "visibility", "presence")
+        return {name: getattr(self, name).cpu().numpy() for name in (*names, "round")}
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a table with a row a person: x1, y1, x2, y2, score, mask_score, area, round, and for each keypoint
+        NAME_x, NAME_y, NAME_score and NAME_visibility.
+
+        Raises ``ImportError`` where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_dataframe needs pandas: pip install pandas") from None
+        values = self.numpy()
+        columns = {name: values["boxes"][:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
+        columns |= {"score": values["scores"], "mask_score": values["mask_scores"]}
+        columns |= {"area": values["masks"].sum(axis=(1, 2)), "round": values["round"]}
+        for k, name in enumerate(self.keypoint_set.names):
+            columns |= {f"{name}_{axis}": values["keypoints"][:, k, i] for i, axis in enumerate("xy")}
+            columns[f"{name}_score"] = values["keypoint_scores"][:, k]
+            columns[f"{name}_visibility"] = values["visibility"][:, k]
+        return pandas.DataFrame(columns)
+
+    def to_supervision(self) -> tuple[supervision.Detections, supervision.KeyPoints]:
+        """Return the people for the package supervision: boxes, masks and scores, and keypoints, row by row."""
+        import inspect
+
+        import supervision
+
+        values = self.numpy()
+        nobody_is_anything_else = np.zeros(len(self), int)
+        detections = supervision.Detections(
+            xyxy=values["boxes"],
+            mask=values["masks"],
+            confidence=values["scores"],
+            class_id=nobody_is_anything_else,
+            data={"class_name": np.array(["person"] * len(self)), "round": values["round"]},
+        )
+        # Its name changed between releases.
+        new = "keypoint_confidence" in inspect.signature(supervision.KeyPoints).parameters
+        confidence: dict[str, Any] = {"keypoint_confidence" if new else "confidence": values["keypoint_scores"]}
+        points = supervision.KeyPoints(xy=values["keypoints"], class_id=nobody_is_anything_else, **confidence)
+        return detections, points
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One of ``people``, the row ``index`` of every column; a view, nothing is copied.
+
+    Two are equal if all that was found of them is: box, mask, keypoints, scores and round.
+    """
+
+    people: People
+    index: int
+
+    def __repr__(self) -> str:
+        box = ", ".join(f"{value:.0f}" for value in self.box.tolist())
+        return f"Person({self.index}, score {self.score:.2f}, box {box})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Person):
+            return NotImplemented
+        return self.people[[self.index]] == other.people[[other.index]]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def box(self) -> Tensor:
+        """Float32 (4,), xyxy in pixels."""
+        return self.people.boxes[self.index]
+
+    @property
+    def score(self) -> float:
+        """In [0, 1], the detector's."""
+        return float(self.people.scores[self.index])
+
+    @property
+    def mask(self) -> Tensor:
+        """Bool (H, W), of the whole picture's size."""
+        return self.people.masks[self.index]
+
+    @property
+    def mask_score(self) -> float:
+        """In [0, 1], predicted IoU."""
+        return float(self.people.mask_scores[self.index])
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def keypoints(self) -> Tensor:
+        """Float32 (K, 2), x and y in pixels."""
+        return self.people.keypoints[self.index]
+
+    @property
+    def keypoint_scores(self) -> Tensor:
+        """Float32 (K,) in [0, 1]."""
+        return self.people.keypoint_scores[self.index]
+
+    @property
+    def visibility(self) -> Tensor:
+        """Float32 (K,) in [0, 1]."""
+        return self.people.visibility[self.index]
+
+    @property
+    def presence(self) -> Tensor:
+        """Float32 (K,) in [0, 1]."""
+        return self.people.presence[self.index]
+
+    @property
+    def round(self) -> int:
+        """The round in which the person was found, from 1."""
+        return int(self.people.round[self.index])
+
+    def keypoint(self, name: str) -> Tensor:
+        """Return where the keypoint of that name is, float32 (2,); ``UserError`` for a name that there is not."""
+        return self.people.keypoint(name)[self.index]
+
+    def crop(self, masked: bool = False) -> PIL.Image.Image:
+        """Cut the person out of the picture, see ``People.crop``."""
+        return self.people.crop(self.index, masked)
+
+    def plot(self, **options: Any) -> PIL.Image.Image:
+        """Draw this person alone over the picture; options as for ``People.plot``."""
+        return self.people[[self.index]].plot(**options)
+
+    def _repr_png_(self) -> bytes:
+        return self.people[[self.index]]._repr_png_()
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """What a stage of a model is: its role and class, where it runs, parameters of its networks, files of weights.
+
+    device is None and parameters 0 for a stage without a PyTorch network.
+    """
+
+    role: str
+    type: str
+    device: str | None
+    parameters: int
+    weights: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is made of; printed, a table."""
+
+    stages: tuple[StageInfo, ...]
+    rounds: int
+    device: str
+
+    def __str__(self) -> str:
+        rows = [("stage", "type", "device", "parameters", "weights")] + [
+            (s.role, s.type, s.device or "-", f"{s.parameters:,}" if s.parameters else "-", ", ".join(s.weights) or "-")
+            for s in self.stages
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([*lines, f"{self.rounds} rounds, images and people on {self.device}"])
 
 
 class BMP(Loop):
     """The loop, called with any kind of picture. Built from parts (see ``Loop``) or by ``bmp.load``."""
 
-    @overload
-    def __call__(self, image: Picture, *, boxes: Any = None, batch_size: int = 4, trace: bool = False) -> People: ...
+    weights: Mapping[str, tuple[str, ...]] = {}
+    """Files of weights by role, as the config that the model was built from names them; for ``info``."""
 
     @overload
     def __call__(
-        self, image: list[Any] | tuple[Any, ...], *, boxes: Any = None, batch_size: int = 4, trace: bool = False
+        self,
+        image: Picture,
+        *,
+        boxes: Boxes = None,
+        only_given: bool = False,
+        rounds: int | None = None,
+        min_score: float = 0.0,
+        bgr: bool = False,
+        trace: bool = False,
+    ) -> People: ...
+
+    @overload
+    def __call__(
+        self,
+        image: str | os.PathLike[str] | NDArray[Any] | Tensor | Picture | Iterable[Any],
+        *,
+        boxes: Boxes | Iterable[Boxes] = None,
+        only_given: bool = False,
+        rounds: int | None = None,
+        min_score: float = 0.0,
+        bgr: bool = False,
+        batch_size: int = 4,
+        stream: Literal[True],
+        progress: bool = False,
+        trace: bool = False,
+    ) -> Iterator[People]: ...
+
+    @overload
+    def __call__(
+        self,
+        image: str | os.PathLike[str] | NDArray[Any] | Tensor,
+        *,
+        boxes: Boxes | Iterable[Boxes] = None,
+        only_given: bool = False,
+        rounds: int | None = None,
+        min_score: float = 0.0,
+        bgr: bool = False,
+        batch_size: int = 4,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        trace: bool = False,
+    ) -> People | Any: ...
+
+    @overload
+    def __call__(
+        self,
+        image: list[Any] | tuple[Any, ...] | Iterator[Any],
+        *,
+        boxes: Iterable[Boxes] | None = None,
+        only_given: bool = False,
+        rounds: int | None = None,
+        min_score: float = 0.0,
+        bgr: bool = False,
+        batch_size: int = 4,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        trace: bool = False,
     ) -> list[People]: ...
 
     def __call__(
         self,
-        image: Picture | list[Any] | tuple[Any, ...],
+        image: Any,
         *,
         boxes: Any = None,
+        only_given: bool = False,
+        rounds: int | None = None,
+        min_score: float = 0.0,
+        bgr: bool = False,
         batch_size: int = 4,
+        stream: bool = False,
+        progress: bool = False,
         trace: bool = False,
-    ) -> People | list[People]:
-        """Find the people of one picture, or of a list of pictures.
+    ) -> Any:
+        """Find the people of one picture, or of several.
 
         Args:
-            image: a path, a PIL image, a uint8 RGB array (H, W, 3), or a list of these.
-            boxes: (N, 4) xyxy boxes in pixels to start from in place of the detector; for a list, one such a picture.
-            batch_size: how many pictures of a list go through the networks together.
+            image: one picture: a path, a URL, the bytes of a file, a file object, a PIL image, or an array or tensor,
+                uint8 in 0..255 or floating in 0..1 (the type decides; other values are a ``ValueError``), (H, W),
+                (H, W, 3) or, for tensors, (3, H, W), RGB. Or several: a folder, a glob pattern, an array or tensor of
+                four dimensions, or anything that can be iterated over, generators too.
+            boxes: where people are, in place of the detector of round 1: (N, 4), xyxy in pixels, or (N, 5) with
+                scores; those without count as certain. For several pictures one such a picture, or None for a picture
+                to be detected in. Later rounds look for further people.
+            only_given: look for nobody but those in ``boxes``.
+            rounds: how often to look, in place of the model's own number.
+            min_score: leave out people whose detection scores lower. In a trace they remain.
+            bgr: arrays and tensors have their channels as OpenCV does: blue, green, red.
+            batch_size: how many of several pictures go through the networks together.
+            stream: return an iterator that gives each picture's people as soon as they are there and keeps nothing:
+                for any number of pictures.
+            progress: show a bar.
             trace: keep what every stage of every round got and gave.
 
+        Returns:
+            ``People`` for one picture; for several a list of them, in order, or an iterator with ``stream``.
+
         Raises:
-            ImageError: a picture cannot be read.
+            ImageError: a picture cannot be read. With ``stream``, those before it have been given.
+            ValueError: of arguments that do not fit; ``ImageError`` is one, too.
+
+        Example:
+            A model of stages that need no weights: whoever is bright is a person.
+
+            >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
+            >>> model = BMP(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll())
+            >>> people = model(scene((20, 10, 30, 20), (40, 10, 60, 40)))
+            >>> len(people), people[0].box.tolist()
+            (2, [20.0, 10.0, 30.0, 20.0])
+            >>> people[people.boxes[:, 0] > 30].keypoint("nose").tolist()
+            [[40.0, 10.0]]
+            >>> [len(found) for found in model([scene(), scene((1, 1, 9, 9))], stream=True)]
+            [0, 1]
+            >>> model(scene(), boxes=[[5, 5, 20, 20, 0.7]], only_given=True)[0]
+            Person(0, score 0.70, box 5, 5, 20, 20)
         """
-        if not isinstance(image, list | tuple):
-            return self([image], boxes=None if boxes is None else [boxes], trace=trace)[0]
-        everybody: list[People] = []
-        for start in range(0, len(image), batch_size):
-            batch = [images.load(picture) for picture in image[start : start + batch_size]]
-            given = None if boxes is None else [_given(rows) for rows in boxes[start : start + batch_size]]
-            results = sorted(self.run(batch, given, trace), key=lambda result: result.index)
-            everybody += [People(batch[r.index], r.people, self.pose.keypoints, r.trace) for r in results]
-        return everybody
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size: expected a whole number from 1, got {batch_size!r}")
+        _share("min_score", min_score)
+        several = _several(image)
+        if several is None:
+            pictures: Iterable[Any] = [image]
+            given: Iterable[Any] | None = None if boxes is None else [boxes]
+        else:
+            pictures, given = several, boxes
+            if given is not None and not isinstance(given, Iterable):
+                raise ValueError(f"boxes: expected one entry a picture, got {type(given).__name__}; give a list")
+            if isinstance(pictures, Sized) and isinstance(given, Sized) and len(pictures) != len(given):
+                raise ValueError(
+                    f"boxes: expected one entry for each of {len(pictures)} pictures, got {len(given)}; give None for "
+                    "a picture to be detected in"
+                )
+        everybody = self._stream(
+            pictures, given, bgr, batch_size, progress, min_score, trace=trace, only_given=only_given, rounds=rounds
+        )
+        if stream:
+            return everybody
+        return list(everybody) if several is not None else next(everybody)
+
+    def _stream(
+        self,
+        pictures: Iterable[Any],
+        boxes: Iterable[Any] | None,
+        bgr: bool,
+        batch_size: int,
+        progress: bool,
+        min_score: float,
+        **options: Any,
+    ) -> Iterator[People]:
+        pairs = zip(pictures, itertools.repeat(None)) if boxes is None else _pairs(pictures, boxes)
+        if progress:
+            from rich.progress import track
+
+            pairs = iter(track(pairs, "BMP", total=len(pictures) if isinstance(pictures, Sized) else None))
+        while batch := list(itertools.islice(pairs, batch_size)):
+            read = [images.load(picture, bgr=bgr) for picture, _ in batch]
+            given = [_given(rows, image) for (_, rows), image in zip(batch, read, strict=True)]
+            results = sorted(self.run(read, given, **options), key=lambda result: result.index)
+            for result in results:
+                kept = result.people[result.people.detections.scores >= min_score]
+                name = _name(batch[result.index][0])
+                yield People(read[result.index], kept, self.pose.keypoints, result.trace, name)
+
+    def info(self) -> ModelInfo:
+        """Return what the model is made of: stages, devices, numbers of parameters, weights."""
+        roles = ["detector", "pose", "segmenter", "suppressor"]
+        if self.redetector is not self.detector:
+            roles.insert(1, "redetector")
+        stages = []
+        for role in roles:
+            stage = getattr(self, role)
+            tensors = {id(p): p for module in _networks(stage) for p in module.parameters()}
+            devices = sorted({str(p.device) for p in tensors.values()})
+            count = sum(p.numel() for p in tensors.values())
+            weights = self.weights.get(role, ())
+            stages.append(StageInfo(role, type(stage).__name__, ", ".join(devices) or None, count, weights))
+        return ModelInfo(tuple(stages), self.rounds, str(self.device))
 
 
-def _given(boxes: Any) -> Detections:
-    """Boxes from the user count as certain."""
-    rows = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    return Detections(rows, torch.ones(len(rows)))
+def _several(image: Any) -> Iterable[Any] | None:
+    """Return the pictures that ``image`` stands for, or None where it is one itself."""
+    if isinstance(image, np.ndarray | Tensor):
+        return image if image.ndim == 4 else None
+    if isinstance(image, str | os.PathLike):
+        path = os.fspath(image)
+        if is_url(path) or os.path.isfile(path) or not (os.path.isdir(path) or glob.has_magic(path)):  # noqa: PTH112, PTH113
+            return None
+        found = images.find(path)
+        for line in found.summary():
+            _logger.warning(line)
+        return found.sources
+    if isinstance(image, bytes | bytearray | memoryview | Image) or hasattr(image, "read"):
+        return None
+    return image if isinstance(image, Iterable) else None
+
+
+def _pairs(pictures: Iterable[Any], boxes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield each picture with its boxes; ``ValueError`` where one of the two ends before the other."""
+    end = object()
+    for count, (picture, rows) in enumerate(itertools.zip_longest(pictures, boxes, fillvalue=end)):
+        if picture is end or rows is end:
+            more, fewer = ("boxes", "pictures") if picture is end else ("pictures", "boxes")
+            raise ValueError(f"boxes: expected one entry a picture, got {count} {fewer} and more {more}")
+        yield picture, rows
+
+
+def _given(boxes: Any, image: Image) -> Detections | None:
+    """Boxes from the user; those without scores count as certain."""
+    if boxes is None or isinstance(boxes, Detections):
+        return boxes
+    try:
+        rows = torch.as_tensor(boxes if isinstance(boxes, Tensor) else np.asarray(boxes, np.float32)).float()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"boxes: expected numbers (N, 4) or (N, 5), got {type(boxes).__name__}: {error}") from None
+    if rows.numel() == 0:
+        rows = rows.reshape(0, 4)
+    if rows.ndim != 2 or rows.shape[1] not in (4, 5):
+        raise ValueError(
+            f"boxes: expected (N, 4), xyxy in pixels, or (N, 5) with scores, got {tuple(rows.shape)}; for one box "
+            "write [[x1, y1, x2, y2]]"
+        )
+    x1, y1, x2, y2 = rows[:, :4].unbind(1)
+    inside = (x1 < image.width) & (y1 < image.height) & (x2 > 0) & (y2 > 0) & (x2 != x1) & (y2 != y1)
+    # What is not finite or inverted is left to the record, which says so.
+    inside |= ~torch.isfinite(rows).all(dim=1) | (x2 < x1) | (y2 < y1)
+    if not bool(inside.all()):
+        _logger.warning(
+            "boxes: left out %d without size or outside the %dx%d pixels of the picture: rows %s",
+            int((~inside).sum()),
+            image.width,
+            image.height,
+            ", ".join(map(str, (~inside).nonzero()[:, 0].tolist())),
+        )
+        rows = rows[inside]
+    return Detections(rows[:, :4], rows[:, 4] if rows.shape[1] == 5 else torch.ones(len(rows)))
+
+
+def _share(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def _name(picture: Any) -> str:
+    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else str(getattr(picture, "filename", ""))
+
+
+def _equal(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:
+    return all(np.array_equal(values, other[name]) for name, values in one.items())
+
+
+def _networks(stage: Any) -> list[torch.nn.Module]:
+    """Return the networks that a stage holds, in itself or in its parts."""
+    found: list[torch.nn.Module] = []
+    seen: set[int] = set()
+    todo = [stage]
+    while todo:
+        part = todo.pop()
+        if id(part) in seen or isinstance(part, type | ModuleType | FunctionType):
+            continue
+        seen.add(id(part))
+        if isinstance(part, torch.nn.Module):
+            found.append(part)
+        elif isinstance(part, list | tuple):
+            todo += part
+        elif hasattr(part, "__dict__"):
+            todo += vars(part).values()
+    return found

@@ -48,6 +48,21 @@ def config_names() -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*.py") if p.parent == folder)
 
 
+def presets() -> dict[str, str]:
+    """Return the presets that come with the package: for each name the first sentence of what it says of itself.
+
+    Example:
+        >>> presets()["lite.py"]
+        'Small models (9 MB) that run anywhere in about half a second an image and need no model hub.'
+    """
+    found = {}
+    for name in config_names():
+        path = packaged(name)
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path else None
+        found[name] = " ".join((text or "").split("\n\n")[0].split())
+    return found
+
+
 def read_config_file(path: Path) -> Config:
     """Read a config and its bases; ``UserError`` where that fails."""
     try:

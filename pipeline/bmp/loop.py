@@ -91,8 +91,7 @@ class Loop:
         repose: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        if rounds < 1:
-            raise UserError(f"rounds: expected at least 1, got {rounds}")
+        _checked_rounds(rounds)
         self.detector = detector
         self.redetector = redetector or detector
         self.pose = pose
@@ -109,6 +108,7 @@ class Loop:
         trace: bool = False,
         *,
         only_given: bool = False,
+        rounds: int | None = None,
     ) -> Iterator[Result]:
         """Send a batch of images through the loop together; each leaves as soon as it is finished.
 
@@ -120,12 +120,14 @@ class Loop:
                 rounds look for further people all the same.
             trace: keep what every stage of every round got and gave.
             only_given: an image with ``boxes`` of its own is finished after round 1: nobody else is looked for.
+            rounds: how often to look at most, in place of the loop's own number.
         """
+        rounds = self.rounds if rounds is None else _checked_rounds(rounds)
         cases = [
             _Case(index, image.to(self.device), Instances.empty(image, len(self.pose.keypoints), self.device))
             for index, image in enumerate(images)
         ]
-        for number in range(1, self.rounds + 1):
+        for number in range(1, rounds + 1):
             unfinished = self._round(number, cases, boxes if number == 1 else None, trace)
             if only_given and boxes is not None:
                 unfinished = [case for case in unfinished if boxes[case.index] is None]
@@ -200,6 +202,12 @@ class Loop:
 
     def _finish(self, case: _Case) -> Result:
         return Result(case.index, _resolved(case.people), case.trace)
+
+
+def _checked_rounds(rounds: int) -> int:
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+        raise UserError(f"rounds: expected a whole number, at least 1, got {rounds!r}")
+    return rounds
 
 
 def _resolved(people: Instances) -> Instances:

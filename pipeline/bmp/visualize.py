@@ -10,20 +10,24 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import supervision as sv
 import torch
 from torch import Tensor
 
 from bmp.label_sets import KeypointSet
-from bmp.structures import Image, Instances, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 if TYPE_CHECKING:
     from bmp.loop import RoundTrace
 
 Canvas = npt.NDArray[np.uint8]
 """Uint8 (H, W, 3), BGR as OpenCV and supervision have it; functions named ``_draw`` change it in place."""
-People = npt.NDArray[np.int64]
-"""A number for each row, which gives its colour; -1 is grey."""
+Numbers = npt.NDArray[np.int64]
+"""A number for each person, which gives its colour; -1 is grey."""
+Widths = npt.NDArray[np.float64]
+"""How thick each person's limbs are, in pixels."""
 
 # Bright and far apart in hue, the first ones farthest; dark or greyish ones would be lost in photos. Grey comes last.
 _PALETTE = sv.ColorPalette.from_hex(
@@ -39,36 +43,87 @@ _LIGHT = sv.ColorPalette([sv.Color(*((value + 255) // 2 for value in hue.as_rgb(
 _POSITIVE, _NEGATIVE, _BLACK, _PAPER, _INK = (80, 255, 80), (70, 70, 255), (0, 0, 0), (32, 32, 32), (235, 235, 235)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PANEL = 480
-_NARROWEST = 220
+_SMALLEST_LETTERS = 10.0
 _TITLE = 26
 _GAP = 6
 
 
-def overlay(image: Image, instances: Instances, keypoints: KeypointSet) -> PIL.Image.Image:
-    """Draw masks, boxes with number and detection score, and skeletons of all people.
+def overlay(
+    image: Image,
+    instances: Instances,
+    keypoints: KeypointSet,
+    *,
+    numbers: Sequence[int] | None = None,
+    boxes: bool = True,
+    masks: bool = True,
+    skeletons: bool = True,
+    labels: bool = True,
+    line_width: float | None = None,
+) -> PIL.Image.Image:
+    """Draw masks, boxes, skeletons and labels of all people.
 
-    A person's number is the row in ``instances`` and decides the colour. Limbs are thick where both ends are visible
-    (visibility from 0.5) and thin where one is hidden; keypoints that are absent (presence below 0.5) are left out.
-    Lines and letters grow with the image. Returns a picture of the image's size; the image itself stays as it is,
-    and without people the picture is the image.
+    A label has the person's number, the detection's score, and from round 2 on the round in which the person was
+    found: "#2  .91  r2", or "#2  r2" on small people. It lies where it covers no face and no other label, beside the
+    box where there is room. Limbs are thick where both ends are visible (visibility from 0.5) and thin where one is
+    hidden; keypoints that are absent (presence below 0.5) are left out. Masks have a dark rim, which tells them from
+    clothes of their colour. Lines follow the size of the person, and on large images that of the image, where they
+    would be lost.
+
+    Args:
+        image: stays as it is.
+        instances: the people.
+        keypoints: what their keypoints mean.
+        numbers: of the people, which decide their colours; their rows by default. Grey is -1.
+        boxes: draw boxes.
+        masks: tint and outline masks.
+        skeletons: draw limbs and keypoints.
+        labels: write labels.
+        line_width: of limbs in pixels, in place of what follows the size; boxes and outlines have half of it.
+
+    Returns a picture of the image's size; without people it is the image.
     """
     canvas = _canvas(image)
-    people = np.arange(len(instances))
+    people = np.arange(len(instances)) if numbers is None else np.asarray(numbers, np.int64).reshape(-1)
     detections = instances.detections
-    _draw_masks(canvas, instances.masks.bits, people)
-    _draw_boxes(canvas, detections.boxes, people)
-    _draw_skeletons(canvas, instances.poses, keypoints, people, _LIGHT)
-    _draw_labels(canvas, detections.boxes, detections.scores, people)
-    return _picture(canvas)
+    widths = _widths(canvas, detections.boxes, line_width)
+    if masks:
+        _draw_masks(canvas, instances.masks.bits, people, widths)
+    if boxes:
+        _draw_boxes(canvas, detections.boxes, people, widths)
+    if skeletons:
+        _draw_skeletons(canvas, instances.poses, keypoints, people, widths, _LIGHT)
+    if not labels:
+        return _picture(canvas)
+    words = _words(people, detections.scores, instances.round)
+    return _labelled(
+        _picture(canvas), detections.boxes, words, people, _faces(instances.poses, keypoints, detections.boxes)
+    )
+
+
+def shrunk(image: Image, instances: Instances, side: int) -> tuple[Image, Instances]:
+    """Return both at a size whose longer side is ``side`` at most, for pictures that are only looked at."""
+    scale = side / max(image.height, image.width)
+    if scale >= 1:
+        return image, instances
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return (
+        Image(torch.from_numpy(_resized(image.pixels.cpu().numpy(), size))),
+        replace(
+            instances.to("cpu"),
+            detections=Detections(instances.detections.boxes.cpu() * scale, instances.detections.scores.cpu()),
+            poses=replace(instances.poses.to("cpu"), keypoints=instances.poses.keypoints.cpu() * scale),
+            masks=Masks(_nearest(instances.masks.bits, size), instances.masks.scores.cpu()),
+        ),
+    )
 
 
 def contact_sheet(trace: Sequence[RoundTrace], image: Image, keypoints: KeypointSet) -> PIL.Image.Image:
-    """Draw what the loop did to ``image``: a row for each round, with five panels of 480 pixels at most.
+    """Draw what the loop did to ``image``: a row for each round, with up to five panels of 480 pixels at most.
 
     1. What the detector saw and found, with scores. 2. The poses of all who were compared, old and new; those who
-    lost are thin and grey. 3. The prompts: green crosses positive, red ones negative, with the keypoint's visibility in
-    the person's colour.
-    4. The masks of everybody accepted so far, with predicted IoU. 5. What is left for the next round to look at.
+    lost are thin and grey. 3. The prompts, where any round's segmenter was prompted: green crosses positive, red ones
+    negative, with the keypoint's visibility in the person's colour. 4. The masks of everybody accepted so far, with
+    predicted IoU and, from 2 on, the round in which each was found. 5. What is left for the next round to look at.
 
     A person has one number and colour in all panels, the same as in ``overlay`` of the final result; people who were
     accepted first and lost later come after those, and whoever never was accepted is grey. Raises ``ValueError`` for
@@ -77,16 +132,18 @@ def contact_sheet(trace: Sequence[RoundTrace], image: Image, keypoints: Keypoint
     if not trace:
         raise ValueError("expected a trace of at least one round, got none; run the loop with trace=True")
     rows = []
+    prompted = any(entry.segmented.prompts is not None for entry in trace)
     poses = Poses.empty(len(keypoints), trace[0].poses.device)
     for entry, everybody in zip(trace, _numbers(trace), strict=True):
-        rows.append(_panels(entry, Poses.concat([poses, entry.poses]), everybody, image, keypoints))
+        panels = _panels(entry, Poses.concat([poses, entry.poses]), everybody, image, keypoints)
+        rows.append([panel for kind, panel in panels.items() if prompted or kind != "prompts"])
         poses = entry.people.poses
-    return _picture(_grid(rows))
+    return _grid(rows)
 
 
-def _numbers(trace: Sequence[RoundTrace]) -> list[People]:
+def _numbers(trace: Sequence[RoundTrace]) -> list[Numbers]:
     """Number the people each round compared, old ones before new, as ``contact_sheet`` says."""
-    compared: list[People] = []
+    compared: list[Numbers] = []
     accepted = np.zeros(0, np.int64)
     seen = 0
     for entry in trace:
@@ -102,8 +159,9 @@ def _numbers(trace: Sequence[RoundTrace]) -> list[People]:
 
 
 def _panels(
-    entry: RoundTrace, poses: Poses, everybody: People, image: Image, keypoints: KeypointSet
-) -> list[tuple[str, Canvas]]:
+    entry: RoundTrace, poses: Poses, everybody: Numbers, image: Image, keypoints: KeypointSet
+) -> dict[str, tuple[str, PIL.Image.Image]]:
+    """Return a title and a picture for each panel, by what it shows."""
     scale = _PANEL / max(image.height, image.width)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     plain = _resized(_canvas(image), size)
@@ -111,44 +169,49 @@ def _panels(
     accepted, new = everybody[kept], kept[kept >= entry.known]
 
     seen = _resized(_canvas(entry.seen), size)
-    found = everybody[entry.known :]
-    _draw_boxes(seen, entry.detections.boxes * scale, found)
-    _draw_labels(seen, entry.detections.boxes * scale, entry.detections.scores, found)
+    found, boxes = everybody[entry.known :], entry.detections.boxes * scale
+    faces = _faces(replace(entry.poses, keypoints=entry.poses.keypoints * scale), keypoints, boxes)
+    _draw_boxes(seen, boxes, found, _widths(seen, boxes))
+    detected = _labelled(_picture(seen), boxes, _words(found, entry.detections.scores), found, faces)
 
     skeletons = plain.copy()
     lost = np.setdiff1d(np.arange(len(everybody)), kept)
     small_poses = replace(poses, keypoints=poses.keypoints * scale)
     losers = small_poses[lost.tolist()]
     losers = replace(losers, visibility=torch.zeros_like(losers.visibility))  # as thin as can be
-    _draw_skeletons(skeletons, losers, keypoints, np.full(len(lost), -1), _PALETTE)
-    _draw_skeletons(skeletons, small_poses[kept.tolist()], keypoints, accepted, _PALETTE)
+    winners = small_poses[kept.tolist()]
+    people_boxes = entry.people.detections.boxes * scale
+    widths = _widths(skeletons, people_boxes)
+    _draw_skeletons(skeletons, losers, keypoints, np.full(len(lost), -1), np.full(len(lost), 2.0), _PALETTE)
+    _draw_skeletons(skeletons, winners, keypoints, accepted, widths, _PALETTE)
 
     prompted = plain.copy()
     asked = _draw_prompts(prompted, entry, scale, everybody[new])
 
     masked = plain.copy()
     bits = _nearest(entry.people.masks.bits, size)
-    _draw_masks(masked, bits, accepted)
-    _draw_labels(masked, entry.people.detections.boxes * scale, entry.people.masks.scores, accepted)
+    _draw_masks(masked, bits, accepted, widths)
+    words = _words(accepted, entry.people.masks.scores, entry.people.round)
+    labelled = _labelled(_picture(masked), people_boxes, words, accepted, _faces(winners, keypoints, people_boxes))
 
     left = plain.copy()
     left[bits.any(dim=0).numpy()] = 0
-    return [
-        (f"round {entry.round}: {len(found)} detected", seen),
-        (f"poses: {len(kept)} kept, {len(lost)} suppressed", skeletons),
-        (f"prompts: {asked}", prompted),
-        (f"masks: {len(entry.people)} in all", masked),
-        (f"left after round {entry.round}", left),
-    ]
+    return {
+        "detections": (f"round {entry.round}: {len(found)} detected", detected),
+        "poses": (f"poses: {len(kept)} kept, {len(lost)} suppressed", _picture(skeletons)),
+        "prompts": (f"prompts: {asked}", _picture(prompted)),
+        "masks": (f"masks: {len(entry.people)} in all", labelled),
+        "left": (f"left after round {entry.round}", _picture(left)),
+    }
 
 
-def _draw_prompts(canvas: Canvas, entry: RoundTrace, scale: float, people: People) -> str:
+def _draw_prompts(canvas: Canvas, entry: RoundTrace, scale: float, people: Numbers) -> str:
     """Draw the prompts of the round's accepted new people; return their number in words."""
     prompts = entry.segmented.prompts
     if prompts is None:
         return "none"
     if prompts.boxes is not None:
-        _draw_boxes(canvas, prompts.boxes * scale, people)
+        _draw_boxes(canvas, prompts.boxes * scale, people, _widths(canvas, prompts.boxes * scale))
     visibility = entry.poses.visibility[entry.kept[entry.kept >= entry.known] - entry.known]
     shown = visibility.gather(1, prompts.keypoints.clamp(min=0)).cpu().numpy()
     labels, indices = prompts.labels.cpu().numpy(), prompts.keypoints.cpu().numpy()
@@ -165,60 +228,146 @@ def _draw_prompts(canvas: Canvas, entry: RoundTrace, scale: float, people: Peopl
     return f"{int((labels == 1).sum())} positive, {int((labels == 0).sum())} negative"
 
 
-def _draw_masks(canvas: Canvas, bits: Tensor, people: People) -> None:
-    """Tint and outline each mask, within the window that holds it: masks of large images are mostly empty."""
-    thickness = _pixels(canvas, 1.5)
-    for mask, colour in zip(bits.cpu().numpy(), _colours(people), strict=True):
-        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-        rows = slice(max(0, top - thickness), top + height + thickness)
-        columns = slice(max(0, left - thickness), left + width + thickness)
-        window = canvas[rows, columns]
-        person = sv.Detections(xyxy=np.zeros((1, 4)), mask=mask[None, rows, columns])
-        for annotator in (sv.MaskAnnotator(_PALETTE, opacity=0.4), sv.PolygonAnnotator(_PALETTE, thickness)):
-            window[:] = annotator.annotate(window.copy(), person, custom_color_lookup=np.array([colour]))
+def _draw_masks(canvas: Canvas, bits: Tensor, people: Numbers, widths: Widths) -> None:
+    """Tint each mask and line its inside, with a dark rim around: that shows it on clothes of its own colour."""
+    lines = []
+    for mask, colour, width in zip(bits.cpu().numpy(), _colours(people), widths, strict=True):
+        # Within the window that holds it: masks of large images are mostly empty.
+        left, top, wide, high = cv2.boundingRect(mask.view(np.uint8))
+        line = min(max(1, round(width / 2)), max(wide, high) // 12)
+        rows, columns = (
+            slice(max(0, start - line - 1), start + size + line + 1) for start, size in ((top, high), (left, wide))
+        )
+        window, inside = canvas[rows, columns], mask[rows, columns]
+        tint = _PALETTE.by_idx(int(colour)).as_bgr()
+        window[inside] = (window[inside] * 0.6 + np.array(tint) * 0.4 + 0.5).astype(np.uint8)
+        lines.append((window, inside, tint, line))
+    # Behind tints of others lines would be lost.
+    for window, inside, tint, line in lines:
+        around = cv2.dilate(inside.view(np.uint8), _disc(max(1, line // 2))).astype(bool) & ~inside
+        window[around] //= 3
+        if line:
+            window[inside & ~cv2.erode(inside.view(np.uint8), _disc(line)).astype(bool)] = tint
 
 
-def _draw_boxes(canvas: Canvas, boxes: Tensor, people: People) -> None:
-    annotator = sv.BoxAnnotator(_PALETTE, thickness=_pixels(canvas, 1.5))
-    annotator.annotate(canvas, _boxes(boxes), custom_color_lookup=_colours(people))
+def _disc(radius: int) -> npt.NDArray[np.uint8]:
+    side = 2 * radius + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
-def _draw_labels(canvas: Canvas, boxes: Tensor, scores: Tensor, people: People) -> None:
-    """Write number and score above each box, moved where labels would overlap or leave the image."""
-    if not len(people):
-        return  # older releases of supervision cannot spread no labels
-    labels = [
-        f"#{number}  {score:.2f}" if number >= 0 else f"{score:.2f}"
-        for number, score in zip(people.tolist(), scores.tolist(), strict=True)
+def _draw_boxes(canvas: Canvas, boxes: Tensor, people: Numbers, widths: Widths) -> None:
+    for box, colour, width in zip(_boxes(boxes), _colours(people), widths, strict=True):
+        annotator = sv.BoxAnnotator(_PALETTE, thickness=max(1, round(width / 2)))
+        annotator.annotate(canvas, sv.Detections(xyxy=box[None]), custom_color_lookup=np.array([colour]))
+
+
+def _words(people: Numbers, scores: Tensor, rounds: Tensor | None = None) -> list[tuple[str, str]]:
+    """Return what stands on each person's label: number, score, and the round from the second on; and it shorter."""
+    words = []
+    found = [1] * len(people) if rounds is None else rounds.tolist()
+    for number, score, r in zip(people.tolist(), scores.tolist(), found, strict=True):
+        name, share, later = f"#{number}" * (number >= 0), f"{score:.2f}".removeprefix("0"), f"r{r}" * (r > 1)
+        words.append(("  ".join(filter(None, (name, share, later))), "  ".join(filter(None, (name or share, later)))))
+    return words
+
+
+def _labelled(
+    picture: PIL.Image.Image,
+    boxes: Tensor,
+    words: Sequence[tuple[str, str]],
+    people: Numbers,
+    faces: npt.NDArray[np.float64],
+) -> PIL.Image.Image:
+    """Write a label beside each box, where it covers least of faces and of other labels; return the picture.
+
+    It is the shorter one where the longer one would be much wider than the person.
+    """
+    pen = PIL.ImageDraw.Draw(picture)
+    longest = max(picture.size)
+    taken: list[npt.NDArray[np.float64]] = []
+    for box, (text, short), colour in zip(_boxes(boxes), words, _colours(people), strict=True):
+        size = float(np.clip(0.07 * _size(box), max(_SMALLEST_LETTERS, longest / 75), longest / 25 + _SMALLEST_LETTERS))
+        font = PIL.ImageFont.load_default(size)
+        if pen.textlength(text, font) > 1.6 * (box[2] - box[0]):
+            text = short
+        wide, high = pen.textlength(text, font) + size * 0.4, size * 1.2
+        place = _best_place(box, wide, high, picture.size, faces, taken)
+        taken.append(place)
+        pen.rectangle(place.tolist(), fill=_PALETTE.by_idx(int(colour)).as_rgb(), outline=(0, 0, 0))
+        pen.text((place[0] + size * 0.2, place[1] + high / 2), text, (0, 0, 0), font, anchor="lm")
+    return picture
+
+
+def _best_place(
+    box: npt.NDArray[np.float64],
+    wide: float,
+    high: float,
+    size: tuple[int, int],
+    faces: npt.NDArray[np.float64],
+    taken: Sequence[npt.NDArray[np.float64]],
+) -> npt.NDArray[np.float64]:
+    """Return the place for a label of that size, xyxy; the first of the best, beginning above the box."""
+    x1, y1, x2, y2 = box
+    middle = (y1 + y2 - high) / 2
+    corners = [
+        *((x1, y1 - high), (x2 - wide, y1 - high), (x1, y2), (x2 - wide, y2)),
+        *((x1, y2 - high), (x2 - wide, y2 - high), (x2, y1), (x1 - wide, y1), (x2, middle), (x1 - wide, middle)),
+        *((x1, y1), (x2 - wide, y1), ((x1 + x2 - wide) / 2, middle)),
     ]
-    annotator = sv.LabelAnnotator(
-        _PALETTE,
-        text_color=sv.Color.BLACK,
-        text_scale=max(0.35, 0.55 * max(canvas.shape[:2]) / 1000),
-        text_thickness=_pixels(canvas, 1),
-        text_padding=_pixels(canvas, 4),
-        smart_position=True,
-    )
-    annotator.annotate(canvas, _boxes(boxes), labels, custom_color_lookup=_colours(people))
+    corners += [(x, y1 - i * high) for i in (2, 3) for x in (x1, x2 - wide)]
+    places = np.array([(x, y, x + wide, y + high) for x, y in corners])
+    most = np.array([size[0] - 1 - wide, size[1] - 1 - high]).clip(0)
+    moved = places[:, :2].clip(0, most)
+    shift = np.abs(moved - places[:, :2]).sum(axis=1)
+    places = np.concatenate([moved, moved + np.array([wide, high])], axis=1)
+    covered = _shared(places, faces).sum(axis=1) + _shared(places, np.array(taken).reshape(-1, 4)).sum(axis=1)
+    # Nearness decides among those that cover nothing: the order above, and how far the picture's edge pushed it.
+    best = np.argmin(covered + 0.002 * wide * high * (np.arange(len(places)) + shift / high * 5))
+    return np.asarray(places[best])
+
+
+def _shared(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the area that boxes (M, 4) and (N, 4) share, (M, N)."""
+    near, far = np.maximum(one[:, None, :2], other[None, :, :2]), np.minimum(one[:, None, 2:], other[None, :, 2:])
+    return np.asarray((far - near).clip(0).prod(axis=2))
+
+
+def _faces(poses: Poses, keypoints: KeypointSet, boxes: Tensor) -> npt.NDArray[np.float64]:
+    """Return where faces are, xyxy (N, 4): around the present keypoints of heads, else at the top of the box."""
+    head = [i for i, name in enumerate(keypoints.names) if name.split("_")[-1] in ("nose", "eye", "ear")]
+    points = poses.keypoints.double().cpu().numpy().clip(-1e6, 1e6)
+    present = (poses.presence >= 0.5).cpu().numpy()
+    faces = []
+    for row, there, (x1, y1, x2, y2) in zip(points, present, _boxes(boxes), strict=True):
+        own = row[[i for i in head if there[i]]]
+        if len(own):
+            low, high = own.min(axis=0), own.max(axis=0)
+            reach = max(float((high - low).max()) * 0.6, float(np.ptp(row[there], axis=0).max()) * 0.06)
+            faces.append([*(low - reach), *(high + reach)])
+        else:
+            quarter = min((x2 - x1) / 4, (y2 - y1) / 6)
+            faces.append([(x1 + x2) / 2 - quarter, y1, (x1 + x2) / 2 + quarter, y1 + 2 * quarter])
+    return np.array(faces, np.float64).reshape(-1, 4)
 
 
 def _draw_skeletons(
-    canvas: Canvas, poses: Poses, keypoints: KeypointSet, people: People, palette: sv.ColorPalette
+    canvas: Canvas, poses: Poses, keypoints: KeypointSet, people: Numbers, widths: Widths, palette: sv.ColorPalette
 ) -> None:
-    places = poses.keypoints.cpu().numpy()
+    points = poses.keypoints.cpu().numpy()
     present = (poses.presence >= 0.5).cpu().numpy()
     visible = present & (poses.visibility >= 0.5).cpu().numpy()
-    limb, rim = max(2, _pixels(canvas, 3)), _pixels(canvas, 1)
     edges = [(start + 1, end + 1) for start, end in keypoints.skeleton]
-    for i, colour in enumerate(_colours(people)):
-        tint = palette.by_idx(int(colour))
-        hidden, shown = (_key_points(places[i], which) for which in (present[i], visible[i]))
-        sv.EdgeAnnotator(tint, rim, edges).annotate(canvas, hidden[0])
-        sv.VertexAnnotator(tint, 2 * rim).annotate(canvas, hidden[1])
+    for i, (colour, width) in enumerate(zip(_colours(people), widths, strict=True)):
+        # On the smallest people rims would hide everything else.
+        tint, limb, rim = palette.by_idx(int(colour)), round(max(width, 2 * (width > 1.2))), round(width / 4 + 0.2)
+        hidden, shown = (_key_points(points[i], which) for which in (present[i], visible[i]))
+        sv.EdgeAnnotator(tint, max(1, rim), edges).annotate(canvas, hidden[0])
+        sv.VertexAnnotator(tint, max(1, 2 * rim)).annotate(canvas, hidden[1])
         sv.EdgeAnnotator(sv.Color.BLACK, limb + 2 * rim, edges).annotate(canvas, shown[0])
         sv.EdgeAnnotator(tint, limb, edges).annotate(canvas, shown[0])
-        sv.VertexAnnotator(sv.Color.BLACK, limb + rim).annotate(canvas, shown[1])
-        sv.VertexAnnotator(sv.Color.WHITE, limb).annotate(canvas, shown[1])
+        dot = max(1, round(width * 0.8))
+        sv.VertexAnnotator(sv.Color.BLACK, dot + rim).annotate(canvas, shown[1])
+        sv.VertexAnnotator(sv.Color.WHITE, dot).annotate(canvas, shown[1])
 
 
 def _key_points(places: npt.NDArray[np.float32], which: npt.NDArray[np.bool_]) -> tuple[sv.KeyPoints, sv.KeyPoints]:
@@ -230,18 +379,26 @@ def _key_points(places: npt.NDArray[np.float32], which: npt.NDArray[np.bool_]) -
     return sv.KeyPoints(xy=np.where(which[:, None], near, 0)[None]), sv.KeyPoints(xy=near[None, which])
 
 
-def _pixels(canvas: Canvas, thousandths: float) -> int:
-    """Return a length that grows with the longer side of the image, at least a pixel."""
-    longer: int = max(canvas.shape[:2])
-    return max(1, round(thousandths * longer / 1000))
+def _widths(canvas: Canvas, boxes: Tensor, line_width: float | None = None) -> Widths:
+    """Return how thick each person's limbs are: a sixtieth of its size, and on large images not too thin to be seen."""
+    if line_width is not None:
+        return np.full(len(boxes), max(1.0, line_width))
+    longest = max(canvas.shape[:2])
+    sizes = np.array([_size(box) for box in _boxes(boxes)])
+    return np.clip(0.016 * sizes, max(1.0, longest / 800), max(2.0, longest / 90))
 
 
-def _colours(people: People) -> People:
+def _size(box: npt.NDArray[np.float64]) -> float:
+    """Return the side of a square as large as the box, in pixels."""
+    return float(np.sqrt(max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])))
+
+
+def _colours(people: Numbers) -> Numbers:
     return np.where(people < 0, _HUES, people % _HUES)
 
 
-def _boxes(boxes: Tensor) -> sv.Detections:
-    return sv.Detections(xyxy=boxes.cpu().numpy().clip(-1e6, 1e6))
+def _boxes(boxes: Tensor) -> npt.NDArray[np.float64]:
+    return np.asarray(boxes.double().cpu().numpy().clip(-1e6, 1e6))
 
 
 def _write(canvas: Canvas, text: str, place: tuple[int, int], colour: tuple[int, ...], scale: float) -> None:
@@ -264,17 +421,19 @@ def _resized(canvas: Canvas, size: tuple[int, int]) -> Canvas:
     return np.asarray(cv2.resize(canvas, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
 
 
-def _grid(rows: list[list[tuple[str, Canvas]]]) -> Canvas:
+def _grid(rows: list[list[tuple[str, PIL.Image.Image]]]) -> PIL.Image.Image:
     """Put panels of one size in rows, each under its title."""
-    height, width = rows[0][0][1].shape[:2]
-    cell_height, cell_width = _TITLE + height + _GAP, max(width, _NARROWEST) + _GAP
-    sheet = np.empty((len(rows) * cell_height + _GAP, max(map(len, rows)) * cell_width + _GAP, 3), np.uint8)
-    sheet[:] = _PAPER
+    font = PIL.ImageFont.load_default(13)
+    width, height = rows[0][0][1].size
+    titles = max(font.getlength(title) for row in rows for title, _ in row)
+    right, down = max(width, round(titles)) + _GAP, _TITLE + height + _GAP
+    sheet = PIL.Image.new("RGB", (max(map(len, rows)) * right + _GAP, len(rows) * down + _GAP), _PAPER)
+    pen = PIL.ImageDraw.Draw(sheet)
     for i, row in enumerate(rows):
         for j, (title, panel) in enumerate(row):
-            top, left = _GAP + i * cell_height, _GAP + j * cell_width
-            cv2.putText(sheet, title, (left, top + _TITLE - 9), _FONT, 0.45, _INK, 1, cv2.LINE_AA)
-            sheet[top + _TITLE : top + _TITLE + height, left : left + width] = panel
+            left, top = _GAP + j * right, _GAP + i * down
+            pen.text((left, top + _TITLE / 2), title, _INK, font, anchor="lm")
+            sheet.paste(panel, (left, top + _TITLE))
     return sheet
 
 

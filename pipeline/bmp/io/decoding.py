@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import importlib.util
 import logging
 import os
 import threading
@@ -31,7 +33,10 @@ Not among them: EPS and PostScript, which Pillow hands to Ghostscript, and forma
 """
 
 MAX_MEGAPIXELS = 64.0
-"""Larger pictures are refused, unless the environment variable ``BMP_MAX_MEGAPIXELS`` has another number."""
+"""Larger pictures are refused, unless the environment variable ``BMP_MAX_MEGAPIXELS`` has another number.
+
+For JPEG 2000 and WebP, which take more memory, the limit is 32 and 51.
+"""
 
 MAX_FILE_BYTES = 512 * 2**20
 """Longer files are refused: some decoders read the whole file first."""
@@ -60,8 +65,10 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _ORIENTATION = 0x0112
 _UNDONE = {6: 8, 8: 6}  # every other orientation undoes itself
 _STRIP = 2**20  # pixels that are converted at a time
-# What decoders take at most besides the result: progressive JPEG keeps coefficients, WebP and AVIF whole planes.
+# What decoding takes at most, the result included: progressive JPEG keeps coefficients, AVIF and WebP whole planes, and
+# JPEG 2000 planes of 32 bits, twice.
 _BYTES_A_PIXEL = 16
+_BYTES_A_PIXEL_OF = {"JPEG2000": 32, "WEBP": 20}
 _logger = logging.getLogger("bmp")
 # Without a handler of its own, what Pillow logs of broken pictures would be written to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -128,7 +135,7 @@ def decode(file: IO[bytes], name: str, *, upright: bool = True, notice: Notice =
         reader = cast("IO[bytes]", _Clamped(file, length))
         with PIL.Image.open(reader, formats=[kind for kind in FORMATS if kind in _known_formats()]) as picture:
             pixels = to_rgb(picture, name, upright=upright, notice=notice)
-            if picture.format == "PNG" and not pixels[-2:].any() and not _png_has_all_rows(file):
+            if picture.format == "PNG" and not pixels[-2:].any() and not _png_has_all_rows(reader):
                 raise ImageError(f"{name}: broken picture, rows are missing at its end; fetch it again")
         return pixels
 
@@ -137,11 +144,12 @@ def to_rgb(
     picture: PIL.Image.Image, name: str, *, upright: bool = True, notice: Notice = log_notice
 ) -> npt.NDArray[np.uint8]:
     """Return a PIL image as fresh uint8 (H, W, 3) RGB, converted in strips so that no second copy of it is made."""
-    _check_size(picture.size, name)
-    with _budget.take(picture.width * picture.height * _BYTES_A_PIXEL):
+    cost = _BYTES_A_PIXEL_OF.get(picture.format or "", _BYTES_A_PIXEL)
+    _check_size(picture.size, cost, name)
+    with _budget.take(picture.width * picture.height * cost):
         before = _orientation(picture)
         picture.load()
-        _check_size(picture.size, name)
+        _check_size(picture.size, cost, name)
         turn = _orientation(picture)  # some decoders turn the picture while they load it
         if not upright:
             turn = 1 if turn == before else _UNDONE.get(before, before)
@@ -218,11 +226,13 @@ def _known_formats() -> frozenset[str]:
     return frozenset(PIL.Image.OPEN)
 
 
+@functools.cache
 def _quiet_libtiff() -> None:
     """Keep libtiff, which Pillow loads and which writes to stderr as it likes, from speaking between our lines."""
+    decoders = importlib.util.find_spec("PIL._imaging")
     # Where the library cannot be reached like this, its lines appear: no reason to stop.
     with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(PIL.Image.core.__file__)
+        library = ctypes.CDLL(decoders.origin if decoders else None)
         library.TIFFSetErrorHandler(None)
         library.TIFFSetWarningHandler(None)
 
@@ -240,18 +250,19 @@ def _max_megapixels() -> float:
     return limit
 
 
-def _too_large(name: str) -> ImageError:
+def _too_large(name: str, cost: int = _BYTES_A_PIXEL) -> ImageError:
+    limit = _max_megapixels() * _BYTES_A_PIXEL / cost
     return ImageError(
-        f"{name}: more than {_max_megapixels():g} megapixels; make it smaller or cut it up, or set the environment "
-        "variable BMP_MAX_MEGAPIXELS"
+        f"{name}: more than {limit:g} megapixels; make it smaller or cut it up, or set the environment variable "
+        "BMP_MAX_MEGAPIXELS"
     )
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def _check_size(size: tuple[int, int], cost: int, name: str) -> None:
     if min(size) < 1:
         raise ImageError(f"{name}: expected at least 1x1 pixels, got {size[0]}x{size[1]}; leave it out")
-    if size[0] * size[1] > _max_megapixels() * 1e6:
-        raise _too_large(name)
+    if size[0] * size[1] * cost > _max_megapixels() * 1e6 * _BYTES_A_PIXEL:
+        raise _too_large(name, cost)
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
@@ -319,13 +330,16 @@ def _range(picture: PIL.Image.Image, notice: Notice) -> tuple[float, float]:
 
 
 def _scaled(values: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
-    known = values.astype(np.float64 if max(abs(low), abs(high)) > 2**24 else np.float32)
+    precise = np.float64 if max(abs(low), abs(high)) > 2**24 else np.float32
+    with np.errstate(invalid="ignore"):  # some kinds of NaN
+        known: npt.NDArray[np.float32 | np.float64] = values.astype(precise)
     if values.dtype.kind == "f":
         np.nan_to_num(known, copy=False, nan=low, posinf=high, neginf=low)
     np.clip(known, low, high, out=known)
-    known -= low
-    known *= 255 / max(high - low, 1e-30)
-    return np.rint(known, out=known).astype(np.uint8)
+    np.subtract(known, low, out=known)
+    np.multiply(known, 255 / max(high - low, 1e-30), out=known)
+    np.rint(known, out=known)
+    return known.astype(np.uint8)
 
 
 def scaled_to_8_bits(values: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
