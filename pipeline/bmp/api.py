@@ -589,9 +589,9 @@ class BMP(Loop):
             pictures: Iterable[Any] = [image]
             given: Iterable[Any] | None = None if boxes is None else [boxes]
         else:
+            if boxes is not None and not isinstance(boxes, Iterable):
+                raise ValueError(f"boxes: expected one entry a picture, got {type(boxes).__name__}; give a list")
             pictures, given = several, boxes
-            if given is not None and not isinstance(given, Iterable):
-                raise ValueError(f"boxes: expected one entry a picture, got {type(given).__name__}; give a list")
             if isinstance(pictures, Sized) and isinstance(given, Sized) and len(pictures) != len(given):
                 raise ValueError(
                     f"boxes: expected one entry for each of {len(pictures)} pictures, got {len(given)}; give None for "
