@@ -152,7 +152,7 @@ def test_a_data_set_can_be_named(folder):
     ("arguments", "message"),
     [
         (["--dataset", "x.json"], "--dataset needs --images DIR beside it"),
-        (["--batch-size", "0"], "--batch-size: expected a whole number from 1, got .0."),
+        (["--batch-size", "0"], "--batch-size: expected a whole number from 1, got '0'"),
         (["--set", "dataset.images=nowhere"], "nowhere: 4 of the 4 images"),
         (["--set", "pipeline.pose.type=Nobody"], "there is no pose estimator 'Nobody'"),
         (["--masks"], "expected pipeline.pose and pipeline.detector"),
