@@ -2,7 +2,8 @@
 
 Knows files and messages, no network and no metric.
 
-Exit codes: 0 everything done, 1 some inputs failed (they are listed), 2 wrong use, 130 interrupted.
+Exit codes: 0 everything done, 1 some inputs failed (they are listed), 2 wrong use or an output that cannot be written,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,59 +13,148 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bmp import __version__
-from bmp.console import Parser, open_console, progress, report_failed, run_command, share, whole
+from bmp.console import Parser, expect_both, open_console, progress, report_failed, run_command, share, whole
 from bmp.errors import UserError
-from bmp.inference.files import OVERLAYS, TRACES, Job, work_through
+from bmp.inference.files import OVERLAYS, TRACES, Job, Settings, checksum, work_through
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+_logger = logging.getLogger("bmp")
+_ELSEWHERE = {
+    "--conf": "--min-score --config",
+    "--threshold": "--min-score",
+    "--source": "--input",
+    "--model": "--config",
+    "--weights": "--set",
+    "--project": "--output",
+    "--save-dir": "--output",
+}
+"""What options of other programs are called here."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["doctor"]:
+        return run_command(_doctor_parser(), _doctor, arguments[1:], interrupted="nothing was changed")
     return run_command(_parser(), _work, arguments, interrupted="what is done is written, go on with --resume")
-
-
-def _work(options: argparse.Namespace) -> int:
-    # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
-    sys.path.insert(0, "")
-    return _run(options) if options.input else _evaluate(options)
 
 
 def _parser() -> Parser:
     parser = Parser(
         "bmp",
+        _ELSEWHERE,
+        usage="bmp PATH ... [-o DIR] [-c CONFIG] [option ...]\n"
+        "       bmp -c CONFIG [--dataset FILE --images DIR] [-o DIR] [option ...]\n"
+        "       bmp doctor",
         description="Find every person in photos: boxes, masks and poses, also where people overlap. "
-        "Without --input, measure a config on a data set: its own, or that of --dataset and --images.",
-        epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use, 130 interrupted (people.json stays valid)",
+        "Without photos, measure a config on a data set: its own, or that of --dataset and --images. "
+        "bmp doctor says what is installed and what to do about what is missing.",
+        epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use or an output that cannot be written, "
+        "130 interrupted (people.json stays valid)",
     )
     parser.add_argument("--version", action="version", version=f"bmp {__version__}")
-    parser.add_argument("--config", default="lite.py", help="path or name of a config (default: %(default)s)")
-    parser.add_argument("--input", nargs="+", metavar="PATH", help="photos, folders or globs")
+    parser.add_argument("--list-configs", action="store_true", help="list the configs that come with it, and end")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="photos, folders, globs or URLs")
+    parser.add_argument("-c", "--config", default="lite.py", help="path or name of a config (default: %(default)s)")
+    parser.add_argument("-i", "--input", nargs="+", default=[], metavar="PATH", help="the same as PATH")
     parser.add_argument(
+        "-o",
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder for everything written (default without --input: output/CONFIG)",
+        help="folder for everything written (default: bmp-output; without photos output/CONFIG)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
-    photos = parser.add_argument_group("with --input")
+    photos = parser.add_argument_group("with photos")
     photos.add_argument("--boxes", type=Path, metavar="FILE", help="COCO JSON or results that give round 1's boxes")
+    photos.add_argument(
+        "--without-boxes",
+        choices=("fail", "detect", "nobody"),
+        help="what to do with photos that the file of --boxes says nothing of: count them as failed, detect people in "
+        "them, or take it that there is nobody (default: fail)",
+    )
+    photos.add_argument(
+        "--only-given",
+        action="store_true",
+        help="give the people of --boxes masks and poses and look for nobody else; otherwise later rounds do, and one "
+        "box may give three people",
+    )
     photos.add_argument("--trace", action="store_true", help="draw what happened, round by round, for each image")
-    photos.add_argument("--min-score", type=share, metavar="S", help="leave out people that score below S, from 0 to 1")
-    measured = parser.add_argument_group("without --input")
+    photos.add_argument(
+        "--min-score",
+        type=share,
+        metavar="S",
+        help="leave out people that score below S, from 0 to 1, of people.json and of the pictures (default: everybody "
+        "is in people.json, and who scores below the config's min_score is not drawn)",
+    )
+    measured = parser.add_argument_group("without photos")
     measured.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people to measure the config on")
     measured.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
     measured.add_argument("--limit", type=whole(1), metavar="N", help="take only the first N images of the data set")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto (CUDA, else MPS, else the CPU), cpu, cuda, N or cuda:N, mps (default: %(default)s)",
+    )
     parser.add_argument("--batch-size", type=whole(1), default=4, help="images at a time (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with an output folder, skipping what is done")
-    parser.add_argument("--overwrite", action="store_true", help="start anew in an output folder that has results")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with an output folder, skipping what is done")
+    again.add_argument("--overwrite", action="store_true", help="start anew in an output folder that has results")
     parser.add_argument("--debug", action="store_true", help="stop at the first unexpected error, with its traceback")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    volume.add_argument("-v", "--verbose", action="store_true", help="print all that it and its libraries say")
     return parser
+
+
+def _work(options: argparse.Namespace) -> int:
+    # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
+    sys.path.insert(0, "")
+    if options.list_configs:
+        return _list_configs()
+    return _run(options) if options.paths or options.input else _evaluate(options)
+
+
+def _list_configs() -> int:
+    from bmp.doctor import presets
+
+    found = presets()
+    width = max((len(preset.name) for preset in found), default=0)
+    for preset in found:
+        print(f"{preset.name:{width}}  {preset.purpose}\n{'':{width}}  {preset.state}")
+    return 0
+
+
+def _doctor_parser() -> Parser:
+    return Parser(
+        "bmp doctor",
+        description="Say what is installed, which presets can run, and what to do about what is missing.",
+        epilog="exit codes: 0 the lite preset can run, 1 it cannot",
+    )
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bmp.build import resolve_device
+    from bmp.doctor import DEFAULT, can_run, examine
+
+    lines, advice = examine(resolve_device("auto"))
+    for line in lines:
+        print(line)
+    for line in advice:
+        print(f"- {line}")
+    runs = can_run()
+    print(f"{DEFAULT} can run: bmp photo.jpg" if runs else f"{DEFAULT} cannot run yet")
+    return 0 if runs else 1
 
 
 def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> None:
@@ -79,24 +169,30 @@ def _evaluate(options: argparse.Namespace) -> int:
     from bmp.config import load_config, parse_overrides
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
+    from bmp.io.atomic import alone_in
 
-    _refuse(options, ("boxes", "trace", "min-score"), "goes with --input; name photos, or leave it out to evaluate")
-    if (options.dataset is None) != (options.images is None):
-        missing, given = ("--images DIR", "--dataset") if options.images is None else ("--dataset FILE", "--images")
-        raise UserError(f"{given} needs {missing} beside it: annotations and the folder of their images")
+    needless = ("boxes", "without-boxes", "only-given", "trace", "min-score")
+    _refuse(options, needless, "goes with photos; name some, or leave it out to evaluate")
+    both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
     overrides = parse_overrides(options.set)
-    if options.dataset and (key := next((key for key in overrides if key.split(".")[0] == "dataset"), None)):
+    if both and (key := next((key for key in overrides if key.split(".")[0] == "dataset"), None)):
         raise UserError(f"--set {key} has no effect beside --dataset; leave out one of them")
     config = load_config(options.config, overrides)
-    if options.dataset:
+    if both:
         config.dataset = dict(type="PeopleDataset", annotations=str(options.dataset), images=str(options.images))
     elif not config.get("dataset"):
         raise UserError(
-            f"nothing to do: name photos with --input, or give --dataset FILE --images DIR, or a config with a data "
-            f"set, such as ochuman.py ({options.config} has none)"
+            f"nothing to do: name photos, as in bmp photo.jpg (or with --input), or give --dataset FILE --images DIR, "
+            f"or a config with a data set, such as ochuman.py ({options.config} has none)"
         )
     folder = options.output or Path("output", Path(options.config).stem)
-    with Processes.joined() as processes:
+    with Processes.joined() as processes, ExitStack() as lock:
+
+        def begin() -> None:
+            _make_writable(folder)
+            lock.enter_context(alone_in(folder))
+
+        processes.first(begin)
         outcome = evaluate(
             config,
             folder,
@@ -124,43 +220,122 @@ def _run(options: argparse.Namespace) -> int:
     """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
     from bmp.build import build
     from bmp.config import load_config, parse_overrides
-    from bmp.io import images
-    from bmp.io import people_file as export
-    from bmp.io.boxes_file import load_boxes
+    from bmp.io.atomic import alone_in
+    from bmp.io.images import common_root, find, output_names
+    from bmp.io.people_file import PeopleFile, recorded_settings
 
-    _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or leave out --input")
-    if options.output is None:
-        raise UserError("--input needs --output DIR, the folder for everything written")
+    _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or name no photos")
+    if options.boxes is None:
+        _refuse(options, ("only-given", "without-boxes"), "is about the boxes of --boxes FILE; give them, too")
+    output = options.output or Path("bmp-output")
+    results = output / "people.json"
+    inputs = [*options.paths, *options.input]
+    found = find(inputs)
     # Not resolve(), which raises for links to themselves.
-    drawn = [Path(os.path.realpath(options.output / folder)) for folder in (OVERLAYS, TRACES)]
-    found = images.find(options.input)
+    drawn = [Path(os.path.realpath(output / folder)) for folder in (OVERLAYS, TRACES)]
     sources = [
         source
         for source in found.sources
         if not any(Path(os.path.realpath(source)).is_relative_to(folder) for folder in drawn)
     ]
     if not sources:
-        raise UserError(f"the only pictures found are this program's own, in {options.output}; name other inputs")
-    names = images.output_names(sources)
+        raise UserError(f"the only pictures found are this program's own, in {output}; name other inputs")
     config = load_config(options.config, parse_overrides(options.set))
-    given = load_boxes(options.boxes, names, sources) if options.boxes else None
-    results = options.output / "people.json"
-    if results.exists() and not (options.resume or options.overwrite):
-        raise UserError(
-            f"{results} exists; go on with --resume, start anew with --overwrite, or choose another --output"
-        )
-    _make_writable(options.output)
-    for line in [*found.summary(), *(given.notices if given else ())]:
-        logging.getLogger("bmp").warning(line)
-    model = build(config, options.device)
+    drawn_score = _min_score(config, options.config)
+    _make_writable(output)
+    with alone_in(output):
+        if results.exists() and not (options.resume or options.overwrite):
+            raise UserError(
+                f"{output} has the results of an earlier run; choose another folder with -o DIR, add to them with "
+                "--resume, or replace them with --overwrite"
+            )
+        earlier = (recorded_settings(results) if options.resume else None) or {}
+        root = str(earlier.get("root") or _relative(common_root(inputs), output))
+        names = output_names(sources, Path(os.path.abspath(output / root)))  # noqa: PTH100 - resolve() follows links
+        settings: dict[str, Any] = {
+            "description": "people found by BMP",
+            "version": __version__,
+            "root": root,
+            "pipeline": config.pipeline.to_dict(),
+            "files": _checksums(config.pipeline.to_dict()),
+        }
+        if options.min_score is not None:
+            settings["min_score"] = options.min_score
+        jobs = [Job(source, name) for source, name in zip(sources, names, strict=True)]
+        if options.boxes is not None:
+            jobs = _with_boxes(jobs, options.boxes, options.without_boxes or "fail")
+            settings["boxes"] = {
+                "sha256": checksum(options.boxes),
+                "without_boxes": options.without_boxes or "fail",
+                "only_given": options.only_given,
+            }
+        for line in found.summary():
+            _logger.warning(line)
+        model = build(config, options.device)
+        skipped = [(str(entry.path), entry.reason) for entry in found.left_out]
+        with PeopleFile(
+            results, model.pose.keypoints, names, resume=options.resume, skipped=skipped, info=settings
+        ) as people_file:
+            failed = work_through(
+                model,
+                jobs,
+                people_file,
+                Settings(
+                    output,
+                    batch_size=options.batch_size,
+                    trace=options.trace,
+                    min_score=options.min_score or 0.0,
+                    drawn_score=drawn_score if options.min_score is None else options.min_score,
+                    only_given=options.only_given,
+                    debug=options.debug,
+                    quiet=options.quiet,
+                ),
+            )
+    return report_failed("bmp", failed)
 
-    boxes, failures = (given.boxes, given.failures()) if given else ({}, {})
-    jobs = [Job(source, name, boxes.get(name), failures.get(name)) for source, name in zip(sources, names, strict=True)]
-    settings = {"description": "people found by BMP", "version": __version__, "pipeline": config.pipeline.to_dict()}
-    if options.min_score is not None:
-        settings["min_score"] = options.min_score
-    with export.PeopleFile(results, model.pose.keypoints, names, resume=options.resume, info=settings) as people_file:
-        return work_through(model, jobs, people_file, options)
+
+def _min_score(config: Config, name: str) -> float:
+    """Return the score below which a config would have nobody drawn."""
+    score: Any = config.get("min_score", 0.0)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise UserError(f"config {name}: expected min_score to be a number from 0 to 1, got {score!r}")
+    return float(score)
+
+
+def _with_boxes(jobs: Sequence[Job], file: Path, silent: str) -> list[Job]:
+    """Give jobs the boxes in ``file``; ``silent`` says what becomes of those that it says nothing of."""
+    from bmp.io.boxes_file import load_boxes
+    from bmp.structures import Detections
+
+    given = load_boxes(file, [job.name for job in jobs], [job.source for job in jobs])
+    for line in given.notices:
+        _logger.warning(line)
+    refused = given.failures(detect_silent=silent != "fail")
+    boxes = dict(given.boxes)
+    if silent == "nobody":
+        boxes |= dict.fromkeys(given.silent, Detections.empty())
+    return [Job(job.source, job.name, boxes.get(job.name), refused.get(job.name)) for job in jobs]
+
+
+def _checksums(node: Any) -> dict[str, str]:
+    """Return the checksum of each file that a config names by its path, such as weights of the user's own."""
+
+    def strings(node: Any) -> Iterator[str]:
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, Mapping | list | tuple):
+            for value in node.values() if isinstance(node, Mapping) else node:
+                yield from strings(value)
+
+    return {text: found for text in sorted(set(strings(node))) if os.sep in text and (found := checksum(text))}
+
+
+def _relative(folder: Path, start: Path) -> str:
+    """Return the way from ``start`` to ``folder``: results and photos may move together to another place."""
+    try:
+        return Path(os.path.relpath(folder, start)).as_posix()
+    except ValueError:  # on another drive
+        return folder.as_posix()
 
 
 def _make_writable(folder: Path) -> None:

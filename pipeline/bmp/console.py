@@ -49,8 +49,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             name = unknown[0].split("=")[0]
             known = list(self._option_string_actions)
-            meant = [*self._elsewhere.get(name, "").split(), *difflib.get_close_matches(name, known, n=2)]
-            guess = f"did you mean {' or '.join(dict.fromkeys(meant))}? " if meant else ""
+            meant = self._elsewhere.get(name, "").split() or difflib.get_close_matches(name, known, n=2)
+            guess = f"did you mean {' or '.join(meant)}? " if meant else ""
             self.error(f"there is no option {plain(name)}; {guess}--help lists all")
         return options
 

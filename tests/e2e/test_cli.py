@@ -188,8 +188,8 @@ def test_an_interrupted_run_leaves_valid_results_and_can_be_resumed(tmp_path, ho
         assert 2 <= len(_people(tmp_path / "out")["images"]) < 8
         assert "--resume" in err
         assert "Traceback" not in err
-    code, out, _ = run(tmp_path, *arguments, "--output", "out", "--resume")
-    assert code == 0
+    code, out, err = run(tmp_path, *arguments, "--output", "out", "--resume")
+    assert (code, err) == (0, "")
     assert "of 8 images were done before" in out
     assert (tmp_path / "out" / "people.json").read_bytes() == (tmp_path / "whole" / "people.json").read_bytes()
 

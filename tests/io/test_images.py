@@ -607,7 +607,8 @@ def test_urls_have_limits_of_size_and_time(web):
 
 
 def test_output_names_of_urls():
-    names = images.output_names(["https://a.org/x/b.jpg?q=1", "https://a.org/../../c.jpg", "/p/q/d.png"])
+    sources = ["https://a.org/x/b.jpg?q=1", "https://a.org/../../c.jpg", "/p/q/d.png"]
+    names = images.output_names(sources, Path("/p/q"))
     assert names == ["a.org/x/b.jpg%3Fq%3D1", "a.org/%2E%2E/%2E%2E/c.jpg", "d.png"]
 
 
@@ -746,18 +747,40 @@ def test_find_nothing(folder, inputs, words):
 
 def test_output_names_are_relative_and_keep_extensions(tmp_path, monkeypatch):
     paths = [tmp_path / "x" / "a.jpg", tmp_path / "x" / "a.png", tmp_path / "y" / "a.jpg"]
-    assert images.output_names(paths) == ["x/a.jpg", "x/a.png", "y/a.jpg"]
-    assert images.output_names(paths[:2]) == ["a.jpg", "a.png"]
-    assert images.output_names(paths[:1]) == ["a.jpg"]
-    assert images.output_names([]) == []
+    assert images.output_names(paths, tmp_path) == ["x/a.jpg", "x/a.png", "y/a.jpg"]
+    assert images.output_names(paths[:2], tmp_path / "x") == ["a.jpg", "a.png"]
+    assert images.output_names(paths[1:], tmp_path / "x") == ["a.png", "_up/y/a.jpg"]
+    assert images.output_names([], tmp_path) == []
     monkeypatch.chdir(tmp_path / "..")
-    assert images.output_names([os.path.relpath(path) for path in paths]) == ["x/a.jpg", "x/a.png", "y/a.jpg"]
+    relative = [os.path.relpath(path) for path in paths]
+    assert images.output_names(relative, tmp_path) == ["x/a.jpg", "x/a.png", "y/a.jpg"]
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"would both be called _up/a\.jpg; do them in two runs"):
+        images.output_names([tmp_path / "x" / "_up" / "a.jpg", tmp_path / "a.jpg"], tmp_path / "x")
+
+
+def test_names_start_from_what_was_named_not_from_what_lies_there(tmp_path, monkeypatch):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "a" / "1.png").touch()
+    monkeypatch.chdir(tmp_path)
+    for inputs, root in (
+        (["photos"], "photos"),
+        (["photos/a/1.png"], "photos/a"),
+        (["photos/*/1.png", "photos/a"], "photos"),
+        (["photos/a/1.png", "."], "."),
+        (["https://example.org/x.png"], "."),
+    ):
+        assert images.common_root(inputs) == (tmp_path / root).resolve()
 
 
 @given(st.sets(st.lists(st.sampled_from(["a", "b", "a.jpg"]), min_size=1, max_size=4).map(tuple), min_size=1))
 def test_output_names_are_unique_and_independent_of_order(parts):
     paths = [Path("/root", *names) for names in sorted(parts)]
-    names = images.output_names(paths)
+    root = Path("/root", "a")
+    names = images.output_names(paths, root)
     assert len(set(names)) == len(paths)
-    assert images.output_names(paths[::-1]) == names[::-1]
+    assert images.output_names(paths[::-1], root) == names[::-1]
+    assert [images.output_names([path], root) for path in paths] == [[name] for name in names]
     assert not any(name.startswith(("/", "..")) for name in names)

@@ -394,6 +394,21 @@ def resolve(name: str | os.PathLike[str]) -> Path:
         ) from error
 
 
+def is_present(name: str) -> bool:
+    """Tell whether ``resolve`` finds the file that ``name`` means without a download; a checksum is not looked at."""
+    weight = next((weight for weight in table() if weight.name == name), None)
+    if weight is None:
+        return Path(name).expanduser().is_file()
+    if isinstance(weight.source, Packaged):
+        return (_PACKAGED / weight.source.path).is_file()
+    if isinstance(weight.source, HubFile):
+        from huggingface_hub import try_to_load_from_cache
+
+        if isinstance(try_to_load_from_cache(weight.source.repo, weight.source.path), str):
+            return True
+    return (cache_folder() / weight.name).is_file()
+
+
 def _file_url(url: str) -> Path:
     path = Path(urllib.request.url2pathname(urlsplit(url).path))
     if not path.is_file():

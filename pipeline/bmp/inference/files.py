@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
+import errno
+import hashlib
+import os
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -11,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
-from bmp.console import progress, report_failed
+from bmp.console import progress
 from bmp.errors import UserError
+from bmp.io.atomic import writing
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -21,64 +24,118 @@ if TYPE_CHECKING:
     from bmp.io.people_file import PeopleFile
     from bmp.structures import Detections, Image
 
-
 OVERLAYS, TRACES = "overlays", "traces"
+_LONGEST_JPEG = 65500
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input: its path or URL, what it is called in the output, and the boxes to start from, if they are given.
+    """One input.
 
-    ``refused`` is why it cannot be done with what was given, None if it can.
+    source: its path or URL. name: what it is called in the output. boxes: who is to be started from, None for those
+    the detector finds. refused: why it cannot be done, if that is known before.
     """
 
     source: Path | str
     name: str
-    boxes: Detections | None
+    boxes: Detections | None = None
     refused: str | None = None
 
 
-def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, options: argparse.Namespace) -> int:
-    """Send the jobs through the model, put down each result as it comes, and return the exit code."""
+@dataclass(frozen=True)
+class Settings:
+    """How jobs are done and what is written.
+
+    output: folder of the pictures. batch_size: images that go through the networks together. trace: draw what happened
+    round by round. min_score: people below it are left out of everything. drawn_score: people below it are not drawn.
+    only_given: look for nobody else where a job has boxes. debug: let an error of the model through. quiet: print
+    nothing.
+    """
+
+    output: Path
+    batch_size: int = 4
+    trace: bool = False
+    min_score: float = 0.0
+    drawn_score: float = 0.0
+    only_given: bool = False
+    debug: bool = False
+    quiet: bool = False
+
+
+def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings: Settings) -> list[str]:
+    """Send the jobs through the model and put down each result as it comes.
+
+    An image whose file is another than that whose people are known is done again.
+
+    Returns:
+        why jobs failed, a line each.
+
+    Raises:
+        UserError: what is found cannot be written, for a reason that concerns all images.
+    """
     from bmp.inference.batches import find_people, read_ahead
-
-    waiting = [job for job in jobs if not people_file.done(job.name)]
-    failed: list[str] = []
-    count = 0
-    with progress(options.quiet, len(waiting)) as (say, advance), ThreadPoolExecutor() as pool:
-        if len(waiting) < len(jobs):
-            say(f"{len(jobs) - len(waiting)} of {len(jobs)} images were done before")
-        with _Writer(people_file, options.output, pool) as writer:
-            groups = [
-                waiting[start : start + options.batch_size] for start in range(0, len(waiting), options.batch_size)
-            ]
-            for batch in read_ahead(groups, _load, pool):
-                boxes = attrgetter("boxes")
-                for job, outcome in find_people(model, batch, boxes, trace=options.trace, debug=options.debug):
-                    if isinstance(outcome, Exception):
-                        reason = " ".join(str(outcome).split()) or type(outcome).__name__
-                        failed.append(reason if str(job.source) in reason else f"{job.source}: {reason}")
-                        people_file.fail(job.name, reason)
-                    else:
-                        people = outcome if options.min_score is None else _certain(outcome, options.min_score)
-                        writer.add(job.name, people)
-                        count += len(people)
-                        say(f"{job.name}: {_number(len(people), 'person', 'people')}")
-                    advance()
-        say(
-            f"{_number(count, 'person', 'people')} in {_number(len(waiting) - len(failed), 'image', 'images')}: "
-            f"{people_file.path}, pictures in {options.output / OVERLAYS}"
-            + (f" and {options.output / TRACES}" if options.trace else "")
-        )
-    return report_failed("bmp", failed)
-
-
-def _load(job: Job) -> Image:
     from bmp.io import images
 
-    if job.refused:
-        raise UserError(job.refused)
-    return images.load(job.source)
+    checksums: dict[str, str | None] = {}
+
+    def read(job: Job) -> Image:
+        if job.refused is not None:
+            raise UserError(job.refused)
+        checksums[job.name] = checksum(job.source)
+        return images.load(job.source)
+
+    with ThreadPoolExecutor() as pool:
+        known = [job for job in jobs if people_file.done(job.name)]
+        same = list(pool.map(lambda job: people_file.done(job.name, checksum(job.source)), known))
+        done = {job.name for job, unchanged in zip(known, same, strict=True) if unchanged}
+        waiting = [job for job in jobs if job.name not in done]
+        with progress(settings.quiet, len(waiting)) as (say, advance):
+            if done:
+                say(f"{len(done)} of {len(jobs)} images were done before")
+            if changed := len(known) - len(done):
+                say(f"{_number(changed, 'image has', 'images have')} changed since and will be done again")
+            if people_file.spoilt:
+                lines = _number(people_file.spoilt, "line is", "lines are")
+                say(f"{lines} damaged in the journal of {people_file.path}; what they were of is done again")
+            with _Writer(people_file, settings, pool, checksums) as writer:
+                groups = [
+                    waiting[start : start + settings.batch_size]
+                    for start in range(0, len(waiting), settings.batch_size)
+                ]
+                for batch in read_ahead(groups, read, pool):
+                    for job, outcome in find_people(
+                        model,
+                        batch,
+                        attrgetter("boxes"),
+                        only_given=settings.only_given,
+                        trace=settings.trace,
+                        debug=settings.debug,
+                    ):
+                        if isinstance(outcome, Exception):
+                            writer.fail(job, str(outcome) or type(outcome).__name__)
+                        else:
+                            people = _certain(outcome, settings.min_score)
+                            writer.add(job, people)
+                            say(f"{job.name}: {_number(len(people), 'person', 'people')}")
+                        advance()
+            for line in writer.summary(len(waiting)):
+                say(line)
+    return writer.failed
+
+
+def checksum(source: Path | str) -> str | None:
+    """Return the sha256 of a file in hexadecimal; None for what is no file, such as a URL, or cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        # Asked first: opening a pipe would wait for somebody who writes into it.
+        if not os.path.isfile(source):  # noqa: PTH113 - answers no where pathlib raises
+            return None
+        with open(source, "rb") as file:  # noqa: PTH123 - a path or a string
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError:
+        return None
+    return digest.hexdigest()
 
 
 def _certain(people: People, min_score: float) -> People:
@@ -91,15 +148,42 @@ def _number(count: int, one: str, many: str) -> str:
 
 
 class _Writer:
-    """Draws the pictures of one image while the next is worked on, then puts the image down as done."""
+    """Draws the pictures of one image while the next is worked on, then puts the image down as done.
 
-    def __init__(self, people_file: PeopleFile, output: Path, pool: Executor) -> None:
-        self._people_file, self._output, self._pool = people_file, output, pool
-        self._drawing: tuple[str, People, Future[None]] | None = None
+    failed: why images failed, a line each.
+    """
 
-    def add(self, name: str, people: People) -> None:
+    def __init__(
+        self, people_file: PeopleFile, settings: Settings, pool: Executor, checksums: dict[str, str | None]
+    ) -> None:
+        self._people_file, self._settings, self._pool, self._checksums = people_file, settings, pool, checksums
+        self._drawing: tuple[Job, People, Future[None]] | None = None
+        self._people = self._faint = 0
+        self.failed: list[str] = []
+
+    def add(self, job: Job, people: People) -> None:
         self._finish()
-        self._drawing = name, people, self._pool.submit(self._draw, name, people)
+        self._drawing = job, people, self._pool.submit(self._draw, job.name, people)
+
+    def fail(self, job: Job, reason: str) -> None:
+        reason = " ".join(reason.split())
+        self.failed.append(reason if str(job.source) in reason else f"{job.source}: {reason}")
+        self._people_file.fail(job.name, reason)
+
+    def summary(self, images: int) -> list[str]:
+        """Say what was found in so many images, and where it is."""
+        output = self._settings.output
+        drawn = f"{output / OVERLAYS}" + (f" and {output / TRACES}" if self._settings.trace else "")
+        found = (
+            f"{_number(self._people, 'person', 'people')} in {_number(images - len(self.failed), 'image', 'images')}"
+        )
+        lines = [f"{found}: {self._people_file.path}, pictures in {drawn}"]
+        if self._faint:
+            below = _number(self._faint, "person scores", "people score")
+            lines.append(f"{below} below {self._settings.drawn_score:g}: in people.json, but not drawn")
+        if self.failed:
+            lines.append(f"{_number(len(self.failed), 'image', 'images')} failed")
+        return lines
 
     def __enter__(self) -> Self:
         return self
@@ -108,23 +192,44 @@ class _Writer:
         self._finish()
 
     def _finish(self) -> None:
-        if self._drawing:
-            name, people, drawing = self._drawing
-            self._drawing = None
+        if self._drawing is None:
+            return
+        job, people, drawing = self._drawing
+        self._drawing = None
+        try:
             drawing.result()
-            self._people_file.add(name, people.image.height, people.image.width, people.instances)
+        except UserError:
+            raise
+        except Exception as error:  # of this picture: nobody else's fails for it
+            if self._settings.debug:
+                raise
+            self.fail(job, f"its picture cannot be drawn, {error or type(error).__name__}")
+            return
+        self._people_file.add(
+            job.name, people.image.height, people.image.width, people.instances, self._checksums.get(job.name)
+        )
+        self._people += len(people)
+        self._faint += int((people.scores < self._settings.drawn_score).sum())
 
     def _draw(self, name: str, people: People) -> None:
-        _save(people.plot(), self._output / OVERLAYS / name)
+        self._save(_certain(people, self._settings.drawn_score).plot(), OVERLAYS, name)
         if people.trace:
-            _save(people.plot_trace(), self._output / TRACES / name)
+            self._save(people.plot_trace(), TRACES, name)
 
-
-def _save(picture: PIL.Image.Image, path: Path) -> None:
-    if path.suffix.lower() not in (".jpg", ".jpeg"):
-        path = path.with_name(f"{path.name}.jpg")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, quality=90)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written, {error.strerror or error}; make room and --resume") from None
+    def _save(self, picture: PIL.Image.Image, folder: str, name: str) -> None:
+        """Write a JPEG; ``UserError`` where no other could be written either."""
+        if max(picture.size) > _LONGEST_JPEG:
+            raise ValueError(f"a JPEG has at most {_LONGEST_JPEG} pixels a side, got {picture.width}x{picture.height}")
+        path = self._settings.output / folder / name
+        if path.suffix.lower() not in (".jpg", ".jpeg"):
+            path = path.with_name(f"{path.name}.jpg")
+        with writing(path, "make room and --resume"):
+            # Not made anew where somebody has removed it during the run: people.json was in it.
+            os.stat(self._settings.output)  # noqa: PTH116
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(path, quality=90)
+            except OSError as error:
+                if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, None):
+                    raise ValueError(error.strerror or str(error)) from error
+                raise

@@ -20,7 +20,7 @@ from bmp.io.segmentations import LARGEST_SIDE, checked_segmentation, margin, mas
 from bmp.ops.boxes import xywh_to_xyxy
 from bmp.structures import Detections
 
-_NOBODY = "says nothing of this picture; add it, or have people detected where no boxes are given"
+_NOBODY = "says nothing of this picture; add it, or have people detected there (--without-boxes detect)"
 
 
 @dataclass(frozen=True)

@@ -183,24 +183,45 @@ def find(inputs: str | Path | Sequence[str | Path]) -> Found:
     return result
 
 
-def output_names(sources: Sequence[str | Path]) -> list[str]:
-    """Return one name a picture: the path below the folder that all have in common, with forward slashes.
+def common_root(inputs: Sequence[str | Path]) -> Path:
+    """Return the absolute folder that names of pictures start from: the deepest one with all folders and files named.
 
-    Distinct files get distinct names, independent of their order and of the working folder, so that a resumed run
-    on the same inputs meets the same names. The names keep their extension: what is written for ``a.jpg`` is called
-    ``a.jpg`` plus an extension of its own, which keeps it apart from what is written for ``a.png``. A URL is called
-    by its host and path, with percent escapes for what file names do not take.
+    It depends on what is named only, not on what lies in a folder at this moment; a pattern counts as the folder
+    before its first ``*``, ``?`` or ``[``. Without files it is the working folder.
     """
-    absolute = {
-        source: os.path.abspath(source)  # noqa: PTH100 - resolve() would also follow links
-        for source in sources
-        if not (isinstance(source, str) and is_url(source))
-    }
-    root = os.path.commonpath([os.path.dirname(path) for path in absolute.values()]) if absolute else ""  # noqa: PTH120
-    return [
-        PurePath(os.path.relpath(absolute[source], root)).as_posix() if source in absolute else _url_name(str(source))
-        for source in sources
-    ]
+    folders = []
+    for entry in map(str, inputs):
+        if is_url(entry):
+            continue
+        path = os.path.abspath(entry)  # noqa: PTH100 - resolve() would also follow links
+        while not os.path.isdir(path):  # noqa: PTH112 - a file's folder, or what comes before a pattern
+            path = os.path.dirname(path)  # noqa: PTH120
+        folders.append(path)
+    return Path(os.path.commonpath(folders) if folders else Path.cwd())
+
+
+def output_names(sources: Sequence[str | Path], root: Path) -> list[str]:
+    """Return one name a picture: its path below ``root``, an absolute folder, with forward slashes.
+
+    Distinct files get distinct names, independent of their order, of the working folder and of the other files. Above
+    ``root`` each step up is ``_up``, so that no name leads out of a folder it is put in. The names keep their
+    extension: what is written for ``a.jpg`` is called ``a.jpg`` plus an extension of its own, which keeps it apart from
+    what is written for ``a.png``. A URL is called by its host and path, with percent escapes for what file names do not
+    take.
+
+    Raises ``UserError`` for two sources of one name.
+    """
+    names: dict[str, str | Path] = {}
+    for source in sources:
+        if isinstance(source, str) and is_url(source):
+            name = _url_name(source)
+        else:
+            path = PurePath(os.path.relpath(os.path.abspath(source), root))  # noqa: PTH100
+            name = "/".join("_up" if part == ".." else part for part in path.parts)
+        if name in names:
+            raise UserError(f"{names[name]} and {source} would both be called {name}; do them in two runs")
+        names[name] = source
+    return list(names)
 
 
 def _url_name(url: str) -> str:

@@ -107,6 +107,14 @@ class Journal(JournalReader):
         return offset
 
 
+def journal_settings(path: Path) -> dict[str, Any]:
+    """Return the settings that the journal at ``path`` was begun with; ``UserError`` where it is none."""
+    with path.open("rb") as file:
+        settings = _parsed(file.readline()).get("settings")
+    check_settings(path, settings, settings or {})
+    return dict(settings or {})
+
+
 def check_settings(path: Path, old: Any, new: Mapping[str, Any]) -> None:
     """Raise ``UserError`` unless what ``path`` holds was made with the settings ``new``; ``old`` are those found."""
     if not isinstance(old, dict):

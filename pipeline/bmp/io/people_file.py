@@ -6,10 +6,11 @@ What is written loads into ``pycocotools.coco.COCO``. Numbers are rounded, coord
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +21,7 @@ from typing_extensions import Self
 from bmp.errors import UserError
 from bmp.io.annotations import category, to_annotations
 from bmp.io.atomic import replacing, writing
-from bmp.io.journal import Journal, Record, check_settings
-from bmp.io.json_fields import read_json
+from bmp.io.journal import Journal, Record, check_settings, journal_settings
 from bmp.label_sets import KeypointSet
 from bmp.structures import Instances
 
@@ -33,6 +33,7 @@ class _Entry:
     offset: int
     height: int
     width: int
+    sha256: str | None
     failed: str | None
 
 
@@ -45,13 +46,16 @@ class PeopleFile:
 
     Image ids are 1, 2, ... in the order of ``file_names`` and annotation ids follow that order, so that a run that was
     interrupted and resumed ends with the same file as one that was not. Inputs that could not be read are listed under
-    ``failed``. What is resumed keeps images that are not among ``file_names``, behind those that are.
+    ``failed``, what was no input under ``skipped``. What is resumed keeps images that are not among ``file_names``,
+    behind those that are. The file ends with a checksum of all that comes before, and only what is as it was written is
+    resumed: journal lines that are not are ``spoilt``, and their images are to be done again.
 
     Args:
         path: the file; its folder is made where it does not exist.
         keypoints: what the keypoints mean.
         file_names: every image of the run, as they shall be called in the file.
         resume: go on with what ``path`` and its journal hold, instead of starting anew.
+        skipped: what was met while looking for images and left out: file or folder, and why.
         info: the file's ``info``: the settings of the run, plain values, nothing that differs between two runs with
             the same settings, since results of different settings are never mixed.
         interval: seconds between two writings of the file.
@@ -68,17 +72,19 @@ class PeopleFile:
         file_names: Sequence[str],
         *,
         resume: bool = False,
+        skipped: Sequence[tuple[str, str]] = (),
         info: dict[str, Any] | None = None,
         interval: float = 5.0,
     ) -> None:
         self.path = Path(path)
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._partial = _partial(self.path)
         self._keypoints = keypoints
         self._info = json.loads(json.dumps(info or {}))
         self._settings = {"keypoints": list(keypoints.names), **self._info}
         self._names = dict.fromkeys(file_names)
         if len(self._names) != len(file_names):
             raise ValueError("expected every file name once; make them distinct with bmp.io.images.output_names")
+        self._skipped = [{"path": path, "reason": reason} for path, reason in skipped]
         self._interval = interval
         self._entries: dict[str, _Entry] = {}
         with writing(self.path):
@@ -96,15 +102,23 @@ class PeopleFile:
                 self._journal.close()
                 raise
 
-    def done(self, file_name: str) -> bool:
-        """Tell whether the people of this image are in the file; images that failed are to be tried again."""
-        entry = self._entries.get(file_name)
-        return entry is not None and entry.failed is None
+    @property
+    def spoilt(self) -> int:
+        """How many lines of the journal that was resumed are not as they were written."""
+        return self._journal.spoilt
 
-    def add(self, file_name: str, height: int, width: int, instances: Instances) -> None:
-        """Put down the people of an image, in place of what was known of it."""
+    def done(self, file_name: str, sha256: str | None = None) -> bool:
+        """Tell whether the people of this image are in the file; images that failed are to be tried again.
+
+        With ``sha256``, of the image's file, they have to be those of the file that has this checksum.
+        """
+        entry = self._entries.get(file_name)
+        return entry is not None and entry.failed is None and sha256 in (None, entry.sha256)
+
+    def add(self, file_name: str, height: int, width: int, instances: Instances, sha256: str | None = None) -> None:
+        """Put down the people of an image, in place of what was known of it, and the checksum of its file."""
         rows = to_annotations(instances, 0, self._keypoints)
-        self._append(_record(file_name, height, width, rows))
+        self._append(_record(file_name, height, width, sha256, rows))
 
     def fail(self, file_name: str, reason: str) -> None:
         """Put down that an image could not be done."""
@@ -137,15 +151,17 @@ class PeopleFile:
     def _remember(self, record: dict[str, Any], offset: int) -> None:
         name = record["file_name"]
         self._names.setdefault(name)
-        self._entries[name] = _Entry(offset, record.get("height", 0), record.get("width", 0), record.get("failed"))
+        self._entries[name] = _Entry(
+            offset, record.get("height", 0), record.get("width", 0), record.get("sha256"), record.get("failed")
+        )
 
     def _write(self) -> None:
         started = time.monotonic()
         with replacing(self.path) as file:
-            self._dump(file)
+            self._dump(_Checked(file))
         self._due = time.monotonic() + max(self._interval, 20 * (time.monotonic() - started))
 
-    def _dump(self, file: TextIO) -> None:
+    def _dump(self, file: _Checked) -> None:
         """Write the whole file; annotations, the bulk of it, pass one image at a time."""
         known = [
             (number, name, self._entries[name]) for number, name in enumerate(self._names, 1) if name in self._entries
@@ -155,12 +171,14 @@ class PeopleFile:
             "categories": [category(self._keypoints)],
             "images": [
                 {"id": number, "file_name": name, "height": entry.height, "width": entry.width}
+                | ({} if entry.sha256 is None else {"sha256": entry.sha256})
                 for number, name, entry in known
                 if entry.failed is None
             ],
             "failed": [
                 {"file_name": name, "reason": entry.failed} for _, name, entry in known if entry.failed is not None
             ],
+            "skipped": self._skipped,
         }
         file.write(json.dumps(head)[:-1] + ', "annotations": [')
         annotation_id = 0
@@ -171,28 +189,80 @@ class PeopleFile:
                 annotation_id += 1
                 file.write(",\n" if annotation_id > 1 else "\n")
                 file.write(json.dumps({"id": annotation_id, "image_id": number, **row}))
-        file.write("\n]}\n")
+        file.write("\n]")
+        file.finish()
 
 
-def _record(file_name: str, height: int, width: int, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+class _Checked:
+    """Writes text and, as its last field, the checksum of what came before: of JSON that lacks its last brace."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def write(self, text: str) -> None:
+        self._digest.update(text.encode())
+        self._file.write(text)
+
+    def finish(self) -> None:
+        self._file.write(_CHECKSUM.format(self._digest.hexdigest()))
+
+
+_CHECKSUM = ', "sha256": "{}"}}\n'
+_CHECKSUM_LENGTH = len(_CHECKSUM.format("0" * 64))
+
+
+def recorded_settings(path: str | Path) -> dict[str, Any] | None:
+    """Return the ``info`` that a run which can be resumed has left at ``path``; None where there is none.
+
+    Raises:
+        UserError: what is there is not as this program has written it.
+    """
+    path = Path(path)
+    partial = _partial(path)
+    with writing(path):
+        if partial.exists():
+            return {key: value for key, value in journal_settings(partial).items() if key != "keypoints"}
+        if path.exists():
+            info: dict[str, Any] = _read(path)["info"]
+            return info
+    return None
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _record(
+    file_name: str, height: int, width: int, sha256: str | None, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
     """A line of the journal: annotations lose the ids, which depend on the images before."""
     kept = [{key: value for key, value in row.items() if key not in ("id", "image_id")} for row in rows]
-    return {"file_name": file_name, "height": height, "width": width, "annotations": kept}
+    return {"file_name": file_name, "height": height, "width": width, "sha256": sha256, "annotations": kept}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a finished file, which has to be as it was written."""
+    content = path.read_bytes()
+    body, end = content[:-_CHECKSUM_LENGTH], content[-_CHECKSUM_LENGTH:]
+    if end != _CHECKSUM.format(hashlib.sha256(body).hexdigest()).encode():
+        raise UserError(
+            f"{path}: not written by this program, or changed since; move it away, replace it with --overwrite, or do "
+            "not resume"
+        )
+    data: dict[str, Any] = json.loads(content)
+    return data
 
 
 def _journal_of(path: Path) -> tuple[dict[str, Any], list[Record]]:
     """Turn a finished file back into the settings and records of its journal."""
-    data = read_json(path)
-    try:
-        rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for row in data["annotations"]:
-            rows[row["image_id"]].append(row)
-        return {"keypoints": data["categories"][0]["keypoints"], **data["info"]}, [
-            *(
-                _record(image["file_name"], image["height"], image["width"], rows[image["id"]])
-                for image in data["images"]
-            ),
-            *({"file_name": failed["file_name"], "failed": failed["reason"]} for failed in data["failed"]),
-        ]
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise UserError(f"{path}: not written by this program; move it away or do not resume") from None
+    data = _read(path)
+    rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in data["annotations"]:
+        rows[row["image_id"]].append(row)
+    return {"keypoints": data["categories"][0]["keypoints"], **data["info"]}, [
+        *(
+            _record(image["file_name"], image["height"], image["width"], image.get("sha256"), rows[image["id"]])
+            for image in data["images"]
+        ),
+        *({"file_name": failed["file_name"], "failed": failed["reason"]} for failed in data["failed"]),
+    ]

@@ -1,0 +1,169 @@
+"""What this machine has: versions, device, presets with their weights, and what to do about what is missing.
+
+Loads no network and downloads nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bmp import __version__
+from bmp.checkpoints.sources import cache_folder, is_present
+from bmp.config import config_names, load_config, packaged
+from bmp.errors import how_to_install
+from bmp.registry import DETECTORS, POSES, SEGMENTERS
+
+DEFAULT = "lite.py"
+_EXTRAS = {"lite": ("ai_edge_litert",), "openmmlab": ("mmdet", "mmpose", "sam2")}
+_LIBRARIES = {"LiteDetector": "lite", "LitePoseEstimator": "lite", "LiteSegmenter": "lite"}
+_WEIGHTS = ("checkpoint", "weights")
+_PACKAGES = ("torch", "torchvision", "mmengine", "ai-edge-litert", "mmcv-lite", "mmdet", "mmpose", "sam2")
+_ROOMY = 1 << 30
+"""Bytes that should be free where weights are kept."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A config that comes with the package.
+
+    name: for --config and ``bmp.load``. purpose: what it is good for, a line. missing_weights: names of weights that
+    are not on this machine; they are downloaded on first use, as far as they can be. missing_extra: what is to be
+    installed before it runs, None if nothing is.
+    """
+
+    name: str
+    purpose: str
+    missing_weights: list[str] = field(default_factory=list)
+    missing_extra: str | None = None
+
+    @property
+    def state(self) -> str:
+        """In words, whether it can run now."""
+        if self.missing_extra is not None:
+            return f"needs the extra {self.missing_extra}"
+        if self.missing_weights:
+            return f"weights to be downloaded: {', '.join(self.missing_weights)}"
+        return "ready"
+
+
+def presets() -> list[Preset]:
+    """Return the configs that come with the package, by name, with what is missing for each on this machine."""
+    return [_preset(name) for name in config_names()]
+
+
+def examine(device: str) -> tuple[list[str], list[str]]:
+    """Return what there is, and what to do about what is missing, a line each.
+
+    Args:
+        device: the one that "auto" means.
+    """
+    cache = cache_folder()
+    versions = [f"{name} {found}" for name in _PACKAGES if (found := _version(name))]
+    free = _free(cache)
+    lines = [
+        f"bmp {__version__}, Python {platform.python_version()}, {platform.platform()}",
+        ", ".join(versions),
+        f"device: {device}, {os.cpu_count()} CPU cores",
+        f"weights are kept in {cache}" + ("" if free is None else f", {free / 2**30:.1f} GB free"),
+    ]
+    found = presets()
+    width = max((len(preset.name) for preset in found), default=0)
+    lines += [f"{preset.name:{width}}  {preset.state}" for preset in found]
+    advice = [
+        f"for {', '.join(preset.name for preset in found if preset.missing_extra == extra)}: {how_to_install(extra)}"
+        for extra in _EXTRAS
+        if any(preset.missing_extra == extra for preset in found)
+    ]
+    weights = dict.fromkeys(name for preset in found for name in preset.missing_weights)
+    if weights:
+        advice.append(
+            f"weights are downloaded when they are first used; without a network, put them below {cache}: "
+            f"{', '.join(weights)}"
+        )
+    if not _can_be_written(cache):
+        advice.append(f"{cache} cannot be written: name another folder in the environment variable BMP_CACHE")
+    if free is not None and free < _ROOMY:
+        advice.append(f"{cache} has less than 1 GB free: make room, or name another folder in BMP_CACHE")
+    return lines, advice
+
+
+def can_run(name: str = DEFAULT) -> bool:
+    """Tell whether a preset can run: all is installed, and its weights are here or can be put where they belong."""
+    preset = _preset(name)
+    return preset.missing_extra is None and (not preset.missing_weights or _can_be_written(cache_folder()))
+
+
+def _preset(name: str) -> Preset:
+    parts = list(_parts(load_config(name).get("pipeline") or {}))
+    extras = [extra for part in parts if (extra := _extra(part))]
+    missing = next((e for e in extras if not all(find_spec(library) for library in _EXTRAS[e])), None)
+    weights = dict.fromkeys(weight for part in parts for weight in _weights(part))
+    return Preset(name, _purpose(name), [weight for weight in weights if not is_present(weight)], missing)
+
+
+def _purpose(name: str) -> str:
+    path = packaged(name)
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path else None
+    return (text or "").partition("\n")[0]
+
+
+def _parts(node: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(node, Mapping):
+        if "type" in node:
+            yield node
+        for value in node.values():
+            yield from _parts(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _parts(value)
+
+
+def _extra(part: Mapping[str, Any]) -> str | None:
+    """Return the extra that a part needs; those of OpenMMLab and Meta are one, and have a checkpoint."""
+    return _LIBRARIES.get(part["type"]) or ("openmmlab" if "checkpoint" in part else None)
+
+
+def _weights(part: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of weights in a part: those in the config, else the defaults of its class."""
+    given = dict(part)
+    for registry in (DETECTORS, POSES, SEGMENTERS):
+        registry.import_from_location()
+        if part["type"] in registry.module_dict:
+            for name, parameter in inspect.signature(registry.module_dict[part["type"]]).parameters.items():
+                given.setdefault(name, parameter.default)
+    for name, value in given.items():
+        if name.endswith(_WEIGHTS) and isinstance(value, str) and value != "random":
+            yield value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    """Return the deepest folder on the way to ``folder`` that exists."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(_existing(folder)).free
+    except OSError:
+        return None
+
+
+def _can_be_written(folder: Path) -> bool:
+    return os.access(_existing(folder), os.W_OK)
