@@ -221,7 +221,7 @@ def _run(options: argparse.Namespace) -> int:
     from bmp.build import build
     from bmp.config import load_config, parse_overrides
     from bmp.io.atomic import alone_in
-    from bmp.io.images import common_root, find, output_names
+    from bmp.io.images import Found, common_root, find, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
 
     _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or name no photos")
@@ -231,13 +231,8 @@ def _run(options: argparse.Namespace) -> int:
     results = output / "people.json"
     inputs = [*options.paths, *options.input]
     found = find(inputs)
-    # Not resolve(), which raises for links to themselves.
-    drawn = [Path(os.path.realpath(output / folder)) for folder in (OVERLAYS, TRACES)]
-    sources = [
-        source
-        for source in found.sources
-        if not any(Path(os.path.realpath(source)).is_relative_to(folder) for folder in drawn)
-    ]
+    sources = [source for source in found.sources if not _is_own(source, output)]
+    found = Found(sources, [entry for entry in found.left_out if not _is_own(entry.path, output)])
     if not sources:
         raise UserError(f"the only pictures found are this program's own, in {output}; name other inputs")
     config = load_config(options.config, parse_overrides(options.set))
@@ -292,6 +287,13 @@ def _run(options: argparse.Namespace) -> int:
                 ),
             )
     return report_failed("bmp", failed)
+
+
+def _is_own(path: Path | str, output: Path) -> bool:
+    """Tell whether a run with this output folder writes such a file."""
+    # Not resolve(), which raises for links to themselves.
+    inside = Path(os.path.relpath(os.path.realpath(path), os.path.realpath(output))).parts
+    return inside[0] in (OVERLAYS, TRACES, LOCK) or (len(inside) == 1 and inside[0].startswith("people."))
 
 
 def _min_score(config: Config, name: str) -> float:

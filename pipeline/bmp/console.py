@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         """Return the options, or end the program with code 2."""
-        options, unknown = self.parse_known_args(arguments)
+        options, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             name = unknown[0].split("=")[0]
             known = list(self._option_string_actions)
@@ -263,6 +263,7 @@ def _own_lines(options: argparse.Namespace) -> Iterator[bool]:
             undo.callback(os.dup2, kept, 2)
             if stderr.fileno() == 2:
                 own = os.fdopen(os.dup(2), "w", buffering=1, encoding=stderr.encoding, errors="backslashreplace")
+                undo.callback(own.close)
                 undo.callback(setattr, sys, "stderr", stderr)
                 sys.stderr = cast(TextIO, _Outlet(own))
             stderr.flush()

@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 
 from bmp.errors import UserError
 
-_LOCK = ".lock"
+LOCK = ".lock"
+"""The file that ``alone_in`` leaves in a folder."""
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         UserError: another run, of this process or of another, writes there.
         OSError: the folder cannot be written.
     """
-    lock = FileLock(folder / _LOCK)
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

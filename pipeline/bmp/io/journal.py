@@ -47,7 +47,8 @@ class JournalReader:
         for offset, line in self._whole_lines():
             if not offset:
                 continue
-            if record := _parsed(line):
+            record = _parsed(line)
+            if record and "settings" not in record:  # the first line, moved
                 yield offset, record
             else:
                 self.spoilt += 1
