@@ -23,6 +23,7 @@ from bmp import __version__
 from bmp.console import Parser, expect_both, open_console, progress, report_failed, run_command, share, whole
 from bmp.errors import UserError
 from bmp.inference.files import OVERLAYS, TRACES, Job, Settings, checksum, work_through
+from bmp.io.atomic import LOCK, alone_in
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -169,7 +170,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     from bmp.config import load_config, parse_overrides
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
-    from bmp.io.atomic import alone_in
 
     needless = ("boxes", "without-boxes", "only-given", "trace", "min-score")
     _refuse(options, needless, "goes with photos; name some, or leave it out to evaluate")
@@ -220,7 +220,6 @@ def _run(options: argparse.Namespace) -> int:
     """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
     from bmp.build import build
     from bmp.config import load_config, parse_overrides
-    from bmp.io.atomic import alone_in
     from bmp.io.images import Found, common_root, find, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
 
@@ -293,7 +292,7 @@ def _is_own(path: Path | str, output: Path) -> bool:
     """Tell whether a run with this output folder writes such a file."""
     # Not resolve(), which raises for links to themselves.
     inside = Path(os.path.relpath(os.path.realpath(path), os.path.realpath(output))).parts
-    return inside[0] in (OVERLAYS, TRACES, LOCK) or (len(inside) == 1 and inside[0].startswith("people."))
+    return bool(inside) and inside[0] in (OVERLAYS, TRACES, LOCK, "people.json", "people.json.partial")
 
 
 def _min_score(config: Config, name: str) -> float:
