@@ -1,6 +1,6 @@
 """Trains PMPose nano on SynthCrowd, on people with masks that have a detector's errors."""
 
-_base_ = ["_base_/runtime.py", "../models/pmpose_nano.py"]
+_base_ = ["_base_/runtime.py", "_base_/synthcrowd.py", "../models/pmpose_nano.py"]
 
 default_scope = "mmpose"
 custom_imports = dict(imports=["bmp.training.loops", "bmp.models.pmpose", "bmp.training.pose"])

@@ -1,6 +1,6 @@
 """Trains RTMDet-Ins nano on SynthCrowd, with people painted out as in the loop."""
 
-_base_ = ["_base_/runtime.py", "models/rtmdet_ins_nano.py"]
+_base_ = ["_base_/runtime.py", "_base_/synthcrowd.py", "models/rtmdet_ins_nano.py"]
 
 default_scope = "mmdet"
 custom_imports = dict(imports=["bmp.training.loops", "bmp.training.detector"])

@@ -3,7 +3,7 @@
 python -m bmp.training train/sam_nano_encoder.py --export output/nano/sam2-nano-parts.safetensors
 """
 
-_base_ = ["_base_/runtime.py"]
+_base_ = ["_base_/runtime.py", "_base_/synthcrowd.py"]
 
 default_scope = "mmengine"
 custom_imports = dict(imports=["bmp.training.loops", "bmp.training.segmenter.parts", "bmp.training.segmenter.optim"])

@@ -48,6 +48,14 @@ train_dataloader = dict(
         augment=dict(flip=0.5, rotation=25.0, shear=20.0, brightness=0.1, contrast=0.05, saturation=0.05, grey=0.05),
     ),
 )
+made_by = [
+    dict(
+        file=f"{data_root}/keypoints/{preset}_{split}.json",
+        command=f"python -m bmp.inference.keypoints --config {preset}.py --set dataset.root={{data_root}}/{preset} "
+        f"--set dataset.split={split} --output {{data_root}}/keypoints/{preset}_{split}.json",
+    )
+    for preset, split in (("coco", "train2017"), ("coco", "val2017"), ("cihp", "train"))
+]
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=epochs)
 param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=epochs, eta_min=5e-7, by_epoch=True, convert_to_iter_based=True)

@@ -196,7 +196,7 @@ def test_missing_data_name_the_command_that_makes_them(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"{tmp_path}/train.json: expected the training's annotations, found none" in error
-    assert f"python -m bmp.synthcrowd --output {tmp_path} --splits train val" in error
+    assert f"python -m bmp.synthcrowd --output {tmp_path} --extras --overwrite --splits train" in error
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -208,14 +208,14 @@ def _touch(folder: Path, *names: str) -> None:
 @pytest.mark.parametrize(
     ("config", "there", "complaint"),
     [
-        ("rtmdet_ins_nano", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --splits train val`, or give the folder of others with --set data_root=DIR"),
-        ("rtmdet_ins_nano", ["train.json"], "{0}/val.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --splits val`"),
-        ("sam_nano_base", [], "{0}/train_pieces.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --splits train val --extras`"),
-        ("sam_nano_base", ["train.json", "val.json"], "{0}/train_pieces.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --splits train --extras --overwrite`"),
-        ("sam_nano_mask_refine", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --splits train val`"),
+        ("rtmdet_ins_nano", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits train` and `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits val`, or give the folder of others with --set data_root=DIR"),
+        ("rtmdet_ins_nano", ["train.json"], "{0}/val.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits val`"),
+        ("sam_nano_base", [], "{0}/train_pieces.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits train` and `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits val`"),
+        ("sam_nano_base", ["train.json", "val.json"], "{0}/train_pieces.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits train`"),
+        ("sam_nano_mask_refine", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits train` and `python"),
         ("sam_nano_mask_refine", ["keypoints/train.json"], "{0}/train.json: expected the training's annotations"),
-        ("sam_nano_mask_refine", ["train.json", "val.json"], "{0}/keypoints/train.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config nano.py --dataset {0}/train.json --images {0} --output {0}/keypoints/train.json`, or name another file in train_dataloader.dataset.dataset.sources.synthcrowd.keypoints"),
-        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config coco.py --set dataset.root={0}/coco --set dataset.split=train2017 --output {0}/keypoints/coco_train2017.json`, or name another file in train_dataloader.dataset.sources.coco.keypoints"),
+        ("sam_nano_mask_refine", ["train.json", "val.json"], "{0}/keypoints/train.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config nano.py --images {0} --dataset {0}/train.json --output {0}/keypoints/train.json` and `python -m bmp.inference.keypoints --config nano.py --images {0} --dataset {0}/val.json --output {0}/keypoints/val.json`, or name another file in train_dataloader.dataset.dataset.sources.synthcrowd.keypoints"),
+        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config coco.py --set dataset.root={0}/coco --set dataset.split=train2017 --output {0}/keypoints/coco_train2017.json` and `python"),
     ],
 )  # fmt: skip
 def test_a_missing_file_comes_with_what_makes_it(config, there, complaint, tmp_path):
@@ -306,7 +306,7 @@ def test_the_folder_of_the_data_moves_every_path(tiny, data, tmp_path):
     config = read_config("train/rtmdet_ins_nano.py", {"data_root": str(data)}, tmp_path)
     assert config.data_root == config.train_dataloader.dataset.dataset.data_root == str(data)
     assert config.val_evaluator.ann_file == f"{data}/val.json"
-    assert "output" not in re.sub("work_dir.*", "", config.pretty_text)
+    assert "output/" not in re.sub("work_dir.*", "", config.pretty_text)
 
 
 def test_a_training_is_not_overwritten(tiny, data, tmp_path, capsys):

@@ -1,6 +1,6 @@
 """The common part of the trainings of SAM nano: iterations on SynthCrowd on one core, and the evaluation of masks."""
 
-_base_ = ["sam_finetune.py"]
+_base_ = ["sam_finetune.py", "synthcrowd.py"]
 
 data_root = "output/synthcrowd"
 

@@ -11,16 +11,8 @@ from mmengine.config import Config
 
 from bmp import __version__
 from bmp.checkpoints.sources import resolve
-from bmp.config import config_names, load_config
+from bmp.config import load_config
 from bmp.errors import UserError
-from bmp.synthcrowd.splits import SPLITS
-
-_SYNTHCROWD = Path("output/synthcrowd")
-"""Where the configs of this package expect SynthCrowd."""
-
-
-_PIECES = "_pieces"
-"""What the names of its files of pieces end with."""
 
 
 def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, work_dir: Path | None = None) -> Config:
@@ -29,6 +21,8 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
     Args:
         name: see ``bmp.config.load_config``.
         overrides: values by dotted key. Another ``data_root`` moves every path that the config has below its own.
+            The config's ``made_by`` says which command makes a file: a list of dicts with ``file`` and ``command``, in
+            which {data_root} stands for that folder.
         work_dir: folder for what the training writes; None is ``output/train/`` and the config's name.
 
     Raises:
@@ -38,13 +32,12 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
     config = load_config(name, overrides)
     if missing := [key for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper") if key not in config]:
         raise UserError(f"config {name}: expected a training, found no {', '.join(missing)}; see configs/train")
-    data_root = load_config(name).get("data_root") if "data_root" in overrides else config.get("data_root")
     if "data_root" in overrides:
-        _move(config, str(data_root), str(config.data_root))
+        _move(config, str(load_config(name).get("data_root")), str(config.data_root))
     config.work_dir = str(work_dir or Path("output/train") / Path(name).stem)
     missing_files = [each for each in _ground_truth_files(config) if not each.file.is_file()]
     if missing_files:
-        raise UserError(_remedy(missing_files, config, data_root is not None and Path(data_root) == _SYNTHCROWD))
+        raise UserError(_remedy(missing_files, config))
     return config
 
 
@@ -58,7 +51,7 @@ def described(config: Config) -> dict[str, str]:
     root = Path(config.get("data_root") or "")
     data = [
         f"{file.relative_to(root) if file.is_relative_to(root) else file.name} sha256 {_sha256(file)}"
-        for _, file, _ in _ground_truth_files(config)
+        for _, file in _ground_truth_files(config)
     ]
     data += [_words(each) for loader in _loaders(config) for each in _datasets(loader) if not _file_keys(each)]
     description = {
@@ -105,8 +98,6 @@ class _GroundTruthFile(NamedTuple):
     key: str
     """Where the config names it, such as "train_dataloader.dataset.ann_file"."""
     file: Path
-    section: Mapping[str, Any]
-    """The part of the config that names it."""
 
 
 def _loaders(config: Config) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -122,7 +113,7 @@ def _ground_truth_files(config: Config) -> list[_GroundTruthFile]:
                 yield from files(value, f"{place}.{key}")
             for key in _file_keys(node):
                 folder = (node.get("data_root") or "") if key == "ann_file" else ""
-                yield _GroundTruthFile(f"{place}.{key}", Path(folder) / node[key], node)
+                yield _GroundTruthFile(f"{place}.{key}", Path(folder) / node[key])
         elif isinstance(node, list):
             for number, value in enumerate(node):
                 yield from files(value, f"{place}[{number}]")
@@ -149,55 +140,28 @@ def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
         yield from _datasets(part)
 
 
-def _remedy(missing: Sequence[_GroundTruthFile], config: Config, is_synthcrowd: bool) -> str:
-    """Say which file is missing, and the command that makes it or how to name another."""
-    # Annotations first: keypoints are made from them.
-    annotations = [each for each in missing if not each.key.endswith(".keypoints")]
-    if not annotations:
-        key, file, section = missing[0]
-        command = " ".join(["python -m bmp.inference.keypoints", *_source(section.get("dataset") or {}, is_synthcrowd)])
-        return (
-            f"{file}: expected the keypoints that an estimator finds, found none; make them with `{command} --output "
-            f"{file}`, or name another file in {key}"
-        )
-    key, file, _ = annotations[0]
-    problem = f"{file}: expected the training's annotations, found none"
-    if is_synthcrowd and _split(file) in SPLITS:
-        options = _generation([each.file for each in annotations])
-        return (
-            f"{problem}; make them with `python -m bmp.synthcrowd --output {config.data_root} {options}`, or "
-            "give the folder of others with --set data_root=DIR"
-        )
-    if config.get("data_root") and file.is_relative_to(config.data_root):
-        return f"{problem}; put them there, or give the folder they are in with --set data_root=DIR"
-    return f"{problem}; put them there, or name another file in {key}"
+def _remedy(missing: Sequence[_GroundTruthFile], config: Config) -> str:
+    """Say which file is missing, and the commands that make it and others, as the config has them, or what else to do.
 
-
-def _generation(missing: Sequence[Path]) -> str:
-    """Return the options that make the generator of SynthCrowd write these files."""
-    options = ["--splits", *(split for split in SPLITS if split in map(_split, missing))]
-    if any(file.stem.endswith(_PIECES) for file in missing):
-        options.append("--extras")
-        # The scenes may be there without these, and are the same again.
-        if any(file.with_name(f"{_split(file)}.json").exists() for file in missing):
-            options.append("--overwrite")
-    return " ".join(options)
-
-
-def _split(file: Path) -> str:
-    """Return the split of SynthCrowd whose annotations a file of that name has."""
-    return file.stem.removesuffix(_PIECES)
-
-
-def _source(dataset: Mapping[str, Any], is_synthcrowd: bool) -> list[str]:
-    """Return the options that give ``bmp.inference.keypoints`` a data set."""
-    estimator = ["--config nano.py"] if is_synthcrowd else []
-    if {"annotations", "images"} <= dataset.keys():
-        return [*estimator, f"--dataset {dataset['annotations']} --images {dataset['images']}"]
-    preset = f"{str(dataset.get('type')).lower()}.py"
-    if preset not in config_names():
-        return estimator
-    return [
-        f"--config {preset}",
-        *(f"--set dataset.{key}={dataset[key]}" for key in ("root", "split") if key in dataset),
-    ]
+    Annotations come first: keypoints are made from them.
+    """
+    keypoints = all(each.key.endswith(".keypoints") for each in missing)
+    missing = [each for each in missing if each.key.endswith(".keypoints") == keypoints]
+    first = missing[0]
+    known = {
+        Path(entry["file"]): entry["command"].format(data_root=config.data_root) for entry in config.get("made_by", ())
+    }
+    # Where the config names another file than the one that is made, so may the others be somebody else's.
+    made = [known[each.file] for each in missing if each.file in known] if first.file in known else []
+    commands = list(dict.fromkeys(made))
+    if not commands and keypoints:
+        commands = [f"python -m bmp.inference.keypoints --output {first.file}"]
+    make = f"make them with {' and '.join(f'`{command}`' for command in commands)}" if commands else "put them there"
+    if keypoints:
+        what, otherwise = "the keypoints that an estimator finds", f"name another file in {first.key}"
+    else:
+        what = "the training's annotations"
+        inside = config.get("data_root") and first.file.is_relative_to(config.data_root)
+        folder = "the folder of others" if commands else "the folder they are in"
+        otherwise = f"give {folder} with --set data_root=DIR" if inside else f"name another file in {first.key}"
+    return f"{first.file}: expected {what}, found none; {make}, or {otherwise}"
