@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import PIL.Image
     import supervision
 
+    from bmp.io.annotations import Annotation
+
 Picture: TypeAlias = "bytes | IO[bytes] | PIL.Image.Image | Image"
 """What is one picture whatever its value; paths, arrays and tensors may be several."""
 Boxes: TypeAlias = "Detections | ArrayLike | Tensor | None"
@@ -277,11 +279,11 @@ class People:
         except OSError as error:
             raise UserError(f"{path}: cannot be written, {error.strerror or error}; choose another place") from None
 
-    def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[Annotation]:
         """Return COCO annotations: bbox xywh, RLE segmentation, keypoints, score; ready for ``json.dump``."""
         from bmp.io.annotations import to_annotations
 
-        return list(to_annotations(self.instances, image_id, self.keypoint_set, first_id))
+        return to_annotations(self.instances, image_id, self.keypoint_set, first_id)
 
     def to_json(self) -> str:
         """Return a COCO file of this one picture: ``images``, ``annotations`` as of ``to_coco``, ``categories``."""

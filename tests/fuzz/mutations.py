@@ -36,7 +36,7 @@ _Location = tuple[Any, Any]
 def mutate(value: Any, chance: random.Random, most: int = 3) -> bytes:
     """Return a JSON file that is ``value`` but for one to ``most`` changes, in its structure or in its bytes."""
     value = copy.deepcopy(value)
-    for _ in range(chance.randint(1, most)):
+    for _ in range(chance.choice((1, 1, chance.randint(1, most)))):
         locations = list(_locations(value))
         if locations:
             chance.choice(_CHANGES)(*chance.choice(locations), chance)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import cast
 
 import PIL.Image
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io import images as pictures
+from bmp.io.annotations import CocoDataset
 from bmp.registry import DATASETS
 from bmp.structures import Image
 from bmp.synthcrowd.files import render
@@ -36,7 +38,8 @@ class SynthCrowd(PeopleDataset):
         if (count is not None and count < 1) or seed < 0:
             raise UserError(f"SynthCrowd: expected a count from 1 and a seed from 0, got {count} and {seed}")
         self.name = f"SynthCrowd {split}"
-        self.ground_truth, self._jpegs = render(split, known.settings, known.count if count is None else count, seed)
+        drawn, self._jpegs = render(split, known.settings, known.count if count is None else count, seed)
+        self.ground_truth = cast("CocoDataset", drawn)
 
     def load(self, index: int) -> Image:
         """Return image ``index`` as it would be read from the disk."""

@@ -41,7 +41,6 @@ from bmp.stages import Detector, PoseEstimator
 from bmp.structures import Detections, Image, Poses
 
 _SAME_PERSON = 0.5  # IoU of a labelled and a detected box
-_SIGNALS = ("scores", "visibility", "presence", "expected_oks")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -228,17 +227,22 @@ def _described(people: Sequence[Annotation], image: Image, poses: Poses, masks: 
     if poses.keypoints.shape[1] != len(COCO_KEYPOINTS):
         raise UserError(f"pose: expected an estimator of COCO's 17 keypoints, got {poses.keypoints.shape[1]}")
     flags = keypoint_flags(poses, image.height, image.width, 2)
-    signals = {name: getattr(poses, name) for name in _SIGNALS}
-    columns = {f"keypoint_{name}": to_numbers(values, 4) for name, values in signals.items() if values is not None}
-    locations = to_numbers(poses.keypoints, 2)
+    columns = (to_numbers(values, 4) for values in (poses.scores, poses.visibility, poses.presence))
     rows: list[PoseRow] = [
         {
             "id": person["id"],
             "keypoints": [value for (x, y), flag in zip(points, own_flags, strict=True) for value in (x, y, flag)],
-            **{name: values[row] for name, values in columns.items()},
+            "keypoint_scores": scores,
+            "keypoint_visibility": visibility,
+            "keypoint_presence": presence,
         }
-        for row, (person, points, own_flags) in enumerate(zip(people, locations, flags, strict=True))
+        for person, points, own_flags, scores, visibility, presence in zip(
+            people, to_numbers(poses.keypoints, 2), flags, *columns, strict=True
+        )
     ]
+    if poses.expected_oks is not None:
+        for row, expected in zip(rows, to_numbers(poses.expected_oks, 4), strict=True):
+            row["keypoint_expected_oks"] = expected
     if masks is not None:
         for row, mask, shape in zip(rows, masks, to_rle(masks), strict=True):
             if mask.any():

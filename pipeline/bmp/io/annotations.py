@@ -5,8 +5,8 @@ What is read from files is checked in ``bmp.io.coco_json``; here rows are taken 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from typing_extensions import NotRequired, TypedDict
 
 from bmp.errors import UserError
 from bmp.io.orientation import Orientation
-from bmp.io.segmentations import RunLengths, Segmentation, mask_area, to_mask
+from bmp.io.segmentations import Segmentation, mask_area, to_mask
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.ops.boxes import xywh_to_xyxy, xyxy_to_xywh
-from bmp.ops.masks import to_rle
+from bmp.ops.masks import RunLengths, to_rle
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 CATEGORY_ID = 1
@@ -108,7 +108,7 @@ def labelled_mask(annotation: Annotation, image: Image) -> Tensor:
     return to_mask(shape, image.height, image.width)
 
 
-def labelled_poses(annotations: Sequence[Annotation], hidden: float = 1.0) -> Poses:
+def labelled_poses(annotations: Sequence[Mapping[str, Any]], hidden: float = 1.0) -> Poses:
     """Return the labelled keypoints of annotations, without any for those that have none.
 
     A keypoint labelled as seen (v = 2) gets visibility 1, one labelled although hidden (v = 1) visibility ``hidden``,
@@ -116,7 +116,7 @@ def labelled_poses(annotations: Sequence[Annotation], hidden: float = 1.0) -> Po
     """
     nothing = [0.0] * (3 * len(COCO_KEYPOINTS))
     values = torch.tensor([annotation.get("keypoints", nothing) for annotation in annotations], dtype=torch.float32)
-    x, y, flags = values.reshape(len(annotations), -1, 3).unbind(2)
+    x, y, flags = values.reshape(-1, len(COCO_KEYPOINTS), 3).unbind(2)
     seen, covered = (flags == 2).float(), (flags == 1).float()
     labelled = seen + covered
     return Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
@@ -136,7 +136,7 @@ def turn_upright(annotation: Annotation, orientation: Orientation) -> Annotation
         turned["segmentation"] = [points.ravel().tolist() for points in corners]
     elif shape is not None:
         bits = orientation.mask(to_mask(shape, orientation.height, orientation.width).numpy())
-        turned["segmentation"] = cast("RunLengths", to_rle(torch.from_numpy(bits)[None])[0])
+        turned["segmentation"] = to_rle(torch.from_numpy(bits)[None])[0]
     if "keypoints" in annotation:
         values = np.array(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)
         labelled = values[:, 2] > 0
@@ -159,7 +159,7 @@ def category(keypoints: KeypointSet) -> Category:
 
 
 def to_annotations(
-    instances: Instances, image_id: int, keypoints: KeypointSet, first_id: int = 1, *, exact: bool = False
+    instances: Instances, image_id: int | str, keypoints: KeypointSet, first_id: int = 1, *, exact: bool = False
 ) -> list[Annotation]:
     """Return one COCO annotation a person, in order, with ids from ``first_id``; plain values, ready for ``json``.
 
@@ -242,7 +242,7 @@ def to_numbers(values: Tensor, decimals: int | None) -> list[Any]:
     return numbers
 
 
-def to_instances(rows: Sequence[Annotation], image: Image) -> Instances:
+def to_instances(rows: Sequence[Mapping[str, Any]], image: Image) -> Instances:
     """Turn annotations into what the drawing takes; what is not labelled is not drawn."""
     boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
     masks = torch.zeros(len(rows), image.height, image.width, dtype=torch.bool)

@@ -238,14 +238,14 @@ def _explained(names: Path) -> tuple[dict[Name, tuple[str, tuple[int, int] | Non
     images = read_images(names, data, sized=False)
     if not images:
         raise UserError(f"{names}: has no images that would say which file an id is")
-    found = {
+    found: dict[Name, tuple[str, tuple[int, int] | None]] = {
         number: (image["file_name"], (image["height"], image["width"]) if "height" in image else None)
         for number, image in images.items()
     }
     return found, Categories.of(names, data).persons
 
 
-def _of_one_picture(path: Path, data: object, notices: Notices) -> _Picture | None:
+def _of_one_picture(path: Path, data: Any, notices: Notices) -> _Picture | None:
     """Return the people in what MMDetection or MMPose writes for a picture; None for anything else."""
     if isinstance(data, dict) and isinstance(data.get("instance_info"), list):
         data = data["instance_info"]

@@ -94,9 +94,9 @@ def read_labels(annotations: str | os.PathLike[str]) -> Labels:
             expect(not again, location, f"id {row['id']} was given to an annotation before; ids have to be unique")
             taken.add(row["id"])
     free = max(taken, default=0) + 1
-    for row in rows:
-        if not row.get("id"):  # pycocotools takes 0 for "no match"
-            row["id"] = free
+    for person in rows:
+        if not person.get("id"):  # pycocotools takes 0 for "no match"
+            person["id"] = free
             free += 1
     _give_all_keypoints(rows)
     _say_what_cannot_be_measured(rows, images, notices)

@@ -15,21 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from typing_extensions import TypedDict
 
-from bmp.ops.masks import from_rle
+from bmp.ops.masks import RunLengths, from_rle
 
 LARGEST_SIDE = 65_535
 """Of an image in pixels; what JPEG can hold, and more than any reader of pictures here takes."""
 MOST_PIXELS = 2**28
 """Of an image; run lengths are counted in 32 bits, and masks take a byte a pixel."""
-
-
-class RunLengths(TypedDict):
-    """A mask as COCO compresses it: ``size`` is [height, width]; ``counts`` goes down the columns."""
-
-    size: list[int]
-    counts: str
 
 
 Segmentation: TypeAlias = "RunLengths | list[list[float]]"
@@ -67,7 +59,7 @@ def checked_segmentation(shape: object, height: int, width: int) -> Segmentation
 def _polygons(shape: Sequence[object], height: int, width: int) -> list[list[float]] | None:
     beyond = margin(height, width)
     # An outline as long as this is none, and pycocotools takes 100 bytes a pixel of it.
-    longest = max(50 * (height + width), 100_000)
+    longest: float = max(50 * (height + width), 100_000)
     polygons: list[list[float]] = []
     drawn = 0
     for polygon in shape:

@@ -15,8 +15,16 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
+from typing_extensions import TypedDict
 
 from bmp.structures import Image
+
+
+class RunLengths(TypedDict):
+    """A mask as COCO compresses it: ``size`` is [height, width]; ``counts`` goes down the columns."""
+
+    size: list[int]
+    counts: str
 
 
 def exclusive(bits: Tensor, scores: Tensor) -> Tensor:
@@ -113,11 +121,11 @@ def remove_specks(bits: Tensor, max_area: int) -> Tensor:
     return bits & ~small_components(bits, max_area)
 
 
-def to_rle(bits: Tensor) -> list[dict[str, Any]]:
+def to_rle(bits: Tensor) -> list[RunLengths]:
     """Return COCO's compressed run lengths of each mask: ``{"size": [H, W], "counts": str}``, ready for JSON."""
     # pycocotools reads columns first. Only the box around a mask is turned over: that is the slow part.
     columns = np.zeros(bits.shape[:0:-1], dtype=np.uint8)
-    rles = []
+    rles: list[RunLengths] = []
     for mask in bits.cpu().view(torch.uint8).numpy():
         x, y, width, height = cv2.boundingRect(mask) if mask.size else (0, 0, 0, 0)
         box = columns[x : x + width, y : y + height]

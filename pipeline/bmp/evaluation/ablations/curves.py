@@ -100,7 +100,7 @@ class _PromptedImage:
         annotations = annotation_rows(self._posed, request.new, masks)
         for row, annotation in zip(request.new, annotations, strict=True):
             self._annotations[request.people[row]] = annotation
-        return [dict(self._annotations[own]) for own in request.people]
+        return [self._annotations[own].copy() for own in request.people]
 
 
 def _person_prompts(prompts: Prompts) -> list[_PersonPrompt]:

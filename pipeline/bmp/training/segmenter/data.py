@@ -148,7 +148,7 @@ class _Estimates:
         sizes = {image["id"]: (image["height"], image["width"]) for image in dataset.ground_truth["images"]}
         self._index: dict[int, int] = {}
         self._masks: dict[int, bytes] = {}  # a fraction of what the dicts would take
-        values = []
+        values: list[Tensor] = []
         for location, row in _read_rows(path):
             if row["id"] in wanted and row["image_id"] == wanted[row["id"]]:
                 self._index[row["id"]] = len(values)
@@ -195,13 +195,13 @@ def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _values(location: str, row: Mapping[str, Any]) -> Tensor:
     """Return x, y, score, visibility and presence of each keypoint, float32 (K, 5)."""
     points = row.get("keypoints")
-    fits = are_numbers(points, -1e6, 1e6) and len(points) == 3 * _COUNT
-    expect(fits, location, f"{_ORIGIN}, its keypoints are {short(points)}")
+    if not are_numbers(points, -1e6, 1e6) or len(points) != 3 * _COUNT:
+        raise UserError(f"{location}: {_ORIGIN}, its keypoints are {short(points)}")
     columns = [points[0::3], points[1::3]]
     for name in ("keypoint_scores", "keypoint_visibility", "keypoint_presence"):
         column = row.get(name)
-        fits = are_numbers(column, 0, 1) and len(column) == _COUNT
-        expect(fits, location, f"{_ORIGIN}, its {name} are {short(column)}")
+        if not are_numbers(column, 0, 1) or len(column) != _COUNT:
+            raise UserError(f"{location}: {_ORIGIN}, its {name} are {short(column)}")
         columns.append(column)
     return torch.tensor(columns).T.contiguous()
 
