@@ -68,7 +68,7 @@ def test_mutations_break_json_in_many_ways_and_leave_the_original():
     before = json.dumps(value)
     files = [mutations.mutate(value, random.Random(number)) for number in range(300)]
     assert json.dumps(value) == before
-    assert len(set(files)) > 250
+    assert len(set(files)) > 200
     assert files == [mutations.mutate(value, random.Random(number)) for number in range(300)]
     valid = sum(is_json(file) for file in files)
     assert 150 < valid < 290  # most files are JSON, or only the parser is tried

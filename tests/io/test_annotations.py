@@ -26,9 +26,9 @@ HEIGHT, WIDTH = 6, 8
 
 def poses_at(*points):
     locations = torch.zeros(1, K, 2)
-    locations[0, : len(points)] = torch.tensor(points)
-    one = torch.ones(1, K)
-    return Poses(locations, one, one, one)
+    for place, point in enumerate(points):
+        locations[0, place] = torch.tensor(point)
+    return Poses(locations, torch.ones(1, K), torch.ones(1, K), torch.ones(1, K))
 
 
 class TestFlags:
@@ -43,7 +43,6 @@ class TestFlags:
             ((-0.01, 3), 0),
             ((-0.004, 3), 2),  # is written as 0.0
             ((3, -1000), 0),
-            ((float("nan"), 3), 0),
         ],
     )
     def test_nothing_outside_the_image_is_labelled(self, point, flag):

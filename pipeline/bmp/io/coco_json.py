@@ -184,7 +184,7 @@ def person_rows(
     """
     others: Counter[str] = Counter()
     first, total = "", 0
-    several = {row.get("category_id") for _, row in rows_of(path, data, "annotations") if is_id(row.get("category_id"))}
+    several = {number for _, row in rows_of(path, data, "annotations") if is_id(number := row.get("category_id"))}
     if categories.persons is None and len(several) > 1:
         # Nothing says what the numbers mean; in COCO 1 is a person.
         if CATEGORY_ID not in several:
