@@ -127,9 +127,9 @@ def _work(options: argparse.Namespace) -> int:
 
 
 def _list_configs() -> int:
-    from bmp.doctor import presets
+    from bmp.doctor import examine_presets
 
-    found = presets()
+    found = examine_presets()
     width = max((len(preset.name) for preset in found), default=0)
     for preset in found:
         print(f"{preset.name:{width}}  {preset.purpose}\n{'':{width}}  {preset.state}")

@@ -5,7 +5,6 @@ Loads no network and downloads nothing.
 
 from __future__ import annotations
 
-import ast
 import inspect
 import os
 import platform
@@ -19,7 +18,7 @@ from typing import Any
 
 from bmp import __version__
 from bmp.checkpoints.sources import cache_folder, is_present
-from bmp.config import config_names, load_config, packaged
+from bmp.config import load_config, presets
 from bmp.errors import how_to_install
 from bmp.registry import DETECTORS, POSES, SEGMENTERS
 
@@ -36,7 +35,7 @@ _ROOMY = 1 << 30
 class Preset:
     """A config that comes with the package.
 
-    name: for --config and ``bmp.load``. purpose: what it is good for, a line. missing_weights: names of weights that
+    name: for --config and ``bmp.load``. purpose: what it is good for. missing_weights: names of weights that
     are not on this machine; they are downloaded on first use, as far as they can be. missing_extra: what is to be
     installed before it runs, None if nothing is.
     """
@@ -56,9 +55,9 @@ class Preset:
         return "ready"
 
 
-def presets() -> list[Preset]:
+def examine_presets() -> list[Preset]:
     """Return the configs that come with the package, by name, with what is missing for each on this machine."""
-    return [_preset(name) for name in config_names()]
+    return [_preset(name, purpose) for name, purpose in presets().items()]
 
 
 def examine(device: str) -> tuple[list[str], list[str]]:
@@ -68,7 +67,7 @@ def examine(device: str) -> tuple[list[str], list[str]]:
         device: the one that "auto" means.
     """
     cache = cache_folder()
-    versions = [f"{name} {found}" for name in _PACKAGES if (found := _version(name))]
+    versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
     free = _free(cache)
     lines = [
         f"bmp {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -76,7 +75,7 @@ def examine(device: str) -> tuple[list[str], list[str]]:
         f"device: {device}, {os.cpu_count()} CPU cores",
         f"weights are kept in {cache}" + ("" if free is None else f", {free / 2**30:.1f} GB free"),
     ]
-    found = presets()
+    found = examine_presets()
     width = max((len(preset.name) for preset in found), default=0)
     lines += [f"{preset.name:{width}}  {preset.state}" for preset in found]
     advice = [
@@ -103,18 +102,12 @@ def can_run(name: str = DEFAULT) -> bool:
     return preset.missing_extra is None and (not preset.missing_weights or _can_be_written(cache_folder()))
 
 
-def _preset(name: str) -> Preset:
+def _preset(name: str, purpose: str = "") -> Preset:
     parts = list(_parts(load_config(name).get("pipeline") or {}))
     extras = [extra for part in parts if (extra := _extra(part))]
     missing = next((e for e in extras if not all(find_spec(library) for library in _EXTRAS[e])), None)
     weights = dict.fromkeys(weight for part in parts for weight in _weights(part))
-    return Preset(name, _purpose(name), [weight for weight in weights if not is_present(weight)], missing)
-
-
-def _purpose(name: str) -> str:
-    path = packaged(name)
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path else None
-    return (text or "").partition("\n")[0]
+    return Preset(name, purpose, [weight for weight in weights if not is_present(weight)], missing)
 
 
 def _parts(node: Any) -> Iterator[Mapping[str, Any]]:

@@ -212,7 +212,7 @@ class _Writer:
         self._faint += int((people.scores < self._settings.drawn_score).sum())
 
     def _draw(self, name: str, people: People) -> None:
-        self._save(_certain(people, self._settings.drawn_score).plot(), OVERLAYS, name)
+        self._save(people.plot(min_score=self._settings.drawn_score), OVERLAYS, name)
         if people.trace:
             self._save(people.plot_trace(), TRACES, name)
 
