@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bmp import __version__
-from bmp.console import Parser, expect_both, open_console, progress, report_failed, run_command, share, whole
+from bmp.console import (
+    Parser,
+    add_volume,
+    expect_both,
+    open_console,
+    progress,
+    report_failed,
+    run_command,
+    share,
+    whole,
+)
 from bmp.errors import UserError
 from bmp.inference.files import OVERLAYS, TRACES, Job, Settings, checksum, work_through
 from bmp.io.atomic import LOCK, alone_in
@@ -111,10 +121,7 @@ def _parser() -> Parser:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an output folder, skipping what is done")
     again.add_argument("--overwrite", action="store_true", help="start anew in an output folder that has results")
-    parser.add_argument("--debug", action="store_true", help="stop at the first unexpected error, with its traceback")
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
-    volume.add_argument("-v", "--verbose", action="store_true", help="print all that it and its libraries say")
+    add_volume(parser)
     return parser
 
 

@@ -127,6 +127,14 @@ def plain(text: str) -> str:
     )
 
 
+def add_volume(parser: Parser) -> None:
+    """Add the options that say how much a command tells; ``run_command`` heeds them."""
+    parser.add_argument("--debug", action="store_true", help="stop at the first unexpected error, with its traceback")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    volume.add_argument("-v", "--verbose", action="store_true", help="print all that it and its libraries say")
+
+
 def whole(least: int) -> Callable[[str], int]:
     """Return what reads an option as a whole number from ``least``."""
 

@@ -145,10 +145,10 @@ class Loop:
             case.seen = case.image if number == 1 else paint_out(case.image, case.people.masks.bits)
         detector = self.detector if number == 1 else self.redetector
         given = [None] * len(cases) if boxes is None else boxes
-        unseen = [case for case, rows in zip(cases, given, strict=True) if rows is None]
+        unseen = [case for case, people in zip(cases, given, strict=True) if people is None]
         found = iter(detector.detect([case.seen for case in unseen]) if unseen else [])
-        for case, rows in zip(cases, given, strict=True):
-            case.found = (next(found) if rows is None else rows).to(self.device)
+        for case, people in zip(cases, given, strict=True):
+            case.found = (next(found) if people is None else people).to(self.device)
 
         for case, poses in zip(cases, self._estimate(cases, [case.found for case in cases]), strict=True):
             case.poses = poses

@@ -27,7 +27,7 @@ from torch import Tensor
 from bmp import __version__
 from bmp.build import build_dataset, build_part, resolve_device
 from bmp.config import load_config, parse_overrides
-from bmp.console import Parser, expect_both, progress, report_failed, run_command, whole
+from bmp.console import Parser, add_volume, expect_both, progress, report_failed, run_command, whole
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.inference.batches import read_ahead
@@ -68,6 +68,7 @@ def _predict(options: argparse.Namespace) -> list[str]:
         device=options.device,
         batch_size=options.batch_size,
         resume=options.resume,
+        quiet=options.quiet,
     )
 
 
@@ -85,6 +86,7 @@ def _parser() -> Parser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--batch-size", type=whole(1), default=16, help="images at a time (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    add_volume(parser)
     return parser
 
 
@@ -103,6 +105,7 @@ def predict(
     device: str = "auto",
     batch_size: int = 16,
     resume: bool = False,
+    quiet: bool = False,
 ) -> list[str]:
     """Estimate the poses of everybody labelled, crowd regions left out, and write them to ``output``.
 
@@ -121,6 +124,7 @@ def predict(
         device: see ``bmp.build.load``.
         batch_size: images at a time.
         resume: go on with the journal that an interrupted run left.
+        quiet: show no progress.
 
     Returns:
         why images failed, a line each; if there are any, their people are not in the file.
@@ -153,7 +157,7 @@ def predict(
             masker: Detector | None = None
             if detector is not None:
                 masker = build_part(detector, "detector", device, "pipeline.detector")
-            for index, outcome in _estimated(dataset, waiting, people, estimator, masker, batch_size):
+            for index, outcome in _estimated(dataset, waiting, people, estimator, masker, batch_size, quiet):
                 if isinstance(outcome, UserError):
                     failed.append(str(outcome))
                     continue
@@ -188,10 +192,11 @@ def _estimated(
     estimator: PoseEstimator,
     detector: Detector | None,
     batch_size: int,
+    quiet: bool,
 ) -> Iterator[tuple[int, list[PoseRow] | UserError]]:
     """Yield the index of each image with the people in it, or why it cannot be read."""
     groups = [waiting[start : start + batch_size] for start in range(0, len(waiting), batch_size)]
-    with progress(False, len(waiting), title="poses", stderr=True) as (_, advance), ThreadPoolExecutor() as pool:
+    with progress(quiet, len(waiting), title="poses", stderr=True) as (_, advance), ThreadPoolExecutor() as pool:
         for batch in read_ahead(groups, dataset.load, pool):
             for _ in batch:
                 advance()
