@@ -47,6 +47,7 @@ ROOMS = {
     "synthcrowd": "the generator of drawn crowds",
     "datasets": "photos with ground truth: COCO, OCHuman, CIHP, SynthCrowd, files of your own",
     "build.py": "from a config to a pipeline or a data set",
+    "doctor.py": "what this machine has: versions, device, presets with their weights",
     "inference": "the loop over files and over data sets",
     "evaluation": "metrics, reports, published numbers, the tables of the paper",
     "training": "training and fine-tuning: detector, pose, segmenter",

@@ -29,6 +29,7 @@ import bmp
 from bmp import UserError
 from bmp.checkpoints import sources as weights
 from bmp.config import load_config, parse_overrides
+from bmp.console import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "docs"))
@@ -119,15 +120,16 @@ def start(words):
 
 def options_of(words, monkeypatch):
     """What a command's own parser makes of its options; fails if it refuses them."""
-    parse = argparse.ArgumentParser.parse_known_args
 
-    def parse_only(parser, *arguments, **named):
-        options, unknown = parse(parser, *arguments, **named)
-        assert not unknown, f"{shlex.join(words)}: {unknown}"
-        raise Parsed(options)
+    def parse_only(parse):
+        def parsed(*arguments, **named):
+            raise Parsed(parse(*arguments, **named))
+
+        return parsed
 
     with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_only)
+        for kind in (argparse.ArgumentParser, Parser):
+            patch.setattr(kind, "parse_args", parse_only(kind.parse_args))
         try:
             code = start(words)
         except Parsed as parsed:
