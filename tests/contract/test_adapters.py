@@ -84,7 +84,7 @@ def _sam1():
 
 DETECTORS = {
     "fake": FakeDetector,
-    "lite": _lite("detectors", "LiteDetector"),
+    "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
     "mmdet with masks": _mmdet("rtmdet-ins"),
     "mmdet without masks": _mmdet("rtmdet"),
 }
@@ -117,7 +117,7 @@ SUPPRESSORS = {"fake": KeepAll, "oks": OKSSuppressor}
 
 
 def _stage(makers):
-    @pytest.fixture(params=makers.values(), ids=makers.keys(), scope="module")
+    @pytest.fixture(params=list(makers.values()), ids=list(makers), scope="module")
     def stage(request):
         return request.param()
 

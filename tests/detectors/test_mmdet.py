@@ -153,7 +153,14 @@ def saved(calm, tmp_path_factory):
     return of
 
 
-@pytest.fixture(scope="module", params=MAKERS)
+# The others share all of our code with these two, and take longer.
+_QUICK = ("rtmdet-ins", "faster r-cnn")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MAKERS],
+)
 def model(request, saved):
     return request.param, *saved(request.param)
 
@@ -288,6 +295,7 @@ def test_masks_within_little_memory_are_nearly_the_same(saved, photos):
     torch.testing.assert_close(small.masks, full.masks)
 
 
+@pytest.mark.slow
 def test_rtmdet_ins_makes_masks_of_nobody_but_the_people_returned(saved, photos, monkeypatch):
     from mmdet.models.dense_heads import RTMDetInsHead
 
@@ -322,6 +330,7 @@ def test_bfloat16_is_for_the_network_alone(saved, photos, calm, name):
         assert people.boxes.dtype == people.scores.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_segmenters_without_boxes_get_them_from_their_masks(calm, photos):
     detector = MMDetDetector(solo(), "random", score_threshold=0.0, nms_iou=1.0)
     with torch.no_grad():

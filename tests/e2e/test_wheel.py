@@ -23,6 +23,7 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_it_holds_the_package_and_nothing_else(installed):
     (package, metadata) = sorted(path.name for path in installed.iterdir())
     assert package == "bmp"
@@ -34,6 +35,7 @@ def test_it_holds_the_package_and_nothing_else(installed):
     } == names
 
 
+@pytest.mark.slow
 def test_presets_are_found_from_anywhere(installed, tmp_path):
     code = "from bmp.config import config_names, load_config; from bmp.models.configs import load_model_config as model\nfor n in config_names(): load_config(n)\nmodel('models/pmpose_b.py', 'mmpose'); import bmp; print(bmp.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(installed)}

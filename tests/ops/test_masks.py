@@ -232,6 +232,7 @@ def test_filling_holes_is_removing_specks_of_the_background(bits: Tensor, max_ar
     assert not (bits & ~filled).any()
 
 
+@pytest.mark.slow
 def test_clean_up_works_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     bits = torch.rand(23, 900, 1000, generator=generator) < 0.2  # more than one chunk of 2**24 pixels

@@ -276,6 +276,7 @@ def crowd(request, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_average_precision_is_ours_to_the_last_digit(crowd, capsys):
     pipeline = PIPELINE | {"detector": {"type": NoisyDetector}, "pose": {"type": NoisyPose}}
     settings = Config.fromfile(CONFIGS / "bmp_nano.py")

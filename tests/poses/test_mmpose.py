@@ -207,6 +207,7 @@ def test_scores_may_be_the_expected_oks(crowd, checkpoint):
     assert not torch.allclose(by_map.scores, by_map.expected_oks)
 
 
+@pytest.mark.slow
 def test_stand_ins_replace_the_models_own(crowd, checkpoint):
     images, people = crowd
     own = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
@@ -216,6 +217,7 @@ def test_stand_ins_replace_the_models_own(crowd, checkpoint):
     assert not torch.allclose(own.visibility, own.scores)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near(crowd, checkpoint):
     images, people = crowd
     exact = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
@@ -327,6 +329,7 @@ def test_it_agrees_with_mmposes_own_inference(name, flip_test, tmp_path):
     assert apart[~elsewhere].max() < 0.1
 
 
+@pytest.mark.slow
 def test_simcc_in_bfloat16_and_with_a_decoder(crowd):
     images, people = crowd
     estimator = MMPoseEstimator(_MMPOSE_MODELS["SimCC"], "random", dtype="bfloat16", batch_size=2, **_STAND_INS)

@@ -70,7 +70,10 @@ def assert_equal_to_predictor(model, image, prompter, people, poses):
 
 
 @pytest.mark.parametrize("boxes", [False, True])
-@pytest.mark.parametrize(("height", "width"), [(128, 128), (37, 91), (301, 150), (1, 40)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(128, 128), (37, 91), *[pytest.param(*size, marks=pytest.mark.slow) for size in ((301, 150), (1, 40))]],
+)
 def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
     people, poses = crowd(5, height, width)
     assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
@@ -143,6 +146,7 @@ def test_padding_changes_nothing_though_it_would_change_the_network(tiny):
         assert not torch.allclose(plain, other, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_images_of_other_batches_are_decoded_together(tiny):
     images = [picture(60, 80, seed=1), picture(33, 97, seed=2), picture(150, 40, seed=3)]
     people, poses = zip(*(crowd(2, i.height, i.width, seed=i.width) for i in images), strict=True)
@@ -252,6 +256,7 @@ def test_the_nano_model_is_of_its_size_and_segments():
     assert logits.std() > 0
 
 
+@pytest.mark.slow
 def test_weights_of_the_nano_model_survive_their_export(tmp_path):
     from bmp.checkpoints.saving import export
 

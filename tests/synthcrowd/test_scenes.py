@@ -84,6 +84,7 @@ def test_truth_holds_together(wanted: Settings, index: int) -> None:
     _check(scene, wanted.size)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
@@ -155,6 +156,7 @@ def test_only_what_is_nearer_hides(monkeypatch: pytest.MonkeyPatch) -> None:
             np.testing.assert_array_equal(scene.visible[person], scene.amodal[person] & ~nearer)
 
 
+@pytest.mark.slow
 def test_things_hide_people() -> None:
     hidden = 0
     for index in range(8):
@@ -175,6 +177,7 @@ def test_things_are_what_hides_people_and_nothing_without_objects(monkeypatch: p
         assert scene.things[scene.amodal.any(axis=0) & ~scene.visible.any(axis=0)].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [0.0, 0.2, 0.5])
 def test_overlap_obeys_the_settings(largest: float) -> None:
     wanted = Settings(people=(3, 6), pairs=0.0, max_iou=largest, size=128, heights=(40.0, 120.0))
@@ -184,6 +187,7 @@ def test_overlap_obeys_the_settings(largest: float) -> None:
         assert max(overlaps) > 0.4 * largest, "the limit is never approached"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [(0.3, 0.4), (0.55, 0.65), (0.7, 0.9)])
 def test_pairs_overlap_as_much_as_asked(wanted: tuple[float, float]) -> None:
     kind = dataclasses.replace(HARD, pair_iou=wanted, max_iou=0.25)
@@ -275,6 +279,7 @@ def test_coco_dataset_loads_in_pycocotools(capsys: pytest.CaptureFixture[str]) -
     assert files.to_coco([])["annotations"] == []
 
 
+@pytest.mark.slow
 def test_memory_and_disk_agree(tmp_path: Path) -> None:
     path = files.write(tmp_path, "test-hard", HARD, 3, seed=4)
     from_disk, in_memory = PeopleDataset(path, tmp_path), SynthCrowd("test-hard", count=3, seed=4)
@@ -304,6 +309,7 @@ def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_pieces_are_people_two_parts_of_each_and_things(extras: Path) -> None:
     coco = COCO(str(extras / "val_pieces.json"))
     assert [category["name"] for category in coco.dataset["categories"]] == ["piece"]
@@ -348,6 +354,7 @@ def test_pieces_are_read_as_any_data_set(extras: Path) -> None:
     assert all("keypoints" not in row for row in pieces.ground_truth["annotations"])
 
 
+@pytest.mark.slow
 def test_extras_change_nothing_else_and_are_replaced(extras: Path, tmp_path: Path) -> None:
     def write(count: int, **options: bool) -> dict[str, str]:
         files.write(tmp_path, "val", CROWDED, count, **options)
@@ -396,6 +403,7 @@ def test_any_number_of_workers_writes_the_same_files(tmp_path: Path) -> None:
     assert len(_digest(tmp_path / "1")) == 42
 
 
+@pytest.mark.slow
 def test_command_writes_splits_and_does_not_replace_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--output", str(tmp_path), "--splits", "val", "test", "--count", "1", "--workers", "1"]
     assert main(command) == 0
@@ -428,6 +436,7 @@ def test_command_says_what_is_wrong(arguments: list[str], complaint: str, capsys
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_sheet_shows_scenes_and_truth() -> None:
     made = [make_scene(0, index, dataclasses.replace(CROWDED, size=64)) for index in range(7)]
     sheet = contact_sheet(made)

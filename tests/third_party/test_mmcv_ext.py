@@ -235,6 +235,7 @@ def test_roi_align_samples_each_bin(mode, ratio, aligned):
         torch.testing.assert_close(maps.flatten(1).T, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("mode", ["avg", "max"])
 def test_roi_align_gradient(mode, ratio):
@@ -293,15 +294,15 @@ def deformed(values, offset, weight, mask, stride, padding, dilation, groups, de
 
 
 GEOMETRIES = [  # stride, padding, dilation, groups, deform groups, output height, output width
-    (1, 1, 1, 1, 1, 5, 6),
-    (2, 1, 1, 2, 1, 3, 3),
-    (1, 2, 2, 1, 2, 5, 6),
+    (1, 1, 1, 1, 1, 3, 4),
+    (2, 1, 1, 2, 1, 2, 2),
+    (1, 2, 2, 1, 2, 3, 4),
 ]
 
 
 def convolution_inputs(groups: int, deform_groups: int, height: int, width: int) -> tuple[Tensor, ...]:
     return (
-        random(2, 4, 5, 6, seed=1),
+        random(2, 4, 3, 4, seed=1),
         (random(2, deform_groups * 18, height, width, seed=2) - 0.5) * 3,
         random(2, 4 // groups, 3, 3, seed=3),
         random(2, deform_groups * 9, height, width, seed=4),
@@ -340,7 +341,7 @@ def test_modulated_deform_conv_gradients(geometry):
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_deform_conv_in_half_precision(dtype):
-    parts = [part.to(dtype) for part in convolution_inputs(1, 1, 5, 6)]
+    parts = [part.to(dtype) for part in convolution_inputs(1, 1, 3, 4)]
     exact = [part.float().requires_grad_() for part in parts]
     short = [part.requires_grad_() for part in parts]
     found, expected = (ops.modulated_deform_conv2d(p[0], p[1], p[3], p[2], p[4], 1, 1) for p in (short, exact))
@@ -353,20 +354,22 @@ def test_deform_conv_in_half_precision(dtype):
 
 
 def test_modulated_deform_conv_reads_larger_maps_one_number_after_the_other():
-    values, offset, weight, mask, _ = convolution_inputs(1, 1, 5, 6)
-    large_offset = torch.cat((offset.flatten(1), torch.full((2, 18 * 90), 7.0)), 1).view(2, 18, 10, 12).requires_grad_()
-    large_mask = torch.cat((mask.flatten(1), torch.full((2, 9 * 90), 7.0)), 1).view(2, 9, 10, 12)
+    values, offset, weight, mask, _ = convolution_inputs(1, 1, 3, 4)
+    large_offset = (
+        torch.cat((offset.flatten(1), torch.full((2, 18 * 108), 7.0)), 1).view(2, 18, 10, 12).requires_grad_()
+    )
+    large_mask = torch.cat((mask.flatten(1), torch.full((2, 9 * 108), 7.0)), 1).view(2, 9, 10, 12)
     found = ops.modulated_deform_conv2d(values, large_offset, large_mask, weight, None, 1, 1)
     torch.testing.assert_close(found, ops.modulated_deform_conv2d(values, offset, mask, weight, None, 1, 1))
     found.sum().backward()
     gradient = large_offset.grad.flatten(1)
-    assert gradient[:, : 18 * 30].any()
-    assert not gradient[:, 18 * 30 :].any()
+    assert gradient[:, : 18 * 12].any()
+    assert not gradient[:, 18 * 12 :].any()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_deform_conv_leaves_out_samples_with_an_offset_that_is_not_finite(bad):
-    values, offset, weight, _, _ = convolution_inputs(1, 1, 5, 6)
+    values, offset, weight, _, _ = convolution_inputs(1, 1, 3, 4)
     offset[:, 4] = bad  # of the third of nine taps
     without = weight.clone()
     without[:, :, 0, 2] = 0

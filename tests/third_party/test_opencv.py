@@ -18,6 +18,7 @@ def test_it_brings_the_headless_package_and_nothing_else():
     assert all(".dist-info" in file.parts[0] for file in distribution.files)
 
 
+@pytest.mark.slow
 def test_cv2_comes_from_the_headless_package_alone():
     owners = importlib.metadata.packages_distributions()["cv2"]
     assert set(owners) == {"opencv-python-headless"}
