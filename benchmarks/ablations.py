@@ -28,6 +28,7 @@ from bmp.evaluation.ablations.trials import EstimatedPoses, Step, Track, measure
 from bmp.evaluation.rounds import labelled_kinds
 from bmp.evaluation.run import Task
 from bmp.evaluation.timing import machine
+from bmp.registry import DATASETS, POSES, SEGMENTERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +98,7 @@ def _find_datasets(findings: Findings, exhibits: Sequence[Exhibit], limit: int |
     for name in names:
         config = {key: value for key, value in findings.family.datasets[name].items() if key != "published"}
         try:
-            dataset = build_part(config, "dataset", where=f"datasets.{name}")
+            dataset = build_part(config, DATASETS, where=f"datasets.{name}")
         except UserError as error:
             reason = str(error).replace("--set dataset.", f"--set datasets.{name}.")
             findings.missing[f"datasets.{name}"] = [reason]
@@ -124,7 +125,7 @@ def _measure(findings: Findings, name: str, exhibits: Sequence[Exhibit], device:
         findings.missing[f"keypoints.{name}"] = [f"{dataset.name}: nobody has labelled keypoints."]
     poses: Iterable[Any] = ()
     if any(trial.protocol == "detected_poses" for trial in wanted):
-        poses = EstimatedPoses(dataset, build_part(findings.family.pose, "pose", device, "pose"), track)
+        poses = EstimatedPoses(dataset, build_part(findings.family.pose, POSES, device, "pose"), track)
     for segmenter, files in findings.weights.items():
         trials = [trial for trial in wanted if trial.segmenter == segmenter]
         for file in files if trials else []:
@@ -133,7 +134,7 @@ def _measure(findings: Findings, name: str, exhibits: Sequence[Exhibit], device:
                 "checkpoint": file,
                 "prompter": {"type": "MaxVisibility"},  # each trial has its own
             }
-            network = build_part(config, "segmenter", device, f"segmenters.{segmenter}.config")
+            network = build_part(config, SEGMENTERS, device, f"segmenters.{segmenter}.config")
             for trial, found in measure(dataset, poses, network, trials, track).items():
                 findings.measurements.setdefault((name, trial), {})[file] = found
 

@@ -24,6 +24,7 @@ from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.configs import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.models.sam2 import build_sam2
+from bmp.registry import DETECTORS, POSES, SEGMENTERS
 from bmp.stages import Detector, Prompter
 from bmp.structures import Detections, Image, Masks, Poses
 
@@ -171,8 +172,14 @@ def crowd(count: int, height: int, width: int) -> Detections:
 
 def stages(pipeline: Mapping[str, Any], device: str) -> dict[str, Any]:
     """The published counterparts of a config's detector, pose estimator and segmenter."""
-    kinds = {"detector": PublishedDetector, "pose": PublishedPose, "segmenter": PublishedSegmenter}
-    return {name: build_part({**pipeline[name], "type": kind}, name, device) for name, kind in kinds.items()}
+    kinds = {
+        "detector": (PublishedDetector, DETECTORS),
+        "pose": (PublishedPose, POSES),
+        "segmenter": (PublishedSegmenter, SEGMENTERS),
+    }
+    return {
+        name: build_part({**pipeline[name], "type": kind}, registry, device) for name, (kind, registry) in kinds.items()
+    }
 
 
 def _bgr(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:

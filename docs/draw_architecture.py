@@ -26,6 +26,7 @@ PICTURE = ROOT / "docs" / "images" / "architecture.png"
 # The rooms: each file at the root of the package, and each folder.
 ROOMS = {
     "errors.py": "the error that is shown to the user as one line",
+    "hints.py": "what a class takes, by its annotations, and whether a value fits",
     "distributed.py": "the processes of torchrun",
     "console.py": "what all commands share: options, progress, messages, exit codes",
     "label_sets.py": "what keypoints and body parts mean",

@@ -42,7 +42,7 @@ class OvalSegmenter(PromptedSegmenter):
 
     def __init__(self, prompter, checkpoint, *, device="cpu"):
         options = {"image_batch": 4, "prompt_chunk": 8, "hole_area": 0, "speck_area": 0}
-        super().__init__(prompter, device=device, dtype="float32", **options)
+        super().__init__(prompter, device=device, **options)
         self.radius = SIDE * float(Path(checkpoint).read_text())
 
     def _encode(self, images):

@@ -80,7 +80,7 @@ class BlobSegmenter(PromptedSegmenter):
 
     def __init__(self, prompter=None, **options):
         defaults = {"image_batch": 2, "prompt_chunk": 3, "hole_area": 0, "speck_area": 0}
-        super().__init__(prompter or PosePrompter(), device="cpu", dtype="float32", **(defaults | options))
+        super().__init__(prompter or PosePrompter(), device="cpu", **(defaults | options))
         self.encoded, self.decoded, self.multimask, self.enlarged = [], [], [], []
 
     def _encode(self, images):

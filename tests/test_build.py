@@ -1,17 +1,24 @@
 """Configs become pipelines, and mistakes are answered with what exists."""
 
+import io
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
+import PIL.Image
 import pytest
 import torch
 
 from bmp import BMP, UserError
-from bmp.build import build, load, resolve_device
+from bmp.build import _ROLES, _Assembly, build, build_part, load, resolve_device
+from bmp.cli import main
 from bmp.config import config_names, load_config, parse_overrides
+from bmp.registry import DETECTORS
+from bmp.stages import Detector, ImageEncoder, Prompter
 
 FAKES = dict(
     detector=dict(type="fakes.FakeDetector"),
@@ -19,6 +26,14 @@ FAKES = dict(
     segmenter=dict(type="fakes.FakeSegmenter"),
     suppressor=dict(type="OKSSuppressor"),
 )
+
+
+def _png():
+    PIL.Image.new("RGB", (8, 8)).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
+
+
+PNG = _png()
 
 
 def _config(**changes):
@@ -74,6 +89,196 @@ def test_mistakes_are_answered_with_what_exists(changes, words):
     with pytest.raises(UserError, match=words) as caught:
         build(_config(**changes))
     assert "\n" not in str(caught.value)
+
+
+MADE = []
+
+
+class Encoder:
+    """A part to share; counts how often it is made."""
+
+    def __init__(self, size: int = 1, friend: "ImageEncoder | None" = None):
+        MADE.append(self)
+        self.size, self.friend = size, friend
+
+    def levels(self, images):
+        raise AssertionError("never called")
+
+
+class Pair:
+    """A stage with parts, whose roles only its annotations tell."""
+
+    def __init__(
+        self,
+        first: Detector,
+        encoder: Encoder | None = None,
+        many: Sequence[Prompter] = (),
+        named: Mapping[str, Prompter] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ):
+        self.first, self.encoder, self.many, self.named, self.settings = first, encoder, many, named, settings
+
+    def detect(self, images):
+        return self.first.detect(images)
+
+
+def made_by_a_function(kind: str = "encoder"):
+    return Encoder() if kind == "encoder" else 3
+
+
+ENCODER = dict(type=f"{__name__}.Encoder")
+FAKE, VISIBLE = dict(type="fakes.FakeDetector"), dict(type="MaxVisibility", count=2)
+
+
+def pair(**arguments):
+    return dict(type=f"{__name__}.Pair", **(dict(first=FAKE) | arguments))
+
+
+def test_annotations_say_what_a_part_is_for():
+    raw = dict(type="whatever", first=FAKE)
+    found = build(_config(detector=pair(many=[VISIBLE, VISIBLE], named={"a": VISIBLE}, settings=raw))).detector
+    assert type(found.first).__name__ == "FakeDetector"
+    assert [prompter.count for prompter in found.many] == [2, 2]
+    assert found.named["a"].count == 2
+    assert found.settings == raw  # a dict is wanted, so none of it is built
+
+
+@pytest.mark.parametrize("encoder", [ENCODER | dict(size=7), dict(type=f"{__name__}.made_by_a_function")])
+def test_a_shared_part_is_made_once_and_given_to_all(encoder):
+    MADE.clear()
+    model = build(_config(shared=dict(sam=encoder), detector=pair(encoder="sam"), redetector=pair(encoder="sam")))
+    assert model.detector.encoder is model.redetector.encoder is MADE[0]
+    assert len(MADE) == 1
+
+
+def test_shared_parts_may_have_shared_parts():
+    MADE.clear()
+    shared = dict(outer=ENCODER | dict(friend="inner"), inner=ENCODER | dict(size=2))
+    model = build(_config(shared=shared, detector=pair(encoder="outer"), redetector=pair(encoder="inner")))
+    assert model.detector.encoder.friend is model.redetector.encoder
+    assert len(MADE) == 2
+
+
+def test_a_whole_stage_may_be_shared():
+    model = build(_config(shared=dict(mine=FAKE), detector="mine", redetector="mine"))
+    assert model.detector is model.redetector
+
+
+def test_a_part_alone_takes_shared_parts_too():
+    found = build_part(pair(encoder="sam"), DETECTORS, shared=dict(sam=ENCODER, unused=ENCODER))
+    assert isinstance(found.encoder, Encoder)
+
+
+def circle(*names):
+    return {name: ENCODER | dict(friend=after) for name, after in zip(names, (*names[1:], names[0]), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(shared=dict(sam=ENCODER), detector=pair(encoder="sma")), r"pipeline.detector.encoder: expected a dict with a type or the name of a shared part, got 'sma'; did you mean 'sam'\? there is: sam in pipeline.shared"),
+        (dict(detector=pair(encoder="sam")), "pipeline.detector.encoder: expected a dict with a type, got 'sam'; with --set"),
+        (dict(shared=dict(sam=ENCODER)), "pipeline.shared.sam: no stage uses it"),
+        (dict(shared=dict(sam=ENCODER, more=ENCODER), detector=pair(encoder="sam")), "pipeline.shared.more: no stage uses it"),
+        (dict(shared=dict(sam=FAKE), detector=pair(encoder="sam")), "pipeline.detector.encoder: shared part 'sam': expected an Encoder or None, got FakeDetector, which is a detector"),
+        (dict(shared=circle("a", "b"), detector=pair(encoder="a")), "pipeline.shared: a -> b -> a go round in a circle"),
+        (dict(shared=circle("a"), detector=pair(encoder="a")), "pipeline.shared: a -> a go round"),
+        (dict(shared=dict(sam=dict(size=3)), detector=pair(encoder="sam")), "pipeline.shared.sam: expected a type; there is: .*SAM2Encoder"),
+        (dict(shared=dict(sam="other"), detector=pair(encoder="sam")), "pipeline.shared.sam: expected a type"),
+        (dict(shared=dict(sam=dict(type="SAM2Encode")), detector=pair(encoder="sam")), "pipeline.shared.sam: there is no part 'SAM2Encode'; did you mean 'SAM2Encoder'"),
+        (dict(shared=dict(sam=ENCODER | dict(sise=3)), detector=pair(encoder="sam")), "pipeline.shared.sam: Encoder has no argument 'sise'; did you mean 'size'"),
+        (dict(shared=dict(sam=ENCODER | dict(size="3")), detector=pair(encoder="sam")), "pipeline.shared.sam.size: expected a whole number, got '3'"),
+        (dict(shared=[ENCODER]), "pipeline.shared: expected a dict of parts by name, got"),
+        (dict(shared=dict(sam=dict(type=f"{__name__}.made_by_a_function", kind="number")), detector=pair(first="sam")), "pipeline.detector.first: shared part 'sam': expected a Detector, got int"),
+        (dict(detector=pair(first=VISIBLE)), "pipeline.detector.first: expected a Detector, got MaxVisibility, which is a prompter"),
+        (dict(detector=pair(first=dict(type="LiteDetectr"))), "pipeline.detector.first: there is no detector 'LiteDetectr'; did you mean 'LiteDetector'"),
+        (dict(detector=pair(many=[VISIBLE, FAKE])), r"pipeline.detector.many\[1\]: expected a Prompter, got FakeDetector"),
+        (dict(detector=pair(many=VISIBLE)), "pipeline.detector.many: expected a list, each a Prompter, got"),
+        (dict(detector=dict(type=f"{__name__}.made_by_a_function")), "pipeline.detector: expected a Detector, got Encoder"),
+        (dict(detector=dict(type=3)), "pipeline.detector.type: expected the name of a class, or its dotted path, got 3"),
+    ],
+)  # fmt: skip
+def test_mistakes_about_parts_are_one_line_before_anything_is_made(changes, words):
+    MADE.clear()
+    with pytest.raises(UserError, match=words) as caught:
+        build(_config(**changes))
+    assert "\n" not in str(caught.value)
+    assert len(MADE) <= ("made_by_a_function" in str(changes))  # of a function only its result tells
+
+
+def test_no_name_means_two_parts():
+    names = [name for registry in set(_ROLES.values()) for name in registry.module_dict]
+    assert sorted(names) == sorted(set(names))
+
+
+class Typed:
+    """A stage of a user's own with a value of each kind."""
+
+    def __init__(
+        self,
+        count: int = 1,
+        share: float = 0.5,
+        name: str = "x",
+        flip: bool = False,
+        size: tuple[int, int] = (1, 1),
+        mode: Literal["fast", "good"] = "fast",
+        folder: Path | None = None,
+        anything=None,
+    ):
+        self.values = {name: value for name, value in locals().items() if name != "self"}
+
+    def detect(self, images):
+        raise AssertionError("never called")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("rounds=two", "pipeline.rounds: expected a whole number, got 'two'"),
+        ("rounds=None", "pipeline.rounds: expected a whole number, got None"),
+        ("rounds=1.5", "pipeline.rounds: expected a whole number, got 1.5"),
+        ("rounds=true", "pipeline.rounds: expected a whole number, got True"),
+        ("rounds=[1]", r"pipeline.rounds: expected a whole number, got \[1\]"),
+        ("repose=1", "pipeline.repose: expected True or False, got 1"),
+        ("repose=yes", "pipeline.repose: expected True or False, got 'yes'"),
+        ("suppressor.threshold=high", "pipeline.suppressor.threshold: expected a number, got 'high'"),
+        ("suppressor.threshold=true", "pipeline.suppressor.threshold: expected a number, got True"),
+        ("suppressor.keypoints=17", "pipeline.suppressor.keypoints: expected a KeypointSet, got 17"),
+        ("suppressor=none", "pipeline.suppressor: expected a Suppressor, got None"),
+        ("suppressor=[1]", r"pipeline.suppressor: expected a Suppressor, got \[1\]"),
+        ("detector.count=[1, 2]", r"pipeline.detector.count: expected a whole number, got \[1, 2\]"),
+        ("detector.share={'a': 1}", "pipeline.detector.share: expected a number, got {'a': 1}"),
+        ("detector.name=3", "pipeline.detector.name: expected text, got 3"),
+        ("detector.name=None", "pipeline.detector.name: expected text, got None"),
+        ("detector.size=[1, 2, 3]", r"pipeline.detector.size: expected \(a whole number, a whole number\), got \[1, 2, 3\]"),
+        ("detector.size=[1, 'b']", r"pipeline.detector.size\[1\]: expected a whole number, got 'b'"),
+        ("detector.mode=slow", "pipeline.detector.mode: expected 'fast' or 'good', got 'slow'"),
+        ("detector.folder=3", "pipeline.detector.folder: expected a path or None, got 3"),
+    ],
+)  # fmt: skip
+def test_values_are_checked_before_anything_is_built(setting, words, tmp_path, capsys):
+    own = tmp_path / "own.py"
+    own.write_text(f"pipeline = dict(**{FAKES | dict(detector=dict(type=f'{__name__}.Typed'))!r}, rounds=2)\n")
+    (tmp_path / "photo.png").write_bytes(PNG)
+    given = ["--config", str(own), "--input", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out")]
+    assert main([*given, "--set", f"pipeline.{setting}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"bmp: {words}.*\n", err)
+
+
+def test_values_arrive_as_the_annotations_want_them():
+    values = dict(count=3, share=1, size=[3, 4], folder="a/b", anything=["x", {"type": "y"}], mode="good")
+    found = build(_config(detector=dict(type=f"{__name__}.Typed", **values))).detector.values
+    assert found["size"] == (3, 4)
+    assert found["folder"] == Path("a/b")
+    assert found["anything"] == values["anything"]
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if load_config(name).get("pipeline")])
+def test_the_values_of_every_preset_pass(name):
+    pipeline = load_config(name).pipeline
+    _Assembly({}, "cpu").call(BMP, pipeline, "pipeline")
 
 
 def test_a_config_without_pipeline_says_how_to_start():

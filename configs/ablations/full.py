@@ -18,9 +18,9 @@ recipes = [
     dict(train="no fine-tuning", segmenter="base", prompter=dict(type="MaxSpread", count=6), published="SAM 2.1"),
 ]
 for data, train, sampler, prompter in (
-    ("COCO", "MaxVisibility", dict(type="MaxVis", count=6), dict(type="MaxVisibility", count=6)),
-    ("COCO", "MaxSpread", dict(type="MaxSpread", count=6), dict(type="MaxSpread", count=6)),
-    ("COCO+CIHP", "MaxSpread", dict(type="MaxSpread", count=6), dict(type="MaxSpread", count=6)),
+    ("COCO", "MaxVisibility", dict(type="MaxVisibilityPoints", count=6), dict(type="MaxVisibility", count=6)),
+    ("COCO", "MaxSpread", dict(type="MaxSpreadPoints", count=6), dict(type="MaxSpread", count=6)),
+    ("COCO+CIHP", "MaxSpread", dict(type="MaxSpreadPoints", count=6), dict(type="MaxSpread", count=6)),
     ("COCO", "MaskRefine", dict(type="MaskRefine"), dict(type="MaxVisibility", count=3)),
     ("COCO+CIHP", "MaskRefine", dict(type="MaskRefine"), dict(type="MaxVisibility", count=3)),
     ("COCO+CIHP", "Pose1MaskRefine", dict(type="Pose1MaskRefine"), dict(type="MaxVisibility", count=3)),

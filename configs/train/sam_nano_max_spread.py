@@ -3,6 +3,6 @@
 _base_ = ["_base_/sam_nano_finetune.py"]
 
 model = dict(
-    sampler=dict(type="MaxSpread", count=6),
+    sampler=dict(type="MaxSpreadPoints", count=6),
     test=dict(prompter=dict(_delete_=True, type="MaxSpread", count=6)),
 )

@@ -3,6 +3,6 @@
 _base_ = ["_base_/sam_nano_finetune.py"]
 
 model = dict(
-    sampler=dict(type="MaxVis", count=6),
+    sampler=dict(type="MaxVisibilityPoints", count=6),
     test=dict(prompter=dict(type="MaxVisibility", count=6)),
 )

@@ -1,17 +1,21 @@
 """From a config to a pipeline or a data set; the only module that knows configs. It knows no stage by name.
 
 A config is an mmengine ``Config`` file in plain Python whose ``pipeline`` is a dict of constructor arguments of
-``bmp.BMP``, and whose ``dataset``, if there is one, says what to evaluate on. A dict with a ``type`` is built first:
-the type is a name from the registry of the argument's role, or the full dotted path of a class anywhere.
+``bmp.BMP``, and whose ``dataset``, if there is one, says what to evaluate on. An argument that its annotation calls a
+detector, a prompter, ... is a dict with a ``type``: a name from the registry of that role, or the full dotted path of a
+class anywhere. ``pipeline.shared`` names parts that several stages use: each is built once, and an argument takes one
+by its name. Everything is checked against signatures and annotations before anything is built.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, get_args, get_origin
 
 import torch
 from mmengine.registry import Registry
@@ -20,10 +24,12 @@ from bmp.api import BMP
 from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError, choices
+from bmp.hints import MisfitError, alternatives, article, converted, described, implements, signature_of
 from bmp.registry import (
     BOX_PROMPTS,
     DATASETS,
     DETECTORS,
+    ENCODERS,
     NEGATIVES,
     POINT_SAMPLERS,
     POSES,
@@ -31,20 +37,26 @@ from bmp.registry import (
     SEGMENTERS,
     SUPPRESSORS,
 )
+from bmp.segmenters.point_sampling import PointSampler
+from bmp.segmenters.prompting import BoxPrompt, NegativePoints
+from bmp.stages import Detector, ImageEncoder, PoseEstimator, Prompter, Segmenter, Suppressor
 
-_ROLES: dict[str, Registry] = {
-    "detector": DETECTORS,
-    "redetector": DETECTORS,
-    "pose": POSES,
-    "segmenter": SEGMENTERS,
-    "start": SEGMENTERS,
-    "suppressor": SUPPRESSORS,
-    "prompter": PROMPTERS,
-    "negative": NEGATIVES,
-    "box": BOX_PROMPTS,
-    "dataset": DATASETS,
-    "sampler": POINT_SAMPLERS,
+_ROLES: dict[Any, Registry] = {
+    Detector: DETECTORS,
+    PoseEstimator: POSES,
+    Segmenter: SEGMENTERS,
+    Suppressor: SUPPRESSORS,
+    ImageEncoder: ENCODERS,
+    Prompter: PROMPTERS,
+    NegativePoints: NEGATIVES,
+    BoxPrompt: BOX_PROMPTS,
+    PointSampler: POINT_SAMPLERS,
+    PeopleDataset: DATASETS,
 }
+"""What an argument's annotation says that it is, and where the names of such parts are."""
+
+_Maker = Callable[[], Any]
+"""Builds something that has been checked."""
 
 
 def load(config: str | Path = "lite.py", *, device: str = "auto", overrides: Mapping[str, Any] | None = None) -> BMP:
@@ -67,14 +79,18 @@ def build(config: Mapping[str, Any], device: str = "auto") -> BMP:
     """Build the pipeline of a loaded config; arguments and errors as for ``load``."""
     if not isinstance(config.get("pipeline"), Mapping):
         raise UserError("this config has no pipeline = dict(...); start it with _base_ = ['_base_/bmp.py']")
-    return _call(BMP, config["pipeline"], "pipeline", resolve_device(device))  # type: ignore[no-any-return]
+    arguments = dict(config["pipeline"])
+    assembly = _Assembly(arguments.pop("shared", {}), resolve_device(device))
+    make = assembly.call(BMP, arguments, "pipeline")
+    assembly.expect_all_used()
+    return make()  # type: ignore[no-any-return]
 
 
 def build_dataset(config: Mapping[str, Any]) -> PeopleDataset:
     """Build the data set of a loaded config; ``UserError`` for any mistake in it or in the files it names."""
     if not isinstance(config.get("dataset"), Mapping):
         raise UserError("this config has no dataset = dict(type=...); take one that has, such as ochuman.py")
-    return build_part(config["dataset"], "dataset")  # type: ignore[no-any-return]
+    return build_part(config["dataset"], DATASETS, where="dataset")  # type: ignore[no-any-return]
 
 
 def resolve_device(name: str) -> str:
@@ -100,68 +116,222 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], where: str, device: str) -> Any:
-    """Build the nested parts of ``arguments``, check the rest against the signature, and call."""
-    parameters = inspect.signature(factory).parameters
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    for name in arguments:
-        if name not in parameters and not open_ended:
-            raise UserError(f"{where}: {factory.__name__} has no argument {name!r}; {choices(name, parameters)}")
-    for name in (name for name in arguments if name in _ROLES):
-        if isinstance(arguments[name], str):
-            raise UserError(
-                f"{where}.{name}: expected a dict with a type, got {arguments[name]!r}; with --set, write it as "
-                f"\"{{'type': 'NAME'}}\""
+def build_part(
+    config: Mapping[str, Any],
+    registry: Registry,
+    device: str = "cpu",
+    where: str = "",
+    shared: Mapping[str, Any] | None = None,
+) -> Any:
+    """Build one stage or policy from its dict.
+
+    Args:
+        config: the ``type`` and the arguments.
+        registry: of ``bmp.registry``, says what the part is for.
+        device: for stages whose config names none.
+        where: what the part is called in messages.
+        shared: what ``pipeline.shared`` is in the config, for parts that take one by name.
+
+    Raises:
+        UserError, ImportError: as for ``load``.
+    """
+    role = next(role for role, its_registry in _ROLES.items() if its_registry is registry)
+    return _Assembly(shared or {}, device).part(config, role, where or str(registry.name))()
+
+
+class _Assembly:
+    """Checks parts and what they are made of; the makers that it returns build them. Shared parts are made once.
+
+    shared: the dicts of the shared parts by name. device: for parts whose config names none.
+    """
+
+    def __init__(self, shared: Any, device: str) -> None:
+        if not isinstance(shared, Mapping):
+            raise UserError(f"pipeline.shared: expected a dict of parts by name, got {shared!r}")
+        self._shared = shared
+        self._device = device
+        self._known: dict[str, tuple[Callable[..., Any], _Maker]] = {}
+        self._pending: list[str] = []
+
+    def call(self, factory: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> _Maker:
+        """Check all that ``factory`` is to be called with."""
+        name, signature = getattr(factory, "__name__", str(factory)), signature_of(factory)
+        for key in arguments:
+            if key not in signature.arguments and signature.others is None:
+                raise UserError(f"{where}: {name} has no argument {key!r}; {choices(key, signature.arguments)}")
+        missing = [
+            key
+            for key, argument in signature.arguments.items()
+            if argument.required and key not in arguments and key != "device"
+        ]
+        if missing:
+            raise UserError(f"{where}: {name} needs {', '.join(missing)}; give a value in the config")
+        makers = {
+            key: self._argument(
+                value,
+                signature.arguments[key].hint if key in signature.arguments else signature.others,
+                f"{where}.{key}",
             )
-    missing = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty
-        and name not in arguments
-        and name != "device"
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            for key, value in arguments.items()
+        }
+        if "device" in signature.arguments and "device" not in arguments:
+            makers["device"] = lambda: self._device
+        return lambda: factory(**{key: make() for key, make in makers.items()})
+
+    def part(self, config: Any, hint: Any, where: str) -> _Maker:
+        """Check a dict with a ``type``, which is to become what ``hint`` says."""
+        factory, make = self._part(config, _registries_of(hint), where)
+        return _in_role(factory, make, hint, where)
+
+    def expect_all_used(self) -> None:
+        """Complain about a shared part that nobody names."""
+        for name in self._shared:
+            if name not in self._known:
+                raise UserError(
+                    f"pipeline.shared.{name}: no stage uses it; name it where an argument takes such a part, or leave "
+                    "it out. An argument says by its annotation what it takes"
+                )
+
+    def _part(self, config: Any, registries: Sequence[Registry], where: str) -> tuple[Callable[..., Any], _Maker]:
+        """Return the class or function that makes a part, and the maker that calls it."""
+        if not isinstance(config, Mapping) or "type" not in config:
+            known = choices("", [name for registry in registries or _ROLES.values() for name in _registered(registry)])
+            raise UserError(f"{where}: expected a type; {known}")
+        arguments = dict(config)
+        factory = _class_of(arguments.pop("type"), registries, where)
+        return factory, self.call(factory, arguments, where)
+
+    def _argument(self, value: Any, hint: Any, where: str) -> _Maker:
+        registries = _registries_of(hint)
+        try:
+            plain, misfit = converted(value, hint), None
+        except MisfitError as error:
+            plain, misfit = None, error
+        if isinstance(value, Mapping) and (registries or "type" in value):
+            if registries or misfit:
+                return self.part(value, hint, where)
+            if hint is Any and _is_known(value["type"]):
+                return self.part(value, hint, where)
+        if isinstance(value, str) and (misfit or registries):
+            if value in self._shared:
+                return self._named(value, hint, where)
+            if misfit and registries:
+                known = f"{choices(value, self._shared)} in pipeline.shared; " if self._shared else ""
+                raise UserError(
+                    f"{where}: expected a dict with a type{' or the name of a shared part' if known else ''}, got "
+                    f"{value!r}; {known}with --set, write a part as \"{{'type': 'NAME'}}\""
+                )
+        for option in alternatives(hint):
+            inner = get_args(option)
+            if inner and _registries_of(inner[-1]) and isinstance(value, Mapping):
+                makers = {key: self._argument(each, inner[-1], f"{where}.{key}") for key, each in value.items()}
+                return lambda: {key: make() for key, make in makers.items()}
+            if inner and _registries_of(inner[0]) and isinstance(value, list | tuple):
+                rows = [self._argument(each, inner[0], f"{where}[{i}]") for i, each in enumerate(value)]
+                return lambda: type(value)(make() for make in rows)
+        if misfit:
+            raise UserError(f"{where}{misfit.place}: {misfit}; correct it in the config or in --set")
+        return lambda: plain
+
+    def _named(self, name: str, hint: Any, where: str) -> _Maker:
+        """Return the maker of a shared part, which makes it once."""
+        if name in self._pending:
+            circle = " -> ".join([*self._pending[self._pending.index(name) :], name])
+            raise UserError(f"pipeline.shared: {circle} go round in a circle; a part cannot be a part of itself")
+        if name not in self._known:
+            self._pending.append(name)
+            factory, make = self._part(self._shared[name], [], f"pipeline.shared.{name}")
+            self._pending.pop()
+            self._known[name] = factory, functools.cache(make)
+        return _in_role(*self._known[name], hint, f"{where}: shared part {name!r}")
+
+
+def _registries_of(hint: Any) -> list[Registry]:
+    """Return the registries of the roles that an annotation names: protocols, or classes that implement one."""
+    return [
+        registry
+        for option in alternatives(hint)
+        for role, registry in _ROLES.items()
+        if option is role or (isinstance(option, type) and implements(option, role))
     ]
-    if missing:
-        raise UserError(f"{where}: {factory.__name__} needs {', '.join(missing)}; give a value in the config")
-    built = {
-        name: build_part(value, name, device, f"{where}.{name}")
-        if name in _ROLES and isinstance(value, Mapping)
-        else value
-        for name, value in arguments.items()
-    }
-    if "device" in parameters:
-        built.setdefault("device", device)
-    return factory(**built)
 
 
-def build_part(config: Mapping[str, Any], role: str, device: str = "cpu", where: str = "") -> Any:
-    """Build one stage or policy from its dict; ``role`` is the argument it is for ("detector", "prompter", ...)."""
-    where, registry, arguments = where or role, _ROLES[role], dict(config)
-    if "type" not in arguments:
-        raise UserError(f"{where}: expected a type; {choices('', _registered(registry))}")
-    kind = arguments.pop("type")
-    return _call(_class_of(kind, registry, where), arguments, where, device)
+def _in_role(factory: Callable[..., Any], make: _Maker, hint: Any, where: str) -> _Maker:
+    """Return a maker that gives what ``hint`` says; of what a function makes nothing is known before it is called."""
+    if isinstance(factory, type):
+        _expect_role(factory, hint, where)
+        return make
+
+    def make_and_check() -> Any:
+        try:
+            return converted(made := make(), hint)
+        except MisfitError:
+            raise UserError(f"{where}: expected {described(hint)}, got {type(made).__name__}") from None
+
+    return make_and_check
 
 
-def _class_of(kind: Any, registry: Registry, where: str) -> Callable[..., Any]:
-    if not isinstance(kind, str):
+def _expect_role(factory: type, hint: Any, where: str) -> None:
+    """Complain about a class whose instances are not what ``hint`` says."""
+    kinds = [get_origin(option) or option for option in alternatives(hint)]
+    wanted = [kind for kind in kinds if isinstance(kind, type) and kind is not Any]
+    if not wanted or any(implements(factory, option) for option in wanted):
+        return
+    known = [registry.name for role, registry in _ROLES.items() if implements(factory, role)]
+    roles = f", which is {' and '.join(f'{article(name)} {name}' for name in known)}" if known else ""
+    raise UserError(
+        f"{where}: expected {described(hint)}, got {factory.__name__}{roles}; give a part that has its methods"
+    )
+
+
+def _is_known(kind: Any) -> bool:
+    """Say whether a ``type`` is one of ours or of the user's, so that its dict is a part and no other settings."""
+    return not isinstance(kind, str) or "." in kind or any(kind in _registered(each) for each in _ROLES.values())
+
+
+def _class_of(kind: Any, registries: Sequence[Registry], where: str) -> Callable[..., Any]:
+    """Find a class by its name, in the registries of the role first, or by its dotted path."""
+    if callable(kind):
         return kind  # type: ignore[no-any-return]
-    if "." not in kind:
-        found = registry.get(kind)
-        if found is None:
-            raise UserError(
-                f"{where}: there is no {registry.name} {kind!r}; {choices(kind, _registered(registry))}, "
-                "or the dotted path of a class of your own"
-            )
-        return found  # type: ignore[no-any-return]
-    module, _, name = kind.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{where}: {kind!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from error
-    except AttributeError as error:
-        raise UserError(f"{where}: {kind!r} cannot be imported: {error}") from error
+    if not isinstance(kind, str):
+        raise UserError(f"{where}.type: expected the name of a class, or its dotted path, got {kind!r}")
+    if "." in kind:
+        return _imported(kind, where)
+    found = next((found for registry in [*registries, *_ROLES.values()] if (found := registry.get(kind))), None)
+    if found is None:
+        role = registries[0].name if registries else "part"
+        known = [name for registry in registries or _ROLES.values() for name in _registered(registry)]
+        raise UserError(
+            f"{where}: there is no {role} {kind!r}; {choices(kind, known)}, or the dotted path of a class of your own"
+        )
     return found  # type: ignore[no-any-return]
+
+
+def _imported(path: str, where: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(_import(module), name)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        raise UserError(f"{where}: {path!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from error
+    except Exception as error:  # a module is a program of the user's: anything can happen in it
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise UserError(f"{where}: {path!r} cannot be imported: {type(error).__name__}: {reason}") from error
+
+
+def _import(module: str) -> ModuleType:
+    """Import a module; one that is found nowhere else may lie in the working folder.
+
+    The folder comes last on Python's path, so that no file in it stands in for a module that is installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        here = str(Path.cwd())
+        if here in sys.path or error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        sys.path.append(here)
+        importlib.invalidate_caches()
+        return importlib.import_module(module)
 
 
 def _registered(registry: Registry) -> list[str]:

@@ -44,10 +44,11 @@ class Result:
 
 
 @dataclass(eq=False)
-class _Case:
-    """An image on its way through the rounds. Masks of ``people`` may overlap until the image is finished.
+class ImageState:
+    """An image on its way through the rounds.
 
-    The fields without a value at first are the current round's, each set by the stage that makes it.
+    index: its place in the batch. people: everybody accepted so far; their masks may overlap until the image is
+    finished. view: what the segmenter remembers of the image, None until somebody in it needs a mask.
     """
 
     index: int
@@ -55,14 +56,19 @@ class _Case:
     people: Instances
     view: ImageView = None
     trace: list[RoundTrace] = field(default_factory=list)
-    seen: Image = field(init=False)
-    found: Detections = field(init=False)  # everybody detected, and below their poses
-    poses: Poses = field(init=False)
-    kept: Tensor = field(init=False)
-    old: Instances = field(init=False)  # those of earlier rounds whom suppression kept
-    new: Detections = field(init=False)  # those found now whom it kept, and below their poses and masks
-    new_poses: Poses = field(init=False)
-    new_masks: Masks = field(init=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Suppressed:
+    """Who of an image is left after suppression: ``old`` people of earlier rounds, ``new`` ones with their poses.
+
+    kept: as in ``RoundTrace``.
+    """
+
+    kept: Tensor
+    old: Instances
+    new: Detections
+    new_poses: Poses
 
 
 class Loop:
@@ -123,85 +129,94 @@ class Loop:
             rounds: how often to look at most, in place of the loop's own number.
         """
         rounds = self.rounds if rounds is None else _checked_rounds(rounds)
-        cases = [
-            _Case(index, image.to(self.device), Instances.empty(image, len(self.pose.keypoints), self.device))
+        states = [
+            ImageState(index, image.to(self.device), Instances.empty(image, len(self.pose.keypoints), self.device))
             for index, image in enumerate(images)
         ]
         for number in range(1, rounds + 1):
-            unfinished = self._round(number, cases, boxes if number == 1 else None, trace)
+            unfinished = self._round(number, states, boxes if number == 1 else None, trace)
             if only_given and boxes is not None:
-                unfinished = [case for case in unfinished if boxes[case.index] is None]
-            yield from (self._finish(case) for case in cases if case not in unfinished)
-            cases = unfinished
-            if not cases:
+                unfinished = [state for state in unfinished if boxes[state.index] is None]
+            yield from (_finish(state) for state in states if state not in unfinished)
+            states = unfinished
+            if not states:
                 return
-        yield from map(self._finish, cases)
+        yield from map(_finish, states)
 
     def _round(
-        self, number: int, cases: list[_Case], boxes: Sequence[Detections | None] | None, trace: bool
-    ) -> list[_Case]:
-        """Do one round; return the cases in which somebody new was found, since only there looking again can help."""
-        for case in cases:
-            case.seen = case.image if number == 1 else paint_out(case.image, case.people.masks.bits)
-        detector = self.detector if number == 1 else self.redetector
-        given = [None] * len(cases) if boxes is None else boxes
-        unseen = [case for case, people in zip(cases, given, strict=True) if people is None]
-        found = iter(detector.detect([case.seen for case in unseen]) if unseen else [])
-        for case, people in zip(cases, given, strict=True):
-            case.found = (next(found) if people is None else people).to(self.device)
-
-        for case, poses in zip(cases, self._estimate(cases, [case.found for case in cases]), strict=True):
-            case.poses = poses
-
-        for case in cases:
-            detections = Detections.concat([case.people.detections, case.found])
-            case.kept = self.suppressor.keep(detections, Poses.concat([case.people.poses, case.poses])).to(self.device)
-            known = len(case.people)
-            rows = case.kept[case.kept >= known] - known
-            case.old = case.people[case.kept[case.kept < known]]
-            case.new, case.new_poses = case.found[rows], case.poses[rows]
-            case.new_masks = Masks.empty(case.image.height, case.image.width, self.device)
-        busy = [case for case in cases if len(case.new)]
-
-        self._segment(busy)
+        self, number: int, states: list[ImageState], boxes: Sequence[Detections | None] | None, trace: bool
+    ) -> list[ImageState]:
+        """Do one round; return the images in which somebody new was found: only there can looking again help."""
+        seen = [state.image if number == 1 else paint_out(state.image, state.people.masks.bits) for state in states]
+        found = self._detect(self.detector if number == 1 else self.redetector, seen, boxes)
+        poses = self._estimate(states, found)
+        left = [self._suppress(*image) for image in zip(states, found, poses, strict=True)]
+        segmented = self._segment(states, left)
         if self.repose:
-            everybody = [_resolve(Masks.concat([case.old.masks, case.new_masks])) for case in busy]
-            refined = [
-                replace(case.new, masks=masks.bits[len(case.old) :])
-                for case, masks in zip(busy, everybody, strict=True)
-            ]
-            for case, poses in zip(busy, self._estimate(busy, refined), strict=True):
-                case.new_poses = poses
-
-        for case in cases:
-            rounds = torch.full((len(case.new),), number, dtype=torch.int64, device=self.device)
-            known = len(case.people)
-            fresh = Instances(case.new, case.new_poses, case.new_masks, rounds)
-            case.people = Instances.concat([case.old, fresh])
+            left = self._repose(states, left, segmented)
+        for i, state in enumerate(states):
+            known, new = len(state.people), left[i].new
+            rounds = torch.full((len(new),), number, dtype=torch.int64, device=self.device)
+            state.people = Instances.concat([left[i].old, Instances(new, left[i].new_poses, segmented[i], rounds)])
             if trace:
-                stages = (case.seen, case.found, case.poses, case.kept, known, case.new_masks)
-                case.trace.append(RoundTrace(number, *stages, _resolved(case.people)))
-        return busy
+                # A copy: what stages remember of an image ends with it, and traces may live on.
+                view = (replace(seen[i]), found[i], poses[i], left[i].kept, known, segmented[i])
+                state.trace.append(RoundTrace(number, *view, _resolved(state.people)))
+        return [state for state, each in zip(states, left, strict=True) if len(each.new)]
 
-    def _estimate(self, cases: list[_Case], people: list[Detections]) -> list[Poses]:
-        return [poses.to(self.device) for poses in self.pose.estimate([case.image for case in cases], people)]
+    def _detect(
+        self, detector: Detector, seen: list[Image], boxes: Sequence[Detections | None] | None
+    ) -> list[Detections]:
+        """Find the people of each image, but for those whose ``boxes`` are given."""
+        given = [None] * len(seen) if boxes is None else boxes
+        unknown = [image for image, rows in zip(seen, given, strict=True) if rows is None]
+        found = iter(detector.detect(unknown) if unknown else [])
+        return [(next(found) if rows is None else rows).to(self.device) for rows in given]
 
-    def _segment(self, cases: list[_Case]) -> None:
-        """Give the new people of ``cases`` their masks; an image is opened when the first of its people needs one."""
-        unopened = [case for case in cases if case.view is None]
-        for case, view in zip(unopened, self.segmenter.open([case.image for case in unopened]), strict=True):
-            case.view = view
-        masks = self.segmenter.segment(
-            [case.view for case in cases],
-            [case.new for case in cases],
-            [case.new_poses for case in cases],
-            [case.old.poses for case in cases],
+    def _estimate(self, states: list[ImageState], people: list[Detections]) -> list[Poses]:
+        """Give ``people`` their poses, on the original images."""
+        return [poses.to(self.device) for poses in self.pose.estimate([state.image for state in states], people)]
+
+    def _suppress(self, state: ImageState, found: Detections, poses: Poses) -> _Suppressed:
+        """Drop duplicates among the people of earlier rounds and those found now."""
+        everybody = Detections.concat([state.people.detections, found])
+        kept = self.suppressor.keep(everybody, Poses.concat([state.people.poses, poses])).to(self.device)
+        known = len(state.people)
+        rows = kept[kept >= known] - known
+        return _Suppressed(kept, state.people[kept[kept < known]], found[rows], poses[rows])
+
+    def _segment(self, states: list[ImageState], left: list[_Suppressed]) -> list[Masks]:
+        """Give new people their masks; an image is opened when the first of its people needs one."""
+        masks = [Masks.empty(state.image.height, state.image.width, self.device) for state in states]
+        busy = [i for i, each in enumerate(left) if len(each.new)]
+        unopened = [states[i] for i in busy if states[i].view is None]
+        for state, view in zip(unopened, self.segmenter.open([state.image for state in unopened]), strict=True):
+            state.view = view
+        segmented = self.segmenter.segment(
+            [states[i].view for i in busy],
+            [left[i].new for i in busy],
+            [left[i].new_poses for i in busy],
+            [left[i].old.poses for i in busy],
         )
-        for case, mask in zip(cases, masks, strict=True):
-            case.new_masks = mask.to(self.device)
+        for i, mask in zip(busy, segmented, strict=True):
+            masks[i] = mask.to(self.device)
+        return masks
 
-    def _finish(self, case: _Case) -> Result:
-        return Result(case.index, _resolved(case.people), case.trace)
+    def _repose(self, states: list[ImageState], left: list[_Suppressed], segmented: list[Masks]) -> list[_Suppressed]:
+        """Estimate the poses of new people once more, conditioned on their masks without what belongs to others."""
+        busy = [i for i, each in enumerate(left) if len(each.new)]
+        whole = [_resolve(Masks.concat([left[i].old.masks, segmented[i]])) for i in busy]
+        refined = [
+            replace(left[i].new, masks=masks.bits[len(left[i].old) :]) for i, masks in zip(busy, whole, strict=True)
+        ]
+        again = list(left)
+        for i, poses in zip(busy, self._estimate([states[i] for i in busy], refined), strict=True):
+            again[i] = replace(left[i], new_poses=poses)
+        return again
+
+
+def _finish(state: ImageState) -> Result:
+    return Result(state.index, _resolved(state.people), state.trace)
 
 
 def _checked_rounds(rounds: int) -> int:

@@ -7,6 +7,7 @@ from mmengine.registry import Registry
 DETECTORS = Registry("detector", scope="bmp", locations=["bmp.detectors"])
 POSES = Registry("pose estimator", scope="bmp", locations=["bmp.poses"])
 SEGMENTERS = Registry("segmenter", scope="bmp", locations=["bmp.segmenters"])
+ENCODERS = Registry("encoder", scope="bmp", locations=["bmp.models.sam2_encoder"])
 PROMPTERS = Registry("prompter", scope="bmp", locations=["bmp.segmenters.prompting"])
 NEGATIVES = Registry("negative points", scope="bmp", locations=["bmp.segmenters.prompting"])
 BOX_PROMPTS = Registry("box prompt", scope="bmp", locations=["bmp.segmenters.prompting"])

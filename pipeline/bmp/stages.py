@@ -58,6 +58,15 @@ class Segmenter(Protocol):
 
 
 @runtime_checkable
+class ImageEncoder(Protocol):
+    """A part that stages share: an image goes through its network once, whichever of them asks first."""
+
+    def levels(self, images: Sequence[Image]) -> list[tuple[Tensor, ...]]:
+        """Return each image's features, float (1, C, h, w), the finest first."""
+        ...
+
+
+@runtime_checkable
 class Prompter(Protocol):
     """A part of point-prompted segmenters: turns the poses of one image into prompts."""
 

@@ -72,7 +72,7 @@ class ColourSegmenter(PromptedSegmenter):
 
     def __init__(self, prompter=None):
         options = {"image_batch": 2, "prompt_chunk": 3, "hole_area": 0, "speck_area": 0}
-        super().__init__(prompter or MaxVisibility(1), device="cpu", dtype="float32", **options)
+        super().__init__(prompter or MaxVisibility(1), device="cpu", **options)
         self.encoded, self.asked = 0, []
 
     def _encode(self, images):

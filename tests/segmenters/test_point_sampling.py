@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from bmp.build import build_part
 from bmp.errors import UserError
+from bmp.registry import POINT_SAMPLERS
 from bmp.segmenters import prompting
 from bmp.segmenters.point_sampling import (
     Keypoints,
     MaskRefine,
-    MaxSpread,
-    MaxVis,
+    MaxSpreadPoints,
+    MaxVisibilityPoints,
     Pose1MaskRefine,
     PoseMaskRefine,
 )
@@ -22,7 +23,7 @@ from bmp.structures import Detections, Poses
 
 REFINING = [MaskRefine, Pose1MaskRefine, PoseMaskRefine]
 STARTING_AT_A_KEYPOINT = [Pose1MaskRefine, PoseMaskRefine]
-EVERY = [*REFINING, MaxVis, MaxSpread]
+EVERY = [*REFINING, MaxVisibilityPoints, MaxSpreadPoints]
 
 # 5 rows of 7 columns: the ground truth is an L of 8 pixels, the prediction covers 5 of them and spills over 4
 TRUTH = torch.tensor([[int(c) for c in row] for row in ("0100000", "0100000", "0100000", "0100000", "0111100")]) == 1
@@ -342,8 +343,8 @@ def test_at_once_the_points_are_those_of_the_prompter(seed, count):
     people = Detections(torch.zeros(4, 4), torch.ones(4))
     ground_truth = torch.rand(4, 30, 30, generator=draw) > 0.5
     for sampler, prompter in (
-        (MaxVis(count), prompting.MaxVisibility(count)),
-        (MaxSpread(count), prompting.MaxSpread(count)),
+        (MaxVisibilityPoints(count), prompting.MaxVisibility(count)),
+        (MaxSpreadPoints(count), prompting.MaxSpread(count)),
     ):
         points, labels = sampler.first(ground_truth, keypoints, draw)
         prompts = prompter.prompts(people, poses, poses[:0])
@@ -354,10 +355,10 @@ def test_at_once_the_points_are_those_of_the_prompter(seed, count):
 @pytest.mark.parametrize(
     ("sampler", "expected"),
     [
-        (MaxVis(2), [(4, 1), (2, 2)]),
-        (MaxVis(5), [(4, 1), (2, 2), (1, 1), (3, 0), None]),
-        (MaxSpread(5), [(4, 1), (2, 2), None, None, None]),  # one of the face, and no more above the threshold
-        (MaxSpread(5, threshold=0.1), [(4, 1), (2, 2), (3, 0), None, None]),
+        (MaxVisibilityPoints(2), [(4, 1), (2, 2)]),
+        (MaxVisibilityPoints(5), [(4, 1), (2, 2), (1, 1), (3, 0), None]),
+        (MaxSpreadPoints(5), [(4, 1), (2, 2), None, None, None]),  # one of the face, and no more above the threshold
+        (MaxSpreadPoints(5, threshold=0.1), [(4, 1), (2, 2), (3, 0), None, None]),
     ],
 )
 def test_keypoints_that_are_no_use_are_left_out_at_once(sampler, expected):
@@ -371,7 +372,7 @@ def test_keypoints_that_are_no_use_are_left_out_at_once(sampler, expected):
     assert (found[labels == -1] == 0).all()
 
 
-@pytest.mark.parametrize("sampler", [MaxVis(3), MaxSpread(3)])
+@pytest.mark.parametrize("sampler", [MaxVisibilityPoints(3), MaxSpreadPoints(3)])
 @pytest.mark.parametrize("points", [[], [(-1.0, 2.0), (7.0, 2.0)]], ids=["none", "all outside"])
 def test_at_once_somebody_without_keypoints_is_asked_about_as_by_mask_refine(sampler, points):
     keypoints = like_coco(points, [1.0] * len(points), people=1600)
@@ -382,13 +383,13 @@ def test_at_once_somebody_without_keypoints_is_asked_about_as_by_mask_refine(sam
 
 
 def test_max_vis_takes_any_number_of_keypoints_and_max_spread_needs_to_know_the_face():
-    points, labels = MaxVis(2).first(TRUTH[None], known([(3.0, 3.0)], [0.5]), seeded())
+    points, labels = MaxVisibilityPoints(2).first(TRUTH[None], known([(3.0, 3.0)], [0.5]), seeded())
     assert (points[0, 0].tolist(), labels.tolist()) == ([3, 3], [[1, -1]])
-    with pytest.raises(ValueError, match="MaxSpread: expected 17 keypoints a person, got 1; mark those"):
-        MaxSpread(2).first(TRUTH[None], known([(3.0, 3.0)], [0.5]), seeded())
+    with pytest.raises(ValueError, match="MaxSpreadPoints: expected 17 keypoints a person, got 1; mark those"):
+        MaxSpreadPoints(2).first(TRUTH[None], known([(3.0, 3.0)], [0.5]), seeded())
 
 
-@pytest.mark.parametrize("sampler", [MaxVis(), MaxSpread()])
+@pytest.mark.parametrize("sampler", [MaxVisibilityPoints(), MaxSpreadPoints()])
 def test_at_once_there_is_nothing_to_correct(sampler):
     assert sampler.corrections == 0
     with pytest.raises(RuntimeError, match="gives all points at once; ask for no more than its 0 corrections"):
@@ -497,12 +498,12 @@ def test_a_generator_on_the_cpu_gives_the_same_points_on_a_gpu(sampler):
         (dict(type="MaskRefine"), MaskRefine()),
         (dict(type="Pose1MaskRefine", corrections=3), Pose1MaskRefine(corrections=3)),
         (dict(type="PoseMaskRefine", truth_probability=0.2), PoseMaskRefine(truth_probability=0.2)),
-        (dict(type="MaxVis", count=4), MaxVis(4)),
-        (dict(type="MaxSpread", count=4, threshold=0.2), MaxSpread(4, 0.2)),
+        (dict(type="MaxVisibilityPoints", count=4), MaxVisibilityPoints(4)),
+        (dict(type="MaxSpreadPoints", count=4, threshold=0.2), MaxSpreadPoints(4, 0.2)),
     ],
 )
 def test_samplers_are_built_by_name(config, expected):
-    built = build_part(config, "sampler")
+    built = build_part(config, POINT_SAMPLERS)
     assert type(built) is type(expected)
     assert built == expected
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -517,11 +518,11 @@ def test_samplers_are_built_by_name(config, expected):
         (dict(type="MaskRefine", corrections=-1), "corrections: expected at least 0, got -1"),
         (dict(type="PoseMaskRefine", truth_probability=1.1), r"truth_probability: expected a number in \[0, 1\]"),
         (dict(type="MaskRefine", first_points=0), "first_points: expected at least 1, got 0"),
-        (dict(type="MaxVis", count=0), "count: expected at least 1 point, got 0"),
-        (dict(type="MaxSpread", count=0), "count: expected at least 1 point, got 0"),
-        (dict(type="MaxSpread", threshold=-0.1), r"threshold: expected a number in \[0, 1\], got -0.1"),
+        (dict(type="MaxVisibilityPoints", count=0), "count: expected at least 1 point, got 0"),
+        (dict(type="MaxSpreadPoints", count=0), "count: expected at least 1 point, got 0"),
+        (dict(type="MaxSpreadPoints", threshold=-0.1), r"threshold: expected a number in \[0, 1\], got -0.1"),
     ],
 )
 def test_mistakes_are_named(config, message):
     with pytest.raises(UserError, match=message):
-        build_part(config, "sampler")
+        build_part(config, POINT_SAMPLERS)

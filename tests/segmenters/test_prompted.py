@@ -6,7 +6,7 @@ from prompt_fakes import NOBODY, BlobSegmenter, PosePrompter, crowd, hide, pad, 
 
 from bmp.errors import UserError
 from bmp.segmenters import prompted
-from bmp.segmenters.prompted import PromptedSegmenter, best_mask
+from bmp.segmenters.prompted import best_mask
 from bmp.structures import Detections, Poses, Prompts
 
 
@@ -183,20 +183,6 @@ def test_clean_up_leaves_other_logits_alone():
 def test_numbers_that_make_no_sense(option, value):
     with pytest.raises(UserError, match=rf"{option}: expected at least \d, got {value}"):
         BlobSegmenter(**{option: value})
-
-
-def test_unknown_dtype():
-    with pytest.raises(UserError, match="dtype: expected one of float32, bfloat16, got 'float8'"):
-        PromptedSegmenter.__init__(
-            BlobSegmenter(),
-            PosePrompter(),
-            device="cpu",
-            dtype="float8",
-            image_batch=1,
-            prompt_chunk=1,
-            hole_area=0,
-            speck_area=0,
-        )
 
 
 def test_masks_can_be_changed_in_place():

@@ -19,8 +19,9 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 
 import tiny_models
 
-from bmp.models.sam2 import build_sam2
-from bmp.segmenters.sam2 import SAM2Segmenter
+from bmp.models.compute import dtype_of
+from bmp.models.sam2 import SAM2Network, build_sam2
+from bmp.segmenters.sam2 import SAM2NetworkSegmenter, SAM2Segmenter
 
 SIDE = tiny_models.SAM_SIDE
 
@@ -278,7 +279,11 @@ def test_weights_of_the_nano_model_survive_their_export(tmp_path):
     prompts = loaded.prompter.prompts(people, poses, NOBODY)
     answers = [
         segmenter.logits(segmenter.open([picture(75, 91)]), [prompts])[0][0]
-        for segmenter in (loaded, SAM2Segmenter.of(network, PosePrompter()), raw(PosePrompter(), NANO))
+        for segmenter in (
+            loaded,
+            SAM2NetworkSegmenter(PosePrompter(), SAM2Network(network, torch.float32)),
+            raw(PosePrompter(), NANO),
+        )
     ]
     assert (answers[0] - answers[1]).abs().mean() < 0.02 * answers[1].std()
     assert (answers[2] - answers[1]).abs().mean() > 0.1 * answers[1].std()
@@ -288,11 +293,9 @@ def test_weights_of_the_nano_model_survive_their_export(tmp_path):
 def test_a_network_that_there_is_gives_what_its_checkpoint_gives(tiny, dtype):
     people, poses = crowd(3, 60, 80)
     network, images = build_sam2(tiny, "random"), [picture(60, 80)]
-    options = dict(dtype=dtype, image_batch=2, prompt_chunk=2, hole_area=3, speck_area=5)
-    own, expected = (
-        SAM2Segmenter.of(network, PosePrompter(), **options),
-        SAM2Segmenter(PosePrompter(), "random", tiny, **options),
-    )
+    options = dict(image_batch=2, prompt_chunk=2, hole_area=3, speck_area=5)
+    own = SAM2NetworkSegmenter(PosePrompter(), SAM2Network(network, dtype_of(dtype)), **options)
+    expected = SAM2Segmenter(PosePrompter(), "random", tiny, dtype=dtype, **options)
     assert own.network.image_encoder is network.image_encoder
     assert (own.image_batch, own.prompt_chunk, own.hole_area, own.speck_area) == (2, 2, 3, 5)
     (masks,), (same,) = (each.segment(each.open(images), [people], [poses], [NOBODY]) for each in (own, expected))
@@ -326,7 +329,8 @@ def test_hydra_and_training_are_left_alone(tmp_path):
         from hydra import compose, initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
         from prompt_fakes import PosePrompter
-        from bmp.segmenters.sam2 import SAM2Segmenter, _import_sam2
+        from bmp.models.sam2 import _import_sam2
+        from bmp.segmenters.sam2 import SAM2Segmenter
 
         assert "sam2" not in sys.modules and "hydra" in sys.modules
         _import_sam2()

@@ -37,6 +37,7 @@ from bmp.io.journal import Journal, Record
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.boxes import iou
 from bmp.ops.masks import to_rle
+from bmp.registry import DETECTORS, POSES
 from bmp.stages import Detector, PoseEstimator
 from bmp.structures import Detections, Image, Poses
 
@@ -65,6 +66,7 @@ def _predict(options: argparse.Namespace) -> list[str]:
         config.pipeline.pose.to_dict(),
         options.output,
         detector=config.pipeline.detector.to_dict() if options.masks else None,
+        shared=config.pipeline.get("shared"),
         device=options.device,
         batch_size=options.batch_size,
         resume=options.resume,
@@ -102,6 +104,7 @@ def predict(
     output: Path,
     *,
     detector: dict[str, Any] | None = None,
+    shared: Mapping[str, Any] | None = None,
     device: str = "auto",
     batch_size: int = 16,
     resume: bool = False,
@@ -121,6 +124,7 @@ def predict(
         output: replaced when the new one is complete; its folder is made.
         detector: config of a detector that makes masks; None for no masks. A detection is a person's where the two
             boxes are each other's best match, at an IoU of at least 0.5.
+        shared: the configs of parts that the two name.
         device: see ``bmp.build.load``.
         batch_size: images at a time.
         resume: go on with the journal that an interrupted run left.
@@ -139,7 +143,8 @@ def predict(
     if not resume and (output.exists() or journal_file.exists()):
         raise UserError(f"{output} was begun or made before; go on with --resume, or choose another --output")
     people = dataset.people()
-    settings = _settings(dataset, pose) | ({"detector": detector} if detector else {})
+    others = {"detector": detector, "shared": dict(shared or {})}
+    settings = _settings(dataset, pose) | {key: value for key, value in others.items() if value}
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(journal_file, settings, resume=True)
@@ -153,10 +158,10 @@ def predict(
         ]
         if waiting:
             device = resolve_device(device)
-            estimator: PoseEstimator = build_part(pose, "pose", device, "pipeline.pose")
+            estimator: PoseEstimator = build_part(pose, POSES, device, "pipeline.pose", shared)
             masker: Detector | None = None
             if detector is not None:
-                masker = build_part(detector, "detector", device, "pipeline.detector")
+                masker = build_part(detector, DETECTORS, device, "pipeline.detector", shared)
             for index, outcome in _estimated(dataset, waiting, people, estimator, masker, batch_size, quiet):
                 if isinstance(outcome, UserError):
                     failed.append(str(outcome))

@@ -5,6 +5,7 @@ It does not know which keypoints prompt it, nor anything of SAM's video side.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import normalize, resize
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
 from bmp.config import packaged
 from bmp.errors import MissingExtraError, UserError
 from bmp.models.compute import autocast
+from bmp.structures import Image
 
 PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 """Of red, green and blue in [0, 1]: what SAM 2's networks expect to have been taken off, and divided by."""
@@ -50,11 +53,21 @@ class SAM2Network:
         self.no_memory: Tensor = network.no_mem_embed
         self._dtype = dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.no_memory.device
+
+    @property
+    def side(self) -> int:
+        """Height and width of the input, in pixels."""
+        return int(self.prompt_encoder.input_image_size[0])
+
     @cached_property
-    def _places(self) -> Tensor:
-        """Where in the image each place of an embedding is, as the decoder is told: float32 (1, C, h, w)."""
-        places: Tensor = self.prompt_encoder.get_dense_pe()
-        return places
+    def _positions(self) -> Tensor:
+        """Encoded positions of the cells of an embedding, for the decoder: float32 (1, C, h, w)."""
+        positions: Tensor = self.prompt_encoder.get_dense_pe()
+        return positions
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
@@ -62,7 +75,7 @@ class SAM2Network:
             return tuple(self.image_encoder(images)["backbone_fpn"])
 
     def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Turn what ``encode`` gave into what ``decode`` takes: the decoder's first layers, which mind no prompts."""
+        """Turn the output of ``encode`` into input of ``decode``: the decoder's layers before any prompt."""
         stride4, stride8, stride16 = embeddings
         with self._autocast():
             return (
@@ -95,13 +108,13 @@ class SAM2Network:
         stride4, stride8, stride16 = features
         # Extreme logits are clamped, as sam2's predictors do before they hand them back to the network.
         masks = None if previous is None else previous.clamp(-32, 32).unsqueeze(1)
-        # Neither places nor prompts under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
-        places = self._places
+        # Neither positions nor prompts under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
+        positions = self._positions
         sparse, dense = self.prompt_encoder(points=(points, labels.int()), boxes=None, masks=masks)
         with self._autocast():
             logits, ious, _, object_scores = self.mask_decoder(
                 image_embeddings=stride16,
-                image_pe=places,
+                image_pe=positions,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask,
@@ -111,7 +124,23 @@ class SAM2Network:
         return logits.float(), ious.float(), object_scores.float()
 
     def _autocast(self) -> torch.autocast:
-        return autocast(self.no_memory.device, self._dtype)
+        return autocast(self.device, self._dtype)
+
+
+def to_input(image: Image, side: int, device: torch.device | str) -> Tensor:
+    """Stretch an image to the network's square input and normalise it: float32 (3, side, side) on ``device``."""
+    pixels = image.pixels.to(device).permute(2, 0, 1).float() / 255
+    normal: Tensor = normalize(resize(pixels, [side, side], antialias=True), PIXEL_MEAN, PIXEL_STD)
+    return normal
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return a digest of a module's weights: equal for equal weights of equal names, on any device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def build_sam2(model: str, checkpoint: str) -> Any:

@@ -189,7 +189,7 @@ class PoseMaskRefine(Pose1MaskRefine):
 
 @POINT_SAMPLERS.register_module()
 @dataclass(frozen=True)
-class MaxVis:
+class MaxVisibilityPoints:
     """The most visible keypoints at once, all positive, no corrections (paper §4.3.2 and Table 1, rows 3 to 5).
 
     Somebody without any gets the first point of ``MaskRefine``.
@@ -225,7 +225,7 @@ class MaxVis:
 
 @POINT_SAMPLERS.register_module()
 @dataclass(frozen=True)
-class MaxSpread:
+class MaxSpreadPoints:
     """Visible keypoints far from each other at once, all positive, no corrections (paper §4.3.2, Table 1).
 
     Somebody without any gets the first point of ``MaskRefine``.
@@ -258,7 +258,7 @@ class MaxSpread:
         """
         if keypoints.points.shape[1] != len(COCO_KEYPOINTS):
             raise ValueError(
-                f"MaxSpread: expected {len(COCO_KEYPOINTS)} keypoints a person, got {keypoints.points.shape[1]}; "
+                f"MaxSpreadPoints: expected {len(COCO_KEYPOINTS)} keypoints a person, got {keypoints.points.shape[1]}; "
                 "mark those that are missing as not available"
             )
         visibility = keypoints.visibility.where(_usable(keypoints, ground_truth), -1.0)
@@ -344,5 +344,5 @@ def _check_count(count: int) -> None:
         raise UserError(f"count: expected at least 1 point, got {count}; the paper uses 6")
 
 
-def _no_corrections(sampler: MaxVis | MaxSpread) -> RuntimeError:
+def _no_corrections(sampler: MaxVisibilityPoints | MaxSpreadPoints) -> RuntimeError:
     return RuntimeError(f"{type(sampler).__name__} gives all points at once; ask for no more than its 0 corrections")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from bmp.errors import UserError
-from bmp.models.compute import autocast, dtype_of
 from bmp.ops.masks import fill_holes, remove_specks
 from bmp.stages import Prompter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
@@ -36,14 +36,21 @@ class EncodedImage:
     features: tuple[Tensor, ...]
 
 
+class PromptingOptions(TypedDict, total=False):
+    """What all of these segmenters take beside their networks; see ``PromptedSegmenter``."""
+
+    image_batch: int
+    prompt_chunk: int | None
+    hole_area: int
+    speck_area: int
+
+
 class PromptedSegmenter(abc.ABC):
     """A segmenter whose network encodes an image once and then answers point and box prompts.
 
     Args:
         prompter: chooses the prompts of each person.
         device: torch device string of the network, the views and the masks.
-        dtype: "float32", or "bfloat16" for autocast in the image encoder and the mask decoder.
-        channels_last, compile: of the subclasses, for the image encoder; see ``bmp.models.compute.prepare``.
         image_batch: images encoded at one time.
         prompt_chunk: people decoded at one time, whether of one image or of several; None is 4 on a CPU, where
             more fall out of its cache, and 32 elsewhere. A person takes 30 to 50 MB at SAM's size.
@@ -62,11 +69,10 @@ class PromptedSegmenter(abc.ABC):
         prompter: Prompter,
         *,
         device: str,
-        dtype: str,
-        image_batch: int,
-        prompt_chunk: int | None,
-        hole_area: int,
-        speck_area: int,
+        image_batch: int = 4,
+        prompt_chunk: int | None = None,
+        hole_area: int = 0,
+        speck_area: int = 0,
     ) -> None:
         if prompt_chunk is None:
             prompt_chunk = 4 if torch.device(device).type == "cpu" else 32
@@ -80,7 +86,6 @@ class PromptedSegmenter(abc.ABC):
                 raise UserError(f"{name}: expected at least {least}, got {value}")
         self.prompter = prompter
         self.device = device
-        self.dtype = dtype_of(dtype)
         self.image_batch = image_batch
         self.prompt_chunk = prompt_chunk
         self.hole_area = hole_area
@@ -178,9 +183,6 @@ class PromptedSegmenter(abc.ABC):
                 logits[rows] = chunk_logits.float()
                 scores[rows] = chunk_scores.float().clamp(0, 1)
         return list(zip(torch.split(logits, sizes), torch.split(scores, sizes), strict=True))
-
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.device, self.dtype)
 
     def _scaled(self, view: EncodedImage, prompts: Prompts) -> Prompts:
         points = self._to_network(prompts.points, view.height, view.width)

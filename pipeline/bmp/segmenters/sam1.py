@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from typing_extensions import Unpack
 
-from bmp.models.compute import prepare
+from bmp.models.compute import autocast, dtype_of, prepare
 from bmp.models.sam1 import build_sam1
 from bmp.registry import SEGMENTERS
-from bmp.segmenters.prompted import PromptedSegmenter, best_mask
+from bmp.segmenters.prompted import PromptedSegmenter, PromptingOptions, best_mask
 from bmp.stages import Prompter
 from bmp.structures import Image, Prompts
 
@@ -29,9 +30,10 @@ class SAM1Segmenter(PromptedSegmenter):
             layout (``sam_vit_l_0b3195.pth``), or "random" for weights made up from a fixed seed, whose masks mean
             nothing.
         model: "vit_b", "vit_l" (the paper's) or "vit_h".
-        device, dtype, channels_last, compile, image_batch, prompt_chunk, hole_area, speck_area: see
-            ``PromptedSegmenter``. Encoding takes about 4 GB for each image of a batch with ViT-L in float32. SAM 1
-            publishes no clean-up, so it is off.
+        device, dtype: of the network; "bfloat16" for autocast in image encoder and mask decoder, else "float32".
+        channels_last, compile: for the image encoder; see ``bmp.models.compute.prepare``.
+        options: see ``PromptedSegmenter``. Encoding takes about 4 GB for each image of a batch with ViT-L in float32,
+            so ``image_batch`` is 1 by default. SAM 1 publishes no clean-up, so it is off.
 
     Raises:
         ImportError: where segment_anything is not installed.
@@ -48,20 +50,11 @@ class SAM1Segmenter(PromptedSegmenter):
         dtype: str = "float32",
         channels_last: bool = False,
         compile: bool = False,
-        image_batch: int = 1,
-        prompt_chunk: int | None = None,
-        hole_area: int = 0,
-        speck_area: int = 0,
+        **options: Unpack[PromptingOptions],
     ) -> None:
-        super().__init__(
-            prompter,
-            device=device,
-            dtype=dtype,
-            image_batch=image_batch,
-            prompt_chunk=prompt_chunk,
-            hole_area=hole_area,
-            speck_area=speck_area,
-        )
+        options.setdefault("image_batch", 1)
+        super().__init__(prompter, device=device, **options)
+        self._dtype = dtype_of(dtype)
         self._network = build_sam1(model, checkpoint).to(device)
         prepare(self._network.image_encoder, channels_last=channels_last, compiled=compile)
         self._size = self._network.image_encoder.img_size
@@ -73,7 +66,7 @@ class SAM1Segmenter(PromptedSegmenter):
 
     def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
         pixels = torch.stack([self._preprocess(image) for image in images])
-        with self._autocast():
+        with autocast(self.device, self._dtype):
             return (self._network.image_encoder(pixels),)
 
     def _preprocess(self, image: Image) -> Tensor:
@@ -95,7 +88,7 @@ class SAM1Segmenter(PromptedSegmenter):
             boxes=prompts.boxes,
             masks=None if previous is None else previous.unsqueeze(1),
         )
-        with self._autocast():
+        with autocast(self.device, self._dtype):
             # The decoder repeats one image's embedding and adds the dense prompts to it. Prompts of several images
             # go through it together when the embeddings come in with the latter.
             masks, ious = self._network.mask_decoder(

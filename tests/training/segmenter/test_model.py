@@ -20,7 +20,7 @@ from bmp.datasets.posed import PosedImage
 from bmp.evaluation.pose_to_mask import segment_poses
 from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
-from bmp.segmenters.point_sampling import Keypoints, MaskRefine, MaxVis, PoseMaskRefine
+from bmp.segmenters.point_sampling import Keypoints, MaskRefine, MaxVisibilityPoints, PoseMaskRefine
 from bmp.segmenters.prompted import mask_prompt
 from bmp.segmenters.prompting import MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
@@ -75,7 +75,7 @@ def optimizer(model, **options):
 
 
 @pytest.mark.parametrize("trainable", ["decoder", "all"])
-@pytest.mark.parametrize("sampler", [dict(type="MaskRefine", corrections=2), REFINE, MaxVis(3)])
+@pytest.mark.parametrize("sampler", [dict(type="MaskRefine", corrections=2), REFINE, MaxVisibilityPoints(3)])
 def test_all_that_is_trained_gets_a_gradient(sampler, trainable, posesam):
     """Several processes wait for each of them."""
     model = posesam(sampler, trainable=trainable)
@@ -211,13 +211,13 @@ def test_starts_do_not_matter_where_they_are_not_asked_for(posesam):
 
 
 def test_trained_with_starts_it_is_tested_with_them(posesam):
-    segmenter = posesam(MaxVis(3), starts=1.0).segmenter()
+    segmenter = posesam(MaxVisibilityPoints(3), starts=1.0).segmenter()
     assert isinstance(segmenter, MaskPromptedSegmenter)
     assert isinstance(segmenter.start, DetectedMasks)
 
 
 def test_people_with_fewer_points_are_decoded_without_padding(posesam):
-    model = posesam(MaxVis(3), dtype="float32")
+    model = posesam(MaxVisibilityPoints(3), dtype="float32")
     both, one = people(2), people(1, seed=1, known=1)
     # the same pixels for both pictures of a batch, so that only the people differ
     data = batch(both, one)
@@ -335,7 +335,7 @@ def test_images_of_another_size_say_which_it_should_be(posesam):
 
 
 def test_bfloat16_is_near(posesam):
-    exact, quick = (posesam(MaxVis(3), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    exact, quick = (posesam(MaxVisibilityPoints(3), dtype=dtype) for dtype in ("float32", "bfloat16"))
     expected, result = (total(model, batch(people(2))) for model in (exact, quick))
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, expected, rtol=0.1, atol=0.1)

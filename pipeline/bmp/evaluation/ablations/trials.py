@@ -21,6 +21,7 @@ from bmp.evaluation.metrics.coco import CocoNumbers, evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
 from bmp.evaluation.published import EvaluationProtocol
 from bmp.io.annotations import Annotation
+from bmp.registry import POINT_SAMPLERS, PROMPTERS
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.stages import PoseEstimator
@@ -161,7 +162,7 @@ def _whole_images(
 ) -> dict[PromptTrial, CocoNumbers]:
     if not trials:
         return {}
-    prompters = {trial: build_part(json.loads(trial.prompter), "prompter") for trial in trials}
+    prompters = {trial: build_part(json.loads(trial.prompter), PROMPTERS) for trial in trials}
     results: dict[PromptTrial, list[dict[str, Any]]] = {trial: [] for trial in trials}
     for trial, row in prompt_curve(passes.over(protocol, f"{len(trials)} ways to prompt"), segmenter, prompters):
         results[trial] += _results(row)  # a fraction of what the row takes in memory
@@ -170,14 +171,14 @@ def _whole_images(
 
 def _crops(passes: _Passes, segmenter: PromptedSegmenter, trial: PromptTrial, crop: float) -> CocoNumbers:
     prompted = copy(segmenter)
-    prompted.prompter = build_part(json.loads(trial.prompter), "prompter")
+    prompted.prompter = build_part(json.loads(trial.prompter), PROMPTERS)
     rows = segment_poses(passes.over(trial.protocol, "crops"), CroppedSegmenter(prompted, crop))
     return passes.numbers([result for row in rows for result in _results(row)])
 
 
 def _corrections(passes: _Passes, segmenter: PromptedSegmenter, trial: CorrectionTrial) -> list[float | None]:
     # No correction is from the true mask for its own sake.
-    sampler = build_part({"type": trial.sampler, "truth_probability": 0}, "sampler")
+    sampler = build_part({"type": trial.sampler, "truth_probability": 0}, POINT_SAMPLERS)
     batches = passes.over(trial.protocol, "corrections")
     ious = [curve for _, curve in correction_curve(batches, segmenter, CORRECTIONS, sampler=sampler)]
     return np.mean(ious, axis=0).tolist() if ious else [None] * (CORRECTIONS + 1)

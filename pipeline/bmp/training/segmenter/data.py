@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import ColorJitter
 from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
+from bmp import registry
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, truly_posed
@@ -105,7 +106,9 @@ class PosedPeople:
         keypoints: str | os.PathLike[str] | None = None,
         min_area: float = 0.0,
     ) -> None:
-        self.dataset: PeopleDataset = build_part(dataset, "dataset") if isinstance(dataset, Mapping) else dataset
+        self.dataset: PeopleDataset = (
+            build_part(dataset, registry.DATASETS) if isinstance(dataset, Mapping) else dataset
+        )
         people = {
             image_id: large
             for image_id, rows in self.dataset.people().items()

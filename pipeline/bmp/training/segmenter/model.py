@@ -26,11 +26,12 @@ from bmp.io.annotations import Annotation
 from bmp.io.atomic import replacing_path
 from bmp.models.compute import dtype_of
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
+from bmp.registry import POINT_SAMPLERS, PROMPTERS
 from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.point_sampling import Keypoints, PointSampler
 from bmp.segmenters.prompted import best_mask, mask_prompt
-from bmp.segmenters.sam2 import SAM2Segmenter
+from bmp.segmenters.sam2 import SAM2NetworkSegmenter
 from bmp.stages import Prompter, Segmenter
 from bmp.training.segmenter.cache import EmbeddingCache
 from bmp.training.segmenter.losses import Prediction, SAMLoss
@@ -97,7 +98,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         for name, parameter in network.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         self.side: int = side
-        self.sampler: PointSampler = build_part(sampler, "sampler") if isinstance(sampler, Mapping) else sampler
+        self.sampler: PointSampler = build_part(sampler, POINT_SAMPLERS) if isinstance(sampler, Mapping) else sampler
         self.loss = SAMLoss(**(loss or {}))
         self.trainable = trainable
         self._dtype = dtype
@@ -105,7 +106,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             dtype_of(dtype)
         self._test = dict(test or {})
         prompter = self._test.pop("prompter", {"type": "MaxVisibility", "count": 3})
-        self._prompter: Prompter = build_part(prompter, "prompter") if isinstance(prompter, Mapping) else prompter
+        self._prompter: Prompter = build_part(prompter, PROMPTERS) if isinstance(prompter, Mapping) else prompter
         self._cache_folder = cache
         self._cache: EmbeddingCache | None = None
         self._starts = starts
@@ -164,7 +165,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def segmenter(self) -> Segmenter:
         """Return the segmenter that these weights make, for the model's device; it shares them."""
-        segmenter = SAM2Segmenter.of(self, self._prompter, dtype=self._number_format(), **self._test)
+        segmenter = SAM2NetworkSegmenter(self._prompter, self._network, **self._test)
         return MaskPromptedSegmenter(segmenter, DetectedMasks()) if self._starts else segmenter
 
     def save_official(self, path: str | os.PathLike[str]) -> None:

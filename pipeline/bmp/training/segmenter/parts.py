@@ -21,6 +21,7 @@ from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from bmp import registry
 from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
@@ -189,7 +190,9 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         self._augmentation = Augmentation(**{"rotation": 0.0, "shear": 0.0, **augment})
         if self._augmentation.rotation or self._augmentation.shear:
             raise UserError("augment: part maps can be mirrored only; leave rotation and shear out")
-        self._dataset: PeopleDataset = build_part(dataset, "dataset") if isinstance(dataset, Mapping) else dataset
+        self._dataset: PeopleDataset = (
+            build_part(dataset, registry.DATASETS) if isinstance(dataset, Mapping) else dataset
+        )
         names = (Path(self._dataset.file_name(index)).stem for index in range(len(self._dataset)))
         self._parts = [Path(parts) / f"{name}.png" for name in names]
         if missing := [file for file in self._parts if not file.is_file()]:
