@@ -1,10 +1,12 @@
 """Files are found by their path, and by their path within the package's own configs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from bmp.config import packaged
+from bmp import UserError
+from bmp.config import load_config, packaged, read_config_file
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -28,11 +30,85 @@ def test_files_of_the_package(name, found, tmp_path, monkeypatch):
     assert packaged(name) == (None if found is None else CONFIGS / found)
 
 
-def test_a_file_of_the_users_comes_first(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["lite", "lite.py", "nano.py", "ochuman.py", "models/sam2_nano.yaml", "train/sam_nano_base"]
+)
+def test_no_file_in_the_working_folder_replaces_one_of_the_package(name, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "sam2_nano.yaml").touch()
-    assert packaged("models/sam2_nano.yaml") == Path("models/sam2_nano.yaml")
+    local = tmp_path / (name if Path(name).suffix else f"{name}.py")
+    local.parent.mkdir(exist_ok=True)
+    local.write_text("raise SystemExit('hijacked')")
+    (tmp_path / name).touch()
+    assert packaged(name).parent.is_relative_to(CONFIGS)
+    assert caplog.messages == [f"{name} means the package's; the file of that name in the working folder is ./{name}"]
+    assert packaged(f"./{name}") == packaged(Path(name)) == Path(name)
+    assert packaged(str(tmp_path / name)) == tmp_path / name
+
+
+def test_other_files_are_found_by_their_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "lite.py").touch()
+    assert packaged("mine/lite.py") == packaged("mine/lite") == Path("mine/lite.py")
     elsewhere = tmp_path / "elsewhere.yaml"
     elsewhere.touch()
     assert packaged(elsewhere) == packaged(str(elsewhere)) == elsewhere
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+BASES = {
+    "own": "_base_ = ['lite.py']; x = 1",
+    "own_list": "x = 1  # é\n_base_ = [\n    'middle.py',\n]\ny = [\n    '{{ fileDirname }}', '{{fileBasename}}',\n]\n",
+    "middle": "_base_ = 'lite.py'\npipeline = dict(rounds=3)\nz = {{_base_.pipeline.suppressor}}\n",
+    "both": "_base_ = ['middle.py', 'mmdet::_base_/schedules/schedule_1x.py']\n",
+    "computed": "_base_ = ['mid' + 'dle_beside.py']\n",
+    "middle_beside": "a = 1\n",
+}
+
+
+def test_bases_are_found_beside_and_in_the_package_wherever_they_stand(tmp_path, monkeypatch):
+    write(tmp_path, **BASES)
+    monkeypatch.chdir("/")
+    assert load_config(tmp_path / "own.py").pipeline.detector.type == "LiteDetector"
+    listed = load_config(tmp_path / "own_list.py")
+    assert listed.pipeline.rounds == 3
+    assert listed.z.type == "OKSSuppressor"
+    assert listed.y == [str(tmp_path), "own_list.py"]
+    assert load_config(tmp_path / "computed.py").a == 1
+
+
+def test_bases_of_other_packages_keep_their_scope(tmp_path):
+    pytest.importorskip("mmdet")
+    found = load_config(write(tmp_path, **BASES) / "both.py")
+    assert found.pipeline.rounds == 3
+    assert found.optim_wrapper.optimizer.type == "SGD"
+
+
+def test_configs_are_read_by_many_threads_at_once(tmp_path):
+    write(tmp_path, **BASES)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(load_config, [tmp_path / "own.py", "nano.py", tmp_path / "middle.py"] * 8))
+    assert [config.pipeline.rounds for config in found] == [2, 2, 3] * 8
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("_base_ = ['gone.py']", "FileNotFoundError: its base 'gone.py' is neither beside it nor among"),
+        ("_base_ = ['it.py']", "ValueError: its bases go round in a circle, it.py -> it.py"),
+        ("_base_ = ['other.py']", "ValueError: its bases go round in a circle, it.py -> other.py -> it.py"),
+        ("_base_ = ['broken.py', 'lite.py']", "SyntaxError: .*broken.py, line 2"),
+        ("_base_ = 3", "TypeError"),
+        ("_base_ = ['lite.py', 'nano.py']", "KeyError: .*Duplicate key"),
+    ],
+)
+def test_mistakes_about_bases_are_one_line(tmp_path, text, words):
+    write(tmp_path, it=text, other="_base_ = ['it.py']", broken="x = 1\n)")
+    with pytest.raises(UserError, match=f"it.py cannot be read: {words}") as caught:
+        read_config_file(tmp_path / "it.py")
+    assert "\n" not in str(caught.value)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ast
+import logging
+import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from mmengine.config import Config
 
 from bmp.errors import UserError, choices
 
 _HERE = Path(__file__).resolve().parent
+_LOGGER = logging.getLogger(__name__)
 CONFIG_FOLDERS = (_HERE / "configs", _HERE.parents[1] / "configs")  # in an installed wheel; in a checkout
 
 
 def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a config: an existing path, else a file of the package's ``configs`` folder, with or without ``.py``."""
+    """Read a config, by the name of one of the package or by its path; see ``existing_config``."""
     config = read_config_file(_find_config(name))
     for key, value in (overrides or {}).items():
         _override(config, key, value)
@@ -66,9 +69,8 @@ def presets() -> dict[str, str]:
 def read_config_file(path: Path) -> Config:
     """Read a config and its bases; ``UserError`` where that fails."""
     try:
-        # mmengine looks for a base only beside the file that names it; there is no other place to tell it more.
-        with mock.patch.object(Config, "_get_cfg_path", staticmethod(_base_path)):
-            return Config.fromfile(path)
+        with tempfile.TemporaryDirectory() as folder:
+            return Config.fromfile(_with_bases_found(path.absolute(), Path(folder)))
     except Exception as error:  # a config is a program of the user's: anything can happen in it
         reason = " ".join(str(error).split())
         raise UserError(f"config {path} cannot be read: {type(error).__name__}: {reason}") from error
@@ -82,27 +84,91 @@ def _find_config(name: str | Path) -> Path:
 
 
 def packaged(name: str | Path) -> Path | None:
-    """Find a file by its path, or by its path within the ``configs`` of this package; None if there is none."""
+    """Find a file of the ``configs`` of this package, else one by its path; see ``existing_config``."""
     return existing_config(name, *CONFIG_FOLDERS)
 
 
 def existing_config(name: str | Path, *folders: Path) -> Path | None:
-    """Return the file that ``name`` means, with or without ``.py``: a path, else one within ``folders``."""
-    bases = [Path(name), *(folder / name for folder in folders)]
+    """Return the file that ``name`` means, with or without ``.py``; None if there is none.
+
+    A name is that of a file within ``folders`` before it is a path, so that no file in the working folder replaces one
+    of the package. A ``Path``, and text that is absolute or begins with a dot ("./lite.py"), is a path first.
+    """
+    given = [Path(name)]
+    within = [folder / name for folder in folders]
+    is_path = isinstance(name, Path) or Path(name).is_absolute() or name.startswith(".")
+    bases = given + within if is_path else within + given
     candidates = (path for base in bases if base.name for path in (base, base.with_name(f"{base.name}.py")))
-    return next((path for path in candidates if path.is_file()), None)
+    found = next((path for path in candidates if path.is_file()), None)
+    if not is_path and found not in (None, Path(name)) and Path(name).is_file():
+        _LOGGER.warning("%s means the package's; the file of that name in the working folder is ./%s", name, name)
+    return found
 
 
-_mmengine_base_path = Config._get_cfg_path
+def _with_bases_found(path: Path, folder: Path, heirs: tuple[Path, ...] = ()) -> Path:
+    """Return the config at ``path``, or a copy in ``folder`` that says where its bases are.
+
+    mmengine looks for a base beside the file that names it; ours may be among the configs of the package, too. Where
+    all are beside it, in their turn as well, there is nothing to copy.
+
+    heirs: the configs that this one is a base of, the nearest last.
+    """
+    if path in heirs:
+        circle = " -> ".join(file.name for file in (*heirs[heirs.index(path) :], path))
+        raise ValueError(f"its bases go round in a circle, {circle}")
+    text = path.read_text(encoding="utf-8")
+    value = _base_value(text, path) if path.suffix == ".py" else None
+    try:
+        named = ast.literal_eval(value) if value else []
+    except ValueError:  # computed, so that mmengine's own rule holds
+        return path
+    names = [named] if isinstance(named, str) else list(named)
+    beside = [name if "::" in name else str(path.parent / name) for name in names]
+    found = [
+        name if "::" in name else str(_with_bases_found(_find_base(name, path), folder, (*heirs, path)))
+        for name in names
+    ]
+    if value is None or found == beside:
+        return path
+    for template, meaning in (
+        ("fileDirname", path.parent.as_posix()),
+        ("fileBasename", path.name),
+        ("fileBasenameNoExtension", path.stem),
+        ("fileExtname", path.suffix),
+    ):
+        text = re.sub(rf"\{{\{{\s*{template}\s*\}}\}}", lambda _, meaning=meaning: meaning, text)
+    copied = Path(tempfile.mkdtemp(dir=folder), path.name)
+    copied.write_text(_replaced(text, _base_value(text, path), repr(found)), encoding="utf-8")
+    return copied
 
 
-def _base_path(base: str, filename: str) -> tuple[str, str | None]:
-    """Find a base beside the config that names it, else among the configs of the package."""
-    if "::" not in base and not (Path(filename).parent / base).is_file():
-        for folder in CONFIG_FOLDERS:
-            if (folder / base).is_file():
-                return str(folder / base), None
-    return _mmengine_base_path(base, filename)  # type: ignore[no-any-return]
+def _base_value(text: str, path: Path) -> ast.expr | None:
+    """Return the value that a config gives to ``_base_``."""
+    for statement in ast.parse(text, str(path)).body:
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == "_base_" for target in statement.targets
+        ):
+            return statement.value
+    return None
+
+
+def _find_base(name: str, path: Path) -> Path:
+    """Find a base beside the config at ``path`` that names it, else among the configs of the package."""
+    for folder in (path.parent, *CONFIG_FOLDERS):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"its base {name!r} is neither beside it nor among the configs of the package")
+
+
+def _replaced(text: str, old: ast.expr | None, new: str) -> str:
+    """Put ``new`` in the place of an expression; what follows stays on its lines."""
+    assert old is not None
+    assert old.end_lineno is not None
+    lines = text.encode().splitlines(keepends=True)  # offsets of ast count bytes
+    head = b"".join(lines[: old.lineno - 1]) + lines[old.lineno - 1][: old.col_offset]
+    tail = lines[old.end_lineno - 1][old.end_col_offset :] + b"".join(lines[old.end_lineno :])
+    breaks = "\n" * (old.end_lineno - old.lineno)
+    return f"{head.decode()}({new}{breaks}){tail.decode()}"
 
 
 def _override(config: Config, key: str, value: Any) -> None:
