@@ -33,8 +33,6 @@ from bmp.registry import DATASETS, POSES, SEGMENTERS
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
-    sys.path.insert(0, "")
     try:
         run(options)
     except UserError as error:

@@ -211,6 +211,54 @@ def test_no_name_means_two_parts():
     assert sorted(names) == sorted(set(names))
 
 
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    """A folder to work in, and Python's path as it is for the command ``bmp``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(Path.cwd()))])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+OWN_STAGE = "import own_helper\nclass Mine:\n    def detect(self, images): ...\n"
+
+
+def test_a_stage_in_the_working_folder_is_found_last(working_folder):
+    (working_folder / "own_stage_here.py").write_text(OWN_STAGE)
+    (working_folder / "own_helper.py").write_text("")
+    (working_folder / "fakes.py").write_text("raise SystemExit('hijacked')")
+    (working_folder / "fractions.py").write_text("raise SystemExit('hijacked')")
+    before = list(sys.path)
+    build(_config())
+    assert sys.path == before  # nothing of the working folder is asked for
+    model = build(_config(detector=dict(type="own_stage_here.Mine")))
+    assert type(model.detector).__name__ == "Mine"
+    assert sys.path == [*before, str(working_folder)]
+    sys.modules.pop("fractions", None)
+    import fractions
+
+    assert not fractions.__file__.startswith(str(working_folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = (", "own_broken.Mine' cannot be imported: SyntaxError: "),
+        ("import nowhere_at_all", "cannot be imported: No module named 'nowhere_at_all'; is its folder on PYTHONPATH"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("", "cannot be imported: AttributeError: .*Mine"),
+    ],
+)
+def test_a_stage_that_cannot_be_imported_is_one_line(working_folder, text, words):
+    (working_folder / "own_broken.py").write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        build(_config(detector=dict(type="own_broken.Mine")))
+    assert "\n" not in str(caught.value)
+
+
 class Typed:
     """A stage of a user's own with a value of each kind."""
 

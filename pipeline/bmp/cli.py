@@ -126,8 +126,6 @@ def _parser() -> Parser:
 
 
 def _work(options: argparse.Namespace) -> int:
-    # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
-    sys.path.insert(0, "")
     if options.list_configs:
         return _list_configs()
     return _run(options) if options.paths or options.input else _evaluate(options)

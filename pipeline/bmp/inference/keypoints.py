@@ -55,8 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _predict(options: argparse.Namespace) -> list[str]:
-    # Stages of the user's own are named by dotted path and usually lie in the folder the command is run from.
-    sys.path.insert(0, "")
     config = load_config(options.config, parse_overrides(options.set))
     stages = ("pose", "detector") if options.masks else ("pose",)
     if not isinstance(config.get("pipeline"), dict) or not all(stage in config.pipeline for stage in stages):
