@@ -52,7 +52,7 @@ def resume_journal(chance: random.Random, folder: Path) -> str:
     for _ in range(chance.randint(1, 3)):
         place = chance.randrange(len(lines)) if lines else 0
         if lines:
-            chance.choice((_changed, _changed, _changed, _dropped, _doubled, _moved, _kept_checksum))(
+            chance.choice((_changed, _changed, _changed, _root, _dropped, _doubled, _moved, _kept_checksum))(
                 lines, place, chance
             )
     content = b"\n".join(lines) + b"\n"
@@ -66,6 +66,11 @@ def _changed(lines: list[bytes], place: int, chance: random.Random) -> None:
         lines[place] = mutate(json.loads(lines[place]), chance)
     except (ValueError, RecursionError):  # changed before
         lines[place] = lines[place][: len(lines[place]) // 2]
+
+
+def _root(lines: list[bytes], place: int, chance: random.Random) -> None:
+    """Let the names start from another folder."""
+    lines[0] = lines[0].replace(b"../photos", chance.choice((b"..", b"/", b"../photos/d", b"../photos/", b"")))
 
 
 def _kept_checksum(lines: list[bytes], place: int, chance: random.Random) -> None:

@@ -1,5 +1,6 @@
 """Journals: what survives a kill, what is refused, and that files change in one step."""
 
+import json
 import os
 
 import pytest
@@ -72,6 +73,25 @@ def test_a_spoilt_line_is_left_out(tmp_path):
     path.write_bytes(b"".join([*lines[:2], b"\0\0\0\n", b"[1]\n", lines[3]]))
     journal = Journal(path, SETTINGS, resume=True)
     assert _records(journal) == [RECORDS[0], RECORDS[2]]
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"image": 1}', '{"settings": {"rounds": 2, "names": ["a"]}}', '{"crc32": "00000000", "image": 1}', "[1]", "null",
+        "1e400", "1" * 5000, "[" * 100_000, '{"a":' * 100_000, "\udcff", "", '{"crc32": ',
+    ],
+)  # fmt: skip
+def test_a_line_of_somebody_elses_is_no_record(tmp_path, line):
+    path = tmp_path / "journal"
+    Journal(path, SETTINGS, records=RECORDS[:1]).close()
+    whole = path.read_bytes()
+    text = line.encode("utf-8", "surrogateescape") + b"\n"
+    path.write_bytes(b"".join([json.dumps({"settings": SETTINGS}).encode() + b"\n", text, whole.splitlines(True)[1]]))
+    journal = Journal(path, SETTINGS, resume=True)
+    assert _records(journal) == RECORDS[:1]
+    assert journal.spoilt == 1
     journal.close()
 
 

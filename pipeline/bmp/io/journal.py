@@ -33,7 +33,7 @@ class JournalReader:
         self.spoilt = 0
         try:
             first = next((line for _, line in self._whole_lines()), b"")
-            check_settings(path, _parsed(first).get("settings"), settings)
+            check_settings(path, _settings(first), settings)
         except BaseException:
             self._file.close()
             raise
@@ -109,16 +109,14 @@ class Journal(JournalReader):
 
 
 def journal_settings(path: Path) -> dict[str, Any]:
-    """Return the settings that the journal at ``path`` was begun with; ``UserError`` where it is none."""
+    """Return the settings that the journal at ``path`` was begun with; none if they are not as they were written."""
     with path.open("rb") as file:
-        settings = _parsed(file.readline()).get("settings")
-    check_settings(path, settings, settings or {})
-    return dict(settings or {})
+        return dict(_parsed(file.readline()).get("settings", {}))
 
 
-def check_settings(path: Path, old: Any, new: Mapping[str, Any]) -> None:
+def check_settings(path: Path, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
     """Raise ``UserError`` unless what ``path`` holds was made with the settings ``new``; ``old`` are those found."""
-    if not isinstance(old, dict):
+    if old is None:
         raise UserError(f"{path}: not a journal of this program; move it away or do not resume")
     wanted = json.loads(json.dumps(new))
     changed = [key for key in {**old, **wanted} if key not in old or key not in wanted or old[key] != wanted[key]]
@@ -131,6 +129,15 @@ def check_settings(path: Path, old: Any, new: Mapping[str, Any]) -> None:
 
 _CHECKED = b'{"crc32": "%08x", '
 _LENGTH = len(_CHECKED % 0)
+
+
+def _settings(line: bytes) -> dict[str, Any] | None:
+    """Return the settings in a first line, None where there are none; they are compared, so no checksum is needed."""
+    try:
+        settings = json.loads(line)["settings"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return settings if isinstance(settings, dict) else None
 
 
 def _parsed(line: bytes) -> Record:
