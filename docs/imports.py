@@ -81,8 +81,9 @@ def _exports(text: str, name: str) -> dict[str, str]:
             handed.update({alias.asname or alias.name: f"{base}.{alias.name}" for alias in node.names})
         elif isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant):
-                    handed[str(key.value)] = f"{value.value}.{key.value}"
+                names = [part.value for part in (key, value) if isinstance(part, ast.Constant)]
+                if len(names) == 2 and isinstance(names[0], str) and isinstance(names[1], str):
+                    handed[names[0]] = f"{names[1]}.{names[0]}"
     top = name.partition(".")[0]
     return {alias: home for alias, home in handed.items() if home.startswith(f"{top}.") and alias != "*"}
 
