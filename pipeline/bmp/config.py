@@ -136,7 +136,7 @@ def _with_bases_found(path: Path, folder: Path, heirs: tuple[Path, ...] = ()) ->
         ("fileBasenameNoExtension", path.stem),
         ("fileExtname", path.suffix),
     ):
-        text = re.sub(rf"\{{\{{\s*{template}\s*\}}\}}", lambda _, meaning=meaning: meaning, text)
+        text = re.sub(rf"\{{\{{\s*{template}\s*\}}\}}", meaning.replace("\\", r"\\"), text)
     copied = Path(tempfile.mkdtemp(dir=folder), path.name)
     copied.write_text(_replaced(text, _base_value(text, path), repr(found)), encoding="utf-8")
     return copied

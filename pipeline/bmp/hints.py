@@ -145,12 +145,13 @@ def _resolved(annotation: Any, factory: Any) -> Any:
 def _as_one(value: Any, hint: Any, place: str) -> Any:
     """Convert to a hint that is no union."""
     origin, members = typing_extensions.get_origin(hint), typing_extensions.get_args(hint)
+    kind: Any = origin or hint
     if isinstance(hint, typing.NewType):
         return _as_one(value, hint.__supertype__, place)
     if origin is Literal:
         if any(value == member and type(value) is type(member) for member in members):
             return value
-    elif (kind := origin or hint) is None or kind is type(None):
+    elif kind is None or kind is type(None):
         if value is None:
             return value
     elif typing_extensions.is_typeddict(hint):
