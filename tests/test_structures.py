@@ -122,6 +122,18 @@ def test_records_are_frozen_and_keep_their_arguments():
     assert people.to("cpu").boxes is people.boxes
 
 
+@pytest.mark.parametrize(
+    ("presence", "visibility", "flag"),
+    [(0.5, 0.5, 2), (1.0, 0.4999, 1), (0.4999, 1.0, 0), (0.0, 0.0, 0), (0.5, 0.0, 1), (1.0, 1.0, 2)],
+)
+def test_presence_and_visibility_are_decided_at_a_half(presence, visibility, flag):
+    one = torch.full((1, 1), 1.0)
+    flags = Poses(torch.zeros(1, 1, 2), one, one * visibility, one * presence).flags()
+    assert flags.dtype == torch.int64
+    assert flags.tolist() == [[flag]]
+    assert Poses.empty(17).flags().shape == (0, 17)
+
+
 def test_coco_keypoints_mirror_onto_themselves():
     flip = COCO_KEYPOINTS.flip_indices
     assert [flip[i] for i in flip] == list(range(17))

@@ -218,6 +218,18 @@ class Poses(Record):
     presence: Tensor = column("N", "K", low=0.0, high=1.0)
     expected_oks: Tensor | None = optional_column("N", "K", low=0.0, high=1.0)
 
+    def flags(self) -> Tensor:
+        """Decide what is known of each keypoint, in the numbers of COCO's v: int64 (N, K).
+
+        0 for one that is absent (presence below 0.5), else 2 for a visible one (visibility from 0.5), else 1.
+
+        Example:
+            >>> visibility, presence = torch.tensor([[0.5, 0.4, 0.9]]), torch.tensor([[0.5, 0.9, 0.4]])
+            >>> Poses(torch.zeros(1, 3, 2), torch.ones(1, 3), visibility, presence).flags().tolist()
+            [[2, 1, 0]]
+        """
+        return torch.where(self.presence >= 0.5, torch.where(self.visibility >= 0.5, 2, 1), 0)
+
     @classmethod
     def empty(cls, count: int, device: torch.device | str = "cpu") -> Poses:
         """No people, with ``count`` keypoints each."""

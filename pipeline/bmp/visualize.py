@@ -354,8 +354,8 @@ def _draw_skeletons(
     canvas: Canvas, poses: Poses, keypoints: KeypointSet, people: Numbers, widths: Widths, palette: sv.ColorPalette
 ) -> None:
     points = poses.keypoints.cpu().numpy()
-    present = (poses.presence >= 0.5).cpu().numpy()
-    visible = present & (poses.visibility >= 0.5).cpu().numpy()
+    flags = poses.flags().cpu().numpy()
+    present, visible = flags > 0, flags == 2
     edges = [(start + 1, end + 1) for start, end in keypoints.skeleton]
     for i, (colour, width) in enumerate(zip(_colours(people), widths, strict=True)):
         # On the smallest people rims would hide everything else.

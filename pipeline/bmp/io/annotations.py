@@ -226,8 +226,8 @@ def keypoint_flags(poses: Poses, height: int, width: int, decimals: int | None =
         column.double() if decimals is None else column.double().round(decimals=decimals)
         for column in poses.keypoints.unbind(dim=2)
     )
-    labelled = (poses.presence >= 0.5) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    flags: list[list[int]] = torch.where(labelled, torch.where(poses.visibility >= 0.5, 2, 1), 0).tolist()
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    flags: list[list[int]] = torch.where(inside, poses.flags(), 0).tolist()
     return flags
 
 

@@ -155,7 +155,7 @@ def _to_instances(people: Instances) -> InstanceData:
         bbox_scores=detections.scores.cpu().numpy().astype(np.float64),
         keypoints=poses.keypoints.cpu().numpy(),
         keypoint_scores=poses.scores.cpu().numpy().astype(np.float64),
-        keypoints_visible=torch.where(poses.presence < 0.5, 0, poses.scores).cpu().numpy(),
+        keypoints_visible=torch.where(poses.flags() > 0, poses.scores, 0).cpu().numpy(),
         visibility=poses.visibility.cpu().numpy(),
         presence=poses.presence.cpu().numpy(),
         masks=masks.bits.cpu().numpy(),

@@ -22,8 +22,6 @@ from bmp.registry import POINT_SAMPLERS
 from bmp.segmenters.prompting import select_max_spread, select_max_visibility
 from bmp.structures import Poses, Record, column
 
-_PRESENT = 0.5
-
 Points = tuple[Tensor, Tensor]
 """Points float32 (B, P, 2) and labels int8 (B, P): 1 positive, 0 negative, -1 padding, which lies at (0, 0)."""
 
@@ -53,7 +51,7 @@ class Keypoints(Record):
 
         A pose counts pixels from the middle of the first, points do from its edge: they are half a pixel further.
         """
-        return cls(poses.keypoints + 0.5, poses.visibility, poses.presence >= _PRESENT)
+        return cls(poses.keypoints + 0.5, poses.visibility, poses.flags() > 0)
 
 
 class PointSampler(Protocol):
