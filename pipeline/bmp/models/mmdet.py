@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
-from bmp.models.compute import autocast
+from bmp.models.compute import autocast, wrap_forward
 
 RANDOM = "random"
 """The checkpoint that means made-up weights, for tests and timings."""
@@ -59,17 +60,17 @@ def dense_layers(model: Any) -> list[nn.Module]:
 
 
 def compute_in(layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
-    """Let ``layers`` compute under autocast in ``dtype`` and give float32, in place; weights stay as they are."""
+    """Let ``layers`` compute under autocast in ``dtype`` and give float32, in place; weights stay as they are.
+
+    mmdet's heads call themselves inside of their own methods, so that a module around one would not be asked.
+    """
     for layer in layers:
-        layer.forward = _autocast(layer.forward, dtype)
+        wrap_forward(layer, partial(_autocast, dtype))
 
 
-def _autocast(forward: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
-    def run(first: Any, *others: Any, **options: Any) -> Any:
-        with autocast((first if isinstance(first, Tensor) else first[0]).device, dtype):
-            return _to_float32(forward(first, *others, **options))
-
-    return run
+def _autocast(dtype: torch.dtype, forward: Callable[..., Any], first: Any, *others: Any, **options: Any) -> Any:
+    with autocast((first if isinstance(first, Tensor) else first[0]).device, dtype):
+        return _to_float32(forward(first, *others, **options))
 
 
 def _to_float32(outputs: Any) -> Any:

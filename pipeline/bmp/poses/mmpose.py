@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -336,5 +337,5 @@ def _decoder_of(
     name = choice or getattr(codec, "decoder", "dark_udp")
     _check("decoder", name, ("dark_udp", "expected_oks"))
     if name == "expected_oks":
-        return lambda maps: decode_expected_oks(maps, keypoints.sigmas)
-    return lambda maps: decode_dark_udp(maps, blur_kernel_size=codec.blur_kernel_size)
+        return partial(decode_expected_oks, sigmas=keypoints.sigmas)
+    return partial(decode_dark_udp, blur_kernel_size=codec.blur_kernel_size)
