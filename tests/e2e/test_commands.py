@@ -119,7 +119,9 @@ class TestBoxes:
         ],
     )
     def test_who_is_found(self, start, tmp_path, arguments, code, people):
-        assert start(*arguments)[0] == code
+        found, out, _ = start(*arguments)
+        assert found == code
+        assert ("1 person was found beside the given boxes" in out) == ("--only-given" not in arguments)
         result = _people(tmp_path / "out")
         assert [person["image_id"] for person in result["annotations"]] == people
         assert [failed["file_name"] for failed in result["failed"]] == (["b.png"] if code else [])

@@ -158,7 +158,7 @@ class _Writer:
     ) -> None:
         self._people_file, self._settings, self._pool, self._checksums = people_file, settings, pool, checksums
         self._drawing: tuple[Job, People, Future[None]] | None = None
-        self._people = self._faint = 0
+        self._people = self._faint = self._beside = 0
         self.failed: list[str] = []
 
     def add(self, job: Job, people: People) -> None:
@@ -181,6 +181,9 @@ class _Writer:
         if self._faint:
             below = _number(self._faint, "person scores", "people score")
             lines.append(f"{below} below {self._settings.drawn_score:g}: in people.json, but not drawn")
+        if self._beside:
+            beside = _number(self._beside, "person was", "people were")
+            lines.append(f"{beside} found beside the given boxes, in later rounds; --only-given leaves them out")
         if self.failed:
             lines.append(f"{_number(len(self.failed), 'image', 'images')} failed")
         return lines
@@ -210,6 +213,8 @@ class _Writer:
         )
         self._people += len(people)
         self._faint += int((people.scores < self._settings.drawn_score).sum())
+        if job.boxes is not None:
+            self._beside += int((people.round > 1).sum())
 
     def _draw(self, name: str, people: People) -> None:
         self._save(people.plot(min_score=self._settings.drawn_score), OVERLAYS, name)
