@@ -48,7 +48,7 @@ ROOMS = {
     "synthcrowd": "the generator of drawn crowds",
     "datasets": "photos with ground truth: COCO, OCHuman, CIHP, SynthCrowd, files of your own",
     "build.py": "from a config to a pipeline or a data set",
-    "doctor.py": "what this machine has: versions, device, presets with their weights",
+    "doctor.py": "`bmp doctor`: versions, device, presets with their weights, and remedies",
     "inference": "the loop over files and over data sets",
     "evaluation": "metrics, reports, published numbers, the tables of the paper",
     "training": "training and fine-tuning: detector, pose, segmenter",
@@ -139,7 +139,7 @@ def draw() -> Figure:
     axes.axis("off")
 
     uses = (
-        ("cli.py", "the command"),
+        ("cli.py, doctor.py", "the command"),
         ("inference/", "files, data sets"),
         ("evaluation/", "metrics, reports"),
         ("training/", "makes the weights"),
@@ -147,7 +147,7 @@ def draw() -> Figure:
     )
     for column, (name, text) in enumerate(uses):
         _box(axes, 1 + 26 * column, 70.5, 24, 7.5, f"{name}\n{text}", _USE)
-    _box(axes, 1, 62, 63, 6, "build.py: from a config to stages and a loop", _USE)
+    _box(axes, 1, 62, 63, 6, "config.py, build.py: from a config to stages and a loop", _USE)
     _box(axes, 66, 62, 63, 6, "api.py, visualize.py: the loop as a library", _USE)
 
     axes.add_patch(FancyBboxPatch((1, 32), 128, 27, boxstyle="round,pad=0,rounding_size=1.5", fc="#f7fafd", ec=_LINE))
@@ -196,7 +196,7 @@ def draw() -> Figure:
         128,
         9,
         "structures.py: records      stages.py: protocols      ops/: functions on tensors\n"
-        "label_sets.py: keypoints, parts      registry.py: names in configs      errors.py",
+        "label_sets.py: keypoints, parts      registry.py: names in configs      errors.py, console.py, distributed.py",
         _GROUND,
     )
     return figure

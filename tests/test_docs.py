@@ -118,18 +118,18 @@ def start(words):
     return 0
 
 
+def _only_parse(parse):
+    def parse_only(parser, *arguments, **named):
+        raise Parsed(parse(parser, *arguments, **named))
+
+    return parse_only
+
+
 def options_of(words, monkeypatch):
     """What a command's own parser makes of its options; fails if it refuses them."""
-
-    def parse_only(parse):
-        def parsed(*arguments, **named):
-            raise Parsed(parse(*arguments, **named))
-
-        return parsed
-
     with monkeypatch.context() as patch:
-        for kind in (argparse.ArgumentParser, Parser):
-            patch.setattr(kind, "parse_args", parse_only(kind.parse_args))
+        for parser in (argparse.ArgumentParser, Parser):
+            patch.setattr(parser, "parse_args", _only_parse(parser.parse_args))
         try:
             code = start(words)
         except Parsed as parsed:
@@ -170,10 +170,10 @@ def checkout(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def run(block):
-    """Run a block as a reader does."""
+def run(block, names):
+    """Run a block as a reader does; ``names`` are those that the page's blocks of Python have defined so far."""
     if block.language == "python":
-        exec(compile(block.text, block.page, "exec"), {"__name__": "__main__"})
+        exec(compile(block.text, block.page, "exec"), names)
     elif "$(" in block.text:  # the shell has work to do beyond starting programs
         programs = f'python() {{ "{sys.executable}" "$@"; }}; bmp() {{ python -m bmp.cli "$@"; }}; set -e\n'
         done = subprocess.run(["bash", "-c", programs + block.text], capture_output=True, text=True)
@@ -192,14 +192,16 @@ def test_the_pages_can_be_followed_line_by_line(checkout):
         weights.resolve("mediapipe/pose_detection.tflite")
     except UserError as error:
         pytest.skip(f"the weights of the lite stages cannot be had: {error}")
+    names = {block.page: {"__name__": "__main__"} for block in ALL}
     for block in ALL:
         if block.remark.startswith("file: "):
             Path(block.remark.removeprefix("file: ")).write_text(block.text)
         elif not block.remark:
-            run(block)
+            run(block, names[block.page])
     # What the pages promise about these runs.
-    assert {path.name for path in Path("output/first").iterdir()} >= {"people.json", "overlays", "traces"}
-    assert len(list(Path("output/drawn").iterdir())) == len(list(Path("output/found-by-mmpose").iterdir())) == 24
+    assert {path.name for path in Path("bmp-output").iterdir()} >= {"people.json", "overlays", "people.png"}
+    assert {path.name for path in Path("output/found").iterdir()} >= {"people.json", "overlays", "traces"}
+    assert len(list(Path("output/drawn").iterdir())) == len(list(Path("output/found-by-mmpose").iterdir())) == 8
     assert Path("output/pose/iter_4.pth").is_file()
 
 
