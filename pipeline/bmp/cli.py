@@ -89,6 +89,9 @@ def _parser() -> Parser:
     photos = parser.add_argument_group("with photos")
     photos.add_argument("--boxes", type=Path, metavar="FILE", help="COCO JSON or results that give round 1's boxes")
     photos.add_argument(
+        "--boxes-names", type=Path, metavar="FILE", help="COCO JSON that says which photo an image_id of --boxes is"
+    )
+    photos.add_argument(
         "--without-boxes",
         choices=("fail", "detect", "nobody"),
         help="what to do with photos that the file of --boxes says nothing of: count them as failed, detect people in "
@@ -111,7 +114,16 @@ def _parser() -> Parser:
     measured = parser.add_argument_group("without photos")
     measured.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people to measure the config on")
     measured.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
+    measured.add_argument(
+        "--outside", action="store_true", help="also read images whose names in --dataset lead out of --images"
+    )
     measured.add_argument("--limit", type=whole(1), metavar="N", help="take only the first N images of the data set")
+    parser.add_argument(
+        "--labels-in",
+        choices=("upright", "stored"),
+        help="which pixels --boxes or --dataset are for: the photo as it is seen, or as it is stored without regard to "
+        "its EXIF orientation (default: upright)",
+    )
     parser.add_argument(
         "--device",
         default="auto",
@@ -176,15 +188,23 @@ def _evaluate(options: argparse.Namespace) -> int:
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
 
-    needless = ("boxes", "without-boxes", "only-given", "trace", "min-score")
+    needless = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score")
     _refuse(options, needless, "goes with photos; name some, or leave it out to evaluate")
     both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
+    if not both:
+        _refuse(options, ("outside", "labels-in"), "is about the files of --dataset and --images; give them, too")
     overrides = parse_overrides(options.set)
     if both and (key := next((key for key in overrides if key.split(".")[0] == "dataset"), None)):
         raise UserError(f"--set {key} has no effect beside --dataset; leave out one of them")
     config = load_config(options.config, overrides)
     if both:
-        config.dataset = dict(type="PeopleDataset", annotations=str(options.dataset), images=str(options.images))
+        config.dataset = dict(
+            type="PeopleDataset",
+            annotations=str(options.dataset),
+            images=str(options.images),
+            labels_in=options.labels_in or "upright",
+            outside=options.outside,
+        )
     elif not config.get("dataset"):
         raise UserError(
             f"nothing to do: name photos, as in bmp photo.jpg (or with --input), or give --dataset FILE --images DIR, "
@@ -228,9 +248,13 @@ def _run(options: argparse.Namespace) -> int:
     from bmp.io.images import Found, common_root, find, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
 
-    _refuse(options, ("dataset", "images", "limit"), "is for an evaluation; leave it out, or name no photos")
+    _refuse(options, ("dataset", "images", "limit", "outside"), "is for an evaluation; leave it out, or name no photos")
     if options.boxes is None:
-        _refuse(options, ("only-given", "without-boxes"), "is about the boxes of --boxes FILE; give them, too")
+        _refuse(
+            options,
+            ("only-given", "without-boxes", "boxes-names", "labels-in"),
+            "is about the boxes of --boxes FILE; give them, too",
+        )
     output = options.output or Path("bmp-output")
     results = output / "people.json"
     inputs = [*options.paths, *options.input]
@@ -262,11 +286,13 @@ def _run(options: argparse.Namespace) -> int:
             settings["min_score"] = options.min_score
         jobs = [Job(source, name) for source, name in zip(sources, names, strict=True)]
         if options.boxes is not None:
-            jobs = _with_boxes(jobs, options.boxes, options.without_boxes or "fail")
+            jobs = _with_boxes(jobs, options)
             settings["boxes"] = {
                 "sha256": checksum(options.boxes),
                 "without_boxes": options.without_boxes or "fail",
                 "only_given": options.only_given,
+                "names": options.boxes_names and checksum(options.boxes_names),
+                "labels_in": options.labels_in or "upright",
             }
         for line in found.summary():
             _logger.warning(line)
@@ -308,12 +334,19 @@ def _min_score(config: Config, name: str) -> float:
     return float(score)
 
 
-def _with_boxes(jobs: Sequence[Job], file: Path, silent: str) -> list[Job]:
-    """Give jobs the boxes in ``file``; ``silent`` says what becomes of those that it says nothing of."""
+def _with_boxes(jobs: Sequence[Job], options: argparse.Namespace) -> list[Job]:
+    """Give jobs the boxes of ``--boxes``; ``--without-boxes`` says what becomes of those that it says nothing of."""
     from bmp.io.boxes_file import load_boxes
     from bmp.structures import Detections
 
-    given = load_boxes(file, [job.name for job in jobs], [job.source for job in jobs])
+    given = load_boxes(
+        options.boxes,
+        [job.name for job in jobs],
+        [job.source for job in jobs],
+        names=options.boxes_names,
+        labels_in=options.labels_in or "upright",
+    )
+    silent = options.without_boxes or "fail"
     for line in given.notices:
         _logger.warning(line)
     refused = given.failures(detect_silent=silent != "fail")

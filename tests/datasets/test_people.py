@@ -12,6 +12,7 @@ from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.rounds import labelled_kinds
+from bmp.io.annotations import labelled_mask
 from bmp.io.images import ImageError
 
 
@@ -120,3 +121,69 @@ class TestDataset:
         ] == []
         for index in range(count):
             assert data.load(index).pixels.dtype == torch.uint8
+
+
+def stored(folder, name, size, tag):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = tag
+    folder.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new("RGB", size, "grey").save(folder / name, exif=exif)
+
+
+class TestFilesAndSizes:
+    def data(self, folder, *names, rows=(), **arguments):
+        images = [{"id": n, "file_name": name, "height": HEIGHT, "width": WIDTH} for n, name in enumerate(names, 1)]
+        path = write(folder, dataset(images=images, annotations=list(rows)))
+        return PeopleDataset(path, folder / "photos", **arguments)
+
+    def test_photos_that_are_stored_turned_are_refused_with_the_reason(self, tmp_path):
+        stored(tmp_path / "photos", "a.png", (WIDTH, HEIGHT), 6)
+        data = self.data(tmp_path, "a.png", rows=[person()])
+        with pytest.raises(
+            ImageError, match=r"a\.png: expected 8x6 pixels as annotated, got 6x8: its EXIF orientation"
+        ):
+            data.load(0)
+        assert data.turned_photos() == ["a.png"]
+
+    def test_labels_of_stored_pixels_are_turned_with_the_photos(self, tmp_path):
+        for name, tag in (("a.png", 6), ("b.png", 3), ("c.png", 1)):
+            stored(tmp_path / "photos", name, (WIDTH, HEIGHT), tag)
+        rows = [person(n, n, bbox=[1, 1, 3, 2], segmentation=[[1, 1, 4, 1, 4, 3, 1, 3]]) for n in (1, 2, 3)]
+        data = self.data(tmp_path, "a.png", "b.png", "c.png", rows=rows, labels_in="stored")
+        boxes = [row["bbox"] for row in data.ground_truth["annotations"]]
+        assert boxes == [[3, 1, 2, 3], [4, 3, 3, 2], [1, 1, 3, 2]]
+        for index, (image, row) in enumerate(
+            zip(data.ground_truth["images"], data.ground_truth["annotations"], strict=True)
+        ):
+            picture = data.load(index)
+            assert (picture.height, picture.width) == (image["height"], image["width"])
+            assert labelled_mask(row, picture).sum() == 6
+
+    def test_labels_that_are_not_of_stored_pixels_fail_their_image(self, tmp_path):
+        stored(tmp_path / "photos", "a.png", (HEIGHT, WIDTH), 6)  # seen, it is as wide as the labels say
+        stored(tmp_path / "photos", "b.png", (WIDTH, HEIGHT), 1)
+        data = self.data(tmp_path, "a.png", "b.png", rows=[person()], labels_in="stored")
+        with pytest.raises(ImageError, match="labels are for the upright picture; say so"):
+            data.load(0)
+        assert data.load(1).width == WIDTH
+
+    @pytest.mark.parametrize("name", ["../a.png", "/etc/hostname", "b/../../a.png", "..\\a.png", "C:\\a.png"])
+    def test_names_that_lead_out_of_the_folder_are_refused_unless_asked_for(self, tmp_path, name):
+        images_in(tmp_path, "a.png")
+        images_in(tmp_path / "photos" / "b", "b.png")
+        with pytest.raises(UserError, match=r"images\[0\]: .* leads out of the folder of images"):
+            self.data(tmp_path, name)
+        if name in ("../a.png", "b/../../a.png"):
+            assert self.data(tmp_path, name, outside=True).load(0).width == WIDTH
+
+    @pytest.mark.parametrize("name", ["caf\u00e9 1.png", "cafe\u0301 1.png", "caf%C3%A9%201.png", "CAF\u00c9 1.PNG"])
+    def test_names_are_compared_as_people_read_them(self, tmp_path, name):
+        images_in(tmp_path / "photos" / "x", "cafe\u0301 1.png", "other.png")
+        data = self.data(tmp_path, f"x/{name}")
+        assert data.file_name(0) == f"x/{name}"
+        assert data.load(0).width == WIDTH
+
+    def test_people_by_image(self, tmp_path):
+        images_in(tmp_path / "photos", "a.png", "b.png")
+        data = self.data(tmp_path, "a.png", "b.png", rows=[person(1, 1), person(2, 1, iscrowd=1), person(3, 1)])
+        assert {key: [row["id"] for row in rows] for key, rows in data.people().items()} == {1: [1, 3]}

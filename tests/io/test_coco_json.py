@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pycocotools.coco import COCO
 
 from bmp.errors import UserError
 from bmp.io.coco_json import read_labels
+from bmp.label_sets import COCO_KEYPOINTS
 
 
 @pytest.fixture
@@ -139,3 +141,170 @@ class TestReading:
     def test_a_file_that_does_not_exist_is_named(self, tmp_path):
         with pytest.raises(UserError, match=r"gone\.json: cannot be read, No such file"):
             read_labels(tmp_path / "gone.json")
+
+
+PERSON_AND_CAR = [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]
+H36M = ["pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "neck"]
+CROWDPOSE = [
+    f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
+]
+
+
+def packed(mask):
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
+
+
+class TestFilledInAndLeftOut:
+    def said(self, labels, words, count, first=None):
+        (line,) = [line for line in labels.notices if words in line]
+        assert f": {count}, the first is {first or 'annotations[0]'}" in line
+        assert "\n" not in line
+
+    def test_nothing_is_said_of_a_file_that_has_everything(self, labels):
+        assert labels(annotations=[person(segmentation=[SQUARE], keypoints=POINTS, num_keypoints=2)]).notices == []
+
+    @pytest.mark.parametrize("area", [0, 0.0, None, ...])
+    def test_an_area_is_that_of_the_mask_or_else_of_the_box(self, labels, area):
+        rows = [person(1, bbox=[1, 1, 4, 4], area=area), person(2, area=area, segmentation=[SQUARE])]
+        if area is ...:
+            for row in rows:
+                del row["area"]
+        read = labels(annotations=rows)
+        assert [row["area"] for row in read.dataset["annotations"]] == [16, 9]
+        self.said(read, "without an area", 2)
+
+    def test_labelled_keypoints_are_counted_anew(self, labels):
+        read = labels(annotations=[person(1, keypoints=POINTS, num_keypoints=0), person(2, keypoints=POINTS)])
+        assert [row["num_keypoints"] for row in read.dataset["annotations"]] == [2, 2]
+        self.said(read, "num_keypoints", 1)
+
+    def test_other_categories_are_counted_by_name(self, labels):
+        read = labels(
+            categories=PERSON_AND_CAR, annotations=[person(1), person(2, category_id=2), person(3, category_id=2)]
+        )
+        assert len(read.dataset["annotations"]) == 1
+        self.said(read, "other categories left out (car 2)", 2, "annotations[1]")
+
+    @pytest.mark.parametrize("name", ["person", "human", "Person"])
+    @pytest.mark.parametrize("names", [CROWDPOSE, [*H36M, *"abcdefgh"], list(COCO_KEYPOINTS.names)[::-1]])
+    def test_other_keypoints_are_left_out_and_the_rest_is_read(self, labels, name, names):
+        rows = [person(keypoints=[2, 2, 2] * len(names), num_keypoints=len(names), segmentation=[SQUARE])]
+        read = labels(categories=[{"id": 1, "name": name, "keypoints": names}], annotations=rows)
+        (row,) = read.dataset["annotations"]
+        assert "keypoints" not in row
+        assert "num_keypoints" not in row
+        assert row["segmentation"] == [SQUARE]
+        self.said(read, f"not COCO's 17 in COCO's order (but {len(names)}", 1)
+
+    def test_cocos_keypoints_may_be_spelled_otherwise(self, labels):
+        names = [name.replace("_", " ").title() for name in COCO_KEYPOINTS.names]
+        rows = [person(keypoints=POINTS)]
+        read = labels(categories=[{"id": 1, "name": "person", "keypoints": names}], annotations=rows)
+        assert read.dataset["annotations"][0]["keypoints"] == POINTS
+        assert read.notices == []
+
+    def test_as_many_other_keypoints_without_names_are_left_out(self, labels):
+        read = labels(annotations=[person(n, keypoints=[2, 2, 2] * 14) for n in (1, 2)])
+        self.said(read, "but 14 without names", 2)
+
+    def test_who_has_no_mask_or_cannot_be_found_is_said(self, labels):
+        rows = [person(n, segmentation=[SQUARE]) for n in (1, 2, 3)] + [person(4), person(5, bbox=[100, 1, 3, 3])]
+        read = labels(annotations=rows)
+        self.said(read, "people without a mask, while 3 have one", 2, "annotation 4")
+        self.said(read, "no size or is outside the image", 1, "annotation 5")
+
+    def test_ids_and_boxes_are_filled_in(self, labels):
+        rows = [person(7), {"image_id": 1, "segmentation": [SQUARE]}, {"image_id": 1, "bbox": [1, 2, 3, 4]}]
+        del rows[0]["category_id"]
+        read = labels(annotations=rows)
+        assert [row["id"] for row in read.dataset["annotations"]] == [7, 8, 9]
+        assert read.dataset["annotations"][1]["bbox"] == [1, 1, 3, 3]
+        self.said(read, "without an id", 2, "annotations[1]")
+        self.said(read, "without a box", 1, "annotations[1]")
+
+    @pytest.mark.parametrize("crowd", [True, 1])
+    def test_a_crowd_may_be_called_true(self, labels, crowd):
+        assert labels(annotations=[person(iscrowd=crowd)]).dataset["annotations"][0]["iscrowd"] == 1
+
+    def test_scores_of_another_kind_are_left_out(self, labels):
+        read = labels(annotations=[person(1, score=0.5), person(2, score=87), person(3, score="high")])
+        assert [row.get("score") for row in read.dataset["annotations"]] == [0.5, None, None]
+        self.said(read, "scores that are no numbers in [0, 1], left out", 2, "annotations[1]")
+
+    def test_runs_of_nothing_do_not_matter(self, read):
+        rows = [person(segmentation=dict(size=[HEIGHT, WIDTH], counts=[7, 3, 0, 2, 5, 0, HEIGHT * WIDTH - 17, 0]))]
+        mask = np.zeros(HEIGHT * WIDTH, np.uint8)
+        mask[7:12] = 1
+        expected = packed(mask.reshape(WIDTH, HEIGHT).T)
+        assert read(annotations=rows)["annotations"][0]["segmentation"]["counts"] == expected
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            *[(dict(annotations=[person(segmentation=dict(size=[HEIGHT, WIDTH], counts=counts))]), rf"annotations\[0\]: {words}") for counts, words in (
+                ("zz~~$$abc", "its run lengths are broken, its text has characters that mean nothing, such as 'z'"),
+                ("", "its run lengths are broken, they are empty"),
+                ("é0", "its run lengths are broken, its text has letters outside ASCII"),
+                ("a\0", "its run lengths are broken"),
+                ("oooooooo1", "its run lengths are broken, a run is longer than any image"),
+                ("o", "its run lengths are broken, its text is cut off"),
+                ("1" * 5000, "its run lengths do not add up"),
+                ("K", "its run lengths do not add up"),
+                (packed(np.ones((20, 20))), "its run lengths do not add up to the 48 pixels"),
+                ([], "its run lengths do not add up"),
+                ([-1, 49], "its run lengths do not add up"),
+                ([10**400], "its run lengths are broken, expected whole numbers"),
+                ([48.0], "its run lengths are broken, expected whole numbers"),
+            )],
+            *[(dict(annotations=[person(segmentation=[polygon])]), r"annotations\[0\]: ") for polygon in (
+                [1e9, 1, 4, 1, 4, 4], [1, -1e9, 4, 1, 4, 4], [1e308, 1, 4, 1, 4, 4], [1, 1, 4, 10**400, 4, 4],
+                [1, 1, 1e6, 1, 4, 4], [float("inf"), 1, 4, 1, 4, 4], [0, 0, 800, 800] * 200,
+            )],
+            (dict(annotations=[person(bbox=[1, 1, 10**400, 3])]), "expected bbox to be"),
+            (dict(annotations=[person(bbox=[-1e308, 0, 1e308, 1])]), "expected bbox to be"),
+            (dict(annotations=[person(bbox=[1, 1, 1e6, 3])]), "bbox .* reaches further than 1080 pixels out of its image"),
+            (dict(annotations=[person(area=10**400)]), "expected area to be square pixels"),
+            (dict(annotations=[person(area=1e308)]), "expected area to be square pixels"),
+            (dict(annotations=[person(keypoints=[1e308, 1, 2, *POINTS[3:]])]), "expected keypoints to be"),
+            (dict(annotations=[person(keypoints=3)]), "expected keypoints to be"),
+            (dict(annotations=[person(10**30)]), "expected id to be a whole number"),
+            (dict(annotations=[person(category_id="1")], categories=PERSON_AND_CAR), r"annotations\[0\]: expected category_id to be the id of a category: 1 \(person\), 2 \(car\), got '1'"),
+            (dict(annotations=[{"id": 1, "image_id": 1, "bbox": [1, 1, 2, 2]}], categories=PERSON_AND_CAR), "expected category_id to be"),
+            (dict(annotations=[person(category_id=3)], categories=PERSON_AND_CAR), "expected category_id to be .* got 3"),
+            (dict(annotations=[person(iscrowd="0")]), "expected iscrowd to be 0 or 1, got '0'"),
+            (dict(annotations=[person(n, category_id=2) for n in (1, 2)], categories=PERSON_AND_CAR), "none of its 2 annotations is of a person; they are of car 2"),
+            (dict(annotations=[person(image_id="1")]), "image_id '1' is not the id of any of its images"),
+            (dict(images=[dict(id=n, file_name=f"{n}.png", height=6, width=8) for n in (1, "x")]), r"images\[1\]: its id 'x' is of another kind than those before, which are numbers"),
+            (dict(images=[dict(id=1, file_name="a", height=10**30, width=8)]), "expected height to be pixels"),
+            (dict(images=[dict(id=1, file_name="a", height=65000, width=65000)]), "more than 268435456; cut it up"),
+            *[(dict(images=[dict(id=1, file_name=name, height=6, width=8)]), r"images\[0\]: expected file_name to be the name of a file") for name in ("", "a\0.png", "a" * 300, "/".join("ab" * 3000), "\ud800", 3)],
+            (dict(categories=[dict(id=[1], name="person")]), r"categories\[0\]: expected id"),
+            (dict(categories=[dict(id=1, name=3)]), r"categories\[0\]: expected name"),
+            (dict(categories={}), "expected a COCO dataset with a list 'categories'"),
+        ],
+    )  # fmt: skip
+    def test_what_would_do_harm_is_refused_by_name(self, labels, changes, words):
+        with pytest.raises(UserError, match=words) as caught:
+            labels(**changes)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1000
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"[" * 100_000, "nested too deeply"),
+            (b'{"images": [' + b"1" * 5000 + b"]}", "not JSON|expected an object"),
+            (b'{"images": 1e400}', "expected a COCO dataset with a list 'images'"),
+        ],
+    )
+    def test_json_that_is_hard_to_read(self, tmp_path, content, words):
+        (tmp_path / "x.json").write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            read_labels(tmp_path / "x.json")
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.json")
+        with pytest.raises(UserError, match="no regular file"):
+            read_labels(tmp_path / "pipe.json")

@@ -46,6 +46,7 @@ class PeopleDataset:
         ground_truth: COCO dict of persons, see ``read_labels``; image ``i`` of the data set is
             ``ground_truth["images"][i]``.
         published: key of the published numbers for this data set, None where there are none.
+        notices: what was filled in or left out while the annotations were read, a line each.
 
     Raises:
         UserError: for annotations that cannot be used and for images that are not in the folder.
@@ -54,8 +55,9 @@ class PeopleDataset:
     name: str
     ground_truth: CocoDataset
     published: str | None = None
-    _read: Sequence[str] = ()  # notices of what was read
-    _turned: set[str] | frozenset[str] = frozenset()  # photos that are seen otherwise than they are stored
+    notices: Sequence[str] = ()
+    labels_in: LabelsIn = "upright"
+    _files: Sequence[str] = ()
 
     def __init__(
         self,
@@ -71,10 +73,9 @@ class PeopleDataset:
         self.name = name or Path(annotations).stem
         labels = read_labels(annotations)
         self.ground_truth = labels.dataset
-        self._read = labels.notices
-        self._labels_in = labels_in
+        self.notices = labels.notices
+        self.labels_in = labels_in
         self._refused: dict[int, str] = {}
-        self._turned = set()
         self._folder = Path(images).expanduser()
         names = [image["file_name"] for image in self.ground_truth["images"]]
         if not outside:
@@ -92,16 +93,15 @@ class PeopleDataset:
             row for row in self.ground_truth["annotations"] if row["iscrowd"] or row["area"] >= min_area
         ]
 
-    @property
-    def notices(self) -> list[str]:
-        """What was filled in, left out, or is worth knowing of what was read up to now, one line each."""
-        told = list(self._read)
-        if self._turned:
-            told.append(
-                f"{self.name}: photos with an EXIF orientation, whose labels are taken to be for the upright photo: "
-                f"{len(self._turned)}, the first is {min(self._turned)}"
-            )
-        return told
+    def turned_photos(self) -> list[str]:
+        """Return the names of photos that are seen otherwise than they are stored (EXIF), from the heads of the files.
+
+        Unless labels are for stored pixels, they are taken to be for the photo as it is seen. Where the sides are not
+        exchanged, nothing but the person who labelled it can tell.
+        """
+        names = [image["file_name"] for image in self.ground_truth["images"]]
+        stored = (read_orientation(self._folder / file) for file in self._files)
+        return [name for name, orientation in zip(names, stored, strict=False) if orientation and orientation.tag > 1]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -129,16 +129,16 @@ class PeopleDataset:
             raise pictures.ImageError(f"{path}: {self._refused[index]}")
         entry = self.ground_truth["images"][index]
         image = pictures.load(path)
-        seen = Orientation(image.height, image.width)
-        stored = read_orientation(path) if self._labels_in == "upright" else None
-        if stored is not None and stored.upright_size == seen.upright_size:
-            seen = stored
-        try:
-            checked_size((entry["height"], entry["width"]), seen, "upright")
-        except UserError as error:
-            raise pictures.ImageError(f"{path}: {error}") from None
-        if seen.tag > 1:
-            self._turned |= {entry["file_name"]}
+        if (image.height, image.width) != (entry["height"], entry["width"]):
+            # What is stored tells whether EXIF explains the difference.
+            seen = Orientation(image.height, image.width)
+            stored = read_orientation(path) if self.labels_in == "upright" else None
+            if stored is not None and stored.upright_size == seen.upright_size:
+                seen = stored
+            try:
+                checked_size((entry["height"], entry["width"]), seen, "upright")
+            except UserError as error:
+                raise pictures.ImageError(f"{path}: {error}") from None
         return image
 
     def _find(self, names: Sequence[str], annotations: str | os.PathLike[str]) -> list[str]:

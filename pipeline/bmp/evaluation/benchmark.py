@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from bmp.evaluation.rounds import Settings, compare_rounds
 from bmp.evaluation.run import Journals, Progress, Task, prepare_folder, run
 from bmp.evaluation.timing import machine
 from bmp.io.atomic import writing
+
+_logger = logging.getLogger("bmp")
 
 
 def evaluate(
@@ -62,6 +65,7 @@ def evaluate(
     settings = processes.together(lambda: _settings(config))
     device = processes.together(lambda: resolve_device(processes.device(device)))
     task = processes.together(lambda: _task(config, batch_size, limit))
+    processes.first(lambda: _say(task.dataset.notices))
     processes.first(lambda: prepare_folder(folder, resume=resume, overwrite=overwrite))
     model = processes.together(lambda: build(config, device))
     processes.together(lambda: run(model, task, folder, processes, progress, debug))
@@ -85,6 +89,11 @@ def evaluate(
             return write_report(folder, evaluation)
 
     return processes.first(conclude)
+
+
+def _say(notices: Sequence[str]) -> None:
+    for line in notices:
+        _logger.warning(line)
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:

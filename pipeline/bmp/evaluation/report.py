@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.examples import example_sheet, image_qualities
 from bmp.evaluation.metrics.coco import Kind, to_results
 from bmp.evaluation.published import Published, published
@@ -126,6 +127,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
     tables = [precision_table(comparison), people_table(comparison)]
     seconds = seconds_table(evaluation.journals.seconds, len(evaluation.task) - len(failed))
     literature = published(evaluation.task.dataset.published)
+    notices = label_notices(evaluation.task.dataset)
     parts = [
         f"# BMP on {evaluation.task.dataset.name}\n",
         *(f"{sentence}\n" for sentence in sentences[:2]),
@@ -134,6 +136,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
         *([published_table(literature).markdown()] if literature else []),
         seconds.markdown(),
         *([_failures(failed)] if failed else []),
+        *([_labels(notices)] if notices else []),
         *([_EXAMPLES] if has_sheet else []),
     ]
     with replacing(folder / "report.md") as file:
@@ -141,6 +144,20 @@ def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
     comparable = [number for number in literature if number.protocol == "loop"] or literature
     shown = [*tables, *([published_table(comparable)] if comparable else [])]
     return Outcome(shown, sentences, [f"{name}: {reason}" for name, reason in failed.items()])
+
+
+def label_notices(dataset: PeopleDataset) -> list[str]:
+    """Return what a reader of the numbers should know of the labels, a line each."""
+    turned = [] if dataset.labels_in == "stored" else dataset.turned_photos()
+    words = "photos with an EXIF orientation, whose labels are taken to be for the upright photo (labels_in=upright)"
+    return [
+        *dataset.notices,
+        *([f"{dataset.name}: {words}: {len(turned)}, the first is {turned[0]!r}"] if turned else []),
+    ]
+
+
+def _labels(notices: Sequence[str]) -> str:
+    return "## Labels\n\n" + "\n".join(f"- {line}" for line in notices) + "\n"
 
 
 def precision_table(comparison: Comparison) -> TextTable:
@@ -290,6 +307,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, Any]:
         "people": evaluation.people,
         "evaluation": asdict(evaluation.comparison.settings),
         **numbers(evaluation.comparison),
+        "notices": label_notices(evaluation.task.dataset),
         "failed": [{"file_name": name, "reason": reason} for name, reason in evaluation.failed.items()],
         "versions": versions(),
         "run": {

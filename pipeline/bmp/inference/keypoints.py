@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,8 @@ from bmp.registry import DETECTORS, POSES
 from bmp.stages import Detector, PoseEstimator
 from bmp.structures import Detections, Image, Poses
 
+_logger = logging.getLogger("bmp")
+
 _SAME_PERSON = 0.5  # IoU of a labelled and a detected box
 
 
@@ -59,8 +62,11 @@ def _predict(options: argparse.Namespace) -> list[str]:
     stages = ("pose", "detector") if options.masks else ("pose",)
     if not isinstance(config.get("pipeline"), dict) or not all(stage in config.pipeline for stage in stages):
         raise UserError(f"config {options.config}: expected pipeline.{' and pipeline.'.join(stages)}; see bmp_v2.py")
+    dataset = _dataset(config, options)
+    for line in dataset.notices:
+        _logger.warning(line)
     return predict(
-        _dataset(config, options),
+        dataset,
         config.pipeline.pose.to_dict(),
         options.output,
         detector=config.pipeline.detector.to_dict() if options.masks else None,

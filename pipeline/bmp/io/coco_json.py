@@ -283,7 +283,9 @@ def _person(location: str, row: dict[str, Any], height: int, width: int, notices
         expect_field(location, row, "keypoints", isinstance(row.get("keypoints", []), list), "a list of numbers")
         row.pop("keypoints", None)
         row.pop("num_keypoints", None)
-    expect_field(location, row, "score", is_number(row.get("score", 1), -1e9, 1e9), "a number")
+    if not is_number(row.get("score", 1), 0, 1):
+        del row["score"]
+        notices.add("scores that are no numbers in [0, 1], left out", location)
     return cast("Annotation", row)
 
 
