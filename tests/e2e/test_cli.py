@@ -206,3 +206,70 @@ def test_the_exit_code_is_that_of_the_process(tmp_path):
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (2, "")
     assert err.startswith("bmp: gone.jpg: no such file")
+
+
+def _stored_turned(path):
+    """Write a photo of one square that viewers see after a quarter turn; return the square, stored and seen."""
+    x1, y1, x2, y2 = FRONT
+    save(path, FRONT)
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    with PILImage.open(path) as picture:
+        height = picture.height
+        picture.save(path, exif=exif)
+    return [x1, y1, x2 - x1, y2 - y1], [height - y2, x1, y2 - y1, x2 - x1]
+
+
+@pytest.mark.parametrize("kind", ["boxes", "dataset"])
+def test_labels_in_stored_pixels_work_by_an_option(tmp_path, kind):
+    (tmp_path / "config.py").write_text(CONFIG)
+    stored, seen = _stored_turned(tmp_path / "photos" / "a.png")
+    with PILImage.open(tmp_path / "photos" / "a.png") as picture:
+        width, height = picture.size
+    label = {"id": 1, "image_id": 1, "category_id": 1, "bbox": stored, "area": 1.0, "iscrowd": 0}
+    image = {"id": 1, "file_name": "a.png", "height": height, "width": width}
+    categories = [{"id": 1, "name": "person"}]
+    (tmp_path / "labels.json").write_text(
+        json.dumps({"images": [image], "annotations": [label], "categories": categories})
+    )
+    what = (
+        ("--input", "photos", "--boxes", "labels.json")
+        if kind == "boxes"
+        else ("--dataset", "labels.json", "--images", "photos")
+    )
+    code, _, err = run(tmp_path, *what, "--output", "out")
+    assert (code, "EXIF orientation exchanges the sides" in err) == (1, True)
+    code, _, err = run(tmp_path, *what, "--output", "out", "--labels-in", "stored", "--overwrite")
+    assert code == 0, err
+    if kind == "boxes":
+        assert [person["bbox"] for person in _people(tmp_path / "out")["annotations"]] == [seen]
+    else:
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert metrics["notices"] == []
+        assert metrics["rounds"][0]["bbox"]["ap"] == pytest.approx(1)
+
+
+def test_the_report_lists_what_was_done_to_the_labels(photos, tmp_path):
+    x1, y1, x2, y2 = FRONT
+    label = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0}
+    with PILImage.open(photos / "b.png") as picture:
+        width, height = picture.size
+    image = {"id": 1, "file_name": "b.png", "height": height, "width": width}
+    (tmp_path / "labels.json").write_text(json.dumps({"images": [image], "annotations": [label]}))
+    code, _, err = run(tmp_path, "--dataset", "labels.json", "--images", "photos", "--output", "out")
+    assert code == 0
+    (notice,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["notices"]
+    assert "without an area" in notice
+    assert notice in err
+    assert f"- {notice}" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_ids_of_boxes_are_explained_by_a_second_file(photos, tmp_path):
+    x1, y1, x2, y2 = BEHIND
+    boxes = [{"image_id": 77, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.75}]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    (tmp_path / "names.json").write_text(json.dumps({"images": [{"id": 77, "file_name": "photos/a.png"}]}))
+    given = ("--boxes", "boxes.json", "--boxes-names", "names.json", "--without-boxes", "nobody")
+    code, _, err = run(tmp_path, "--input", "photos", "--output", "out", *given)
+    assert code == 0, err
+    assert [person["score"] for person in _people(tmp_path / "out")["annotations"]][:1] == [0.75]
