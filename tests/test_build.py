@@ -1,6 +1,7 @@
 """Configs become pipelines, and mistakes are answered with what exists."""
 
 import io
+import logging
 import re
 import subprocess
 import sys
@@ -465,3 +466,11 @@ def test_a_users_config_may_start_from_one_of_the_package(tmp_path):
     assert config.pipeline.detector.type == "LiteDetector"
     (tmp_path / "lite.py").write_text("pipeline = dict(detector=dict(type='Mine'))\n")
     assert load_config(own).pipeline == dict(rounds=7, detector=dict(type="Mine"))  # beside the file comes first
+
+
+def test_the_log_tells_the_device_and_says_nothing_unasked(caplog, capsys):
+    caplog.set_level("INFO", logger="bmp")
+    build(_config(), "cpu")
+    assert "device cpu, for stages whose config names no other" in caplog.messages
+    assert capsys.readouterr() == ("", "")
+    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("bmp").handlers)

@@ -243,3 +243,11 @@ def test_wrong_numbers_of_rounds_and_of_boxes_are_refused():
         _loop(rounds=0)
     with pytest.raises(ValueError, match="zip"):
         list(_loop().run([scene()], boxes=[Detections.empty()] * 2))
+
+
+def test_the_log_tells_how_long_each_stage_took(caplog):
+    caplog.set_level("DEBUG", logger="bmp")
+    loop = Loop(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll(), rounds=1)
+    list(loop.run([scene((2, 2, 20, 20)), scene((5, 5, 20, 20))]))
+    stages = [record.getMessage().split(" in ")[0] for record in caplog.records if record.name == "bmp.loop"]
+    assert stages == ["detector: 2 images", "pose: 2 images", "segmenter, opening: 2 images", "segmenter: 2 images"]

@@ -11,6 +11,7 @@ Names are imported when they are first used, so that ``import bmp`` is quick and
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from bmp.build import load as load
     from bmp.config import presets as presets
     from bmp.errors import UserError as UserError
+
+# What a library user may want to see goes to this logger and those below it; nothing is shown until they ask for it.
+logging.getLogger("bmp").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 __all__ = ["BMP", "People", "Person", "UserError", "load", "presets"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ from bmp.registry import (
 from bmp.segmenters.point_sampling import PointSampler
 from bmp.segmenters.prompting import BoxPrompt, NegativePoints
 from bmp.stages import Detector, ImageEncoder, PoseEstimator, Prompter, Segmenter, Suppressor
+
+_LOGGER = logging.getLogger(__name__)
 
 _ROLES: dict[Any, Registry] = {
     Detector: DETECTORS,
@@ -83,6 +86,7 @@ def build(config: Mapping[str, Any], device: str = "auto") -> BMP:
     assembly = _Assembly(arguments.pop("shared", {}), resolve_device(device))
     make = assembly.call(BMP, arguments, "pipeline")
     assembly.expect_all_used()
+    _LOGGER.info("device %s, for stages whose config names no other", assembly.device)
     return make()  # type: ignore[no-any-return]
 
 
@@ -149,7 +153,7 @@ class _Assembly:
         if not isinstance(shared, Mapping):
             raise UserError(f"pipeline.shared: expected a dict of parts by name, got {shared!r}")
         self._shared = shared
-        self._device = device
+        self.device = device
         self._known: dict[str, tuple[Callable[..., Any], _Maker]] = {}
         self._pending: list[str] = []
 
@@ -175,7 +179,7 @@ class _Assembly:
             for key, value in arguments.items()
         }
         if "device" in signature.arguments and "device" not in arguments:
-            makers["device"] = lambda: self._device
+            makers["device"] = lambda: self.device
         return lambda: factory(**{key: make() for key, make in makers.items()})
 
     def part(self, config: Any, hint: Any, where: str) -> _Maker:
@@ -329,6 +333,7 @@ def _import(module: str) -> ModuleType:
         here = str(Path.cwd())
         if here in sys.path or error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
+        _LOGGER.info("%s is looked for in the working folder, %s", module, here)
         sys.path.append(here)
         importlib.invalidate_caches()
         return importlib.import_module(module)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +15,8 @@ from bmp.errors import UserError
 from bmp.ops.masks import exclusive, paint_out
 from bmp.stages import Detector, ImageView, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Instances, Masks, Poses
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,12 +175,15 @@ class Loop:
         """Find the people of each image, but for those whose ``boxes`` are given."""
         given = [None] * len(seen) if boxes is None else boxes
         unknown = [image for image, rows in zip(seen, given, strict=True) if rows is None]
-        found = iter(detector.detect(unknown) if unknown else [])
+        with _timed("detector", len(unknown)):
+            found = iter(detector.detect(unknown) if unknown else [])
         return [(next(found) if rows is None else rows).to(self.device) for rows in given]
 
     def _estimate(self, states: list[ImageState], people: list[Detections]) -> list[Poses]:
         """Give ``people`` their poses, on the original images."""
-        return [poses.to(self.device) for poses in self.pose.estimate([state.image for state in states], people)]
+        with _timed("pose", len(states)):
+            found = self.pose.estimate([state.image for state in states], people)
+        return [poses.to(self.device) for poses in found]
 
     def _suppress(self, state: ImageState, found: Detections, poses: Poses) -> _Suppressed:
         """Drop duplicates among the people of earlier rounds and those found now."""
@@ -190,14 +198,17 @@ class Loop:
         masks = [Masks.empty(state.image.height, state.image.width, self.device) for state in states]
         busy = [i for i, each in enumerate(left) if len(each.new)]
         unopened = [states[i] for i in busy if states[i].view is None]
-        for state, view in zip(unopened, self.segmenter.open([state.image for state in unopened]), strict=True):
+        with _timed("segmenter, opening", len(unopened)):
+            views = self.segmenter.open([state.image for state in unopened])
+        for state, view in zip(unopened, views, strict=True):
             state.view = view
-        segmented = self.segmenter.segment(
-            [states[i].view for i in busy],
-            [left[i].new for i in busy],
-            [left[i].new_poses for i in busy],
-            [left[i].old.poses for i in busy],
-        )
+        with _timed("segmenter", len(busy)):
+            segmented = self.segmenter.segment(
+                [states[i].view for i in busy],
+                [left[i].new for i in busy],
+                [left[i].new_poses for i in busy],
+                [left[i].old.poses for i in busy],
+            )
         for i, mask in zip(busy, segmented, strict=True):
             masks[i] = mask.to(self.device)
         return masks
@@ -213,6 +224,14 @@ class Loop:
         for i, poses in zip(busy, self._estimate([states[i] for i in busy], refined), strict=True):
             again[i] = replace(left[i], new_poses=poses)
         return again
+
+
+@contextmanager
+def _timed(stage: str, images: int) -> Iterator[None]:
+    """Log how long a stage took; on a GPU that is until it handed its work over, which may be going on."""
+    start = time.perf_counter()
+    yield
+    _LOGGER.debug("%s: %d images in %.3f s", stage, images, time.perf_counter() - start)
 
 
 def _finish(state: ImageState) -> Result:

@@ -169,6 +169,7 @@ def load_strictly(
     if (versions := getattr(state_dict, "_metadata", None)) is not None:
         fitting._metadata = versions  # type: ignore[attr-defined]
     module.load_state_dict(fitting, strict=not any(misfits.values()))
+    _LOG.info("%s: weights of %s, %d tensors", file, type(module).__name__, len(fitting))
 
 
 def _foreign_prefix(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
