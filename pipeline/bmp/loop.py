@@ -79,6 +79,13 @@ class _Suppressed:
 class Loop:
     """The loop over the rounds, built from any stages that fit the protocols of ``bmp.stages``.
 
+    Example:
+        >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
+        >>> loop = Loop(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll(), rounds=2)
+        >>> image = scene((0, 0, 20, 40), (10, 10, 16, 16))  # the second square stands before the first
+        >>> [result.people.round.tolist() for result in loop.run([image])]
+        [[1, 2]]
+
     Args:
         detector: finds people in round 1, and in later rounds unless there is a ``redetector``.
         pose: gives them skeletons.

@@ -20,7 +20,15 @@ ImageView = Any
 
 @runtime_checkable
 class Detector(Protocol):
-    """Finds people in images; also called on images whose known people are painted black."""
+    """Finds people in images; also called on images whose known people are painted black.
+
+    Example:
+        >>> class Nobody:
+        ...     def detect(self, images):
+        ...         return [Detections.empty() for _ in images]
+        >>> isinstance(Nobody(), Detector)
+        True
+    """
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Return the people of each image, best first."""

@@ -183,6 +183,13 @@ class Detections(Record):
 
     boxes: float32 (N, 4), xyxy edges in pixels, x1 <= x2 and y1 <= y2. scores: float32 (N,) in [0, 1].
     masks: bool (N, H, W), or None from detectors that give boxes only.
+
+    Example:
+        >>> people = Detections(torch.tensor([[0.0, 0.0, 4.0, 8.0], [2.0, 2.0, 3.0, 3.0]]), torch.tensor([0.9, 0.4]))
+        >>> len(people), people[people.scores > 0.5].boxes.tolist()
+        (2, [[0.0, 0.0, 4.0, 8.0]])
+        >>> len(Detections.concat([people, Detections.empty(), people]))
+        4
     """
 
     boxes: Tensor = column("N", 4)

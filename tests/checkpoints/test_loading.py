@@ -153,14 +153,17 @@ def test_a_prefix_of_all_names_is_taken_off_and_said(network, caplog, prefix):
     with caplog.at_level("INFO", logger="bmp"):
         load_strictly(other, {prefix + name: tensor for name, tensor in state.items()}, file="some.pth")
     assert same(other.state_dict(), state)
-    assert caplog.messages == [f"some.pth: all names begin with {prefix!r}, which Sequential has not; taken off"]
+    assert caplog.messages == [
+        f"some.pth: all names begin with {prefix!r}, which Sequential has not; taken off",
+        f"some.pth: weights of Sequential, {len(state)} tensors",
+    ]
 
 
 def test_a_prefix_that_the_module_has_stays(caplog):
     own = nn.ModuleDict({"module": nn.Linear(2, 2)})
     with caplog.at_level("INFO", logger="bmp"):
-        load_strictly(own, own.state_dict())
-    assert not caplog.messages
+        load_strictly(own, own.state_dict(), file="own.pth")
+    assert caplog.messages == ["own.pth: weights of ModuleDict, 2 tensors"]
 
 
 @pytest.mark.parametrize(
