@@ -84,7 +84,7 @@ class PeopleDataset:
                 if path.anchor or ".." in path.parts:
                     raise UserError(
                         f"{annotations}: images[{index}]: {short(file_name)} leads out of the folder of images; "
-                        "say that images may lie outside (outside=True) if you trust this file"
+                        "if you trust this file, say that images may lie outside (--outside, or outside=True)"
                     )
         self._files = self._find(names, annotations)
         if labels_in == "stored":

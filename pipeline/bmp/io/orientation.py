@@ -112,6 +112,6 @@ def checked_size(labelled: tuple[int, int] | None, orientation: Orientation, lab
         word = "upright" if labels_in == "stored" else "stored"
         raise UserError(
             f"expected {expected} pixels as annotated, got {got}: its EXIF orientation exchanges the sides, and the "
-            f"labels are for the {word} picture; say so (labels_in={word})"
+            f'labels are for the {word} picture; say so (--labels-in {word}, or labels_in="{word}")'
         )
     raise UserError(f"expected {expected} pixels as annotated, got {got}; fetch the image that was annotated")
