@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -12,7 +11,7 @@ import PIL.ImageDraw
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.metrics.matching import Matches
-from bmp.io.annotations import to_instances
+from bmp.io.annotations import Annotation, CocoDataset, to_instances
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import overlay
 
@@ -20,7 +19,7 @@ _EXAMPLES, _PANEL, _TITLE, _GAP = 3, 480, 22, 6
 _PAPER, _INK = (32, 32, 32), (235, 235, 235)
 
 
-def image_qualities(ground_truth: Mapping[str, Any], matches: Matches) -> dict[Any, float]:
+def image_qualities(ground_truth: CocoDataset, matches: Matches) -> dict[int | str, float]:
     """Return for each image with people the mean IoU of its people with who shows them, 0 for those not found.
 
     By id of the image, in [0, 1]; crowd regions are no people.
@@ -28,25 +27,25 @@ def image_qualities(ground_truth: Mapping[str, Any], matches: Matches) -> dict[A
     overlaps = np.zeros(len(ground_truth["annotations"]))
     hits = matches.person >= 0
     overlaps[matches.person[hits]] = matches.overlaps[hits]
-    people: dict[Any, list[float]] = {}
+    people: dict[int | str, list[float]] = {}
     for index in matches.people.tolist():
         people.setdefault(ground_truth["annotations"][index]["image_id"], []).append(float(overlaps[index]))
     return {image_id: sum(values) / len(values) for image_id, values in people.items()}
 
 
 def example_sheet(
-    dataset: PeopleDataset, rows: Iterable[Mapping[str, Any]], qualities: Mapping[Any, float]
+    dataset: PeopleDataset, rows: Iterable[Annotation], qualities: Mapping[int | str, float]
 ) -> PIL.Image.Image | None:
     """Draw the images of best, median and worst quality, three of each at most, ground truth beside results.
 
     Returns None where there is no image to choose from; images that cannot be read any more are left out.
     """
     chosen = _chosen(qualities)
-    found: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in chosen}
+    found: dict[int | str, list[Annotation]] = {image_id: [] for image_id in chosen}
     for row in rows:
         if row["image_id"] in found:
             found[row["image_id"]].append(row)
-    labels: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in chosen}
+    labels: dict[int | str, list[Annotation]] = {image_id: [] for image_id in chosen}
     for row in dataset.ground_truth["annotations"]:
         if row["image_id"] in labels and not row.get("iscrowd"):
             labels[row["image_id"]].append(row)
@@ -64,13 +63,13 @@ def example_sheet(
     return _sheet(lines) if lines else None
 
 
-def _chosen(qualities: Mapping[Any, float]) -> dict[Any, str]:
+def _chosen(qualities: Mapping[int | str, float]) -> dict[int | str, str]:
     """Return ids of images with what they are examples of; each once, ties in the order of the data set."""
     order = sorted(qualities, key=lambda image_id: -qualities[image_id])
     count = min(_EXAMPLES, max(1, len(order) // 3))
     middle = max(0, (len(order) - count) // 2)
     groups = {"best": order[:count], "worst": order[-count:], "median": order[middle : middle + count]}
-    chosen: dict[Any, str] = {}
+    chosen: dict[int | str, str] = {}
     for place, ids in groups.items():
         for image_id in ids:
             chosen.setdefault(image_id, place)

@@ -80,8 +80,11 @@ def annotation_rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> lis
     """Return annotations of the people ``rows`` with these masks."""
     found = torch.ones(len(rows), dtype=torch.int64)
     instances = Instances(posed.people[rows], posed.poses[rows], masks, found)
-    annotations = to_annotations(instances, posed.annotations[0]["image_id"], COCO_KEYPOINTS, exact=True)
-    return [{**own, "id": posed.annotations[row]["id"]} for own, row in zip(annotations, rows, strict=True)]
+    annotations = to_annotations(instances, 0, COCO_KEYPOINTS, exact=True)
+    for own, row in zip(annotations, rows, strict=True):
+        labelled = posed.annotations[row]
+        own["id"], own["image_id"] = labelled["id"], labelled["image_id"]
+    return annotations
 
 
 def check_labelled(posed: PosedImage, prompts: Prompts) -> None:

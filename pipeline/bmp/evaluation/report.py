@@ -19,6 +19,7 @@ from bmp.evaluation.published import Published, published
 from bmp.evaluation.rounds import Comparison, Overlap, Round, reasons
 from bmp.evaluation.run import Journals, Task
 from bmp.evaluation.timing import versions
+from bmp.io.annotations import Annotation
 from bmp.io.atomic import replacing
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Evaluation:
         images = self.task.ground_truth["images"]
         return {image["file_name"]: reasons[image["id"]] for image in images if image["id"] in reasons}
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[Annotation]:
         """Yield the annotations of everybody known after the last round."""
         return self.journals.rows(self.task.ground_truth, len(self.comparison.rounds))
 
@@ -206,7 +207,9 @@ def people_table(comparison: Comparison) -> TextTable:
     return TextTable("People found and lost, at IoU 0.5", header, tuple(rows), notes)
 
 
-def _notes(comparison: Comparison, subjects: Mapping[str, str], endings: Sequence[str]) -> tuple[str, ...]:
+def _notes(
+    comparison: Comparison, subjects: Mapping[str, str] | Mapping[Kind, str], endings: Sequence[str]
+) -> tuple[str, ...]:
     """Return why there is no number, once for each subject and reason, of those numbers whose places end so."""
     known = reasons(comparison)
     notes = dict.fromkeys(
@@ -267,7 +270,7 @@ def seconds_table(seconds: Mapping[str, float], images: int) -> TextTable:
     return TextTable("Seconds", ("stage", "seconds", "an image", "per cent"), tuple(rows), notes)
 
 
-def write_results(path: Path, rows: Iterable[Mapping[str, Any]], segm_score: str) -> None:
+def write_results(path: Path, rows: Iterable[Annotation], segm_score: str) -> None:
     """Write COCO results, a person a line, that serve for boxes, masks and poses.
 
     ``score`` is that of the box; ``segm_score`` and ``keypoints_score`` are those of mask and pose. Raises ``OSError``.

@@ -6,9 +6,9 @@ Where a number is None, ``reasons`` says why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from bmp.evaluation.metrics.coco import CocoNumbers, Kind, evaluate_coco, to_results
 from bmp.evaluation.metrics.matching import (
@@ -21,8 +21,7 @@ from bmp.evaluation.metrics.matching import (
     recall,
     recall_at_equal_precision,
 )
-
-Rows = Sequence[Mapping[str, Any]]
+from bmp.io.annotations import Annotation, CocoDataset
 
 _NOBODY = "nobody is labelled"
 
@@ -95,8 +94,8 @@ class Comparison:
 
 
 def compare_rounds(
-    ground_truth: Mapping[str, Any],
-    rows_of: Callable[[int], Rows],
+    ground_truth: CocoDataset,
+    rows_of: Callable[[int], Sequence[Annotation]],
     rounds: int,
     settings: Settings = _AS_COCO,
 ) -> Comparison:
@@ -143,7 +142,7 @@ def compare_rounds(
     return Comparison(done, equal, settings, _lacking(ground_truth))
 
 
-def labelled_kinds(ground_truth: Mapping[str, Any]) -> list[Kind]:
+def labelled_kinds(ground_truth: CocoDataset) -> list[Kind]:
     """Return the kinds of labels in the ground truth: boxes always, masks if all have one, keypoints if anybody has."""
     unlabelled = _unlabelled(ground_truth)
     return [kind for kind in get_args(Kind) if kind not in unlabelled]
@@ -172,7 +171,7 @@ def reasons(comparison: Comparison) -> dict[str, str]:
     return found | _reasons_of_equal_precision(comparison)
 
 
-def _unlabelled(ground_truth: Mapping[str, Any]) -> dict[Kind, str]:
+def _unlabelled(ground_truth: CocoDataset) -> dict[Kind, str]:
     """Say of each kind that cannot be compared which labels are missing."""
     annotations = ground_truth["annotations"]
     if not annotations:
@@ -190,7 +189,7 @@ def _unlabelled(ground_truth: Mapping[str, Any]) -> dict[Kind, str]:
     return missing
 
 
-def _lacking(ground_truth: Mapping[str, Any]) -> dict[Kind, str]:
+def _lacking(ground_truth: CocoDataset) -> dict[Kind, str]:
     """Say of each kind that nothing can be compared of why: no labels, or none of people who are to be found."""
     people = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
     lacking: dict[Kind, str] = {}

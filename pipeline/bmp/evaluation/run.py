@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bmp import __version__
 from bmp.api import People
@@ -24,7 +24,7 @@ from bmp.distributed import Processes
 from bmp.errors import UserError
 from bmp.evaluation.timing import Stopwatch, timed
 from bmp.inference.batches import find_people, read_ahead
-from bmp.io.annotations import to_annotations
+from bmp.io.annotations import Annotation, CocoDataset, to_annotations
 from bmp.io.atomic import writing
 from bmp.io.journal import Journal, JournalReader, Record
 from bmp.label_sets import KeypointSet
@@ -53,7 +53,7 @@ class Task:
         return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
 
     @cached_property
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> CocoDataset:
         """COCO dict of the images that count."""
         ground_truth = self.dataset.ground_truth
         images = ground_truth["images"][: len(self)]
@@ -83,8 +83,8 @@ class Journals:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._open = ExitStack()
-        self._places: dict[Any, tuple[JournalReader, int]] = {}
-        self.failed: dict[Any, str] = {}
+        self._places: dict[int | str, tuple[JournalReader, int]] = {}
+        self.failed: dict[int | str, str] = {}
         self.seconds: dict[str, float] = {}
         try:
             for path in sorted(folder.glob(_JOURNALS)):
@@ -105,11 +105,11 @@ class Journals:
         elif "failed" in record and record["image"] not in self._places:
             self.failed[record["image"]] = record["failed"]
 
-    def done(self, image_id: Any) -> bool:
+    def done(self, image_id: int | str) -> bool:
         """Tell whether the people of this image are known; images that failed are to be tried again."""
         return image_id in self._places
 
-    def rows(self, ground_truth: dict[str, Any], round_number: int) -> Iterator[dict[str, Any]]:
+    def rows(self, ground_truth: CocoDataset, round_number: int) -> Iterator[Annotation]:
         """Yield an annotation for each person known after a round, by image in the order of ``ground_truth``.
 
         They are as ``to_annotations`` makes them, with all digits and without ``id``. What is known of an image that
@@ -120,7 +120,7 @@ class Journals:
                 journal, offset = self._places[image["id"]]
                 rounds = journal.read(offset)["rounds"]
                 for row in rounds[min(round_number, len(rounds)) - 1]:
-                    yield {"image_id": image["id"], **row}
+                    yield cast(Annotation, {"image_id": image["id"], **row})
 
     def close(self) -> None:
         """Close the journals."""

@@ -258,17 +258,6 @@ class TestCrowding:
         assert metrics.pair_overlaps(self.TRUTH).tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 0, 0, 0])
         assert metrics.pair_overlaps(truth_of()).shape == (0,)
 
-    @pytest.mark.parametrize(("min_overlap", "images"), [(0.0, [0, 1]), (0.5, [1]), (0.4, [1]), (0.7, [])])
-    def test_images(self, min_overlap, images):
-        rows = [row(at(0), 0.5, image) for image in range(4)]
-        before = copy.deepcopy((self.TRUTH, rows))
-        ground_truth, kept = metrics.crowded_images(self.TRUTH, rows, min_overlap)
-        assert [image["id"] for image in ground_truth["images"]] == images
-        assert [found["image_id"] for found in kept] == images
-        assert {label["image_id"] for label in ground_truth["annotations"]} == set(images)
-        assert ground_truth["categories"] == self.TRUTH["categories"]
-        assert (self.TRUTH, rows) == before
-
     def test_people_in_crowds(self):
         matches = match(self.TRUTH, [row(at(0), 0.9, 1), row(at(60), 0.8, 1)])
         entangled = np.flatnonzero(metrics.pair_overlaps(self.TRUTH) > 0.5)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -240,7 +240,7 @@ def _no_keypoints(people: int) -> Poses:
     return Poses(torch.zeros(people, 0, 2), nothing, nothing, nothing)
 
 
-def _check_prompted(segmenter: Any) -> None:
+def _check_prompted(segmenter: object) -> None:
     if not isinstance(segmenter, PromptedSegmenter):
         raise UserError(
             f"expected a segmenter that is prompted with points, such as SAM2Segmenter, got {type(segmenter).__name__}"

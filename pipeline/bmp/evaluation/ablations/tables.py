@@ -201,10 +201,10 @@ class _Selection(NamedTuple):
     """How keypoints become prompts: the type of the prompter and how many points it gives."""
 
     kind: str
-    count: int
+    points: int
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.count}"
+        return f"{self.kind} {self.points}"
 
 
 _SPREAD, _VISIBLE = _Selection("MaxSpread", 6), _Selection("MaxVisibility", 3)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, true_poses
 from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
-from bmp.evaluation.metrics.coco import CocoNumbers, evaluate_coco, to_results
+from bmp.evaluation.metrics.coco import CocoNumbers, Result, evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
 from bmp.evaluation.published import EvaluationProtocol
 from bmp.io.annotations import Annotation
@@ -153,17 +153,17 @@ class _Passes:
     def over(self, protocol: EvaluationProtocol, what: str) -> Iterable[Sequence[PosedImage]]:
         return self._track(self.protocols[protocol], _batches(self.dataset), f"{self.dataset.name}: {what}")
 
-    def numbers(self, results: Sequence[dict[str, Any]]) -> CocoNumbers:
+    def numbers(self, results: Sequence[Result]) -> CocoNumbers:
         return evaluate_coco(self.dataset.ground_truth, results, "segm")
 
 
 def _whole_images(
     passes: _Passes, segmenter: PromptedSegmenter, protocol: EvaluationProtocol, trials: Sequence[PromptTrial]
-) -> dict[PromptTrial, CocoNumbers]:
+) -> dict[Trial, Measurement]:
     if not trials:
         return {}
     prompters = {trial: build_part(json.loads(trial.prompter), PROMPTERS) for trial in trials}
-    results: dict[PromptTrial, list[dict[str, Any]]] = {trial: [] for trial in trials}
+    results: dict[PromptTrial, list[Result]] = {trial: [] for trial in trials}
     for trial, row in prompt_curve(passes.over(protocol, f"{len(trials)} ways to prompt"), segmenter, prompters):
         results[trial] += _results(row)  # a fraction of what the row takes in memory
     return {trial: passes.numbers(own) for trial, own in results.items()}
@@ -184,7 +184,7 @@ def _corrections(passes: _Passes, segmenter: PromptedSegmenter, trial: Correctio
     return np.mean(ious, axis=0).tolist() if ious else [None] * (CORRECTIONS + 1)
 
 
-def _results(row: Annotation) -> list[dict[str, Any]]:
+def _results(row: Annotation) -> list[Result]:
     return to_results([row], "segm", segm_score="iou")
 
 

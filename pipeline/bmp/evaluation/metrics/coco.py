@@ -8,21 +8,40 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from typing_extensions import NotRequired, TypedDict
 
 from bmp.errors import UserError, choices
+from bmp.io.annotations import Annotation, CocoDataset
+from bmp.io.segmentations import Segmentation
 
 Kind = Literal["bbox", "segm", "keypoints"]
 """What of a person is compared: its box, its mask or its pose."""
 
-SEGM_SCORES: dict[str, Callable[[Mapping[str, Any]], float]] = {
+
+class Result(TypedDict):
+    """A result in COCO's format: fields of the kind that is compared, and how sure it is.
+
+    ``present``: for Ex-OKS, which keypoints are said to be inside the window.
+    """
+
+    image_id: int | str
+    category_id: int
+    score: float
+    bbox: NotRequired[list[float]]
+    segmentation: NotRequired[Segmentation]
+    keypoints: NotRequired[list[float]]
+    present: NotRequired[list[bool]]
+
+
+SEGM_SCORES: dict[str, Callable[[Annotation], float]] = {
     "detection": lambda row: float(row["score"]),
     "iou": lambda row: float(row["mask_score"]),
     "detection_times_iou": lambda row: float(row["score"] * row["mask_score"]),
@@ -65,9 +84,7 @@ class CocoNumbers:
     ar_10: float | None
 
 
-def to_results(
-    rows: Sequence[Mapping[str, Any]], kind: Kind, segm_score: str = "detection_times_iou"
-) -> list[dict[str, Any]]:
+def to_results(rows: Sequence[Annotation], kind: Kind, segm_score: str = "detection_times_iou") -> list[Result]:
     """Return COCO results for one kind, a result a row in the same order, ready for ``json`` and pycocotools.
 
     The score of a box is its detection's. That of a mask is one of ``SEGM_SCORES``. That of a pose is the detection's
@@ -86,22 +103,23 @@ def to_results(
     """
     if segm_score not in SEGM_SCORES:
         raise UserError(f"there is no segm_score {segm_score!r}; {choices(segm_score, SEGM_SCORES)}")
-    fields = ("bbox", "keypoints") if kind == "keypoints" else (_FIELDS[kind],)
     score = {"bbox": SEGM_SCORES["detection"], "segm": SEGM_SCORES[segm_score], "keypoints": _pose_score}[kind]
-    return [
-        {
-            "image_id": row["image_id"],
-            "category_id": row["category_id"],
-            **{field: row[field] for field in fields},
-            "score": score(row),
-        }
-        for row in rows
-    ]
+    results = []
+    for row in rows:
+        result = Result(image_id=row["image_id"], category_id=row["category_id"], score=score(row))
+        if kind == "segm":
+            result["segmentation"] = row["segmentation"]
+        else:
+            result["bbox"] = row["bbox"]
+        if kind == "keypoints":
+            result["keypoints"] = row["keypoints"]
+        results.append(result)
+    return results
 
 
 def evaluate_coco(
-    ground_truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
+    ground_truth: CocoDataset,
+    results: Sequence[Result],
     kind: Kind,
     max_detections: int | None = None,
 ) -> CocoNumbers:
@@ -154,8 +172,8 @@ def summarize(evaluation: COCOeval) -> CocoNumbers:
 
 
 def compare(
-    ground_truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
+    ground_truth: CocoDataset,
+    results: Sequence[Result],
     kind: Kind,
     max_detections: int | None = None,
     thresholds: Sequence[float] | None = None,
@@ -187,7 +205,7 @@ def compare(
             "annotations": [_label(row, kind, number) for number, row in enumerate(ground_truth["annotations"], 1)],
         }
         labels.createIndex()
-        found = _found(labels, results, kind)
+        found = _loaded(labels, results, kind)
         evaluation = engine(labels, found, kind)
         parameters = evaluation.params
         parameters.maxDets = (
@@ -200,11 +218,12 @@ def compare(
     return evaluation
 
 
-def _label(annotation: Mapping[str, Any], kind: Kind, number: int) -> dict[str, Any]:
+def _label(annotation: Annotation, kind: Kind, number: int) -> dict[str, object]:
     """Return a copy for pycocotools, which writes into it."""
-    label = {"iscrowd": 0, **annotation, "id": number}
+    label: dict[str, object] = {"iscrowd": 0, **annotation, "id": number}
     if kind == "keypoints":
-        keypoints = label.setdefault("keypoints", [0] * _KEYPOINT_NUMBERS)
+        keypoints = annotation.get("keypoints", [0.0] * _KEYPOINT_NUMBERS)
+        label["keypoints"] = keypoints
         label.setdefault("num_keypoints", sum(flag > 0 for flag in keypoints[2::3]))
     _check(
         label, ("image_id", "category_id", "area", "bbox", _FIELDS[kind]), kind, f"ground truth, annotation {number}"
@@ -212,7 +231,7 @@ def _label(annotation: Mapping[str, Any], kind: Kind, number: int) -> dict[str, 
     return label
 
 
-def _found(labels: COCO, results: Sequence[Mapping[str, Any]], kind: Kind) -> COCO:
+def _loaded(labels: COCO, results: Sequence[Result], kind: Kind) -> COCO:
     """Load results as pycocotools does, but for copies of them, and none at all is nothing special."""
     copies = [dict(result) for result in results]
     shared = ("bbox",) if copies and "bbox" in copies[0] else ()  # pycocotools takes the first for all
@@ -231,14 +250,15 @@ def _found(labels: COCO, results: Sequence[Mapping[str, Any]], kind: Kind) -> CO
     return nobody
 
 
-def _check(row: Mapping[str, Any], fields: Sequence[str], kind: Kind, place: str) -> None:
+def _check(row: Mapping[str, object], fields: Sequence[str], kind: Kind, place: str) -> None:
     for field in fields:
         if field not in row:
             raise UserError(f"{place}: has no {field!r}, which the evaluation of {kind} needs; it has {', '.join(row)}")
-    if kind == "keypoints" and len(row["keypoints"]) != _KEYPOINT_NUMBERS:
+    keypoints = row.get("keypoints")
+    if kind == "keypoints" and isinstance(keypoints, Sized) and len(keypoints) != _KEYPOINT_NUMBERS:
         raise UserError(
             f"{place}: expected COCO's 17 keypoints as x, y, v, which are {_KEYPOINT_NUMBERS} numbers, "
-            f"got {len(row['keypoints'])}; leave out keypoints beyond those"
+            f"got {len(keypoints)}; leave out keypoints beyond those"
         )
 
 
@@ -256,6 +276,6 @@ def _mean(
     return float(known.mean()) if known.size else None
 
 
-def _pose_score(row: Mapping[str, Any]) -> float:
+def _pose_score(row: Annotation) -> float:
     confident = [score for score in row["keypoint_scores"] if score > _CONFIDENT_KEYPOINT]
     return float(row["score"]) * sum(confident) / len(confident) if confident else 0.0

@@ -27,6 +27,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from bmp.evaluation.metrics.coco import CocoNumbers, compare, summarize, to_results
+from bmp.io.annotations import Annotation, CocoDataset
 from bmp.ops.boxes import fit_aspect, xywh_to_xyxy
 
 OUTSIDE = 3
@@ -108,8 +109,8 @@ def ex_oks(
 
 
 def evaluate_ex_oks(
-    ground_truth: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    ground_truth: CocoDataset,
+    rows: Sequence[Annotation],
     presence_threshold: float = 0.5,
     max_detections: int | None = None,
 ) -> ExOksNumbers:
@@ -125,23 +126,24 @@ def evaluate_ex_oks(
     Raises:
         UserError: as for ``bmp.evaluation.metrics.coco.evaluate_coco``.
     """
-    results = [
-        {**result, "present": [presence >= presence_threshold for presence in row["keypoint_presence"]]}
-        for result, row in zip(to_results(rows, "keypoints"), rows, strict=True)
-    ]
-    # COCO leaves out people with num_keypoints 0; labels made for OKS may not have counted those outside.
-    labels = [
-        {**label, "num_keypoints": sum(flag > 0 for flag in label["keypoints"][2::3])}
-        if "keypoints" in label
-        else label
-        for label in ground_truth["annotations"]
-    ]
+    results = to_results(rows, "keypoints")
+    for result, row in zip(results, rows, strict=True):
+        result["present"] = [presence >= presence_threshold for presence in row["keypoint_presence"]]
+    labels = [_counted(label) for label in ground_truth["annotations"]]
     evaluation = compare(
         {**ground_truth, "annotations": labels}, results, "keypoints", max_detections, engine=_ExOksEval
     )
     people = sum(label.get("num_keypoints", 0) > 0 and not label.get("iscrowd") for label in labels)
     total = sum(map(_own, evaluation.tables))
     return ExOksNumbers(summarize(evaluation), total / people if people else None)
+
+
+def _counted(label: Annotation) -> Annotation:
+    """Count the labelled keypoints: COCO leaves out people without any, and labels may not count those outside."""
+    label = label.copy()
+    if "keypoints" in label:
+        label["num_keypoints"] = sum(flag > 0 for flag in label["keypoints"][2::3])
+    return label
 
 
 class _ExOksEval(COCOeval):  # type: ignore[misc]

@@ -8,15 +8,16 @@ overlaps nobody but a crowd region is neither right nor wrong.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from bmp.evaluation.metrics.coco import compare, to_results
+from bmp.io.annotations import Annotation, CocoDataset
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -59,8 +60,8 @@ class EqualPrecision:
 
 
 def match(
-    ground_truth: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    ground_truth: CocoDataset,
+    rows: Sequence[Annotation],
     kind: Literal["bbox", "segm"] = "bbox",
     min_iou: float = 0.5,
     segm_score: str = "detection_times_iou",
@@ -169,13 +170,13 @@ def recall_at_equal_precision(first: Matches, second: Matches) -> EqualPrecision
     return EqualPrecision(target, recall(first), recall(second, lowest), lowest)
 
 
-def pair_overlaps(ground_truth: Mapping[str, Any]) -> Floats:
+def pair_overlaps(ground_truth: CocoDataset) -> Floats:
     """Return for each annotation the largest IoU of its box with that of another person in the image, float64 (A,).
 
     Crowd regions are nobody: theirs is 0, and they are in nobody's way.
     """
     largest = np.zeros(len(ground_truth["annotations"]))
-    people: dict[Any, list[int]] = defaultdict(list)
+    people: dict[int | str, list[int]] = defaultdict(list)
     for index, label in enumerate(ground_truth["annotations"]):
         if not label.get("iscrowd"):
             people[label["image_id"]].append(index)
@@ -186,24 +187,6 @@ def pair_overlaps(ground_truth: Mapping[str, Any]) -> Floats:
             np.fill_diagonal(overlaps, 0)
             largest[indices] = overlaps.max(axis=1)
     return largest
-
-
-def crowded_images(
-    ground_truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], min_overlap: float
-) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
-    """Keep the ground truth and rows of images with two people whose boxes have an IoU above ``min_overlap``.
-
-    Nothing is copied or changed but the lists. For single people instead of images, give ``recall`` those of
-    ``numpy.flatnonzero(pair_overlaps(ground truth) > min_overlap)``.
-    """
-    entangled = pair_overlaps(ground_truth) > min_overlap
-    images = {ground_truth["annotations"][index]["image_id"] for index in np.flatnonzero(entangled)}
-    subset = {
-        **ground_truth,
-        "images": [image for image in ground_truth["images"] if image["id"] in images],
-        "annotations": [label for label in ground_truth["annotations"] if label["image_id"] in images],
-    }
-    return subset, [row for row in rows if row["image_id"] in images]
 
 
 def _check_same_people(first: Matches, second: Matches) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -13,7 +13,7 @@ from mmpose.registry import METRICS
 
 from bmp.errors import UserError
 from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
-from bmp.io.annotations import CATEGORY_ID
+from bmp.io.annotations import CATEGORY_ID, Annotation, CocoDataset
 from bmp.io.json_fields import read_json
 from bmp.label_sets import COCO_KEYPOINTS
 
@@ -69,7 +69,9 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
             raise UserError(f"{ann_file}: expected a COCO data set with images, annotations and categories")
         people = [row for row in ground_truth["annotations"] if row.get("category_id") == CATEGORY_ID]
         categories = [row for row in ground_truth["categories"] if row.get("id") == CATEGORY_ID]
-        self.ground_truth = {"images": ground_truth["images"], "annotations": people, "categories": categories}
+        self.ground_truth = CocoDataset(
+            info={}, images=ground_truth["images"], annotations=people, categories=categories
+        )
         self.presence_threshold = presence_threshold
         self.max_detections = max_detections
 
@@ -77,7 +79,7 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
         """Keep the results, a list of annotation rows for each sample: padding of the last batch can be cut off."""
         self.results += [_rows(sample) for sample in data_samples]
 
-    def compute_metrics(self, results: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    def compute_metrics(self, results: Sequence[Sequence[Annotation]]) -> dict[str, float]:
         """Return the numbers, in [0, 1] or -1, by name."""
         rows = list(chain.from_iterable(results))
         found = evaluate_ex_oks(self.ground_truth, rows, self.presence_threshold, self.max_detections)
@@ -85,7 +87,7 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
         return {name: -1.0 if value is None else float(value) for name, value in values.items()}
 
 
-def _rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(sample: Mapping[str, Any]) -> list[Annotation]:
     """Make annotation rows, as ``evaluate_ex_oks`` takes them, of all people of a sample."""
     found = sample["pred_instances"]
     presence = next((found[name] for name in _PRESENCE if name in found), None)
@@ -97,18 +99,21 @@ def _rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
     count = len(COCO_KEYPOINTS)
     columns = [np.asarray(found[name]) for name in ("bboxes", "bbox_scores", "keypoints", "keypoint_scores")]
     rows = []
-    for box, score, places, scores, present in zip(*columns, np.asarray(presence), strict=True):
-        places, scores = places[:count].astype(float), scores[:count].astype(float)
+    for box, score, points, scores, present in zip(*columns, np.asarray(presence), strict=True):
+        points, scores = points[:count].astype(float), scores[:count].astype(float)
         x1, y1, x2, y2 = box.astype(float).tolist()
         rows.append(
-            {
-                "image_id": sample["img_id"],
-                "category_id": CATEGORY_ID,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": float(score),
-                "keypoints": np.column_stack((places, scores)).ravel().tolist(),
-                "keypoint_scores": scores.tolist(),
-                "keypoint_presence": present[:count].astype(float).tolist(),
-            }
+            cast(
+                Annotation,  # as far as the metric reads it
+                {
+                    "image_id": sample["img_id"],
+                    "category_id": CATEGORY_ID,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(score),
+                    "keypoints": np.column_stack((points, scores)).ravel().tolist(),
+                    "keypoint_scores": scores.tolist(),
+                    "keypoint_presence": present[:count].astype(float).tolist(),
+                },
+            )
         )
     return rows
