@@ -137,6 +137,16 @@ def evaluate_coco(
 
     Raises:
         UserError: a field is missing, or a result is of an image that the ground truth does not have.
+
+    Examples:
+        A box that covers nine tenths of the labelled one is right at nine of COCO's ten thresholds of IoU.
+
+        >>> person = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "bbox": [10, 10, 40, 80], "area": 3200}
+        >>> ground_truth = {"images": [{"id": 7}], "categories": [{"id": 1}], "annotations": [person]}
+        >>> rows = [{"image_id": 7, "category_id": 1, "bbox": [10, 10, 40, 72], "score": 0.9}]
+        >>> numbers = evaluate_coco(ground_truth, to_results(rows, "bbox"), "bbox")
+        >>> print(f"{numbers.ap:.2f} {numbers.ap50:.2f}")
+        0.90 1.00
     """
     return summarize(compare(ground_truth, results, kind, max_detections))
 

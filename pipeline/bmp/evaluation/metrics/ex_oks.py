@@ -60,6 +60,11 @@ def distance_to_edge(points: Tensor, boxes: Tensor) -> Tensor:
     """Return how far points are from the outline of a box, inside as outside; 0 on it.
 
     points: float (..., 2). boxes: float (..., 4), xyxy edges, of shapes that broadcast. Returns (...), in pixels.
+
+    Examples:
+        >>> points = torch.tensor([[5.0, 5.0], [2.0, 5.0], [13.0, 14.0]])
+        >>> distance_to_edge(points, torch.tensor([0.0, 0.0, 10.0, 10.0])).tolist()
+        [5.0, 2.0, 5.0]
     """
     beyond = torch.maximum(boxes[..., :2] - points, points - boxes[..., 2:])  # negative within the box
     outside = beyond.clamp(min=0).square().sum(dim=-1).sqrt()

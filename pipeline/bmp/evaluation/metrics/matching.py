@@ -78,6 +78,16 @@ def match(
     Raises:
         UserError: a row is of an image that the ground truth does not have, a field is missing, or there is no such
             score.
+
+    Examples:
+        >>> person = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "bbox": [10, 10, 40, 80], "area": 3200}
+        >>> ground_truth = {"images": [{"id": 7}], "categories": [{"id": 1}], "annotations": [person]}
+        >>> rows = [{"image_id": 7, "category_id": 1, "bbox": [10, 10, 40, 72], "score": 0.9}]
+        >>> matches = match(ground_truth, rows)
+        >>> matches.person.tolist(), matches.overlaps.round(2).tolist()
+        ([0], [0.9])
+        >>> recall(matches), precision(matches), recall(matches, min_score=0.95)
+        (1.0, 1.0, 0.0)
     """
     results = to_results(rows, kind, segm_score)
     evaluation = compare(ground_truth, results, kind, max_detections=max(1, len(results)), thresholds=[min_iou])

@@ -1,4 +1,4 @@
-"""SAM 2's image encoder as a network to train on part maps, before it is asked for masks. Knows no prompts.
+"""SAM 2's image encoder as a network to train on part maps, before it draws masks. Knows no prompts.
 
 Every pixel of an image teaches something here, a mask's prompt only about one piece: an encoder made from nothing
 learns what people look like several times as fast as from prompts, and each step takes half the time.
@@ -33,15 +33,18 @@ from bmp.training.segmenter.data import Augmentation, recolour, to_input
 from bmp.training.segmenter.losses import dice_loss
 from bmp.training.segmenter.model import PosePreprocessor
 
+
+def _other_side(name: str) -> str:
+    """Return the name of a part in a mirror image."""
+    side, _, part = name.partition(" ")
+    return {"left": f"right {part}", "right": f"left {part}"}.get(side, name)
+
+
 _STRIDE = 4  # of the encoder's finest level
 _SIDES = 4
 _FREE = 12  # traits of a place beside its person's box
 _POINTS = 64  # an image, whose masks are compared
-_MIRRORED = np.arange(len(CIHP_PARTS), dtype=np.uint8)
-for _number, _name in enumerate(CIHP_PARTS):
-    if _name.startswith("left "):
-        _other = CIHP_PARTS.index(_name.replace("left ", "right "))
-        _MIRRORED[[_number, _other]] = _other, _number
+_MIRRORED = np.array([CIHP_PARTS.index(_other_side(name)) for name in CIHP_PARTS], dtype=np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +89,10 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
         self.sam.image_encoder.requires_grad_(True)
         self._weights = {"sides": sides, "masks": masks}
         channels = network.image_encoder.neck.d_model
-        answers = len(CIHP_PARTS) + _SIDES + (2 * _FREE + _SIDES + 1 if masks else 0)
+        outputs = len(CIHP_PARTS) + _SIDES + (2 * _FREE + _SIDES + 1 if masks else 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.heads = nn.ModuleList(nn.Conv2d(channels, answers, 1) for _ in range(3))
+            self.heads = nn.ModuleList(nn.Conv2d(channels, outputs, 1) for _ in range(3))
 
     def forward(self, inputs: Tensor, data_samples: Sequence[PartGroundTruth], mode: str = "loss") -> dict[str, Tensor]:
         """Return "loss_parts", a cross-entropy, "loss_sides", the mean distance over the places with people, and
@@ -107,12 +110,12 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
             for name in ("labels", "owners", "sides")
         )
         levels = self.sam.image_encoder(inputs)["backbone_fpn"]
-        answers = [
+        outputs = [
             F.interpolate(head(level), labels.shape[1:], mode="bilinear", align_corners=False)
             for head, level in zip(self.heads, levels, strict=True)
         ]
-        answer = torch.stack(answers).sum(dim=0)
-        logits, distances, pairs = answer.tensor_split((len(CIHP_PARTS), len(CIHP_PARTS) + _SIDES), dim=1)
+        output = torch.stack(outputs).sum(dim=0)
+        logits, distances, pairs = output.tensor_split((len(CIHP_PARTS), len(CIHP_PARTS) + _SIDES), dim=1)
         people = owners > 0
         missed = (distances - sides).abs().mean(dim=1) * people
         losses = {
@@ -156,9 +159,9 @@ def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
             continue
         # As many points on a small person as on a large one.
         points = torch.multinomial(people / owner.bincount()[owner], _POINTS, replacement=True)
-        asked, bias = weight[:-1, points].exp(), weight[-1, points]
+        scale, bias = weight[:-1, points].exp(), weight[-1, points]
         own = trait[:, points]
-        squares = asked.T @ trait**2 - 2 * (asked * own).T @ trait + (asked * own**2).sum(dim=0)[:, None]
+        squares = scale.T @ trait**2 - 2 * (scale * own).T @ trait + (scale * own**2).sum(dim=0)[:, None]
         masks = bias[:, None] - squares
         ground_truth = owner == owner[points][:, None]
         crossed = F.binary_cross_entropy_with_logits(masks, ground_truth.to(masks.dtype))
