@@ -284,6 +284,17 @@ def two_rounds(image: Image, prompted: bool = True) -> tuple[list[RoundTrace], I
     ], final
 
 
+class TestNumbersLike:
+    def test_who_shows_a_labelled_person_has_its_number(self):
+        image = plain(100, 200)
+        labelled = people_in(image, [[0, 0, 40, 90], [50, 0, 90, 90], [150, 0, 190, 90]])
+        found = people_in(image, [[52, 0, 90, 90], [100, 0, 140, 90], [1, 0, 40, 90], [50, 0, 80, 90]])
+        assert visualize.numbers_like(labelled.masks, found.masks) == [1, 3, 0, 4]
+        nobody = Instances.empty(image, K).masks
+        assert visualize.numbers_like(nobody, found.masks) == [0, 1, 2, 3]
+        assert visualize.numbers_like(labelled.masks, nobody) == []
+
+
 class TestShrunk:
     def test_everything_gets_smaller_together(self):
         image = plain(300, 400)

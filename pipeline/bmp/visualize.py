@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bmp.label_sets import KeypointSet
+from bmp.ops.masks import iou
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 if TYPE_CHECKING:
@@ -98,6 +100,21 @@ def overlay(
     return _labelled(
         _picture(canvas), detections.boxes, words, people, _faces(instances.poses, keypoints, detections.boxes)
     )
+
+
+def numbers_like(ground_truth: Masks, found: Masks) -> list[int]:
+    """Number people who were found after the labelled ones they show, so that both have the same colour.
+
+    Pairs are made by mask, from the largest IoU down to 0.3; whoever shows no labelled person is numbered after them.
+    """
+    overlaps = iou(found.bits, ground_truth.bits)
+    numbers = [-1] * len(found)
+    while overlaps.numel() and float(overlaps.max()) >= 0.3:
+        row, column = divmod(int(overlaps.argmax()), len(ground_truth))
+        numbers[row] = column
+        overlaps[row], overlaps[:, column] = -1, -1
+    others = itertools.count(len(ground_truth))
+    return [next(others) if number < 0 else number for number in numbers]
 
 
 def shrunk(image: Image, instances: Instances, side: int) -> tuple[Image, Instances]:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
+import PIL.ImageFont
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.metrics.matching import Matches
 from bmp.io.annotations import Annotation, CocoDataset, to_instances
 from bmp.label_sets import COCO_KEYPOINTS
-from bmp.visualize import overlay
+from bmp.visualize import numbers_like, overlay
 
 _EXAMPLES, _PANEL, _TITLE, _GAP = 3, 480, 22, 6
 _PAPER, _INK = (32, 32, 32), (235, 235, 235)
@@ -56,7 +57,12 @@ def example_sheet(
             image = dataset.load(indices[image_id])
         except UserError:
             continue
-        pictures = [overlay(image, to_instances(people[image_id], image), COCO_KEYPOINTS) for people in (labels, found)]
+        labelled, shown = (to_instances(people[image_id], image) for people in (labels, found))
+        numbers = numbers_like(labelled.masks, shown.masks)
+        pictures = [
+            overlay(image, labelled, COCO_KEYPOINTS),
+            overlay(image, shown, COCO_KEYPOINTS, numbers=numbers),
+        ]
         name = dataset.file_name(indices[image_id])
         title = f"{place}: {name}, {qualities[image_id]:.2f}"
         lines.append([(f"{title}: ground truth", pictures[0]), (f"found: {len(found[image_id])}", pictures[1])])
@@ -76,20 +82,27 @@ def _chosen(qualities: Mapping[int | str, float]) -> dict[int | str, str]:
     return {image_id: chosen[image_id] for image_id in order if image_id in chosen}
 
 
-def _sheet(lines: Sequence[Sequence[tuple[str, PIL.Image.Image]]]) -> PIL.Image.Image:
-    """Put pictures in rows, each under its title and at most 480 pixels wide and high."""
-    for line in lines:
-        for _, picture in line:
+def _sheet(pairs: Sequence[Sequence[tuple[str, PIL.Image.Image]]]) -> PIL.Image.Image:
+    """Put pairs of pictures beside and below each other, each picture under its title and at most 480 pixels high."""
+    font = PIL.ImageFont.load_default(13)
+    widths = []
+    for pair in pairs:
+        for _, picture in pair:
             picture.thumbnail((_PANEL, _PANEL))
-    heights = [_TITLE + max(picture.height for _, picture in line) + _GAP for line in lines]
-    columns = max(map(len, lines))
-    sheet = PIL.Image.new("RGB", (columns * (_PANEL + _GAP) + _GAP, sum(heights) + _GAP), _PAPER)
+        widths.append([max(picture.width, round(font.getlength(title))) + _GAP for title, picture in pair])
+    widest = max(2 * (2 * _PANEL + 2 * _GAP), *map(sum, widths))
+    places, left, top, height = [], _GAP, _GAP, 0
+    for pair, (first, second) in zip(pairs, widths, strict=True):
+        if left + first + second > widest + _GAP:
+            left, top, height = _GAP, top + height, 0
+        places.append(((left, top), (left + first, top)))
+        height = max(height, _TITLE + max(picture.height for _, picture in pair) + _GAP)
+        left += first + second
+    right = max(second[0] + width for (_, second), (_, width) in zip(places, widths, strict=True))
+    sheet = PIL.Image.new("RGB", (right, top + height), _PAPER)
     pen = PIL.ImageDraw.Draw(sheet)
-    top = _GAP
-    for line, height in zip(lines, heights, strict=True):
-        for column, (title, picture) in enumerate(line):
-            left = _GAP + column * (_PANEL + _GAP)
-            pen.text((left, top + 3), title, fill=_INK)
-            sheet.paste(picture, (left, top + _TITLE))
-        top += height
+    for pair, corners in zip(pairs, places, strict=True):
+        for (title, picture), (x, y) in zip(pair, corners, strict=True):
+            pen.text((x, y + _TITLE / 2), title, _INK, font, anchor="lm")
+            sheet.paste(picture, (x, y + _TITLE))
     return sheet
