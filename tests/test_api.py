@@ -373,14 +373,23 @@ class TestModel:
         assert "detector" in str(info)
         assert "3 rounds" in str(info)
 
-    def test_info_names_the_weights_of_a_config(self):
-        info = bmp.load("lite.py").info()
-        assert [stage.type for stage in info.stages] == [
-            "LiteDetector",
-            "LitePoseEstimator",
-            "LiteSegmenter",
-            "OKSSuppressor",
-        ]
+    def test_info_names_weights(self):
+        class Weighted(FakeDetector):
+            def __init__(self, weights="given/by_default.tflite"):
+                super().__init__()
+
+        model = BMP(Weighted(), FakePose(), FakeSegmenter(), KeepAll())
+        assert model.info().stages[0].weights == ("given/by_default.tflite",)
+        model.weights = {"detector": ("own.pth",)}
+        assert model.info().stages[0].weights == ("own.pth",)
+
+    def test_info_of_a_built_model(self):
+        stages = {stage.role: stage for stage in bmp.load("nano.py", device="cpu").info().stages}
+        assert stages["pose"].weights == ("nano/pmpose-nano.safetensors",)
+        assert stages["segmenter"].weights == ("nano/sam-pose2seg-nano.safetensors",)
+        assert 700_000 < stages["pose"].parameters < 1_000_000
+        assert stages["pose"].device == "cpu"
+        assert stages["suppressor"].parameters == 0
 
     def test_models_and_people_pickle_and_copy(self, model, people):
         for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):

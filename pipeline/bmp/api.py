@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import inspect
 import io
 import itertools
 import json
@@ -321,8 +322,6 @@ class People:
 
     def to_supervision(self) -> tuple[supervision.Detections, supervision.KeyPoints]:
         """Return the people for the package supervision: boxes, masks and scores, and keypoints, row by row."""
-        import inspect
-
         import supervision
 
         values = self.numpy()
@@ -641,9 +640,16 @@ class BMP(Loop):
             tensors = {id(p): p for module in _networks(stage) for p in module.parameters()}
             devices = sorted({str(p.device) for p in tensors.values()})
             count = sum(p.numel() for p in tensors.values())
-            weights = self.weights.get(role, ())
+            weights = self.weights.get(role) or _default_weights(stage)
             stages.append(StageInfo(role, type(stage).__name__, ", ".join(devices) or None, count, weights))
         return ModelInfo(tuple(stages), self.rounds, str(self.device))
+
+
+def _default_weights(stage: Any) -> tuple[str, ...]:
+    """Return the files that a stage reads its networks from where nobody says otherwise."""
+    parameters = inspect.signature(type(stage)).parameters
+    names = (parameters[name].default for name in ("checkpoint", "weights") if name in parameters)
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def _several(image: Any) -> Iterable[Any] | None:

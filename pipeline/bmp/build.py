@@ -13,7 +13,7 @@ import functools
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin
@@ -87,7 +87,23 @@ def build(config: Mapping[str, Any], device: str = "auto") -> BMP:
     make = assembly.call(BMP, arguments, "pipeline")
     assembly.expect_all_used()
     _LOGGER.info("device %s, for stages whose config names no other", assembly.device)
-    return make()  # type: ignore[no-any-return]
+    model: BMP = make()
+    # A name stands for a shared part: one level of them is looked up.
+    shared = config["pipeline"].get("shared", {})
+    model.weights = {role: tuple(_weights(stage, shared)) for role, stage in arguments.items()}
+    return model
+
+
+def _weights(config: Any, shared: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the files of weights that a part of a config names, its own and those of the parts within."""
+    if isinstance(config, str) and config in shared:
+        yield from _weights(shared[config], {})
+    elif isinstance(config, Mapping):
+        for key, value in config.items():
+            if key in ("checkpoint", "weights") and isinstance(value, str):
+                yield value
+            else:
+                yield from _weights(value, shared)
 
 
 def build_dataset(config: Mapping[str, Any]) -> PeopleDataset:
