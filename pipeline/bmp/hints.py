@@ -146,8 +146,8 @@ def _as_one(value: Any, hint: Any, place: str) -> Any:
     """Convert to a hint that is no union."""
     origin, members = typing_extensions.get_origin(hint), typing_extensions.get_args(hint)
     kind: Any = origin or hint
-    if isinstance(hint, typing.NewType):
-        return _as_one(value, hint.__supertype__, place)
+    if supertype := getattr(hint, "__supertype__", None):  # of a typing.NewType
+        return _as_one(value, supertype, place)
     if origin is Literal:
         if any(value == member and type(value) is type(member) for member in members):
             return value
