@@ -592,12 +592,12 @@ class BMP(Loop):
         else:
             if boxes is not None and not isinstance(boxes, Iterable):
                 raise ValueError(f"boxes: expected one entry a picture, got {type(boxes).__name__}; give a list")
-            pictures, given = several, boxes
-            if isinstance(pictures, Sized) and isinstance(given, Sized) and len(pictures) != len(given):
+            if isinstance(several, Sized) and isinstance(boxes, Sized) and len(several) != len(boxes):
                 raise ValueError(
-                    f"boxes: expected one entry for each of {len(pictures)} pictures, got {len(given)}; give None for "
+                    f"boxes: expected one entry for each of {len(several)} pictures, got {len(boxes)}; give None for "
                     "a picture to be detected in"
                 )
+            pictures, given = several, boxes
         everybody = self._stream(
             pictures, given, bgr, batch_size, progress, min_score, trace=trace, only_given=only_given, rounds=rounds
         )
