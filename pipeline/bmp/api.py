@@ -592,10 +592,11 @@ class BMP(Loop):
         else:
             if boxes is not None and not isinstance(boxes, Iterable):
                 raise ValueError(f"boxes: expected one entry a picture, got {type(boxes).__name__}; give a list")
-            if isinstance(several, Sized) and isinstance(boxes, Sized) and len(several) != len(boxes):
+            expected, got = _count(several), _count(boxes)
+            if expected is not None and got is not None and expected != got:
                 raise ValueError(
-                    f"boxes: expected one entry for each of {len(several)} pictures, got {len(boxes)}; give None for "
-                    "a picture to be detected in"
+                    f"boxes: expected one entry for each of {expected} pictures, got {got}; give None for a picture "
+                    "to be detected in"
                 )
             pictures, given = several, boxes
         everybody = self._stream(
@@ -619,7 +620,7 @@ class BMP(Loop):
         if progress:
             from rich.progress import track
 
-            pairs = iter(track(pairs, "BMP", total=len(pictures) if isinstance(pictures, Sized) else None))
+            pairs = iter(track(pairs, "BMP", total=_count(pictures)))
         while batch := list(itertools.islice(pairs, batch_size)):
             read = [images.load(picture, bgr=bgr) for picture, _ in batch]
             given = [_given(rows, image) for (_, rows), image in zip(batch, read, strict=True)]
@@ -667,6 +668,11 @@ def _several(image: Any) -> Iterable[Any] | None:
     if isinstance(image, bytes | bytearray | memoryview | Image) or hasattr(image, "read"):
         return None
     return image if isinstance(image, Iterable) else None
+
+
+def _count(values: Any) -> int | None:
+    """Return how many there are, or None where only going through them would tell."""
+    return len(values) if isinstance(values, Sized) else None
 
 
 def _pairs(pictures: Iterable[Any], boxes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
