@@ -18,6 +18,8 @@ from typing import Any, Literal, Union
 
 import typing_extensions
 
+_CALLABLE: Any = collections.abc.Callable  # to mypy no object, but what the origin of a hint is
+
 _NAMES: dict[Any, str] = {
     bool: "True or False",
     int: "a whole number",
@@ -168,7 +170,7 @@ def _as_one(value: Any, hint: Any, place: str) -> Any:
     elif kind in (Path, PathLike):
         if isinstance(value, str | PathLike):
             return Path(value) if isinstance(value, str) else value
-    elif kind is collections.abc.Callable:
+    elif kind is _CALLABLE:
         if callable(value):
             return value
     elif typing_extensions.is_protocol(kind):
@@ -230,7 +232,7 @@ def _described(hint: Any) -> str:
         return _NAMES[kind]
     if kind is None:
         return "None"
-    if kind is collections.abc.Callable:
+    if kind is _CALLABLE:
         return "a function"
     if typing_extensions.is_typeddict(hint) or (isinstance(kind, type) and issubclass(kind, Mapping)):
         return "a dict"
