@@ -211,13 +211,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"or a config with a data set, such as ochuman.py ({options.config} has none)"
         )
     folder = options.output or Path("output", Path(options.config).stem)
-    with Processes.joined() as processes, ExitStack() as lock:
-
-        def begin() -> None:
-            _make_writable(folder)
-            lock.enter_context(alone_in(folder))
-
-        processes.first(begin)
+    with Processes.joined() as processes, ExitStack() as alone:
         outcome = evaluate(
             config,
             folder,
@@ -229,6 +223,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             resume=options.resume,
             overwrite=options.overwrite,
             debug=options.debug,
+            claim=lambda: alone.enter_context(alone_in(folder)),
         )
     if outcome is None:
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def evaluate(
     resume: bool = False,
     overwrite: bool = False,
     debug: bool = False,
+    claim: Callable[[], object] = lambda: None,
 ) -> Outcome | None:
     """Run the loop of a config over its data set, measure the people found after each round, and write it all down.
 
@@ -55,6 +56,7 @@ def evaluate(
         resume: go on with what is in ``folder``.
         overwrite: start anew where ``folder`` has an evaluation.
         debug: let unexpected errors through instead of noting the image as failed.
+        claim: is called when the folder exists and before anything in it is touched; it may refuse.
 
     Returns the outcome in the first process, None in the others.
 
@@ -66,7 +68,7 @@ def evaluate(
     device = processes.together(lambda: resolve_device(processes.device(device)))
     task = processes.together(lambda: _task(config, batch_size, limit))
     processes.first(lambda: _say(task.dataset.notices))
-    processes.first(lambda: prepare_folder(folder, resume=resume, overwrite=overwrite))
+    processes.first(lambda: prepare_folder(folder, resume=resume, overwrite=overwrite, claim=claim))
     model = processes.together(lambda: build(config, device))
     processes.together(lambda: run(model, task, folder, processes, progress, debug))
 

@@ -133,14 +133,17 @@ class Journals:
         self.close()
 
 
-def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def prepare_folder(folder: Path, *, resume: bool, overwrite: bool, claim: Callable[[], object] = lambda: None) -> None:
     """Make an output folder ready; what an earlier evaluation left there is removed with ``overwrite``.
+
+    ``claim`` is called before anything in the folder is touched; it may refuse.
 
     Raises:
         UserError: the folder cannot be made, or has results and neither flag is set.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        claim()
         journals = sorted(folder.glob(_JOURNALS))
         if overwrite:
             for path in journals:
