@@ -409,7 +409,7 @@ def test_overrides_reach_the_pipeline():
         ("pipelin.rounds", "the config has no 'pipelin'; did you mean 'pipeline'"),
         ("rounds", "the config has no 'rounds'"),
         ("pipeline.supressor.threshold", "pipeline has no 'supressor'; did you mean 'suppressor'"),
-        ("pipeline.rounds.more", "pipeline.rounds is a plain value, 2"),
+        ("pipeline.rounds.more", "pipeline.rounds is a plain value, 1"),
     ],
 )
 def test_overrides_of_what_does_not_exist_are_refused(key, words):

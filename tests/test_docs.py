@@ -189,7 +189,7 @@ def test_the_pages_can_be_followed_line_by_line(checkout):
     pytest.importorskip("mmpose.apis", reason="needs the extra openmmlab", exc_type=ImportError)
     pytest.importorskip("ai_edge_litert")
     try:
-        weights.resolve("mediapipe/pose_detection.tflite")
+        weights.resolve("mediapipe/ssd_mobilenet_v2_open_images.tflite")
     except UserError as error:
         pytest.skip(f"the weights of the lite stages cannot be had: {error}")
     names = {block.page: {"__name__": "__main__"} for block in ALL}

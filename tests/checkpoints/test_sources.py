@@ -237,7 +237,6 @@ def test_the_table_covers_the_official_files():
         "SAM-pose2seg_hiera_b+.pt",
         *(f"sam2.1_hiera_{size}.pt" for size in ("tiny", "small", "base_plus", "large")),
         "sam_vit_l_0b3195.pth",
-        "mediapipe/pose_detection.tflite",
         "mediapipe/pose_landmark_full.tflite",
         "mediapipe/pose_landmark_heavy.tflite",
         "mediapipe/ssd_mobilenet_v2_open_images.tflite",

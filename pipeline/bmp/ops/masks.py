@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from torchvision.ops import masks_to_boxes
 from typing_extensions import TypedDict
 
 from bmp.structures import Image
@@ -61,11 +60,12 @@ def paint_out(image: Image, bits: Tensor) -> Image:
 
 def to_boxes(bits: Tensor) -> Tensor:
     """Return the box around each mask, float32 (N, 4), xyxy edges: columns 3..5 give x1 = 3, x2 = 6; zeros if empty."""
-    boxes = torch.zeros(len(bits), 4, device=bits.device)
-    filled = bits.flatten(1).any(dim=1)
-    # torchvision returns the last pixel inside, an edge lies one further; its older releases refuse empty masks
-    boxes[filled] = masks_to_boxes(bits[filled]) + boxes.new_tensor((0, 0, 1, 1))
-    return boxes
+    _, height, width = bits.shape
+    columns, rows = bits.any(dim=1).byte(), bits.any(dim=2).byte()
+    # the first of the largest values is where a mask begins, and seen from the other side where it ends
+    edges = [columns.argmax(dim=1), rows.argmax(dim=1)]
+    edges += [width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)]
+    return torch.stack(edges, dim=1).float() * columns.any(dim=1)[:, None]
 
 
 def iou(first: Tensor, second: Tensor, chunk: int = 1 << 24) -> Tensor:

@@ -17,6 +17,8 @@ from bmp.structures import Detections, Image, Poses
 
 BOX_SCALE = 1.25
 GROWTH = np.float32(1.5) ** np.arange(4, dtype=np.float32)  # heights of a person cut off by the image, over the box's
+TALL = 3.0  # height over width from which a box holds a whole person, wherever it ends
+WORTH = 0.1  # flag of the first look from which there is a second one
 EDGE = 0.03  # part of its height by which a box may miss the image's edge and still end there
 
 
@@ -24,7 +26,8 @@ EDGE = 0.03  # part of its height by which a box may miss the image's edge and s
 class LitePoseEstimator:
     """COCO's 17 keypoints out of the network's 33 landmarks.
 
-    The first look is at the box, upright; its landmarks say where and how turned the second one is. For a box that
+    The first look is at the box, upright; its landmarks say where and how turned the second one is, if they are a
+    person's at all. For a box that
     ends at the lower edge of the image there are several first looks, since people who are cut off there go on below
     it; the surest counts. The masks of the detections are not used. A keypoint's score is the height of its heat
     map, times the network's flag that there is a person at all.
@@ -52,14 +55,16 @@ class LitePoseEstimator:
             return Poses.empty(len(self.keypoints))
         picture = Picture.of(image)
         first = self._first_look(picture, people.boxes.cpu().numpy())
-        seen = self._landmarks(picture, first.next_regions())
+        again = np.flatnonzero(first.flags >= WORTH)
+        second = self._landmarks(picture, first.next_regions()[again])
+        seen = first.replaced(again, second)
         columns = seen.points, seen.heat * seen.flags[:, None], seen.visibility, seen.presence
         return Poses(*(torch.from_numpy(column[:, COCO]) for column in columns))
 
     def _first_look(self, picture: Picture, boxes: Array) -> Landmarks:
         """Look at each box upright; at one that ends with the image also as if the person went on below it."""
         tall = boxes[:, 3] - boxes[:, 1]
-        cut = boxes[:, 3] > picture.height - EDGE * tall
+        cut = (boxes[:, 3] > picture.height - EDGE * tall) & (tall <= TALL * (boxes[:, 2] - boxes[:, 0]))
         person, factor = np.nonzero(cut[:, None] | (GROWTH == 1))
         grown = boxes[person]
         grown[:, 3] += (GROWTH[factor] - 1) * tall[person]

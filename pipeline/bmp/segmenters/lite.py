@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bmp.checkpoints.sources import resolve
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite import landmarks, regions
-from bmp.models.lite.landmarks import Landmarks
 from bmp.models.lite.regions import Array, Picture
+from bmp.ops.boxes import iou
+from bmp.ops.masks import to_boxes
 from bmp.registry import SEGMENTERS
 from bmp.structures import Detections, Image, Masks, Poses
 
@@ -22,6 +25,10 @@ BOX_SCALE = 1.25
 REACH = (
     1.7  # radius of the circle that encloses a body, over the root mean square distance of its keypoints from the hips
 )
+STOUT = np.array([0.42, 0.5], dtype=np.float32)  # half axes of the ellipse over the box's width and height
+FITS = 0.5  # IoU of a mask's extent and the box from which the mask is the person's
+QUALITY = (0.25, 0.45, 0.11)  # of a mask: constant, share of that IoU, share of the network's flag
+GUESSED = 0.5  # of an ellipse
 SHOULDERS = [COCO_KEYPOINTS.names.index(f"{side}_shoulder") for side in ("left", "right")]
 HIPS = [COCO_KEYPOINTS.names.index(f"{side}_hip") for side in ("left", "right")]
 
@@ -48,25 +55,34 @@ def _mean(values: Array, weights: Array) -> Array:
     return np.asarray((values * share[..., None]).sum(axis=1), dtype=np.float32)
 
 
-def quality(seen: Landmarks, keypoints: Array, scores: Array) -> Array:
-    """Predict how good the masks are, (N,) in [0, 1].
+def silhouette(box: Array, width: int, height: int) -> NDArray[np.bool_]:
+    """Return bool (height, width): the ellipse in ``box`` (4,) that people of unknown pose resemble most."""
+    canvas = np.zeros((height, width), dtype=np.uint8)
+    middle = (box[:2] + box[2:]) / 2 - 0.5
+    axes = np.maximum((box[2:] - box[:2]) * STOUT, 0.5)
+    centre, half = (tuple(np.round(pair * 16).clip(-(2**24), 2**24).astype(int).tolist()) for pair in (middle, axes))
+    cv2.ellipse(canvas, centre, half, 0, 0, 360, 1, cv2.FILLED, cv2.LINE_8, 4)  # sixteenths of a pixel
+    return canvas.astype(np.bool_)
 
-    The network's flag that there is a person, times the mean probability of the mask's pixels, times the share of
-    the pose, weighted by ``scores``, that lies within the mask.
-    """
-    mask = seen.masks.astype(np.float32)
-    inside = mask > 0.5
-    sureness = (mask * inside).sum(axis=(1, 2)) / np.maximum(inside.sum(axis=(1, 2)), 1)
-    cells = np.floor(regions.to_region(keypoints, seen.regions) * landmarks.SIZE)
-    within = ((cells >= 0) & (cells < landmarks.SIZE)).all(axis=2)
-    x, y = np.clip(cells, 0, landmarks.SIZE - 1).astype(np.int64).transpose(2, 0, 1)
-    covered = (inside[np.arange(len(seen))[:, None], y, x] & within).astype(np.float32)
-    return np.asarray((seen.flags * sureness * _mean(covered[..., None], scores)[:, 0]).clip(0, 1), dtype=np.float32)
+
+def within(bits: NDArray[np.bool_], box: Array) -> tuple[NDArray[np.bool_], float]:
+    """Return ``bits`` (H, W) cut to ``box`` (4,), and how far the two agree: the IoU of their extents, in [0, 1]."""
+    height, width = bits.shape
+    left, top = np.clip(np.floor(box[:2]), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(box[2:]), 0, (width, height)).astype(int)
+    cut = np.zeros_like(bits)
+    cut[top:bottom, left:right] = bits[top:bottom, left:right]
+    extent = to_boxes(torch.from_numpy(bits[None]))
+    return cut, float(iou(extent, torch.from_numpy(box[None]))[0, 0])
 
 
 @SEGMENTERS.register_module()
 class LiteSegmenter:
-    """Masks of the landmark network, in the region where the pose says that the person is; nothing outside it.
+    """Masks of the landmark network, in the region where the pose says that the person is; nothing outside the box.
+
+    Where such a mask does not fit the box, the network has seen somebody else or nobody: then an ellipse in the box,
+    which overlaps a person's mask by half on average, has to do. The scores are the IoU that masks of that fit had
+    on photos.
 
     Args:
         weights: of the landmark network, a path or a name that ``bmp.checkpoints.sources`` knows.
@@ -107,9 +123,14 @@ class LiteSegmenter:
             return Masks.empty(picture.height, picture.width)
         count = len(COCO_KEYPOINTS)
         keypoints, scores = poses.keypoints[:, :count].cpu().numpy(), poses.scores[:, :count].cpu().numpy()
-        seen = self._landmarks(picture, look_where(keypoints, scores, people.boxes.cpu().numpy()))
-        bits = [
-            regions.paste(mask, region, picture.width, picture.height)
-            for mask, region in zip(seen.masks, seen.regions, strict=True)
-        ]
-        return Masks(torch.from_numpy(np.stack(bits)), torch.from_numpy(quality(seen, keypoints, scores)))
+        boxes = people.boxes.cpu().numpy()
+        seen = self._landmarks(picture, look_where(keypoints, scores, boxes))
+        bits = np.zeros((len(people), picture.height, picture.width), dtype=np.bool_)
+        quality = np.full(len(people), GUESSED, dtype=np.float32)
+        for row, (mask, region, box) in enumerate(zip(seen.masks, seen.regions, boxes, strict=True)):
+            bits[row], fit = within(regions.paste(mask, region, picture.width, picture.height), box)
+            if fit >= FITS:
+                quality[row] = np.dot(QUALITY, (1, fit, seen.flags[row]))
+            else:
+                bits[row] = silhouette(box, picture.width, picture.height)
+        return Masks(torch.from_numpy(bits), torch.from_numpy(quality.clip(0, 1)))

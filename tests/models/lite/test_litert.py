@@ -44,14 +44,14 @@ def test_a_network_is_made_once_a_process(tmp_path, monkeypatch):
 
 @pytest.fixture
 def finder():
-    """A real network; the smallest one."""
+    """A real network."""
     try:
-        return litert.load(resolve("mediapipe/pose_detection.tflite"), 2)
+        return litert.load(resolve("mediapipe/ssd_mobilenet_v2_open_images.tflite"), 2)
     except (UserError, ImportError) as error:
         pytest.skip(f"the lite networks cannot be had here: {error}")
 
 
-ROW = np.linspace(-1, 1, 224 * 224 * 3, dtype=np.float32).reshape(224, 224, 3)
+ROW = np.linspace(-1, 1, 300 * 300 * 3, dtype=np.float32).reshape(300, 300, 3)
 
 
 def summed(model: litert.LiteModel) -> float:

@@ -50,6 +50,13 @@ class Landmarks:
     def __getitem__(self, rows: NDArray[np.int64]) -> Landmarks:
         return Landmarks(**{name: value[rows] for name, value in vars(self).items()})
 
+    def replaced(self, rows: NDArray[np.int64], other: Landmarks) -> Landmarks:
+        """Return these with ``other`` in place of ``rows``."""
+        columns = {name: value.copy() for name, value in vars(self).items()}
+        for name, value in columns.items():
+            value[rows] = getattr(other, name)
+        return Landmarks(**columns)
+
     def next_regions(self) -> Array:
         """Return the regions (N, 4) in which the people found here are best looked at again."""
         return regions.from_points(self.points[:, 33], self.points[:, 34], REGION_SCALE)

@@ -102,6 +102,16 @@ class Picture:
         matrix = pixel_matrix(region, size, scale, low)
         return np.asarray(cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
 
+    def stretched(self, box: Array, size: int) -> NDArray[np.uint8]:
+        """Return the pixels of the xyxy ``box`` (4,), which lies within the image, as uint8 (size, size, 3)."""
+        edges = box[2:] - box[:2]
+        shrinking = max(float(edges.min()) / size, 1.0)
+        level = self.levels[min(round(np.log2(shrinking)), len(self.levels) - 1)]
+        scale = np.array([level.shape[1] / self.width, level.shape[0] / self.height])
+        left, top = np.round(box[:2] * scale).astype(int)
+        right, bottom = np.maximum(np.round(box[2:] * scale).astype(int), (left + 1, top + 1))
+        return np.asarray(cv2.resize(level[top:bottom, left:right], (size, size), interpolation=cv2.INTER_LINEAR))
+
 
 def bounds(region: Array, scale: Any, width: int, height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the first and the last-plus-one (x, y) pixel of a ``scale`` times larger image that ``region`` touches."""

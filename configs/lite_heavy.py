@@ -1,0 +1,8 @@
+"""lite.py with the heavy landmark network (28 MB) for poses and masks: better poses, and slower."""
+
+_base_ = ["lite.py"]
+
+pipeline = dict(
+    pose=dict(weights="mediapipe/pose_landmark_heavy.tflite"),
+    segmenter=dict(weights="mediapipe/pose_landmark_heavy.tflite"),
+)
