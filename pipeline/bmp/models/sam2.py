@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,8 +48,15 @@ class SAM2Network:
         self.image_encoder: nn.Module = network.image_encoder
         self.prompt_encoder: Any = network.sam_prompt_encoder
         self.mask_decoder: Any = network.sam_mask_decoder
-        self.no_memory: Tensor = network.no_mem_embed
-        self._dtype = dtype
+        self._network = network
+        self.dtype = dtype
+        self._known_positions: tuple[Tensor, int, Tensor] | None = None
+
+    @property
+    def no_memory(self) -> Tensor:
+        """What stands for the memory that images have none of; a move to another device may replace it."""
+        embedding: Tensor = self._network.no_mem_embed
+        return embedding
 
     @property
     def device(self) -> torch.device:
@@ -62,10 +68,21 @@ class SAM2Network:
         """Height and width of the input, in pixels."""
         return int(self.prompt_encoder.input_image_size[0])
 
-    @cached_property
+    @property
     def _positions(self) -> Tensor:
-        """Encoded positions of the cells of an embedding, for the decoder: float32 (1, C, h, w)."""
-        positions: Tensor = self.prompt_encoder.get_dense_pe()
+        """Encoded positions of the cells of an embedding, for the decoder: float32 (1, C, h, w).
+
+        They are computed once, and anew where the frequencies that they are made of were moved or loaded.
+        """
+        frequencies: Tensor = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+        version = 0 if frequencies.is_inference() else frequencies._version
+        known = self._known_positions
+        if known is not None and known[0] is frequencies and known[1] == version:
+            return known[2]
+        # Whoever comes first may be in inference mode, whose tensors no gradient can pass later.
+        with torch.inference_mode(False), torch.no_grad():
+            positions: Tensor = self.prompt_encoder.get_dense_pe()
+        self._known_positions = frequencies, version, positions
         return positions
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -123,7 +140,7 @@ class SAM2Network:
         return logits.float(), ious.float(), object_scores.float()
 
     def _autocast(self) -> torch.autocast:
-        return autocast(self.device, self._dtype)
+        return autocast(self.device, self.dtype)
 
 
 def to_input(image: Image, side: int, device: torch.device | str) -> Tensor:

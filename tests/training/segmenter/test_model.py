@@ -18,6 +18,7 @@ from mmengine.optim import build_optim_wrapper
 
 from bmp.datasets.posed import PosedImage
 from bmp.evaluation.pose_to_mask import segment_poses
+from bmp.models.sam2 import build_sam2
 from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.point_sampling import Keypoints, MaskRefine, MaxVisibilityPoints, PoseMaskRefine
@@ -37,8 +38,15 @@ def tiny(tmp_path_factory) -> str:
     return tiny_models.sam2_config(tmp_path_factory.mktemp("sam2"))
 
 
+@pytest.fixture(scope="module")
+def network(tiny):
+    return build_sam2(tiny, "random")
+
+
 @pytest.fixture
-def posesam(tiny):
+def posesam(tiny, network, monkeypatch):
+    """Makes models whose network, always the same one, is not built anew each time."""
+    monkeypatch.setattr("bmp.training.segmenter.model.build_sam2", lambda *_: copy.deepcopy(network))
     return lambda sampler=REFINE, **options: PoseSAM(tiny, "random", sampler, **options).train()
 
 
@@ -128,6 +136,34 @@ def test_weight_decay_spares_what_has_one_dimension(posesam):
     assert not named["sam_mask_decoder.conv_s0.weight"]
     assert not named["sam_mask_decoder.mask_tokens.weight"]
     assert sum(len(group["params"]) for group in groups) == len(named)
+
+
+def test_positions_are_encoded_once_and_follow_what_is_loaded_or_moved(posesam):
+    model, calls = posesam(), []
+    encode = model.sam_prompt_encoder.get_dense_pe
+    model.sam_prompt_encoder.get_dense_pe = lambda: calls.append(1) or encode()
+    data = batch(people(2), people(1))
+    with torch.inference_mode():
+        losses(model, data)
+    assert len(calls) == 1
+    total(model, data).backward()
+    segmenter = model.segmenter()
+    segmenter.segment(segmenter.open([picture(5, 9)]), *([rows] for rows in (*crowd(2, 5, 9), NOBODY)))
+    assert len(calls) == 1
+    before = total(model, data).detach()
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights["sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"] *= 2
+    model.load_state_dict(weights)
+    assert not torch.equal(total(model, data).detach(), before)
+    assert len(calls) == 2
+    del model.sam_prompt_encoder.get_dense_pe
+    copied = copy.deepcopy(model)
+    model.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in weights.items()})
+    other = posesam()
+    other.load_state_dict(weights)
+    assert torch.equal(total(copied, data), total(other, data))
+    moved = model.to("meta")._network
+    assert (moved._positions.device.type, moved.device.type) == ("meta", "meta")
 
 
 def test_an_image_is_encoded_once_however_many_people_it_has(posesam):
@@ -264,7 +300,7 @@ def test_checkpoints_of_both_kinds_are_those_of_a_segmenter(posesam, tiny, tmp_p
     images = [posed(60, 80, 1), posed(33, 97, 2)]
     own = model(images, None, "predict")
     assert [[row["id"] for row in rows] for rows in own] == [[10, 11, 12], [20, 21, 22]]
-    model.save_official(tmp_path / "official.pt")
+    torch.save({"model": model.state_dict()}, tmp_path / "official.pt")
     torch.save({"state_dict": model.state_dict()}, tmp_path / "mmengine.pth")
     for file in ("official.pt", "mmengine.pth"):
         loaded = SAM2Segmenter(MaxVisibility(2), str(tmp_path / file), tiny, hole_area=3, speck_area=5)
@@ -273,22 +309,11 @@ def test_checkpoints_of_both_kinds_are_those_of_a_segmenter(posesam, tiny, tmp_p
     assert list(segment_poses([images], made_up)) != own[0] + own[1]
 
 
-def test_sam2_itself_loads_the_official_format(tmp_path):
-    from hydra import initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-    from sam2.build_sam import build_sam2
-
-    model = PoseSAM("sam2.1_hiera_t", "random", REFINE)
-    with torch.no_grad():
-        model.sam_mask_decoder.mask_tokens.weight.mul_(2)
-    model.save_official(tmp_path / "tuned.pt")
-    assert sorted(torch.load(tmp_path / "tuned.pt", weights_only=True)) == ["model"]
-    GlobalHydra.instance().clear()
-    with initialize_config_module("sam2", version_base="1.2"):
-        network = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", str(tmp_path / "tuned.pt"), device="cpu")
-    expected = model.state_dict()
-    assert set(network.state_dict()) == set(expected)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
+def test_weights_have_the_names_and_values_of_sam2s_own_network(tiny):
+    model, network = PoseSAM(tiny, "random", REFINE), build_sam2(tiny, "random")
+    own, official = model.state_dict(), network.state_dict()
+    assert list(own) == list(official)
+    assert all(torch.equal(own[name], tensor) for name, tensor in official.items())
 
 
 def test_a_cached_image_is_not_encoded_again_and_the_losses_stay(posesam, tmp_path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -23,7 +22,6 @@ from bmp.datasets.posed import PosedImage
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import segment_poses
 from bmp.io.annotations import Annotation
-from bmp.io.atomic import replacing_path
 from bmp.models.compute import dtype_of
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
 from bmp.registry import POINT_SAMPLERS, PROMPTERS
@@ -109,6 +107,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         self._prompter: Prompter = build_part(prompter, PROMPTERS) if isinstance(prompter, Mapping) else prompter
         self._cache_folder = cache
         self._cache: EmbeddingCache | None = None
+        self._in_use: SAM2Network | None = None
         self._starts = starts
         if not 0 <= starts <= 1:
             raise UserError(f"starts: expected a chance in [0, 1], got {starts}")
@@ -167,11 +166,6 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         """Return the segmenter that these weights make, for the model's device; it shares them."""
         segmenter = SAM2NetworkSegmenter(self._prompter, self._network, **self._test)
         return MaskPromptedSegmenter(segmenter, DetectedMasks()) if self._starts else segmenter
-
-    def save_official(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint in the format of the published ones, which sam2's ``build_sam2`` loads."""
-        with replacing_path(Path(path)) as unfinished:
-            torch.save({"model": {name: tensor.cpu() for name, tensor in self.state_dict().items()}}, unfinished)
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
@@ -284,7 +278,11 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
 
     @property
     def _network(self) -> SAM2Network:
-        return SAM2Network(self, dtype_of(self._number_format()))
+        """The network in the number format of its device: one and the same until that changes."""
+        number_format = dtype_of(self._number_format())
+        if self._in_use is None or self._in_use.dtype != number_format:
+            self._in_use = SAM2Network(self, number_format)
+        return self._in_use
 
     def _number_format(self) -> str:
         if self._dtype != "auto":
