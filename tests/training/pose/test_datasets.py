@@ -10,7 +10,8 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmengine.registry import DefaultScope
 from mmpose.registry import DATASETS
 
-import bmp.models.pmpose  # noqa: F401 -- registers
+import bmp.models.pmpose
+import bmp.training.pose  # noqa: F401 -- registers
 from bmp.config import load_config
 
 

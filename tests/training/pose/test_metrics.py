@@ -10,7 +10,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 
 from mmpose.registry import METRICS
 
-import bmp.models.pmpose  # noqa: F401 -- registers
+import bmp.training.pose  # noqa: F401 -- registers
 from bmp.errors import UserError
 from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
 

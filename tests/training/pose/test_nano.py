@@ -13,7 +13,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from mmpose.registry import DATASETS, MODELS
 
-import bmp.models.pmpose  # noqa: F401 -- registers
+import bmp.models.pmpose
+import bmp.training.pose  # noqa: F401 -- registers
 from bmp.config import load_config
 from bmp.models.topdown import build_topdown
 from bmp.ops.boxes import xywh_to_xyxy

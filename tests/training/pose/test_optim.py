@@ -7,7 +7,8 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 
 from mmpose.registry import OPTIM_WRAPPERS
 
-import bmp.models.pmpose  # noqa: F401 -- registers
+import bmp.models.pmpose
+import bmp.training.pose  # noqa: F401 -- registers
 from bmp.errors import UserError
 
 
