@@ -185,6 +185,7 @@ def run(block, names):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # all pages one after the other
 def test_the_pages_can_be_followed_line_by_line(checkout):
     pytest.importorskip("mmpose.apis", reason="needs the extra openmmlab", exc_type=ImportError)
     pytest.importorskip("ai_edge_litert")

@@ -743,7 +743,7 @@ def test_the_real_packages(cache):
 @pytest.mark.slow  # the hub's client tries for half a minute
 def test_a_hub_out_of_reach_is_one_line_and_nothing_is_printed(tmp_path):
     """In a process of its own, since the client reads its settings once."""
-    code = "from bmp import weights\ntry: weights.resolve('SAM-pose2seg_hiera_b+.pt')\nexcept weights.UserError as e: print(e)"
+    code = "from bmp.checkpoints import sources as weights\ntry: weights.resolve('SAM-pose2seg_hiera_b+.pt')\nexcept weights.UserError as e: print(e)"
     environment = os.environ | {
         "BMP_CACHE": str(tmp_path),
         "HF_HOME": str(tmp_path / "hub"),

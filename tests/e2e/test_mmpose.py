@@ -270,7 +270,7 @@ from mmdet.registry import MODELS as DETECTORS
 from mmdet.structures import DetDataSample
 from mmpose.registry import MODELS
 import mmdet.models, mmpose.models, bmp.plugins.mmpose
-from bmp.config import load_model_config
+from bmp.models.configs import load_model_config
 
 def estimate(model):
     (sample,) = model.test_step({"inputs": [photo]})
