@@ -13,4 +13,5 @@ pipeline = dict(
     detector=dict(type="LiteDetector"),
     pose=dict(type="LitePoseEstimator"),
     segmenter=dict(type="LiteSegmenter"),
+    suppressor=dict(threshold=0.95),  # the detector has dropped duplicates; a lower one drops neighbours
 )

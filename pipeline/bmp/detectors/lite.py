@@ -197,14 +197,14 @@ class LiteDetector:
         self,
         weights: str = ssd.WEIGHTS,
         landmark_weights: str = landmarks.WEIGHTS,
-        threshold: float = 0.08,
+        threshold: float = 0.05,
         max_looks: int = 20,
         num_threads: int = 2,
     ) -> None:
         if not 0 <= threshold <= 1 or max_looks < 0:
             raise UserError(
                 "LiteDetector: expected threshold in [0, 1] and max_looks of at least 0, "
-                f"got {threshold} and {max_looks}; the defaults are 0.08 and 20"
+                f"got {threshold} and {max_looks}; the defaults are 0.05 and 20"
             )
         self.threshold = threshold
         self.max_looks = max_looks
