@@ -1,12 +1,12 @@
 """Small models (16 MB) that run anywhere in about half a second an image and need no model hub.
 
 Good for ordinary photos. Poor on entangled or distant people: for those take bmp_v2.py. docs/lite.md has what it
-finds and what it misses. lite_heavy.py has better poses for twice the time.
+finds and what it misses. lite_heavy.py has better poses and takes longer.
 """
 
 _base_ = ["_base_/bmp.py"]
 
-min_score = 0.37  # three of four people from here on are real, on photos that nothing was fitted to
+min_score = 0.37  # three of four people from here on are real, on the photos of docs/lite.md
 
 pipeline = dict(
     rounds=1,  # a second round finds as many phantoms as people, see docs/lite.md
