@@ -23,6 +23,13 @@ def test_the_last_line_is_the_change():
         assert table.rows[start + 2][2] == "+0"
 
 
+def test_a_single_round_has_no_change():
+    once = compare(rounds=(FIRST,))
+    tables = report.precision_table(once), report.people_table(once)
+    assert {row[1] for table in tables for row in table.rows} == {"round 1"}
+    assert report.equal_precision_sentence(once) == "Box recall after round 1 is 33.3 at precision 50.0."
+
+
 def test_people_by_hand():
     table = report.people_table(compare())
     assert table.rows[0] == ("boxes", "round 1", "33.3", "50.0", "100.0", "1", "0")

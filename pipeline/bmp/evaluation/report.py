@@ -170,8 +170,9 @@ def precision_table(comparison: Comparison) -> TextTable:
             (name, f"round {entry.number}", str(entry.people), *map(_percent, _precisions(entry, kind)))
             for entry in comparison.rounds
         ]
-        changes = map(_change, _precisions(first, kind), _precisions(last, kind))
-        rows.append((name, _span(comparison), f"{last.people - first.people:+d}", *changes))
+        if last is not first:
+            changes = map(_change, _precisions(first, kind), _precisions(last, kind))
+            rows.append((name, _span(comparison), f"{last.people - first.people:+d}", *changes))
     header = ("AP of", "after", "people", "mean", "at 0.50", "at 0.75")
     return TextTable(
         "Average precision", header, tuple(rows), _notes(comparison, _KINDS, ("", ".ap", ".ap50", ".ap75"))
@@ -195,11 +196,11 @@ def people_table(comparison: Comparison) -> TextTable:
         for entry, overlap in zip(comparison.rounds, known, strict=False):
             counts = str(overlap.found), str(overlap.lost)
             rows.append((name, f"round {entry.number}", *map(_percent, _shares(overlap)), *counts))
-        if known:
+        if len(known) > 1:
             changes = map(_change, _shares(known[0]), _shares(known[-1]))
             counts = str(sum(overlap.found for overlap in known[1:])), str(sum(overlap.lost for overlap in known[1:]))
             rows.append((name, _span(comparison), *changes, *counts))
-        else:
+        elif not known:
             rows.append((name, *[NO_NUMBER] * 6))
     header = ("overlap of", "after", "recall", "precision", "mean IoU", "found", "lost")
     subjects = {"boxes_at_iou_50": "boxes", "masks_at_iou_50": "masks"}
@@ -231,11 +232,13 @@ def equal_precision_sentence(comparison: Comparison) -> str:
         for name in ("precision", "first", "second")
         if (place := f"box_recall_at_equal_precision.{name}") in known
     )
+    later = (
+        f"; after round {comparison.rounds[-1].number}, with as many of the best results as keep that precision, it is "
+        f"{_percent(equal.second)} ({_change(equal.first, equal.second)})"
+    )
     return (
-        f"Box recall after round 1 is {_percent(equal.first)} at precision {_percent(equal.precision)}; after round "
-        f"{comparison.rounds[-1].number}, with as many of the best results as keep that precision, it is "
-        f"{_percent(equal.second)} ({_change(equal.first, equal.second)})."
-        + (f" No number: {'; '.join(why)}." if why else "")
+        f"Box recall after round 1 is {_percent(equal.first)} at precision {_percent(equal.precision)}"
+        f"{later if len(comparison.rounds) > 1 else ''}." + (f" No number: {'; '.join(why)}." if why else "")
     )
 
 
