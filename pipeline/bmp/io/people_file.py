@@ -125,11 +125,13 @@ class PeopleFile:
         self._append({"file_name": file_name, "failed": reason})
 
     def close(self) -> None:
-        """Write the file and remove the journal; more than once does nothing."""
+        """Write the file and remove the journal, which stays where that fails; more than once does nothing."""
         if not self._journal.closed:
             with writing(self.path):
-                self._write()
-                self._journal.close()
+                try:
+                    self._write()
+                finally:
+                    self._journal.close()
                 self._partial.unlink()
 
     def __enter__(self) -> Self:

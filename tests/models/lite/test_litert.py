@@ -4,10 +4,12 @@ import copy
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from program import ENVIRONMENT
 
 from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
@@ -83,6 +85,16 @@ def test_a_forked_process_gets_the_same_answer(finder):
 
 
 @pytest.mark.slow
-def test_a_new_process_gets_the_same_answer(finder):
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply_async(summed, (finder,)).get(timeout=60) == summed(finder)
+def test_a_new_process_gets_the_same_answer(finder, tmp_path):
+    (tmp_path / "model").write_bytes(pickle.dumps(finder))
+    np.save(tmp_path / "row.npy", ROW)
+    code = (
+        "import pathlib, pickle, numpy as np\n"
+        "model = pickle.loads(pathlib.Path('model').read_bytes())\n"
+        "print(repr(float(sum(np.abs(output).sum() for output in model(np.load('row.npy'))))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) == summed(finder)
