@@ -235,9 +235,6 @@ class LiteDetector:
         tightened = boxes.copy()
         tightened[looked] = (boxes[looked] + drawn.numpy()) / 2
         boxes = np.where(agreement[:, None] > TRUSTED, tightened, boxes)
-        # Rounding may put an edge a hair outside the image.
-        frame = np.array([picture.width, picture.height] * 2, dtype=boxes.dtype)
-        boxes = np.clip(boxes, 0, frame)
         alike = iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
         surer = scores > scores[:, None]
         signals["repeated"] = (alike * surer).max(axis=1, initial=0)

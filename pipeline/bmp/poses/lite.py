@@ -27,10 +27,9 @@ class LitePoseEstimator:
     """COCO's 17 keypoints out of the network's 33 landmarks.
 
     The first look is at the box, upright; its landmarks say where and how turned the second one is, if they are a
-    person's at all. For a box that
-    ends at the lower edge of the image there are several first looks, since people who are cut off there go on below
-    it; the surest counts. The masks of the detections are not used. A keypoint's score is the height of its heat
-    map, times the network's flag that there is a person at all.
+    person's at all. For a box that ends at the lower edge of the image there are several first looks, since people who
+    are cut off there go on below it; the surest counts. The masks of the detections are not used. A keypoint's score
+    is the height of its heat map, times the network's flag that there is a person at all.
 
     Args:
         weights: of the landmark network, a path or a name that ``bmp.checkpoints.sources`` knows.

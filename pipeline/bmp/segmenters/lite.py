@@ -22,9 +22,8 @@ from bmp.registry import SEGMENTERS
 from bmp.structures import Detections, Image, Masks, Poses
 
 BOX_SCALE = 1.25
-REACH = (
-    1.7  # radius of the circle that encloses a body, over the root mean square distance of its keypoints from the hips
-)
+# Radius of the circle that encloses a body, over the root mean square distance of its keypoints from the hips.
+REACH = 1.7
 STOUT = np.array([0.42, 0.5], dtype=np.float32)  # half axes of the ellipse over the box's width and height
 FITS = 0.5  # IoU of a mask's extent and the box from which the mask is the person's
 QUALITY = (0.25, 0.45, 0.11)  # of a mask: constant, share of that IoU, share of the network's flag

@@ -135,4 +135,6 @@ class BoxNetwork:
             good &= (found[:, 2:] - found[:, :2] >= 1).all(axis=1)
             boxes.append(found[good])
             scores.append(sure[good])
-        return merge(np.concatenate(boxes), np.concatenate(scores))
+        means, best = merge(np.concatenate(boxes), np.concatenate(scores))
+        # A mean of boxes that end with the image may, by rounding, end a hair outside it.
+        return np.clip(means, 0, limit), best
