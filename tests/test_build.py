@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bmp import BMP, UserError
-from bmp.build import _ROLES, _Assembly, build, build_part, load, resolve_device
+from bmp.build import _ROLES, _Assembly, build, build_part, load, resolve_device, weights_of
 from bmp.cli import main
 from bmp.config import config_names, load_config, parse_overrides
 from bmp.registry import DETECTORS
@@ -133,6 +133,16 @@ FAKE, VISIBLE = dict(type="fakes.FakeDetector"), dict(type="MaxVisibility", coun
 
 def pair(**arguments):
     return dict(type=f"{__name__}.Pair", **(dict(first=FAKE) | arguments))
+
+
+def test_weights_are_those_given_and_those_by_default():
+    detector = dict(type="LiteDetector", weights="own.tflite")
+    assert list(weights_of(detector)) == ["own.tflite", "mediapipe/pose_landmark_full.tflite"]
+    nested = dict(type="SkeletonMasks", segmenter=dict(type="SAM2Segmenter", checkpoint="random", encoder="sam"))
+    shared = dict(sam=dict(type="SAM2Encoder", checkpoint="a.pt"))
+    assert list(weights_of(nested, shared)) == ["a.pt"]
+    settings = dict(type="somewhere.Else", checkpoint="b.pth", model=dict(type="not.There"))
+    assert list(weights_of(settings)) == ["b.pth"]
 
 
 def test_annotations_say_what_a_part_is_for():

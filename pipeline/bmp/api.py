@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bmp.errors import UserError, choices
 from bmp.io import images
+from bmp.io.atomic import replacing, writing
 from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
@@ -181,22 +182,15 @@ class People:
         import PIL.Image
 
         x1, y1, x2, y2 = self[row].box.tolist()
-        left, top = (min(max(0, int(np.floor(v))), most - 1) for v, most in ((x1, self._width), (y1, self._height)))
-        right = min(max(left + 1, int(np.ceil(x2))), self._width)
-        bottom = min(max(top + 1, int(np.ceil(y2))), self._height)
+        width, height = self.image.width, self.image.height
+        left, top = (min(max(0, int(np.floor(v))), most - 1) for v, most in ((x1, width), (y1, height)))
+        right = min(max(left + 1, int(np.ceil(x2))), width)
+        bottom = min(max(top + 1, int(np.ceil(y2))), height)
         window = self.image.pixels[top:bottom, left:right].cpu()
         if masked:
             opaque = self.masks[row, top:bottom, left:right].cpu()[..., None].to(torch.uint8) * 255
             window = torch.cat([window, opaque], dim=2)
         return PIL.Image.fromarray(np.ascontiguousarray(window.numpy()))
-
-    @property
-    def _width(self) -> int:
-        return self.image.width
-
-    @property
-    def _height(self) -> int:
-        return self.image.height
 
     def plot(
         self,
@@ -272,13 +266,12 @@ class People:
         known = PIL.Image.registered_extensions()
         if path.suffix.lower() != ".json" and path.suffix.lower() not in known:
             raise UserError(f"{path}: expected a name that ends in .json, .jpg or .png; add one")
-        try:
+        with writing(path, "choose another place"):
             if path.suffix.lower() == ".json":
-                path.write_text(self.to_json(), encoding="utf-8")
+                with replacing(path) as file:
+                    file.write(self.to_json())
             else:
                 self.plot().save(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written, {error.strerror or error}; choose another place") from None
 
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[Annotation]:
         """Return COCO annotations: bbox xywh, RLE segmentation, keypoints, score; ready for ``json.dump``."""
@@ -632,6 +625,8 @@ class BMP(Loop):
 
     def info(self) -> ModelInfo:
         """Return what the model is made of: stages, devices, numbers of parameters, weights."""
+        from bmp.checkpoints.sources import named_weights
+
         roles = ["detector", "pose", "segmenter", "suppressor"]
         if self.redetector is not self.detector:
             roles.insert(1, "redetector")
@@ -641,16 +636,9 @@ class BMP(Loop):
             tensors = {id(p): p for module in _networks(stage) for p in module.parameters()}
             devices = sorted({str(p.device) for p in tensors.values()})
             count = sum(p.numel() for p in tensors.values())
-            weights = self.weights.get(role) or _default_weights(stage)
+            weights = self.weights.get(role) or named_weights(type(stage))
             stages.append(StageInfo(role, type(stage).__name__, ", ".join(devices) or None, count, weights))
         return ModelInfo(tuple(stages), self.rounds, str(self.device))
-
-
-def _default_weights(stage: Any) -> tuple[str, ...]:
-    """Return the files that a stage reads its networks from where nobody says otherwise."""
-    parameters = inspect.signature(type(stage)).parameters
-    names = (parameters[name].default for name in ("checkpoint", "weights") if name in parameters)
-    return tuple(name for name in names if isinstance(name, str))
 
 
 def _several(image: Any) -> Iterable[Any] | None:

@@ -22,6 +22,7 @@ import torch
 from mmengine.registry import Registry
 
 from bmp.api import BMP
+from bmp.checkpoints.sources import named_weights
 from bmp.config import load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError, choices
@@ -90,20 +91,24 @@ def build(config: Mapping[str, Any], device: str = "auto") -> BMP:
     model: BMP = make()
     # A name stands for a shared part: one level of them is looked up.
     shared = config["pipeline"].get("shared", {})
-    model.weights = {role: tuple(_weights(stage, shared)) for role, stage in arguments.items()}
+    model.weights = {role: tuple(dict.fromkeys(weights_of(stage, shared))) for role, stage in arguments.items()}
     return model
 
 
-def _weights(config: Any, shared: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the files of weights that a part of a config names, its own and those of the parts within."""
-    if isinstance(config, str) and config in shared:
-        yield from _weights(shared[config], {})
+def weights_of(config: Any, shared: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Yield the files of weights that a part of a config is built from, its own and those of the parts within.
+
+    shared: the dicts of the shared parts by name, for a part that is such a name.
+    """
+    if isinstance(config, str) and shared and config in shared:
+        yield from weights_of(shared[config])
     elif isinstance(config, Mapping):
-        for key, value in config.items():
-            if key in ("checkpoint", "weights") and isinstance(value, str):
-                yield value
-            else:
-                yield from _weights(value, shared)
+        kind = config.get("type")
+        # Only names of ours tell the defaults: a dict with a type may as well be settings of some other library.
+        ours = isinstance(kind, str) and "." not in kind and _is_known(kind)
+        yield from named_weights(_class_of(kind, (), "weights") if ours else None, config)
+        for value in config.values():
+            yield from weights_of(value, shared)
 
 
 def build_dataset(config: Mapping[str, Any]) -> PeopleDataset:

@@ -33,7 +33,7 @@ from bmp.console import (
 )
 from bmp.errors import UserError
 from bmp.inference.files import OVERLAYS, TRACES, Job, Settings, checksum, work_through
-from bmp.io.atomic import LOCK, alone_in
+from bmp.io.atomic import LOCK, alone_in, writing
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -373,11 +373,9 @@ def _relative(folder: Path, start: Path) -> str:
 
 
 def _make_writable(folder: Path) -> None:
-    try:
+    with writing(folder, "choose another --output"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written, {error.strerror}; choose another --output") from None
 
 
 if __name__ == "__main__":

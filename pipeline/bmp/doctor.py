@@ -5,7 +5,6 @@ Loads no network and downloads nothing.
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 import shutil
@@ -17,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from bmp import __version__
+from bmp.build import weights_of
 from bmp.checkpoints.sources import cache_folder, is_present
 from bmp.config import load_config, presets
 from bmp.errors import how_to_install
-from bmp.registry import DETECTORS, POSES, SEGMENTERS
 
 DEFAULT = "lite.py"
 _EXTRAS = {"lite": ("ai_edge_litert",), "openmmlab": ("mmdet", "mmpose", "sam2")}
 _LIBRARIES = {"LiteDetector": "lite", "LitePoseEstimator": "lite", "LiteSegmenter": "lite"}
-_WEIGHTS = ("checkpoint", "weights")
 _PACKAGES = ("torch", "torchvision", "mmengine", "ai-edge-litert", "mmcv-lite", "mmdet", "mmpose", "sam2")
 _ROOMY = 1 << 30
 """Bytes that should be free where weights are kept."""
@@ -103,10 +101,11 @@ def can_run(name: str = DEFAULT) -> bool:
 
 
 def _preset(name: str, purpose: str = "") -> Preset:
-    parts = list(_parts(load_config(name).get("pipeline") or {}))
+    pipeline = load_config(name).get("pipeline") or {}
+    parts = list(_parts(pipeline))
     extras = [extra for part in parts if (extra := _extra(part))]
     missing = next((e for e in extras if not all(find_spec(library) for library in _EXTRAS[e])), None)
-    weights = dict.fromkeys(weight for part in parts for weight in _weights(part))
+    weights = dict.fromkeys(weights_of(pipeline))
     return Preset(name, purpose, [weight for weight in weights if not is_present(weight)], missing)
 
 
@@ -124,19 +123,6 @@ def _parts(node: Any) -> Iterator[Mapping[str, Any]]:
 def _extra(part: Mapping[str, Any]) -> str | None:
     """Return the extra that a part needs; those of OpenMMLab and Meta are one, and have a checkpoint."""
     return _LIBRARIES.get(part["type"]) or ("openmmlab" if "checkpoint" in part else None)
-
-
-def _weights(part: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of weights in a part: those in the config, else the defaults of its class."""
-    given = dict(part)
-    for registry in (DETECTORS, POSES, SEGMENTERS):
-        registry.import_from_location()
-        if part["type"] in registry.module_dict:
-            for name, parameter in inspect.signature(registry.module_dict[part["type"]]).parameters.items():
-                given.setdefault(name, parameter.default)
-    for name, value in given.items():
-        if name.endswith(_WEIGHTS) and isinstance(value, str) and value != "random":
-            yield value
 
 
 def _version(package: str) -> str | None:

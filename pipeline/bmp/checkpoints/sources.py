@@ -6,6 +6,7 @@ import difflib
 import functools
 import hashlib
 import http.client
+import inspect
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -347,6 +348,21 @@ _TABLE: tuple[Weight, ...] = (
 def table() -> list[Weight]:
     """Return every registered weight."""
     return list(_TABLE)
+
+
+def named_weights(factory: Callable[..., Any] | None, arguments: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Return the names of the files of weights that a stage reads when ``factory`` is called with ``arguments``.
+
+    These are its arguments whose names end in "checkpoint" or "weights", given or, of a factory that is known, by
+    default; made-up weights ("random") are no file.
+    """
+    parameters = {} if factory is None else dict(inspect.signature(factory).parameters)
+    values = {name: parameter.default for name, parameter in parameters.items()} | dict(arguments or {})
+    return tuple(
+        value
+        for name, value in values.items()
+        if name.endswith(("checkpoint", "weights")) and isinstance(value, str) and value != "random"
+    )
 
 
 def cache_folder() -> Path:
