@@ -1,15 +1,15 @@
-"""Small models (16 MB) that run anywhere in about half a second an image and need no model hub.
+"""Small models (16 MB) that run anywhere in less than a second an image and need no model hub.
 
 Good for ordinary photos. Poor on entangled or distant people: for those take bmp_v2.py. docs/lite.md has what it
-finds and what it misses. lite_heavy.py has better poses and takes longer.
+finds and what it misses. lite_heavy.py may have better poses and takes longer.
 """
 
 _base_ = ["_base_/bmp.py"]
 
-min_score = 0.37  # three of four people from here on are real, on the photos of docs/lite.md
+min_score = 0.37  # four of five boxes from here on are people, on the photos of docs/lite.md
 
 pipeline = dict(
-    rounds=1,  # a second round finds as many phantoms as people, see docs/lite.md
+    rounds=1,  # a second round finds more phantoms than people, see docs/lite.md
     detector=dict(type="LiteDetector"),
     pose=dict(type="LitePoseEstimator"),
     segmenter=dict(type="LiteSegmenter"),

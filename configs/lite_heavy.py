@@ -1,4 +1,4 @@
-"""lite.py with the heavy landmark network (28 MB) for poses and masks: better poses, and slower."""
+"""lite.py with the heavy landmark network (28 MB) for poses and masks: slower, and on some photos better poses."""
 
 _base_ = ["lite.py"]
 

@@ -56,7 +56,7 @@ def presets() -> dict[str, str]:
 
     Example:
         >>> presets()["lite.py"]
-        'Small models (16 MB) that run anywhere in about half a second an image and need no model hub.'
+        'Small models (16 MB) that run anywhere in less than a second an image and need no model hub.'
     """
     found = {}
     for name in config_names():
