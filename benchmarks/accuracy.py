@@ -65,7 +65,7 @@ def _silent(total: int) -> AbstractContextManager[tuple[Callable[[str], None], C
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="nano.py")
-    parser.add_argument("--splits", nargs="+", default=["test", "test-hard"], choices=sorted(SPLITS))
+    parser.add_argument("--splits", nargs="+", default=["test", "test-hard", "test-clear"], choices=sorted(SPLITS))
     parser.add_argument("--count", type=int, metavar="N", help="only the first N scenes of each")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--device", default="cpu")

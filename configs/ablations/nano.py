@@ -73,6 +73,7 @@ recipes = [
 datasets = dict(
     test=dict(type="SynthCrowd", split="test"),
     test_hard=dict(type="SynthCrowd", split="test-hard"),
+    test_clear=dict(type="SynthCrowd", split="test-clear"),
 )
 # These were shorthands; as entries they could be overridden without any effect.
 del sam, segmenter, recipe, seed, run, other, most_visible, spread

@@ -23,6 +23,17 @@ def test_the_last_line_is_the_change():
         assert table.rows[start + 2][2] == "+0"
 
 
+def test_visible_keypoints_have_lines_of_their_own_where_others_are_hidden():
+    hidden = [{**row, "keypoints": [*row["keypoints"][:-1], 1]} for row in TRUTH["annotations"]]
+    comparison = compare({**TRUTH, "annotations": hidden})
+    rows = report.precision_table(comparison).rows
+    assert [line[0] for line in rows[9:]] == ["poses, visible keypoints"] * 3
+    visible = comparison.rounds[1].visible_keypoints
+    assert rows[10][3:] == tuple(f"{100 * value:.1f}" for value in (visible.ap, visible.ap50, visible.ap75))
+    assert report.numbers(comparison)["rounds"][1]["visible_keypoints"]["ap"] == visible.ap
+    assert report.numbers(compare())["rounds"][1]["visible_keypoints"] is None
+
+
 def test_a_single_round_has_no_change():
     once = compare(rounds=(FIRST,))
     tables = report.precision_table(once), report.people_table(once)

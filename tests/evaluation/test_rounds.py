@@ -29,6 +29,37 @@ def test_numbers_are_those_of_the_metrics():
         assert second.coco[kind] == evaluate_coco(TRUTH, to_results(SECOND, kind, "iou"), kind)
 
 
+def hidden_from(start, of=range(3), flag=1):
+    """The ground truth with the keypoints from ``start`` on hidden, of the people ``of``."""
+    annotations = [
+        {**row, "keypoints": [flag if i % 3 == 2 and i // 3 >= start else value for i, value in enumerate(row["keypoints"])]}
+        if number in of else row
+        for number, row in enumerate(TRUTH["annotations"])
+    ]  # fmt: skip
+    return {**TRUTH, "annotations": annotations}
+
+
+def test_visible_keypoints_are_measured_apart():
+    ground_truth = hidden_from(9)
+    # Whatever is said of hidden keypoints is wrong, and all that is said of visible ones is right.
+    found = [
+        {**row, "keypoints": [value + 30 * (i // 3 >= 9) for i, value in enumerate(row["keypoints"])]} for row in SECOND
+    ]
+    (last,) = compare(ground_truth, (found,)).rounds
+    assert last.coco["keypoints"].ap < last.visible_keypoints.ap
+    assert last.visible_keypoints == compare(rounds=(SECOND,)).rounds[0].coco["keypoints"]
+    unlabelled = hidden_from(9, flag=0)
+    for row in unlabelled["annotations"][:3]:
+        row["num_keypoints"] = 9
+    assert last.visible_keypoints == evaluate_coco(unlabelled, to_results(found, "keypoints"), "keypoints")
+
+
+def test_whoever_is_hidden_altogether_does_not_count_for_visible_keypoints():
+    (last,) = compare(hidden_from(0, of=[0]), (SECOND,)).rounds
+    assert last.coco["keypoints"].ar == pytest.approx(2 / 3)
+    assert last.visible_keypoints.ar == 1
+
+
 def test_what_has_no_labels_has_no_numbers():
     bare = [{k: v for k, v in label.items() if "keypoints" not in k} for label in TRUTH["annotations"]]
     assert labelled_kinds({**TRUTH, "annotations": bare}) == ["bbox", "segm"]
@@ -89,6 +120,11 @@ IN_CROWD = FIRST[1:2]
         (without("keypoints", "num_keypoints"), None, "rounds[0].keypoints", "nobody has labelled keypoints"),
         (without("keypoints", "num_keypoints", of=range(3)), None, "rounds[0].keypoints.ap", "only crowd regions have"),
         (TRUTH, None, "rounds[0].keypoints.ap_small", "COCO does not define it for poses"),
+        (TRUTH, None, "rounds[0].visible_keypoints", "no keypoint is labelled as hidden"),
+        (hidden_from(0, of=range(4)), None, "rounds[1].visible_keypoints", "no keypoint is labelled as visible"),
+        (hidden_from(9, of=[3]), None, "rounds[1].visible_keypoints", "no keypoint is labelled as hidden"),
+        (hidden_from(9), None, "rounds[1].visible_keypoints.ar_10", "COCO does not define it for poses"),
+        (without("keypoints", "num_keypoints"), None, "rounds[0].visible_keypoints", "nobody has labelled keypoints"),
         (TRUTH, None, "rounds[1].bbox.ap_large", "nobody labelled is large, as COCO divides people by area"),
         (without(area=2e10), None, "rounds[0].bbox.ap", "everybody labelled has an area beyond those of COCO"),
         (NOBODY_LABELLED, None, "rounds[0].bbox.ap", "nobody is labelled"),

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,13 +24,14 @@ from bmp.ops.masks import to_boxes
 from bmp.synthcrowd import files, scenes
 from bmp.synthcrowd.__main__ import main
 from bmp.synthcrowd.backgrounds import background
-from bmp.synthcrowd.figures import Figure
+from bmp.synthcrowd.figures import Body, Figure, Look, PoseKind, draw, sample_body, sample_look
 from bmp.synthcrowd.objects import draw_object, draw_seat
 from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, box_iou, make_scene
 from bmp.synthcrowd.sheet import contact_sheet
 from bmp.synthcrowd.splits import SPLITS
 
-HARD = SPLITS["test-hard"].settings
+HARD, CLEAR = SPLITS["test-hard"].settings, SPLITS["test-clear"].settings
+_LEFT_ELBOW = 7
 CROWDED = Settings(people=(4, 8), pairs=0.5, objects=(2, 6), size=192, heights=(50.0, 220.0))
 
 
@@ -70,13 +72,15 @@ def _check(scene: Scene, size: int) -> None:
             assert 0 <= y < size
             if v == 2:
                 assert _within(scene.visible[person], x, y, 2), "a visible keypoint is not where its person is seen"
-            if scene.amodal[person, int(y), int(x)] and not scene.visible[person, int(y), int(x)]:
-                assert v == 1, "a keypoint that is covered counts as visible"
+            if scene.amodal[person, int(y), int(x)]:
+                seen = scene.visible[person, int(y), int(x)]
+                assert v == (2 if seen else 1), "visible is what lies where the person is seen, whatever hides it else"
+    assert not (scene.self_occluded & (scene.keypoints[..., 2] == 0)).any()
 
 
 @pytest.mark.parametrize(
     ("wanted", "index"),
-    [(Settings(), 0), (Settings(), 1), (CROWDED, 0), (CROWDED, 1), (CROWDED, 2), (HARD, 0), (HARD, 1)],
+    [(Settings(), 0), (Settings(), 1), (CROWDED, 0), (CROWDED, 1), (CROWDED, 2), (HARD, 0), (HARD, 1), (CLEAR, 0)],
 )
 def test_truth_holds_together(wanted: Settings, index: int) -> None:
     scene = make_scene(0, index, wanted)
@@ -206,6 +210,66 @@ def test_every_hard_scene_has_a_hard_pair() -> None:
         assert any((visible[pair] >= 150).all() and (visible[pair] >= 0.25 * amodal[pair]).all() for pair in pairs)
 
 
+@pytest.mark.slow
+def test_every_clear_scene_has_a_pair_and_shows_half_of_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    heights: list[float] = []
+    original = scenes.draw
+
+    def drawn(body: Body, look: Look, height: float, *arguments: Any, **options: Any) -> Figure:
+        heights.append(height)
+        return original(body, look, height, *arguments, **options)
+
+    monkeypatch.setattr(scenes, "draw", drawn)
+    for index in range(12):
+        scene = make_scene(0, index, CLEAR)
+        assert 2 <= len(scene.boxes) <= 3
+        assert 0.5 < scene.max_iou <= 0.65
+        assert (scene.visible.sum(axis=(1, 2)) >= 0.5 * scene.amodal.sum(axis=(1, 2))).all()
+    assert min(heights) >= 160
+    assert 1 - (1 - CLEAR.teams) ** 2 <= 0.1, "everybody, or the two of the pair, dressed alike"
+
+
+def _dolls(*depths: float) -> list[scenes._Item]:
+    """People of one pose in one place, 100 pixels high, at these depths."""
+    rng = np.random.default_rng(3)
+    body, look = sample_body(rng, PoseKind.STANDING, 0.0), sample_look(rng)
+    figure = draw(body, look, 100, rng)
+    return [scenes._put(figure, 80, 140, depth, 160) for depth in depths]
+
+
+def test_hidden_keypoints_are_labelled_near_what_is_seen_of_the_person_only() -> None:
+    (person,) = _dolls(1.0)
+    points = person.figure.keypoints + np.array(person.pelvis)
+    whole = scenes._keypoints(person, person.inside)
+    np.testing.assert_array_equal(whole[:, 2], 2)
+    np.testing.assert_allclose(whole[:, :2], points)
+    # Everything above a row is hidden by somebody: what lies up to five pixels above it can be told from the rest.
+    row, flags = int(points[_LEFT_ELBOW, 1]), set()
+    for below in (2, 4, 5, 6, 8, 30):
+        visible = person.inside.copy()
+        visible[: row + below] = 0
+        distances = [np.hypot(*(np.argwhere(visible)[:, ::-1] - np.floor(point)).T).min() for point in points]
+        found = scenes._keypoints(person, visible)
+        hidden = np.array([visible[int(y), int(x)] == 0 for x, y in points])
+        np.testing.assert_array_equal(found[:, 2], np.where(hidden, np.where(np.array(distances) <= 5, 1, 0), 2))
+        np.testing.assert_array_equal(found[found[:, 2] == 0, :2], 0)
+        flags |= set(found[:, 2].tolist())
+    assert flags == {0, 1, 2}
+
+
+def test_what_the_own_body_hides_is_visible_as_in_ochuman_and_named() -> None:
+    person = dataclasses.replace(_dolls(1.0)[0])
+    turned = dataclasses.replace(person.figure, hidden=np.arange(17) < 5)
+    crowd = scenes._Crowd(Settings(size=160, people=(1, 1), pairs=0.0))
+    assert crowd.add(dataclasses.replace(person, figure=turned))
+    blank = np.zeros((160, 160), np.uint8)
+    scene = scenes._ground_truth(crowd, np.zeros((160, 160, 3), np.uint8), blank, blank)
+    assert (scene.keypoints[0, :, 2] == 2).all()
+    np.testing.assert_array_equal(scene.self_occluded[0], np.arange(17) < 5)
+    (row,) = files.to_coco([scene])["annotations"]
+    assert row["self_occluded"] == [0, 1, 2, 3, 4]
+
+
 def test_empty_scenes_have_nobody() -> None:
     scene = make_scene(0, 0, Settings(empty=1.0))
     _check(scene, 320)
@@ -244,6 +308,7 @@ def test_splits_are_streams_of_their_own() -> None:
         "val": 500,
         "test": 500,
         "test-hard": 500,
+        "test-clear": 500,
     }
 
 
@@ -276,6 +341,7 @@ def test_coco_dataset_loads_in_pycocotools(capsys: pytest.CaptureFixture[str]) -
             flags = person["keypoints"][2::3]
             assert flags == scene.keypoints[row, :, 2].tolist()
             assert person["num_keypoints"] == sum(flag > 0 for flag in flags)
+            assert person["self_occluded"] == np.flatnonzero(scene.self_occluded[row]).tolist()
     assert files.to_coco([])["annotations"] == []
 
 
@@ -424,7 +490,7 @@ def test_command_writes_splits_and_does_not_replace_them(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--splits", "tests"], "no split 'tests'; choose one of train, val, test, test-hard"),
+        (["--splits", "tests"], "no split 'tests'; choose one of train, val, test, test-hard, test-clear"),
         (["--splits", "val"], "nothing to do"),
         (["--output", "/proc/nowhere", "--splits", "val", "--count", "1"], "/proc/nowhere: cannot be written"),
     ],
@@ -450,7 +516,7 @@ def test_sheet_shows_scenes_and_truth() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"split": "hard"}, "choose one of train, val, test, test-hard"),
+        ({"split": "hard"}, "choose one of train, val, test, test-hard, test-clear"),
         ({"split": "test", "count": 0}, "a count from 1"),
         ({"split": "test", "seed": -1}, "a seed from 0"),
     ],

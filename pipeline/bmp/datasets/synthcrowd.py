@@ -25,7 +25,7 @@ class SynthCrowd(PeopleDataset):
     JPEG included; the JPEGs are kept in memory, about 40 KB each.
 
     Args:
-        split: one of ``splits.SPLITS``, such as "test" or "test-hard".
+        split: one of ``splits.SPLITS``, such as "test", "test-hard" or "test-clear".
         count: how many scenes, the first ones of the split; all if None.
         seed: another one gives other scenes of the same kinds; published numbers are for 0.
 

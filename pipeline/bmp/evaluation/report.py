@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.examples import example_sheet, image_qualities
-from bmp.evaluation.metrics.coco import Kind, to_results
+from bmp.evaluation.metrics.coco import CocoNumbers, Kind, to_results
 from bmp.evaluation.published import Published, published
-from bmp.evaluation.rounds import Comparison, Overlap, Round, reasons
+from bmp.evaluation.rounds import Comparison, Overlap, reasons
 from bmp.evaluation.run import Journals, Task
 from bmp.evaluation.timing import versions
 from bmp.io.annotations import Annotation
@@ -165,22 +165,26 @@ def precision_table(comparison: Comparison) -> TextTable:
     """Return the average precisions after each round in per cent, with the change from the first to the last."""
     rows: list[tuple[str, ...]] = []
     first, last = comparison.rounds[0], comparison.rounds[-1]
-    for kind, name in _KINDS.items():
+    subjects: dict[str, str] = dict(_KINDS.items())
+    columns = {name: [entry.coco.get(kind) for entry in comparison.rounds] for kind, name in _KINDS.items()}
+    if not comparison.lacking_visible:
+        subjects["visible_keypoints"] = name = "poses, visible keypoints"
+        columns[name] = [entry.visible_keypoints for entry in comparison.rounds]
+    for name, column in columns.items():
         rows += [
-            (name, f"round {entry.number}", str(entry.people), *map(_percent, _precisions(entry, kind)))
-            for entry in comparison.rounds
+            (name, f"round {entry.number}", str(entry.people), *map(_percent, _precisions(found)))
+            for entry, found in zip(comparison.rounds, column, strict=True)
         ]
         if last is not first:
-            changes = map(_change, _precisions(first, kind), _precisions(last, kind))
+            changes = map(_change, _precisions(column[0]), _precisions(column[-1]))
             rows.append((name, _span(comparison), f"{last.people - first.people:+d}", *changes))
     header = ("AP of", "after", "people", "mean", "at 0.50", "at 0.75")
     return TextTable(
-        "Average precision", header, tuple(rows), _notes(comparison, _KINDS, ("", ".ap", ".ap50", ".ap75"))
+        "Average precision", header, tuple(rows), _notes(comparison, subjects, ("", ".ap", ".ap50", ".ap75"))
     )
 
 
-def _precisions(entry: Round, kind: Kind) -> tuple[float | None, float | None, float | None]:
-    found = entry.coco.get(kind)
+def _precisions(found: CocoNumbers | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if found is None else (found.ap, found.ap50, found.ap75)
 
 
@@ -208,9 +212,7 @@ def people_table(comparison: Comparison) -> TextTable:
     return TextTable("People found and lost, at IoU 0.5", header, tuple(rows), notes)
 
 
-def _notes(
-    comparison: Comparison, subjects: Mapping[str, str] | Mapping[Kind, str], endings: Sequence[str]
-) -> tuple[str, ...]:
+def _notes(comparison: Comparison, subjects: Mapping[str, str], endings: Sequence[str]) -> tuple[str, ...]:
     """Return why there is no number, once for each subject and reason, of those numbers whose places end so."""
     known = reasons(comparison)
     notes = dict.fromkeys(
@@ -295,6 +297,7 @@ def numbers(comparison: Comparison) -> dict[str, Any]:
                 "round": entry.number,
                 "people": entry.people,
                 **{kind: asdict(entry.coco[kind]) if kind in entry.coco else None for kind in _KINDS},
+                "visible_keypoints": None if entry.visible_keypoints is None else asdict(entry.visible_keypoints),
                 "boxes_at_iou_50": asdict(entry.boxes),
                 "masks_at_iou_50": None if entry.masks is None else asdict(entry.masks),
                 "beyond_limit": entry.beyond,
@@ -355,6 +358,7 @@ def _method(comparison: Comparison) -> str:
         f"above 0.2. It counts the best {settings.max_detections} boxes and masks and the best {settings.max_poses} "
         f"poses of an image (evaluation.max_detections, evaluation.max_poses), which leaves {beyond} out after round "
         f"{last.number}. Numbers by round are of everybody known after it, overlaps resolved."
+        + ("" if comparison.lacking_visible else " Poses are also measured over their visible keypoints (v = 2) alone.")
     )
 
 

@@ -24,6 +24,7 @@ from bmp.evaluation.metrics.matching import (
 from bmp.io.annotations import Annotation, CocoDataset
 
 _NOBODY = "nobody is labelled"
+_VISIBLE = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Round:
     number: of the round, from 1. people: how many are known. coco: by kind, only kinds that the ground truth has labels
     for. boxes: overlap of boxes. masks: overlap of masks, None where the ground truth has none. matches: which result
     is which person, by masks where there are masks, else by boxes. beyond: by kind, how many of the people known are
-    beyond the limit of their image.
+    beyond the limit of their image. visible_keypoints: of poses, with OKS over the visible keypoints alone; None where
+    the ground truth does not tell visible keypoints from hidden ones.
     """
 
     number: int
@@ -78,19 +80,22 @@ class Round:
     masks: Overlap | None
     matches: Matches
     beyond: dict[Kind, int]
+    visible_keypoints: CocoNumbers | None
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """All rounds, and the recall of boxes after the last where it is as precise as after the first.
 
-    lacking: for each kind that nothing can be compared of, what the ground truth lacks.
+    lacking: for each kind that nothing can be compared of, what the ground truth lacks. lacking_visible: the same for
+    visible keypoints, "" where they can be compared.
     """
 
     rounds: list[Round]
     box_recall: EqualPrecision
     settings: Settings
     lacking: dict[Kind, str]
+    lacking_visible: str
 
 
 def compare_rounds(
@@ -112,6 +117,9 @@ def compare_rounds(
         settings: how they are measured.
     """
     kinds = labelled_kinds(ground_truth)
+    lacking = _lacking(ground_truth)
+    lacking_visible = lacking.get("keypoints") or _one_sort_of_keypoints(ground_truth)
+    visible = None if lacking_visible else _visible_alone(ground_truth)
     done: list[Round] = []
     box_matches: list[Matches] = []
     mask_matches: list[Matches] = []
@@ -134,12 +142,15 @@ def compare_rounds(
                 _overlap(mask_matches) if mask_matches else None,
                 (mask_matches or box_matches)[-1],
                 {kind: sum(max(0, count - settings.limit(kind)) for count in counts) for kind in get_args(Kind)},
+                None
+                if visible is None
+                else evaluate_coco(visible, to_results(rows, "keypoints"), "keypoints", settings.max_poses),
             )
         )
     if not done:
         raise ValueError(f"expected at least 1 round, got {rounds}")
     equal = recall_at_equal_precision(box_matches[0], box_matches[-1])
-    return Comparison(done, equal, settings, _lacking(ground_truth))
+    return Comparison(done, equal, settings, lacking, lacking_visible)
 
 
 def labelled_kinds(ground_truth: CocoDataset) -> list[Kind]:
@@ -163,6 +174,11 @@ def reasons(comparison: Comparison) -> dict[str, str]:
                 found |= {f"{place}.{kind}.{name}": reason for name, reason in missing.items()}
             else:
                 found[f"{place}.{kind}"] = comparison.lacking[kind]
+        if entry.visible_keypoints is None:
+            found[f"{place}.visible_keypoints"] = comparison.lacking_visible
+        else:
+            missing = _reasons_of_coco(entry.visible_keypoints, comparison)
+            found |= {f"{place}.visible_keypoints.{name}": reason for name, reason in missing.items()}
         found |= _reasons_of_overlap(f"{place}.boxes_at_iou_50", entry.boxes, "bbox", entry, comparison)
         if entry.masks is None:
             found[f"{place}.masks_at_iou_50"] = comparison.lacking["segm"]
@@ -199,6 +215,29 @@ def _lacking(ground_truth: CocoDataset) -> dict[Kind, str]:
     elif not any(row.get("num_keypoints", 0) > 0 for row in people):
         lacking["keypoints"] = "only crowd regions have labelled keypoints"
     return lacking | _unlabelled(ground_truth)
+
+
+def _flags(annotation: Annotation) -> Sequence[float]:
+    """Return v of each keypoint: 0 not labelled, 1 hidden, 2 visible."""
+    return annotation.get("keypoints", ())[2::3]
+
+
+def _one_sort_of_keypoints(ground_truth: CocoDataset) -> str:
+    """Say why visible keypoints are nothing to compare apart; "" where both sorts are labelled of people."""
+    flags = {flag for row in ground_truth["annotations"] if not row.get("iscrowd") for flag in _flags(row)}
+    absent = next((word for flag, word in ((2, "visible"), (1, "hidden")) if flag not in flags), "")
+    return f"no keypoint is labelled as {absent}" if absent else ""
+
+
+def _visible_alone(ground_truth: CocoDataset) -> CocoDataset:
+    """Return the ground truth with hidden keypoints as if not labelled; whoever has no others does not count."""
+    rows: list[Annotation] = []
+    for row in ground_truth["annotations"]:
+        flags = _flags(row)
+        keypoints = [value if flags[i // 3] == _VISIBLE else 0 for i, value in enumerate(row.get("keypoints", ()))]
+        count = sum(flag == _VISIBLE for flag in flags)
+        rows.append({**row, "keypoints": keypoints, "num_keypoints": count} if flags else row)
+    return {**ground_truth, "annotations": rows}
 
 
 def _reasons_of_coco(numbers: CocoNumbers, comparison: Comparison) -> dict[str, str]:

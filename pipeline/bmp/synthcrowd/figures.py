@@ -64,6 +64,7 @@ class Figure:
         origin: whole pixels (x, y) from the pelvis to the top left corner of the arrays.
         keypoints: float32 (17, 2), COCO's order, pixels from the pelvis with edges at whole numbers.
         hidden: bool (17,), whether the person's own body, hair or clothes hide the keypoint.
+        height: of the person when standing straight, in pixels.
     """
 
     colors: Bytes
@@ -71,6 +72,7 @@ class Figure:
     origin: tuple[int, int]
     keypoints: npt.NDArray[np.float32]
     hidden: npt.NDArray[np.bool_]
+    height: float
 
 
 class _Piece(NamedTuple):
@@ -611,6 +613,7 @@ class _Drawing:
             origin=(int(self._low[0] // factor) + left, int(self._low[1] // factor) + top),
             keypoints=(keypoints / factor + shift).astype(np.float32),
             hidden=hidden,
+            height=self._scale / factor,
         )
 
     def _texture(self, parts: Bytes) -> Bytes:

@@ -33,7 +33,8 @@ def to_coco(scenes: Iterable[Scene], split: str = "scenes") -> dict[str, Any]:
 
     Image ids are 1, 2, ... in the order of the scenes, and image i (from 0) is called ``<split>/<i, six digits>.jpg``.
     Masks are compressed RLE with ``counts`` str; beside COCO's fields a person has ``amodal_segmentation``, the mask
-    with nobody and nothing in front, and ``depth_order``, 0 for whoever is farthest from the viewer.
+    with nobody and nothing in front, ``depth_order``, 0 for whoever is farthest from the viewer, and ``self_occluded``,
+    the numbers of the labelled keypoints that the own body hides, from 0.
     """
     return _dataset(split, [(scene.image.shape[:2], _people(scene)) for scene in scenes], {})
 
@@ -194,6 +195,7 @@ def _people(scene: Scene) -> list[dict[str, Any]]:
             "num_keypoints": int((points[:, 2] > 0).sum()),
             "amodal_segmentation": amodal[row],
             "depth_order": int(scene.order[row]),
+            "self_occluded": np.flatnonzero(scene.self_occluded[row]).tolist(),
         }
         for row, points in enumerate(scene.keypoints)
     ]

@@ -20,6 +20,8 @@ _Mask = npt.NDArray[np.uint8]  # (size, size), 1 or 0
 
 MIN_PIXELS = 32
 """People with fewer visible pixels are in the picture but not in the ground truth."""
+DEEP = 0.05
+"""A hidden keypoint is labelled up to this distance from its person's visible pixels, as a share of the height."""
 _PAIR_PIXELS = 150  # at least so much is seen of either of two who are entangled on purpose
 _PLACES, _FIGURES, _BEGINNINGS = 25, 5, 5  # tries: places a figure, figures a person, first ones of a pair
 _NEAR = 2  # pixels from a keypoint within which its person's mask counts as being there
@@ -86,8 +88,11 @@ class Scene:
         visible: bool (N, H, W), the pixels that show the person; no pixel shows two.
         amodal: bool (N, H, W), the pixels that would show the person with nobody and nothing in front.
         boxes: float32 (N, 4), xyxy edges in pixels around ``visible``.
-        keypoints: float32 (N, 17, 3), x, y in pixels and v in COCO's order and meaning: 2 visible; 1 inside the
-            picture but hidden by somebody, something or the own body; 0 outside the picture, where x = y = 0.
+        keypoints: float32 (N, 17, 3), x, y in pixels and v in COCO's order, with the flags of OCHuman: 2 where the
+            person is seen, even if it is the own body that hides the joint; 1 hidden by somebody or something; 0 not
+            labelled, where x = y = 0: outside the picture, or so deeply hidden that an annotator could only guess,
+            farther than ``DEEP`` heights from every visible pixel of the person.
+        self_occluded: bool (N, 17), labelled keypoints that the own body, hair or clothes hide.
         parts: uint8 (H, W), CIHP's labels of what is visible, 0 where nobody is.
         things: uint8 (H, W), one number for each visible thing, 0 where there is none.
         order: int64 (N,), 0 for the person farthest from the viewer.
@@ -99,6 +104,7 @@ class Scene:
     amodal: Bits
     boxes: Floats
     keypoints: Floats
+    self_occluded: Bits
     parts: npt.NDArray[np.uint8]
     things: npt.NDArray[np.uint8]
     order: npt.NDArray[np.int64]
@@ -457,12 +463,15 @@ def _ground_truth(crowd: _Crowd, image: Pixels, parts: _Mask, things: _Mask) -> 
     nearness = np.array([person.depth for person in crowd.people])
     boxes = np.array([mask_box(mask) for mask in crowd.visible], np.float32).reshape(-1, 4)
     points = [_keypoints(person, mask) for person, mask in zip(crowd.people, crowd.visible, strict=True)]
+    keypoints = np.array(points, np.float32).reshape(-1, 17, 3)
+    occluded = np.array([person.figure.hidden for person in crowd.people if person.figure], bool).reshape(-1, 17)
     return Scene(
         image=image,
         visible=_stack(crowd.visible, size),
         amodal=_stack([person.inside for person in crowd.people], size),
         boxes=boxes,
-        keypoints=np.array(points, np.float32).reshape(-1, 17, 3),
+        keypoints=keypoints,
+        self_occluded=occluded & (keypoints[..., 2] > 0),
         parts=parts,
         things=things,
         order=np.argsort(np.argsort(nearness, kind="stable"), kind="stable").astype(np.int64),
@@ -475,7 +484,7 @@ def _stack(masks: list[_Mask], size: int) -> Bits:
 
 
 def _keypoints(person: _Item, visible: _Mask) -> Floats:
-    """Return x, y, v of one person; a point beside the person's own pixels goes by those around it."""
+    """Return x, y, v of one person; a point beside the figure goes by the pixels around it."""
     assert person.figure is not None
     size = len(visible)
     points = person.figure.keypoints + np.array(person.pelvis, np.float32)
@@ -483,5 +492,6 @@ def _keypoints(person: _Item, visible: _Mask) -> Floats:
     columns, rows = np.where(inside[:, None], points, 0).astype(int).T
     near = cv2.dilate(visible, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _NEAR + 1, 2 * _NEAR + 1)))
     seen = np.where(person.inside[rows, columns] > 0, visible[rows, columns], near[rows, columns]) > 0
-    flags = np.where(inside, np.where(seen & ~person.figure.hidden, 2, 1), 0)
-    return np.concatenate([np.where(inside[:, None], points, 0), flags[:, None]], axis=1).astype(np.float32)
+    distance = cv2.distanceTransform(1 - visible, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[rows, columns]
+    flags = np.where(seen, 2, np.where(distance <= DEEP * person.figure.height, 1, 0)) * inside
+    return np.concatenate([np.where(flags[:, None] > 0, points, 0), flags[:, None]], axis=1).astype(np.float32)
