@@ -29,7 +29,7 @@ ROOMS = {
     "hints.py": "what a class takes, by its annotations, and whether a value fits",
     "distributed.py": "the processes of torchrun",
     "console.py": "what all commands share: options, progress, messages, exit codes",
-    "label_sets.py": "what keypoints and body parts mean",
+    "label_sets": "what keypoints and body parts mean: the published sets, and conversions between them",
     "structures.py": "the records that stages exchange, checked when they are made",
     "stages.py": "the protocols: what a detector, a pose estimator, a segmenter and a suppressor are",
     "registry.py": "the names that configs use",

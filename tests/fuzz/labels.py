@@ -117,15 +117,15 @@ def try_dataset(chance: random.Random, folder: Path) -> str:
             refusal(error)
             word = "read but for an image"
             continue
-        to_instances(rows, picture)
+        to_instances(rows, picture, data.keypoints)
         for row in rows:
             if "segmentation" in row:
                 assert labelled_mask(row, picture).shape == (picture.height, picture.width)
         if rows:
-            truly_posed(picture, rows, 0.5)
+            truly_posed(picture, rows, 0.5, data.keypoints)
     results = [{**row, "score": 0.5} for row in data.ground_truth["annotations"] if not row["iscrowd"]]
     for kind in labelled_kinds(data.ground_truth):
-        evaluate_coco(data.ground_truth, results, kind)
+        evaluate_coco(data.ground_truth, results, kind, keypoints=data.keypoints)
     match(data.ground_truth, [{**row, "mask_score": 1.0} for row in results], "bbox")
     return word
 

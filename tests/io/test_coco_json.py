@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 
 from bmp.errors import UserError
 from bmp.io.coco_json import read_labels
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS
 
 
 @pytest.fixture
@@ -202,6 +202,88 @@ class TestFilledInAndLeftOut:
         read = labels(categories=[{"id": 1, "name": "person", "keypoints": names}], annotations=rows)
         assert read.dataset["annotations"][0]["keypoints"] == POINTS
         assert read.notices == []
+
+    @pytest.mark.parametrize("name", [name for name in KEYPOINT_SETS if name not in ("mpii", "humanart")])
+    def test_each_published_set_is_read_by_its_names(self, labels, name):
+        known = KEYPOINT_SETS[name]
+        points = [2, 2, 2, *[0] * (3 * len(known) - 6), 3, 3, 1]
+        rows = [person(1, keypoints=points), person(2)]
+        found = labels(categories=[{"id": 1, "name": "person", "keypoints": list(known.names)}], annotations=rows)
+        assert (found.keypoints.name, found.unknown_keypoints, found.notices) == (name, "", [])
+        assert found.dataset["categories"][0]["keypoints"] == list(known.names)
+        first, second = found.dataset["annotations"]
+        assert (first["keypoints"], first["num_keypoints"]) == (points, 2)
+        assert (second["keypoints"], second["num_keypoints"]) == ([0] * 3 * len(known), 0)
+
+    @pytest.mark.parametrize("name", ["jhmdb", "ochuman19", "humanart21", "pmpose", "halpe26", "coco_wholebody"])
+    def test_a_number_that_one_set_has_names_it_and_is_said(self, labels, name):
+        rows = [person(n, keypoints=[2, 2, 2] * len(KEYPOINT_SETS[name])) for n in (1, 2)]
+        found = labels(annotations=rows)
+        assert found.keypoints.name == name
+        self.said(found, f"keypoints without names, taken for {KEYPOINT_SETS[name]}", 2)
+
+    def test_further_fields_tell_sets_of_as_many_keypoints(self, labels):
+        def named(count, images=(), **more):
+            rows = [person(n, keypoints=[2, 2, 2] * count, **more) for n in (1, 2)]
+            data = dataset(annotations=rows)
+            for image in data["images"]:
+                image |= dict(images)
+            return labels(annotations=rows, images=data["images"]).keypoints.name
+
+        assert named(14, {"crowdIndex": 0.3}) == "crowdpose"
+        assert named(16) == "mhp"
+        assert named(16, bbox_head=[1, 1, 2, 2]) == named(16, head_size=3.5) == "mpii"
+        assert named(17, bbox_head=[1, 1, 2, 2]) == "posetrack18"
+        assert named(17) == "coco"
+
+    def test_the_set_may_be_given(self, tmp_path):
+        rows = [person(n, keypoints=[2, 2, 2] * 14) for n in (1, 2)]
+        path = write(tmp_path, dataset(annotations=rows))
+        assert read_labels(path, "aic").keypoints.name == "aic"
+        with pytest.raises(UserError, match="expected keypoints to be x, y, v for each of Halpe's 26, 78 numbers"):
+            read_labels(path, "halpe26")
+        with pytest.raises(UserError, match="there is no set 'aci'; did you mean 'aic'"):
+            read_labels(path, "aci")
+
+    def test_crowdpose_counts_visible_keypoints(self, labels):
+        names = list(KEYPOINT_SETS["crowdpose"].names)
+        rows = [
+            person(1, keypoints=[2, 2, 1] * 14, num_keypoints=0),
+            person(2, keypoints=[2, 2, 2, *[2, 2, 1] * 13], num_keypoints=1),
+            person(3, keypoints=[2, 2, 2, *[2, 2, 1] * 13], num_keypoints=5),
+        ]
+        found = labels(categories=[{"id": 1, "name": "person", "keypoints": names}], annotations=rows)
+        assert [row["num_keypoints"] for row in found.dataset["annotations"]] == [0, 1, 14]
+        self.said(found, "num_keypoints", 1, "annotations[2]")
+
+    def test_the_parts_of_a_whole_body_are_joined(self, labels):
+        parts = {"foot_kpts": [3, 3, 1] * 6, "lefthand_kpts": [0.0] * 63}
+        rows = [person(1, keypoints=POINTS, num_keypoints=2, face_valid=False, **parts), person(2)]
+        found = labels(annotations=rows)
+        assert (found.keypoints.name, found.notices) == ("coco_wholebody", [])
+        first, second = found.dataset["annotations"]
+        assert (first["keypoints"], first["num_keypoints"]) == ([*POINTS, *[3, 3, 1] * 6, *[0] * 330], 8)
+        assert second["keypoints"] == [0] * 399
+        with pytest.raises(UserError, match="expected foot_kpts to be x, y, v for each of 6 keypoints"):
+            labels(annotations=[person(foot_kpts=[1, 1, 2])])
+
+    def test_heads_that_make_no_sense_are_left_out_and_said(self, labels):
+        rows = [person(1, bbox_head=[1, 1, -2, 3]), person(2, head_size="large"), person(3, bbox_head=[1, 1, 2, 3])]
+        found = labels(annotations=rows)
+        assert [set(row) & {"bbox_head", "head_size"} for row in found.dataset["annotations"]] == [
+            set(),
+            set(),
+            {"bbox_head"},
+        ]
+        self.said(found, "boxes of heads", 1, "annotations[0]")
+        self.said(found, "sizes of heads", 1, "annotations[1]")
+
+    def test_why_keypoints_are_unknown_is_kept(self, labels):
+        rows = [person(keypoints=[2, 2, 2] * 2)]
+        found = labels(categories=[{"id": 1, "name": "person", "keypoints": ["snout", "tail"]}], annotations=rows)
+        assert found.keypoints.name == "coco"
+        assert "but 2: snout, tail" in found.unknown_keypoints
+        assert "say which (keypoints=NAME)" in found.unknown_keypoints
 
     def test_as_many_other_keypoints_without_names_are_left_out(self, labels):
         read = labels(annotations=[person(n, keypoints=[2, 2, 2] * 14) for n in (1, 2)])

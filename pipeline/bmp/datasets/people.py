@@ -18,6 +18,7 @@ from bmp.io.coco_json import read_labels
 from bmp.io.file_names import match_names
 from bmp.io.json_fields import short
 from bmp.io.orientation import LabelsIn, Orientation, checked_size, read_orientation
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.registry import DATASETS
 from bmp.structures import Image
 
@@ -40,12 +41,16 @@ class PeopleDataset:
         labels_in: "upright", or "stored" for labels that were made without regard to EXIF; these are turned with their
             photos, see ``bmp.io.orientation``.
         outside: also read images whose names lead out of the folder, absolute ones and those with "..".
+        keypoints: which published keypoint set the annotations have, such as "crowdpose", for files that do not say it;
+            see ``read_labels``.
 
     Attributes:
         name: for reports, such as "OCHuman test".
         ground_truth: COCO dict of persons, see ``read_labels``; image ``i`` of the data set is
             ``ground_truth["images"][i]``.
         published: key of the published numbers for this data set, None where there are none.
+        keypoints: what the labelled keypoints mean. unknown_keypoints: why the keypoints of the file were left out, in
+            words, "" if they were not.
         notices: what was filled in or left out while the annotations were read, a line each.
 
     Raises:
@@ -55,6 +60,8 @@ class PeopleDataset:
     name: str
     ground_truth: CocoDataset
     published: str | None = None
+    keypoints: KeypointSet = COCO_KEYPOINTS
+    unknown_keypoints: str = ""
     notices: Sequence[str] = ()
     labels_in: LabelsIn = "upright"
     _files: Sequence[str] = ()
@@ -67,12 +74,14 @@ class PeopleDataset:
         min_area: float = 0.0,
         labels_in: LabelsIn = "upright",
         outside: bool = False,
+        keypoints: str | None = None,
     ) -> None:
         if labels_in not in ("upright", "stored"):
             raise UserError(f"labels_in: expected 'upright' or 'stored', got {labels_in!r}")
         self.name = name or Path(annotations).stem
-        labels = read_labels(annotations)
+        labels = read_labels(annotations, keypoints)
         self.ground_truth = labels.dataset
+        self.keypoints, self.unknown_keypoints = labels.keypoints, labels.unknown_keypoints
         self.notices = labels.notices
         self.labels_in = labels_in
         self._refused: dict[int, str] = {}
@@ -173,7 +182,7 @@ class PeopleDataset:
                 image["height"], image["width"] = size
                 turned[image["id"]] = orientation
         self.ground_truth["annotations"] = [
-            turn_upright(row, turned[row["image_id"]]) if row["image_id"] in turned else row
+            turn_upright(row, turned[row["image_id"]], self.keypoints) if row["image_id"] in turned else row
             for row in self.ground_truth["annotations"]
         ]
 

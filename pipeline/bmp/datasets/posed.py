@@ -10,6 +10,7 @@ from torch import Tensor
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import Annotation, labelled_people, labelled_poses
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.structures import Detections, Image, Poses
 
 
@@ -53,7 +54,7 @@ def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4
     if not any(annotation.get("num_keypoints", 0) for annotation in dataset.ground_truth["annotations"]):
         raise UserError(f"{dataset.name}: nobody has labelled keypoints; choose another data set or estimated poses")
     for batch in labelled_images(dataset, image_batch):
-        yield [truly_posed(image, annotations, hidden) for image, annotations in batch]
+        yield [truly_posed(image, annotations, hidden, dataset.keypoints) for image, annotations in batch]
 
 
 def labelled_images(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Image, list[Annotation]]]]:
@@ -67,7 +68,9 @@ def labelled_images(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Im
         yield [(dataset.load(index), people[ids[index]]) for index in peopled[start : start + size]]
 
 
-def truly_posed(image: Image, annotations: list[Annotation], hidden: float) -> PosedImage:
+def truly_posed(
+    image: Image, annotations: list[Annotation], hidden: float, keypoints: KeypointSet = COCO_KEYPOINTS
+) -> PosedImage:
     """Return an image whose people, at least one, have their labelled keypoints for poses; see ``true_poses``."""
-    poses = labelled_poses(annotations, hidden)
+    poses = labelled_poses(annotations, hidden, keypoints)
     return PosedImage(image, annotations, labelled_people(annotations), poses, unlabelled=poses.presence == 0)

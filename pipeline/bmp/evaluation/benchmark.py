@@ -14,6 +14,7 @@ from bmp.build import build, build_dataset, resolve_device
 from bmp.distributed import Processes
 from bmp.errors import UserError, choices
 from bmp.evaluation.metrics.coco import SEGM_SCORES
+from bmp.evaluation.metrics.poses import PoseSets
 from bmp.evaluation.report import Evaluation, Outcome, write_report
 from bmp.evaluation.rounds import Settings, compare_rounds
 from bmp.evaluation.run import Journals, Progress, Task, prepare_folder, run
@@ -79,6 +80,7 @@ def evaluate(
                 lambda number: list(journals.rows(task.ground_truth, number)),
                 model.rounds,
                 settings,
+                PoseSets(task.dataset.keypoints, model.pose.keypoints, task.dataset.unknown_keypoints),
             )
             evaluation = Evaluation(
                 task,
@@ -113,6 +115,9 @@ def _settings(config: Mapping[str, Any]) -> Settings:
         value = getattr(settings, name)
         if type(value) is not int or value < 1:
             raise UserError(f"evaluation.{name}: expected a whole number of results from 1, got {value!r}")
+    if type(settings.approximate_keypoints) is not bool:
+        value = settings.approximate_keypoints
+        raise UserError(f"evaluation.approximate_keypoints: expected True or False, got {value!r}")
     return settings
 
 

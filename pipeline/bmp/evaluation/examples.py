@@ -12,8 +12,8 @@ import PIL.ImageFont
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.metrics.matching import Matches
+from bmp.evaluation.metrics.poses import PoseSets
 from bmp.io.annotations import Annotation, CocoDataset, to_instances
-from bmp.label_sets import COCO_KEYPOINTS
 from bmp.visualize import numbers_like, overlay
 
 _EXAMPLES, _PANEL, _TITLE, _GAP = 3, 480, 22, 6
@@ -35,12 +35,17 @@ def image_qualities(ground_truth: CocoDataset, matches: Matches) -> dict[int | s
 
 
 def example_sheet(
-    dataset: PeopleDataset, rows: Iterable[Annotation], qualities: Mapping[int | str, float]
+    dataset: PeopleDataset,
+    rows: Iterable[Annotation],
+    qualities: Mapping[int | str, float],
+    sets: PoseSets | None = None,
 ) -> PIL.Image.Image | None:
     """Draw the images of best, median and worst quality, three of each at most, ground truth beside results.
 
-    Returns None where there is no image to choose from; images that cannot be read any more are left out.
+    sets: what the keypoints of labels and results mean; COCO's if None. Returns None where there is no image to choose
+    from; images that cannot be read any more are left out.
     """
+    sets = PoseSets() if sets is None else sets
     chosen = _chosen(qualities)
     found: dict[int | str, list[Annotation]] = {image_id: [] for image_id in chosen}
     for row in rows:
@@ -57,11 +62,12 @@ def example_sheet(
             image = dataset.load(indices[image_id])
         except UserError:
             continue
-        labelled, shown = (to_instances(people[image_id], image) for people in (labels, found))
+        labelled = to_instances(labels[image_id], image, sets.labelled)
+        shown = to_instances(found[image_id], image, sets.estimated)
         numbers = numbers_like(labelled.masks, shown.masks)
         pictures = [
-            overlay(image, labelled, COCO_KEYPOINTS),
-            overlay(image, shown, COCO_KEYPOINTS, numbers=numbers),
+            overlay(image, labelled, sets.labelled),
+            overlay(image, shown, sets.estimated, numbers=numbers),
         ]
         name = dataset.file_name(indices[image_id])
         title = f"{place}: {name}, {qualities[image_id]:.2f}"

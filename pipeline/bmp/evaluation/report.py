@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.examples import example_sheet, image_qualities
 from bmp.evaluation.metrics.coco import CocoNumbers, Kind, to_results
+from bmp.evaluation.metrics.poses import WITHOUT_AREAS
 from bmp.evaluation.published import Published, published
 from bmp.evaluation.rounds import Comparison, Overlap, reasons
 from bmp.evaluation.run import Journals, Task
 from bmp.evaluation.timing import versions
 from bmp.io.annotations import Annotation
 from bmp.io.atomic import replacing
+from bmp.label_sets import COCO_KEYPOINTS
 
 if TYPE_CHECKING:
     import rich.table
@@ -124,8 +126,9 @@ def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
     with replacing(folder / "metrics.json") as file:
         file.write(json.dumps(_metrics(evaluation), indent=2) + "\n")
     has_sheet = _write_sheet(folder / "contact_sheet.jpg", evaluation)
-    sentences = [_extent(evaluation), _method(comparison), equal_precision_sentence(comparison)]
-    tables = [precision_table(comparison), people_table(comparison)]
+    method = " ".join(filter(None, (_method(comparison), keypoints_sentence(comparison))))
+    sentences = [_extent(evaluation), method, equal_precision_sentence(comparison)]
+    tables = [precision_table(comparison), *protocol_tables(comparison), people_table(comparison)]
     seconds = seconds_table(evaluation.journals.seconds, len(evaluation.task) - len(failed))
     literature = published(evaluation.task.dataset.published)
     notices = label_notices(evaluation.task.dataset)
@@ -186,6 +189,52 @@ def precision_table(comparison: Comparison) -> TextTable:
 
 def _precisions(found: CocoNumbers | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if found is None else (found.ap, found.ap50, found.ap75)
+
+
+_PROTOCOL_TITLES = {
+    "crowdpose": "Poses of CrowdPose by crowd index, as the paper divides it (to 0.1, to 0.8, above) and as the "
+    "released programs do, which published numbers are from (below 0.2, below 0.8, above)",
+    "coco_wholebody": "Poses by parts of the body, COCO-WholeBody",
+    "mpii": "Poses by PCKh, MPII: within half a head",
+    "jhmdb": "Poses by PCK, JHMDB: within a fifth of the box, tPCK of the torso",
+    "posetrack18": "Poses by AP of joints, PoseTrack18",
+}
+
+
+def protocol_tables(comparison: Comparison) -> list[TextTable]:
+    """Return what the benchmark of the labelled keypoints asks for besides, after each round in per cent, if anything.
+
+    Results belong to the labelled people whose poses they resemble most, where PCK is measured.
+    """
+    known = [entry for entry in comparison.rounds if entry.poses is not None and entry.poses.protocol]
+    if not known:
+        return []
+    columns = {entry.number: entry.poses.protocol for entry in known if entry.poses}
+    names = next(iter(columns.values()))
+    rows = tuple((name, *(_percent(column[name]) for column in columns.values())) for name in names)
+    reasons_of = {name: why for entry in known if entry.poses for name, why in entry.poses.reasons.items()}
+    notes: dict[str, list[str]] = {}
+    for name, why in reasons_of.items():
+        notes.setdefault(why, []).append(name)
+    header = ("per cent", *(f"round {number}" for number in columns))
+    sentences = tuple(f"No number of {', '.join(whose)}: {why}." for why, whose in notes.items())
+    return [TextTable(_PROTOCOL_TITLES[comparison.sets.labelled.name], header, rows, sentences)]
+
+
+def keypoints_sentence(comparison: Comparison) -> str | None:
+    """Say on which keypoints poses are measured, where these are not simply COCO's."""
+    sets = comparison.sets
+    if sets.labelled.names == sets.estimated.names == COCO_KEYPOINTS.names or comparison.rounds[-1].poses is None:
+        return None
+    reading = sets.conversion
+    left_out = f", without {', '.join(reading.missing)}, which the network does not estimate" if reading.missing else ""
+    near = [name for name, is_near in zip(sets.labelled.names, reading.approximate, strict=True) if is_near]
+    nearby = f"; places nearby stand in for {', '.join(near)}" if near else ""
+    words = left_out if len(left_out) <= 160 else f"{left_out[:157]}..."
+    return (
+        f"Poses are compared on {len(reading.known)} of {sets.labelled}{words}{nearby}; OKS has the sigmas of that set"
+        f"{' and 0.53 of the area of the labelled box' if sets.labelled.name in WITHOUT_AREAS else ''}."
+    )
 
 
 def people_table(comparison: Comparison) -> TextTable:
@@ -298,6 +347,7 @@ def numbers(comparison: Comparison) -> dict[str, Any]:
                 "people": entry.people,
                 **{kind: asdict(entry.coco[kind]) if kind in entry.coco else None for kind in _KINDS},
                 "visible_keypoints": None if entry.visible_keypoints is None else asdict(entry.visible_keypoints),
+                **({"keypoints_protocol": entry.poses.protocol} if entry.poses and entry.poses.protocol else {}),
                 "boxes_at_iou_50": asdict(entry.boxes),
                 "masks_at_iou_50": None if entry.masks is None else asdict(entry.masks),
                 "beyond_limit": entry.beyond,
@@ -315,6 +365,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, Any]:
         "limit": evaluation.task.limit,
         "people": evaluation.people,
         "evaluation": asdict(evaluation.comparison.settings),
+        "keypoints": _keypoints(evaluation.comparison),
         **numbers(evaluation.comparison),
         "notices": label_notices(evaluation.task.dataset),
         "failed": [{"file_name": name, "reason": reason} for name, reason in evaluation.failed.items()],
@@ -329,11 +380,22 @@ def _metrics(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def _keypoints(comparison: Comparison) -> dict[str, Any]:
+    """Return what poses are compared on."""
+    sets, reading = comparison.sets, comparison.sets.conversion
+    return {
+        "labelled": sets.labelled.name or list(sets.labelled.names),
+        "estimated": sets.estimated.name or list(sets.estimated.names),
+        "compared": [sets.labelled.names[number] for number in reading.known],
+        "approximate": [name for name, near in zip(sets.labelled.names, reading.approximate, strict=True) if near],
+    }
+
+
 def _write_sheet(path: Path, evaluation: Evaluation) -> bool:
     """Draw examples of images that did not fail; False where there is none."""
     qualities = image_qualities(evaluation.task.ground_truth, evaluation.comparison.rounds[-1].matches)
     done = {image_id: value for image_id, value in qualities.items() if evaluation.journals.done(image_id)}
-    sheet = example_sheet(evaluation.task.dataset, evaluation.rows(), done)
+    sheet = example_sheet(evaluation.task.dataset, evaluation.rows(), done, evaluation.comparison.sets)
     if sheet is not None:
         sheet.save(path, quality=90)
     return sheet is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import get_args
 
 from bmp.evaluation.metrics.coco import CocoNumbers, Kind, evaluate_coco, to_results
@@ -21,6 +21,7 @@ from bmp.evaluation.metrics.matching import (
     recall,
     recall_at_equal_precision,
 )
+from bmp.evaluation.metrics.poses import PoseNumbers, PoseSets, evaluate_poses, pose_precision
 from bmp.io.annotations import Annotation, CocoDataset
 
 _NOBODY = "nobody is labelled"
@@ -48,11 +49,14 @@ class Settings:
 
     segm_score: the score that ranks masks, a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``. max_detections: how
     many boxes and masks of an image count for average precision, the best first. max_poses: how many poses.
+    approximate_keypoints: measure poses also on labelled keypoints that are not estimated but have a neighbour that is,
+    such as the neck of another data set, see ``bmp.label_sets.conversion``.
     """
 
     segm_score: str = "detection_times_iou"
     max_detections: int = 100
     max_poses: int = 20
+    approximate_keypoints: bool = False
 
     def limit(self, kind: Kind) -> int:
         """Return how many results of that kind count in an image."""
@@ -60,6 +64,7 @@ class Settings:
 
 
 _AS_COCO = Settings()
+_BOTH_COCO = PoseSets()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +72,17 @@ class Round:
     """The numbers of everybody known after a round.
 
     number: of the round, from 1. people: how many are known. coco: by kind, only kinds that the ground truth has labels
-    for. boxes: overlap of boxes. masks: overlap of masks, None where the ground truth has none. matches: which result
-    is which person, by masks where there are masks, else by boxes. beyond: by kind, how many of the people known are
-    beyond the limit of their image. visible_keypoints: of poses, with OKS over the visible keypoints alone; None where
-    the ground truth does not tell visible keypoints from hidden ones.
+    for. poses: the same of keypoints with what the benchmark of their set asks for besides, None where they are not
+    compared. boxes: overlap of boxes. masks: overlap of masks, None where the ground truth has none. matches: which
+    result is which person, by masks where there are masks, else by boxes. beyond: by kind, how many of the people known
+    are beyond the limit of their image. visible_keypoints: of poses, with OKS over the visible keypoints alone; None
+    where the ground truth does not tell visible keypoints from hidden ones.
     """
 
     number: int
     people: int
     coco: dict[Kind, CocoNumbers]
+    poses: PoseNumbers | None
     boxes: Overlap
     masks: Overlap | None
     matches: Matches
@@ -88,7 +95,7 @@ class Comparison:
     """All rounds, and the recall of boxes after the last where it is as precise as after the first.
 
     lacking: for each kind that nothing can be compared of, what the ground truth lacks. lacking_visible: the same for
-    visible keypoints, "" where they can be compared.
+    visible keypoints, "" where they can be compared. sets: the keypoints of labels and results.
     """
 
     rounds: list[Round]
@@ -96,6 +103,7 @@ class Comparison:
     settings: Settings
     lacking: dict[Kind, str]
     lacking_visible: str
+    sets: PoseSets
 
 
 def compare_rounds(
@@ -103,6 +111,7 @@ def compare_rounds(
     rows_of: Callable[[int], Sequence[Annotation]],
     rounds: int,
     settings: Settings = _AS_COCO,
+    sets: PoseSets = _BOTH_COCO,
 ) -> Comparison:
     """Measure the people known after each round.
 
@@ -115,9 +124,11 @@ def compare_rounds(
         rows_of: gives the annotations, with all digits, of everybody known after a round, counted from 1.
         rounds: how many there are, at least 1.
         settings: how they are measured.
+        sets: what the keypoints of the ground truth and of the rows mean; COCO's if not given.
     """
-    kinds = labelled_kinds(ground_truth)
-    lacking = _lacking(ground_truth)
+    sets = replace(sets, approximate=settings.approximate_keypoints)
+    kinds = labelled_kinds(ground_truth, sets)
+    lacking = _lacking(ground_truth, sets)
     lacking_visible = lacking.get("keypoints") or _one_sort_of_keypoints(ground_truth)
     visible = None if lacking_visible else _visible_alone(ground_truth)
     done: list[Round] = []
@@ -128,7 +139,12 @@ def compare_rounds(
         coco = {
             kind: evaluate_coco(ground_truth, to_results(rows, kind, settings.segm_score), kind, settings.limit(kind))
             for kind in kinds
+            if kind != "keypoints"
         }
+        poses = None
+        if "keypoints" in kinds:
+            poses = evaluate_poses(ground_truth, rows, sets, settings.max_poses)
+            coco["keypoints"] = poses.coco
         box_matches.append(match(ground_truth, rows, "bbox"))
         if "segm" in kinds:
             mask_matches.append(match(ground_truth, rows, "segm", segm_score=settings.segm_score))
@@ -138,24 +154,28 @@ def compare_rounds(
                 number,
                 len(rows),
                 coco,
+                poses,
                 _overlap(box_matches),
                 _overlap(mask_matches) if mask_matches else None,
                 (mask_matches or box_matches)[-1],
                 {kind: sum(max(0, count - settings.limit(kind)) for count in counts) for kind in get_args(Kind)},
                 None
                 if visible is None
-                else evaluate_coco(visible, to_results(rows, "keypoints"), "keypoints", settings.max_poses),
+                else pose_precision(visible, rows, sets, settings.max_poses),
             )
         )
     if not done:
         raise ValueError(f"expected at least 1 round, got {rounds}")
     equal = recall_at_equal_precision(box_matches[0], box_matches[-1])
-    return Comparison(done, equal, settings, lacking, lacking_visible)
+    return Comparison(done, equal, settings, lacking, lacking_visible, sets)
 
 
-def labelled_kinds(ground_truth: CocoDataset) -> list[Kind]:
-    """Return the kinds of labels in the ground truth: boxes always, masks if all have one, keypoints if anybody has."""
-    unlabelled = _unlabelled(ground_truth)
+def labelled_kinds(ground_truth: CocoDataset, sets: PoseSets = _BOTH_COCO) -> list[Kind]:
+    """Return the kinds of labels in the ground truth: boxes always, masks if all have one, keypoints if anybody has.
+
+    Keypoints only if results of ``sets`` can be compared with them.
+    """
+    unlabelled = _unlabelled(ground_truth, sets)
     return [kind for kind in get_args(Kind) if kind not in unlabelled]
 
 
@@ -172,6 +192,9 @@ def reasons(comparison: Comparison) -> dict[str, str]:
             if kind in entry.coco:
                 missing = _reasons_of_coco(entry.coco[kind], comparison)
                 found |= {f"{place}.{kind}.{name}": reason for name, reason in missing.items()}
+                if kind == "keypoints" and entry.poses:
+                    own = entry.poses.reasons
+                    found |= {f"{place}.keypoints_protocol.{name}": reason for name, reason in own.items()}
             else:
                 found[f"{place}.{kind}"] = comparison.lacking[kind]
         if entry.visible_keypoints is None:
@@ -187,7 +210,7 @@ def reasons(comparison: Comparison) -> dict[str, str]:
     return found | _reasons_of_equal_precision(comparison)
 
 
-def _unlabelled(ground_truth: CocoDataset) -> dict[Kind, str]:
+def _unlabelled(ground_truth: CocoDataset, sets: PoseSets) -> dict[Kind, str]:
     """Say of each kind that cannot be compared which labels are missing."""
     annotations = ground_truth["annotations"]
     if not annotations:
@@ -200,12 +223,16 @@ def _unlabelled(ground_truth: CocoDataset) -> dict[Kind, str]:
             f"{len(bare)} of the {len(annotations)} annotations have no mask, the first is annotation {first}; "
             "masks are compared where everybody has one"
         )
-    if not any(row.get("num_keypoints", 0) > 0 for row in annotations):
+    if sets.unknown:
+        missing["keypoints"] = f"the labelled keypoints cannot be compared, {sets.unknown}"
+    elif not any(row.get("num_keypoints", 0) > 0 for row in annotations):
         missing["keypoints"] = "nobody has labelled keypoints"
+    elif not sets.conversion.known:
+        missing["keypoints"] = f"none of {sets.labelled} is estimated ({', '.join(sets.labelled.names):.60})"
     return missing
 
 
-def _lacking(ground_truth: CocoDataset) -> dict[Kind, str]:
+def _lacking(ground_truth: CocoDataset, sets: PoseSets) -> dict[Kind, str]:
     """Say of each kind that nothing can be compared of why: no labels, or none of people who are to be found."""
     people = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
     lacking: dict[Kind, str] = {}
@@ -214,7 +241,7 @@ def _lacking(ground_truth: CocoDataset) -> dict[Kind, str]:
         lacking = dict.fromkeys(get_args(Kind), reason)
     elif not any(row.get("num_keypoints", 0) > 0 for row in people):
         lacking["keypoints"] = "only crowd regions have labelled keypoints"
-    return lacking | _unlabelled(ground_truth)
+    return lacking | _unlabelled(ground_truth, sets)
 
 
 def _flags(annotation: Annotation) -> Sequence[float]:

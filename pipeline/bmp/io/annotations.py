@@ -28,8 +28,9 @@ CATEGORY_ID = 1
 class Annotation(TypedDict):
     """A person in an image, labelled or found. Boxes are [x, y, width, height] in pixels, ``area`` square pixels.
 
-    ``keypoints`` are x, y, v for each; ``num_keypoints`` have v > 0. ``score`` and the fields behind it are of people
-    that were found, see ``to_annotations``. ``parts`` are numbers of ``bmp.label_sets.CIHP_PARTS``.
+    ``keypoints`` are x, y, v for each; ``num_keypoints`` have v > 0. ``bbox_head`` and ``head_size`` (in pixels) are
+    what PCKh measures with. ``score`` and the fields behind it are of people that were found, see ``to_annotations``.
+    ``parts`` are numbers of ``bmp.label_sets.CIHP_PARTS``.
     """
 
     id: int
@@ -41,6 +42,8 @@ class Annotation(TypedDict):
     segmentation: NotRequired[Segmentation]
     keypoints: NotRequired[list[float]]
     num_keypoints: NotRequired[int]
+    bbox_head: NotRequired[list[float]]
+    head_size: NotRequired[float]
     parts: NotRequired[list[int]]
     score: NotRequired[float]
     mask_score: NotRequired[float]
@@ -51,12 +54,16 @@ class Annotation(TypedDict):
 
 
 class ImageRow(TypedDict):
-    """An image: its id, its path below the folder of images with forward slashes, its size in pixels."""
+    """An image: its id, its path below the folder of images with forward slashes, its size in pixels.
+
+    crowdIndex: CrowdPose's measure of how crowded it is, in [0, 1].
+    """
 
     id: int | str
     file_name: str
     height: int
     width: int
+    crowdIndex: NotRequired[float]
 
 
 class Category(TypedDict):
@@ -108,21 +115,27 @@ def labelled_mask(annotation: Annotation, image: Image) -> Tensor:
     return to_mask(shape, image.height, image.width)
 
 
-def labelled_poses(annotations: Sequence[Mapping[str, Any]], hidden: float = 1.0) -> Poses:
+def labelled_poses(
+    annotations: Sequence[Mapping[str, Any]], hidden: float = 1.0, keypoints: KeypointSet = COCO_KEYPOINTS
+) -> Poses:
     """Return the labelled keypoints of annotations, without any for those that have none.
 
     A keypoint labelled as seen (v = 2) gets visibility 1, one labelled although hidden (v = 1) visibility ``hidden``,
-    both score and presence 1. All others get 0 for all three.
+    both score and presence 1. All others get 0 for all three. Where nobody has keypoints, there are as many as in
+    ``keypoints``.
     """
-    nothing = [0.0] * (3 * len(COCO_KEYPOINTS))
+    labelled_ones = (row["keypoints"] for row in annotations if row.get("keypoints"))
+    nothing = [0.0] * len(next(labelled_ones, 3 * keypoints.names))
     values = torch.tensor([annotation.get("keypoints", nothing) for annotation in annotations], dtype=torch.float32)
-    x, y, flags = values.reshape(-1, len(COCO_KEYPOINTS), 3).unbind(2)
+    x, y, flags = values.reshape(-1, len(nothing) // 3, 3).unbind(2)
     seen, covered = (flags == 2).float(), (flags == 1).float()
     labelled = seen + covered
     return Poses(torch.stack((x, y), dim=2), labelled, seen + hidden * covered, labelled)
 
 
-def turn_upright(annotation: Annotation, orientation: Orientation) -> Annotation:
+def turn_upright(
+    annotation: Annotation, orientation: Orientation, keypoints: KeypointSet = COCO_KEYPOINTS
+) -> Annotation:
     """Return an annotation of the stored pixels of a picture as one of the upright picture.
 
     Boxes and polygons count from edge to edge, keypoints from the middle of the first pixel. In a picture that is
@@ -130,6 +143,8 @@ def turn_upright(annotation: Annotation, orientation: Orientation) -> Annotation
     """
     box = np.array([annotation["bbox"]], dtype=np.float64)
     turned: Annotation = {**annotation, "bbox": orientation.boxes(box)[0].tolist()}
+    if "bbox_head" in annotation:
+        turned["bbox_head"] = orientation.boxes(np.array([annotation["bbox_head"]], dtype=np.float64))[0].tolist()
     shape = annotation.get("segmentation")
     if isinstance(shape, list):
         corners = [orientation.points(np.array(polygon, dtype=np.float64).reshape(-1, 2)) for polygon in shape]
@@ -142,7 +157,7 @@ def turn_upright(annotation: Annotation, orientation: Orientation) -> Annotation
         labelled = values[:, 2] > 0
         values[labelled, :2] = orientation.points(values[labelled, :2], pixels=True)
         if orientation.mirrored:
-            values = values[list(COCO_KEYPOINTS.flip_indices)]
+            values = values[list(keypoints.flip_indices)]
         turned["keypoints"] = values.ravel().tolist()
     return turned
 
@@ -242,7 +257,7 @@ def to_numbers(values: Tensor, decimals: int | None) -> list[Any]:
     return numbers
 
 
-def to_instances(rows: Sequence[Mapping[str, Any]], image: Image) -> Instances:
+def to_instances(rows: Sequence[Mapping[str, Any]], image: Image, keypoints: KeypointSet = COCO_KEYPOINTS) -> Instances:
     """Turn annotations into what the drawing takes; what is not labelled is not drawn."""
     boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
     masks = torch.zeros(len(rows), image.height, image.width, dtype=torch.bool)
@@ -250,7 +265,7 @@ def to_instances(rows: Sequence[Mapping[str, Any]], image: Image) -> Instances:
         mask |= to_mask(row.get("segmentation"), image.height, image.width)
     return Instances(
         Detections(xywh_to_xyxy(boxes), torch.tensor([float(row.get("score", 1.0)) for row in rows])),
-        labelled_poses(rows, hidden=0.0),
+        labelled_poses(rows, 0.0, keypoints),
         Masks(masks, torch.ones(len(rows))),
         torch.ones(len(rows), dtype=torch.int64),
     )

@@ -7,7 +7,6 @@ whatever is filled in or left out is counted and said.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,41 +29,58 @@ from bmp.io.json_fields import (
     short,
 )
 from bmp.io.segmentations import LARGEST_SIDE, MOST_PIXELS, checked_segmentation, margin, mask_area, mask_box
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, keypoint_set, sets_named
 
-_NUMBERS = 3 * len(COCO_KEYPOINTS)
+_PARTS = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+"""The fields in which COCO-WholeBody keeps its 133 keypoints, in their order."""
+_SIZES = (17, 6, 68, 21, 21)
 UNSIZED = 1_000_000.0
 """How far coordinates may go where the size of the image is not known."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What was read: the data set, and a line for each kind of thing that was filled in or left out."""
+    """What was read: the data set, and a line for each kind of thing that was filled in or left out.
+
+    keypoints: what the keypoints mean. unknown_keypoints: why those of the file were left out, in words, "" if they
+    were not.
+    """
 
     dataset: CocoDataset
     notices: list[str]
+    keypoints: KeypointSet = COCO_KEYPOINTS
+    unknown_keypoints: str = ""
 
 
-def read_labels(annotations: str | os.PathLike[str]) -> Labels:
+def read_labels(annotations: str | os.PathLike[str], keypoints: str | None = None) -> Labels:
     """Read the persons of a COCO dataset and check all that evaluation and training rely on.
 
     Annotations of other categories than the one called person are left out; a file with one category, or none, speaks
     of persons whatever it is called. All images stay, also those without anybody.
 
-    The data set has ``info``, one category (id 1, COCO's 17 keypoints), and in the order of the file
+    Keypoints are of one of ``bmp.label_sets.KEYPOINT_SETS``, the K of which stand below: the set ``keypoints``, else
+    that of the names in the category, else the one set with as many (two sets have 14: an image's ``crowdIndex`` tells
+    CrowdPose), COCO's where there are none. COCO-WholeBody's fields for feet, face and hands are joined to
+    ``keypoints``. Keypoints of no known set are left out; boxes and masks of such files are read.
+
+    The data set has ``info``, one category (id 1, with the K keypoints), and in the order of the file
 
     - ``images``: unique ``id`` (all numbers or all names), unique ``file_name``, ``height`` and ``width`` in pixels;
     - ``annotations``: unique integer ``id``, ``image_id``, ``category_id`` 1, ``bbox`` [x, y, width, height] in pixels,
       ``area`` in square pixels, ``iscrowd`` 0 or 1, and where the file has them ``segmentation``, as polygons or
-      compressed RLE with ``counts`` str, and ``keypoints`` x, y, v for each of 17 with ``num_keypoints``.
+      compressed RLE with ``counts`` str, and ``keypoints`` x, y, v for each of K with ``num_keypoints``.
 
     Other fields stay as they are. Either all annotations have keypoints or none has: where some have, the others get
-    17 unlabelled ones, as small people have in COCO. Keypoints of another set, such as CrowdPose's 14, are left out;
-    boxes and masks of such files are read. Filled in are an ``id``, a ``bbox`` (of the mask) and an ``area`` (of the
-    mask, else of the box) that are missing, an area of 0, and a ``num_keypoints`` that does not fit the keypoints. An
-    id 0 is replaced by a free number, since pycocotools takes it for "no match".
+    K unlabelled ones, as small people have in COCO. Filled in are an ``id``, a ``bbox`` (of the mask) and an ``area``
+    (of the mask, else of the box) that are missing, an area of 0, and a ``num_keypoints`` that does not fit the
+    keypoints; CrowdPose counts visible ones only, which stays. An id 0 is replaced by a free number, since pycocotools
+    takes it for "no match".
 
     Coordinates may lie outside their image by ``bmp.io.segmentations.margin``.
+
+    Args:
+        annotations: the file.
+        keypoints: the name of the set, for files that do not say it, or say it wrongly.
 
     Raises:
         UserError: the file cannot be read, or has no person although it has annotations; or for the first thing that
@@ -77,7 +93,7 @@ def read_labels(annotations: str | os.PathLike[str]) -> Labels:
     notices = Notices(str(path))
     images = read_images(path, data)
     categories = Categories.of(path, data)
-    foreign = categories.foreign_keypoints or _foreign_by_number(data)
+    meaning, unknown = _meaning(path, data, categories, keypoints, notices)
     rows: list[Annotation] = []
     taken: set[int] = set()
     for location, row in person_rows(path, data, categories, notices):
@@ -85,10 +101,12 @@ def read_labels(annotations: str | os.PathLike[str]) -> Labels:
         known = is_id(image_id) and image_id in images
         expect(known, location, f"image_id {short(image_id)} is not the id of any of its images; add it or drop this")
         image = images[cast("int | str", image_id)]
-        if foreign and row.pop("keypoints", None):
+        if unknown and row.pop("keypoints", None):
             row.pop("num_keypoints", None)
-            notices.add(f"keypoints left out, they are not COCO's 17 in COCO's order ({foreign})", location)
-        rows.append(_person(location, row, image["height"], image["width"], notices))
+            notices.add(f"keypoints left out, {unknown}", location)
+        if meaning.name == "coco_wholebody":
+            _join_parts(location, row)
+        rows.append(_person(location, row, image["height"], image["width"], meaning, notices))
         if "id" in row:
             again = row["id"] in taken
             expect(not again, location, f"id {row['id']} was given to an annotation before; ids have to be unique")
@@ -98,7 +116,7 @@ def read_labels(annotations: str | os.PathLike[str]) -> Labels:
         if not person.get("id"):  # pycocotools takes 0 for "no match"
             person["id"] = free
             free += 1
-    _give_all_keypoints(rows)
+    _give_all_keypoints(rows, meaning)
     _say_what_cannot_be_measured(rows, images, notices)
     info = data.get("info")
     return Labels(
@@ -106,10 +124,76 @@ def read_labels(annotations: str | os.PathLike[str]) -> Labels:
             "info": info if isinstance(info, dict) else {},
             "images": list(images.values()),
             "annotations": rows,
-            "categories": [category(COCO_KEYPOINTS)],
+            "categories": [category(meaning)],
         },
         notices.lines(),
+        meaning,
+        unknown,
     )
+
+
+def _meaning(
+    path: Path, data: Mapping[str, Any], categories: Categories, given: str | None, notices: Notices
+) -> tuple[KeypointSet, str]:
+    """Return what the keypoints of a file mean, or COCO's and why those of the file are none that is known."""
+    if given is not None:
+        try:
+            return keypoint_set(given), ""
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    people = [row for row in rows if isinstance(row, dict)] if isinstance(rows := data.get("annotations"), list) else []
+    if any(part in row for row in people for part in _PARTS[1:]):
+        return KEYPOINT_SETS["coco_wholebody"], ""
+    heads = any("bbox_head" in row or "head_size" in row for row in people)
+    if categories.keypoints:
+        # MHP's keypoints are MPII's, but for the heads that MPII's own measure needs; Human-Art's are COCO's.
+        found = [known.name for known in sets_named(categories.keypoints)]
+        if found:
+            return KEYPOINT_SETS["mhp" if "mhp" in found and not heads else found[0]], ""
+        words = f"but {len(categories.keypoints)}: {', '.join(categories.keypoints)}"
+        return COCO_KEYPOINTS, _foreign(words if len(words) <= 100 else f"{words[:97]}...")
+    posed = [number for number, row in enumerate(people) if isinstance(row.get("keypoints"), list) and row["keypoints"]]
+    lengths = {len(people[number]["keypoints"]) for number in posed}
+    count, rest = divmod(next(iter(lengths)), 3) if len(lengths) == 1 and len(posed) > 1 else (len(COCO_KEYPOINTS), 0)
+    if count == len(COCO_KEYPOINTS) and not rest:
+        return KEYPOINT_SETS["posetrack18" if any("bbox_head" in row for row in people) else "coco"], ""
+    images = data.get("images")
+    crowds = isinstance(images, list) and any(isinstance(row, dict) and "crowdIndex" in row for row in images)
+    name = _UNNAMED.get(count) if not rest else None
+    name = {14: "crowdpose" if crowds else None, 16: "mpii" if heads else "mhp"}.get(count, name)
+    if name is None:
+        return COCO_KEYPOINTS, _foreign(f"but {count} without names")
+    words = f"keypoints without names, taken for {KEYPOINT_SETS[name]}"
+    notices.add(words, f"annotations[{posed[0]}]", len(posed))
+    return KEYPOINT_SETS[name], ""
+
+
+_UNNAMED = {
+    len(KEYPOINT_SETS[name]): name
+    for name in ("jhmdb", "ochuman19", "humanart21", "pmpose", "halpe26", "maskpose_wb", "coco_wholebody", "halpe136")
+}
+"""The sets that are known by the number of their keypoints alone."""
+
+
+def _foreign(words: str) -> str:
+    return (
+        f"they are not COCO's 17 in COCO's order ({words}), nor another set that is known; if they are one of "
+        f"{', '.join(KEYPOINT_SETS)}, say which (keypoints=NAME)"
+    )
+
+
+def _join_parts(location: str, row: dict[str, Any]) -> None:
+    """Join the five fields of COCO-WholeBody; those that a person lacks are unlabelled."""
+    if not any(part in row for part in _PARTS[1:]):
+        return
+    joined: list[object] = []
+    for part, count in zip(_PARTS, _SIZES, strict=True):
+        points = row.pop(part, None) or [0] * (3 * count)
+        fits = isinstance(points, list) and len(points) == 3 * count
+        expect_field(location, {part: points}, part, fits, f"x, y, v for each of {count} keypoints")
+        joined += points
+    row["keypoints"] = joined
+    row.pop("num_keypoints", None)  # of the body alone
 
 
 @dataclass(frozen=True)
@@ -118,8 +202,8 @@ class Categories:
 
     names: dict[int | str, str]
     persons: frozenset[int | str] | None
-    foreign_keypoints: str | None = None
-    """In words, the keypoints that the file says persons have, if they are not COCO's."""
+    keypoints: tuple[str, ...] = ()
+    """What the file says the keypoints of persons are called."""
 
     @classmethod
     def of(cls, path: Path, data: Mapping[str, Any]) -> Categories:
@@ -142,11 +226,10 @@ class Categories:
                 f"{', '.join(map(short, names.values())):.200}; rename the one that means it"
             )
         used = persons or frozenset(names)
-        foreign = [
-            points for number, points in keypoints.items() if number in used and points and not _are_coco(points)
-        ]
-        words = f"but {len(foreign[0])}: {', '.join(foreign[0])}" if foreign else None
-        return cls(names, used or None, words and (words if len(words) <= 100 else f"{words[:97]}..."))
+        named = [tuple(points) for number, points in keypoints.items() if number in used and points]
+        # Where several categories mean persons, keypoints that none of the sets has decide.
+        named.sort(key=lambda points: bool(sets_named(points)))
+        return cls(names, used or None, named[0] if named else ())
 
     def of_row(self, location: str, row: Mapping[str, Any]) -> str | None:
         """Return None for a row of a person, else the name of its category; ``UserError`` where that is unclear."""
@@ -159,20 +242,6 @@ class Categories:
             location, row, "category_id", is_id(number) and number in self.names, f"the id of a category: {known}"
         )
         return None if number in self.persons else self.names[cast("int | str", number)]
-
-
-def _are_coco(names: list[str]) -> bool:
-    """Tell whether keypoints are COCO's in COCO's order, however the names are spelled."""
-    return [re.sub(r"[\W_]+", "_", name.strip().casefold()) for name in names] == list(COCO_KEYPOINTS.names)
-
-
-def _foreign_by_number(data: Mapping[str, Any]) -> str | None:
-    """Say in words which keypoints a file has that does not name them, if all have as many and not COCO's 17."""
-    rows = data.get("annotations")
-    points = [row.get("keypoints") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    lengths = {len(numbers) for numbers in points if isinstance(numbers, list) and numbers}
-    count, rest = divmod(next(iter(lengths)), 3) if len(lengths) == 1 and len(points) > 1 else (len(COCO_KEYPOINTS), 0)
-    return None if rest or count == len(COCO_KEYPOINTS) else f"but {count} without names"
 
 
 def person_rows(
@@ -237,12 +306,16 @@ def read_images(path: Path, data: Mapping[str, Any], sized: bool = True) -> dict
             expect(
                 pixels <= MOST_PIXELS, location, f"its image has {pixels} pixels, more than {MOST_PIXELS}; cut it up"
             )
+        crowded = "crowdIndex" not in row or is_number(row["crowdIndex"], 0, 1)
+        expect_field(location, row, "crowdIndex", crowded, "CrowdPose's crowd index, a number in [0, 1]")
         images[number] = cast("ImageRow", row)
         file_names.add(name)
     return images
 
 
-def _person(location: str, row: dict[str, Any], height: int, width: int, notices: Notices) -> Annotation:
+def _person(
+    location: str, row: dict[str, Any], height: int, width: int, keypoints: KeypointSet, notices: Notices
+) -> Annotation:
     """Check an annotation and bring it to one form; ``row`` itself is filled in."""
     if "id" in row:
         expect_field(location, row, "id", is_whole(row["id"]), "a whole number")
@@ -269,13 +342,19 @@ def _person(location: str, row: dict[str, Any], height: int, width: int, notices
             notices.add("annotations without an area, or with area 0, given that of their mask or else box", location)
     points = row.get("keypoints")
     if points:
-        fits = are_numbers(points, -beyond, max(height, width) + beyond) and len(points) == _NUMBERS
+        count = 3 * len(keypoints)
+        fits = are_numbers(points, -beyond, max(height, width) + beyond) and len(points) == count
         fits = fits and set(points[2::3]) <= {0, 1, 2, 3}
-        wanted = f"x, y, v for each of COCO's 17, {_NUMBERS} numbers within {beyond} pixels of the image, v from 0 to 3"
+        wanted = (
+            f"x, y, v for each of {keypoints.title}'s {len(keypoints)}, {count} numbers within {beyond} pixels of the "
+            "image, v from 0 to 3"
+        )
         expect_field(location, row, "keypoints", fits, wanted)
         labelled = sum(flag > 0 for flag in points[2::3])
         told = row.get("num_keypoints", labelled)
         expect_field(location, row, "num_keypoints", is_whole(told), "a whole number")
+        if keypoints.name == "crowdpose" and told == sum(flag == 2 for flag in points[2::3]):
+            labelled = told  # CrowdPose counts visible keypoints, and leaves people without any out of its benchmark
         if told != labelled:
             notices.add("num_keypoints that did not fit the keypoints, counted anew", location)
         row["num_keypoints"] = labelled
@@ -283,6 +362,13 @@ def _person(location: str, row: dict[str, Any], height: int, width: int, notices
         expect_field(location, row, "keypoints", isinstance(row.get("keypoints", []), list), "a list of numbers")
         row.pop("keypoints", None)
         row.pop("num_keypoints", None)
+    head = row.get("bbox_head", [0, 0, 1, 1])
+    if not (are_numbers(head, -beyond, max(height, width) + 2 * beyond) and len(head) == 4 and min(head[2:]) >= 0):
+        del row["bbox_head"]
+        notices.add("boxes of heads that are not [x, y, width, height] in pixels, left out", location)
+    if not is_number(row.get("head_size", 1), 0, UNSIZED):
+        del row["head_size"]
+        notices.add("sizes of heads that are no pixels, left out", location)
     if not is_number(row.get("score", 1), 0, 1):
         del row["score"]
         notices.add("scores that are no numbers in [0, 1], left out", location)
@@ -301,10 +387,10 @@ def checked_box(location: str, row: Mapping[str, Any], size: tuple[int, int] | N
     return [x, y, across, down]
 
 
-def _give_all_keypoints(rows: Sequence[Annotation]) -> None:
+def _give_all_keypoints(rows: Sequence[Annotation], keypoints: KeypointSet) -> None:
     if any("keypoints" in row for row in rows):
         for row in rows:
-            row.setdefault("keypoints", [0] * _NUMBERS)
+            row.setdefault("keypoints", [0] * (3 * len(keypoints)))
             row.setdefault("num_keypoints", 0)
 
 

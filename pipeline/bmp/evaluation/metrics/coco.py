@@ -21,6 +21,7 @@ from typing_extensions import NotRequired, TypedDict
 from bmp.errors import UserError, choices
 from bmp.io.annotations import Annotation, CocoDataset
 from bmp.io.segmentations import Segmentation
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
 Kind = Literal["bbox", "segm", "keypoints"]
 """What of a person is compared: its box, its mask or its pose."""
@@ -49,7 +50,6 @@ SEGM_SCORES: dict[str, Callable[[Annotation], float]] = {
 """How sure a mask is: the detection's score, the segmenter's predicted IoU, or their product."""
 
 _CONFIDENT_KEYPOINT = 0.2
-_KEYPOINT_NUMBERS = 17 * 3
 _FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 _MAX_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}
 
@@ -122,11 +122,13 @@ def evaluate_coco(
     results: Sequence[Result],
     kind: Kind,
     max_detections: int | None = None,
+    keypoints: KeypointSet = COCO_KEYPOINTS,
 ) -> CocoNumbers:
     """Compare results with the ground truth as pycocotools does.
 
-    Keypoints are compared with COCO's 17 sigmas at the labelled areas, with 20 results an image, which is also what
-    MMPose's ``CocoMetric`` does for OCHuman; its additional suppression of alike poses is not part of this.
+    Keypoints are compared with the sigmas of their set at the labelled areas, with 20 results an image, which is also
+    what MMPose's ``CocoMetric`` does for OCHuman; its additional suppression of alike poses is not part of this. What
+    else the benchmark of a set asks for is in ``bmp.evaluation.metrics.poses``.
 
     Args:
         ground_truth: COCO dict with images, annotations and categories. Without ``iscrowd`` an annotation is no crowd;
@@ -134,6 +136,7 @@ def evaluate_coco(
         results: COCO results of ``kind``; ``to_results`` makes them out of annotations.
         kind: what to compare.
         max_detections: how many results of an image count, the best first; COCO's 100, for keypoints 20, if None.
+        keypoints: what those of ground truth and results mean.
 
     Raises:
         UserError: a field is missing, or a result is of an image that the ground truth does not have.
@@ -148,7 +151,7 @@ def evaluate_coco(
         >>> print(f"{numbers.ap:.2f} {numbers.ap50:.2f}")
         0.90 1.00
     """
-    return summarize(compare(ground_truth, results, kind, max_detections))
+    return summarize(compare(ground_truth, results, kind, max_detections, keypoints=keypoints))
 
 
 def summarize(evaluation: COCOeval) -> CocoNumbers:
@@ -188,6 +191,7 @@ def compare(
     max_detections: int | None = None,
     thresholds: Sequence[float] | None = None,
     engine: type[COCOeval] = COCOeval,
+    keypoints: KeypointSet = COCO_KEYPOINTS,
 ) -> COCOeval:
     """Match results with the ground truth image by image and return pycocotools' evaluation, not accumulated yet.
 
@@ -202,6 +206,7 @@ def compare(
         thresholds: IoU or OKS from which a result counts as right, ascending; COCO's ten if None. With thresholds of
             one's own all sizes count as one, since nobody averages over them.
         engine: COCOeval, or a class that measures alikeness differently.
+        keypoints: as for ``evaluate_coco``.
 
     Raises:
         UserError: as for ``evaluate_coco``.
@@ -212,12 +217,16 @@ def compare(
         labels.dataset = {
             "images": list(ground_truth["images"]),
             "categories": list(ground_truth["categories"]),
-            "annotations": [_label(row, kind, number) for number, row in enumerate(ground_truth["annotations"], 1)],
+            "annotations": [
+                _label(row, kind, number, keypoints) for number, row in enumerate(ground_truth["annotations"], 1)
+            ],
         }
         labels.createIndex()
-        found = _loaded(labels, results, kind)
+        found = _loaded(labels, results, kind, keypoints)
         evaluation = engine(labels, found, kind)
         parameters = evaluation.params
+        if keypoints.sigmas != COCO_KEYPOINTS.sigmas:  # pycocotools has those, and its own digits of them
+            parameters.kpt_oks_sigmas = np.asarray(keypoints.sigmas, dtype=np.float64)
         parameters.maxDets = (
             [limit] if kind == "keypoints" else sorted({count for count in (1, 10) if count < limit} | {limit})
         )
@@ -228,25 +237,25 @@ def compare(
     return evaluation
 
 
-def _label(annotation: Annotation, kind: Kind, number: int) -> dict[str, object]:
+def _label(annotation: Annotation, kind: Kind, number: int, keypoints: KeypointSet) -> dict[str, object]:
     """Return a copy for pycocotools, which writes into it."""
     label: dict[str, object] = {"iscrowd": 0, **annotation, "id": number}
     if kind == "keypoints":
-        keypoints = annotation.get("keypoints", [0.0] * _KEYPOINT_NUMBERS)
-        label["keypoints"] = keypoints
-        label.setdefault("num_keypoints", sum(flag > 0 for flag in keypoints[2::3]))
-    _check(
-        label, ("image_id", "category_id", "area", "bbox", _FIELDS[kind]), kind, f"ground truth, annotation {number}"
-    )
+        values = annotation.get("keypoints", [0.0] * (3 * len(keypoints)))
+        label["keypoints"] = values
+        label.setdefault("num_keypoints", sum(flag > 0 for flag in values[2::3]))
+    fields = ("image_id", "category_id", "area", "bbox", _FIELDS[kind])
+    _check(label, fields, kind, f"ground truth, annotation {number}", keypoints)
     return label
 
 
-def _loaded(labels: COCO, results: Sequence[Result], kind: Kind) -> COCO:
+def _loaded(labels: COCO, results: Sequence[Result], kind: Kind, keypoints: KeypointSet) -> COCO:
     """Load results as pycocotools does, but for copies of them, and none at all is nothing special."""
     copies = [dict(result) for result in results]
     shared = ("bbox",) if copies and "bbox" in copies[0] else ()  # pycocotools takes the first for all
     for number, result in enumerate(copies, 1):
-        _check(result, ("image_id", "category_id", "score", *shared, _FIELDS[kind]), kind, f"results, row {number}")
+        fields = ("image_id", "category_id", "score", *shared, _FIELDS[kind])
+        _check(result, fields, kind, f"results, row {number}", keypoints)
         if result["image_id"] not in labels.imgs:
             raise UserError(
                 f"results, row {number}: the ground truth has no image {result['image_id']!r}; "
@@ -260,15 +269,15 @@ def _loaded(labels: COCO, results: Sequence[Result], kind: Kind) -> COCO:
     return nobody
 
 
-def _check(row: Mapping[str, object], fields: Sequence[str], kind: Kind, place: str) -> None:
+def _check(row: Mapping[str, object], fields: Sequence[str], kind: Kind, place: str, meaning: KeypointSet) -> None:
     for field in fields:
         if field not in row:
             raise UserError(f"{place}: has no {field!r}, which the evaluation of {kind} needs; it has {', '.join(row)}")
     keypoints = row.get("keypoints")
-    if kind == "keypoints" and isinstance(keypoints, Sized) and len(keypoints) != _KEYPOINT_NUMBERS:
+    if kind == "keypoints" and isinstance(keypoints, Sized) and len(keypoints) != 3 * len(meaning):
         raise UserError(
-            f"{place}: expected COCO's 17 keypoints as x, y, v, which are {_KEYPOINT_NUMBERS} numbers, "
-            f"got {len(keypoints)}; leave out keypoints beyond those"
+            f"{place}: expected {meaning} as x, y, v, which are {3 * len(meaning)} numbers, got {len(keypoints)}; "
+            "leave out keypoints beyond those"
         )
 
 
