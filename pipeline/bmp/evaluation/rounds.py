@@ -159,9 +159,7 @@ def compare_rounds(
                 _overlap(mask_matches) if mask_matches else None,
                 (mask_matches or box_matches)[-1],
                 {kind: sum(max(0, count - settings.limit(kind)) for count in counts) for kind in get_args(Kind)},
-                None
-                if visible is None
-                else pose_precision(visible, rows, sets, settings.max_poses),
+                None if visible is None else pose_precision(visible, rows, sets, settings.max_poses),
             )
         )
     if not done:
