@@ -13,5 +13,6 @@ pipeline = dict(
     detector=dict(type="LiteDetector"),
     pose=dict(type="LitePoseEstimator"),
     segmenter=dict(type="LiteSegmenter"),
-    suppressor=dict(threshold=0.95),  # the detector has dropped duplicates; a lower one drops neighbours
+    # The detector has dropped duplicates; a lower threshold drops neighbours.
+    suppressor=dict(threshold=0.95, keypoint_threshold=0.3, counted="all"),
 )

@@ -251,3 +251,24 @@ def test_the_log_tells_how_long_each_stage_took(caplog):
     list(loop.run([scene((2, 2, 20, 20)), scene((5, 5, 20, 20))]))
     stages = [record.getMessage().split(" in ")[0] for record in caplog.records if record.name == "bmp.loop"]
     assert stages == ["detector: 2 images", "pose: 2 images", "segmenter, opening: 2 images", "segmenter: 2 images"]
+
+
+class Recorded:
+    """Leaves overlaps as they are, and remembers what it was asked."""
+
+    def __init__(self):
+        self.rounds = []
+
+    def resolve(self, masks, rounds):
+        self.rounds.append(rounds.tolist())
+        return masks.bits
+
+
+@pytest.mark.parametrize("repose", [False, True])
+def test_another_rule_for_overlaps(repose):
+    rule = Recorded()
+    (result,) = _run(_loop(overlaps=rule, repose=repose), scene(BEHIND, FRONT))
+    front, behind = result.people.masks.bits
+    assert torch.equal(front & behind, front)
+    # What belongs to whom is settled at the end and, for poses from masks, in each round; the new ones come last.
+    assert rule.rounds == ([[1], [1, 2], [1, 2]] if repose else [[1, 2]])

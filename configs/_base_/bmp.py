@@ -2,7 +2,7 @@
 
 pipeline = dict(
     rounds=2,
-    suppressor=dict(type="OKSSuppressor", threshold=0.8),
+    suppressor=dict(type="OKSSuppressor", threshold=0.8, keypoint_threshold=0.5),
 )
 
 # The score of a mask in an evaluation: "detection_times_iou", "detection" or "iou" (predicted).

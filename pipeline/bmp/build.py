@@ -33,6 +33,7 @@ from bmp.registry import (
     DETECTORS,
     ENCODERS,
     NEGATIVES,
+    OVERLAP_RULES,
     POINT_SAMPLERS,
     POSES,
     PROMPTERS,
@@ -41,7 +42,7 @@ from bmp.registry import (
 )
 from bmp.segmenters.point_sampling import PointSampler
 from bmp.segmenters.prompting import BoxPrompt, NegativePoints
-from bmp.stages import Detector, ImageEncoder, PoseEstimator, Prompter, Segmenter, Suppressor
+from bmp.stages import Detector, ImageEncoder, OverlapRule, PoseEstimator, Prompter, Segmenter, Suppressor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ _ROLES: dict[Any, Registry] = {
     PoseEstimator: POSES,
     Segmenter: SEGMENTERS,
     Suppressor: SUPPRESSORS,
+    OverlapRule: OVERLAP_RULES,
     ImageEncoder: ENCODERS,
     Prompter: PROMPTERS,
     NegativePoints: NEGATIVES,

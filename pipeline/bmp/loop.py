@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bmp.errors import UserError
 from bmp.ops.masks import exclusive, paint_out
-from bmp.stages import Detector, ImageView, PoseEstimator, Segmenter, Suppressor
+from bmp.stages import Detector, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 _LOGGER = logging.getLogger(__name__)
@@ -76,6 +76,14 @@ class _Suppressed:
     new_poses: Poses
 
 
+class BestMask:
+    """Gives each pixel to the mask of highest predicted IoU, whichever round it is of; of equals to the first."""
+
+    def resolve(self, masks: Masks, rounds: Tensor) -> Tensor:
+        """Return bits bool (N, H, W); see ``bmp.stages.OverlapRule``."""
+        return exclusive(masks.bits, masks.scores)
+
+
 class Loop:
     """The loop over the rounds, built from any stages that fit the protocols of ``bmp.stages``.
 
@@ -92,6 +100,7 @@ class Loop:
         segmenter: gives them masks, guided by the skeletons.
         suppressor: drops duplicates among the people of all rounds.
         redetector: finds people in the images of later rounds, in which everybody known is painted black.
+        overlaps: decides who has the pixels that several masks claim; None for ``BestMask``.
         rounds: how often to look at most, at least 1.
         repose: estimate the poses of a round's new people once more, conditioned on the segmenter's masks.
         device: where images and people are kept between stages.
@@ -105,6 +114,7 @@ class Loop:
         suppressor: Suppressor,
         *,
         redetector: Detector | None = None,
+        overlaps: OverlapRule | None = None,
         rounds: int = 2,
         repose: bool = False,
         device: torch.device | str = "cpu",
@@ -115,6 +125,7 @@ class Loop:
         self.pose = pose
         self.segmenter = segmenter
         self.suppressor = suppressor
+        self.overlaps = overlaps or BestMask()
         self.rounds = rounds
         self.repose = repose
         self.device = device
@@ -149,11 +160,11 @@ class Loop:
             unfinished = self._round(number, states, boxes if number == 1 else None, trace)
             if only_given and boxes is not None:
                 unfinished = [state for state in unfinished if boxes[state.index] is None]
-            yield from (_finish(state) for state in states if state not in unfinished)
+            yield from (self._finish(state) for state in states if state not in unfinished)
             states = unfinished
             if not states:
                 return
-        yield from map(_finish, states)
+        yield from map(self._finish, states)
 
     def _round(
         self, number: int, states: list[ImageState], boxes: Sequence[Detections | None] | None, trace: bool
@@ -165,7 +176,7 @@ class Loop:
         left = [self._suppress(*image) for image in zip(states, found, poses, strict=True)]
         segmented = self._segment(states, left)
         if self.repose:
-            left = self._repose(states, left, segmented)
+            left = self._repose(number, states, left, segmented)
         for i, state in enumerate(states):
             known, new = len(state.people), left[i].new
             rounds = torch.full((len(new),), number, dtype=torch.int64, device=self.device)
@@ -173,7 +184,7 @@ class Loop:
             if trace:
                 # A copy: what stages remember of an image ends with it, and traces may live on.
                 view = (replace(seen[i]), found[i], poses[i], left[i].kept, known, segmented[i])
-                state.trace.append(RoundTrace(number, *view, _resolved(state.people)))
+                state.trace.append(RoundTrace(number, *view, self._resolved(state.people)))
         return [state for state, each in zip(states, left, strict=True) if len(each.new)]
 
     def _detect(
@@ -220,17 +231,31 @@ class Loop:
             masks[i] = mask.to(self.device)
         return masks
 
-    def _repose(self, states: list[ImageState], left: list[_Suppressed], segmented: list[Masks]) -> list[_Suppressed]:
+    def _repose(
+        self, number: int, states: list[ImageState], left: list[_Suppressed], segmented: list[Masks]
+    ) -> list[_Suppressed]:
         """Estimate the poses of new people once more, conditioned on their masks without what belongs to others."""
         busy = [i for i, each in enumerate(left) if len(each.new)]
-        whole = [_resolve(Masks.concat([left[i].old.masks, segmented[i]])) for i in busy]
-        refined = [
-            replace(left[i].new, masks=masks.bits[len(left[i].old) :]) for i, masks in zip(busy, whole, strict=True)
-        ]
+        refined = []
+        for i in busy:
+            old, new = left[i].old, left[i].new
+            rounds = torch.cat([old.round, torch.full((len(new),), number, device=self.device)])
+            bits = self.overlaps.resolve(Masks.concat([old.masks, segmented[i]]), rounds)
+            refined.append(replace(new, masks=bits[len(old) :]))
         again = list(left)
         for i, poses in zip(busy, self._estimate([states[i] for i in busy], refined), strict=True):
             again[i] = replace(left[i], new_poses=poses)
         return again
+
+    def _resolved(self, people: Instances) -> Instances:
+        """Settle who has which pixel, always from the masks as they were segmented, never from an earlier answer.
+
+        So a person who is later found to be a duplicate gives back what was taken from others.
+        """
+        return replace(people, masks=replace(people.masks, bits=self.overlaps.resolve(people.masks, people.round)))
+
+    def _finish(self, state: ImageState) -> Result:
+        return Result(state.index, self._resolved(state.people), state.trace)
 
 
 @contextmanager
@@ -241,24 +266,7 @@ def _timed(stage: str, images: int) -> Iterator[None]:
     _LOGGER.debug("%s: %d images in %.3f s", stage, images, time.perf_counter() - start)
 
 
-def _finish(state: ImageState) -> Result:
-    return Result(state.index, _resolved(state.people), state.trace)
-
-
 def _checked_rounds(rounds: int) -> int:
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
         raise UserError(f"rounds: expected a whole number, at least 1, got {rounds!r}")
     return rounds
-
-
-def _resolved(people: Instances) -> Instances:
-    return replace(people, masks=_resolve(people.masks))
-
-
-def _resolve(masks: Masks) -> Masks:
-    """Give each pixel to the mask with the highest predicted IoU.
-
-    Always from the masks as they were segmented, never from an earlier answer: a person who is later found to be
-    a duplicate gives back what was taken from others.
-    """
-    return replace(masks, bits=exclusive(masks.bits, masks.scores))

@@ -13,9 +13,10 @@ NEGATIVES = Registry("negative points", scope="bmp", locations=["bmp.segmenters.
 BOX_PROMPTS = Registry("box prompt", scope="bmp", locations=["bmp.segmenters.prompting"])
 POINT_SAMPLERS = Registry("point sampler", scope="bmp", locations=["bmp.segmenters.point_sampling"])
 SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])
+OVERLAP_RULES = Registry("overlap rule", scope="bmp", locations=["bmp.suppression"])
 # Each module by itself: importing one data set loads no other.
 DATASETS = Registry(
     "dataset",
     scope="bmp",
-    locations=[f"bmp.datasets.{name}" for name in ("people", "ochuman", "coco", "cihp", "synthcrowd")],
+    locations=[f"bmp.datasets.{name}" for name in ("people", "held_out", "ochuman", "coco", "cihp", "synthcrowd")],
 )

@@ -90,3 +90,15 @@ class Suppressor(Protocol):
     def keep(self, people: Detections, poses: Poses) -> Tensor:
         """Return the rows to keep: int64, ascending, unique."""
         ...
+
+
+@runtime_checkable
+class OverlapRule(Protocol):
+    """Decides who of an image has the pixels that several masks claim."""
+
+    def resolve(self, masks: Masks, rounds: Tensor) -> Tensor:
+        """Return bits bool (N, H, W) in the order of ``masks``, which are as they were segmented.
+
+        rounds: int64 (N,), the round from 1 in which each person was found.
+        """
+        ...

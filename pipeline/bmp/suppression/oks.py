@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -19,26 +21,34 @@ class OKSSuppressor:
 
     People are visited from the one with the most confident keypoints on, the higher detection score first in a tie,
     then the earlier row. Who is left standing suppresses everybody after it whose pose has an OKS above
-    ``threshold`` with its own; who is suppressed suppresses nobody. All keypoints count in the OKS, and the area is
-    that of the box of the person who stays.
+    ``threshold`` with its own; who is suppressed suppresses nobody. The OKS is over the confident keypoints of the
+    person who stays, over all of somebody who has none, and the area is that of this person's box.
 
     Args:
         threshold: OKS above which two people are one, in [0, 1].
-        keypoint_threshold: score above which a keypoint is confident, in [0, 1].
+        keypoint_threshold: score above which a keypoint is confident, in [0, 1]: 0.5 in the second BBox-Mask-Pose, 0.3
+            in the first.
+        counted: "confident", or "all" for an OKS over all keypoints, in which two guesses at a hidden limb keep
+            duplicates apart.
         keypoints: the meaning of the poses' keypoints, with their OKS falloffs.
 
     Raises:
-        UserError: for thresholds outside [0, 1].
+        UserError: for thresholds outside [0, 1] and for another ``counted``.
     """
 
     def __init__(
-        self, threshold: float = 0.8, keypoint_threshold: float = 0.3, keypoints: KeypointSet = COCO_KEYPOINTS
+        self,
+        threshold: float = 0.8,
+        keypoint_threshold: float = 0.5,
+        counted: Literal["confident", "all"] = "confident",
+        keypoints: KeypointSet = COCO_KEYPOINTS,
     ) -> None:
-        for name, value in (("threshold", threshold), ("keypoint_threshold", keypoint_threshold)):
-            if not 0 <= value <= 1:
-                raise UserError(f"OKSSuppressor: expected {name} in [0, 1], got {value}; the defaults are 0.8 and 0.3")
+        check_thresholds("OKSSuppressor", threshold=threshold, keypoint_threshold=keypoint_threshold)
+        if counted not in ("confident", "all"):
+            raise UserError(f"OKSSuppressor: expected counted to be 'confident' or 'all', got {counted!r}")
         self.threshold = threshold
         self.keypoint_threshold = keypoint_threshold
+        self.counted = counted
         self.keypoints = keypoints
 
     def keep(self, people: Detections, poses: Poses) -> Tensor:
@@ -46,31 +56,46 @@ class OKSSuppressor:
 
         Raises ``ValueError`` where people and poses differ in number, or the poses have other keypoints.
         """
-        if len(people) != len(poses):
-            raise ValueError(
-                f"OKSSuppressor: expected one pose a person, got {len(people)} people and {len(poses)} poses; "
-                "index both with the same rows"
-            )
-        if poses.keypoints.shape[1] != len(self.keypoints):
-            raise ValueError(
-                f"OKSSuppressor: expected poses of {len(self.keypoints)} keypoints, got {poses.keypoints.shape[1]}; "
-                "give OKSSuppressor the pose estimator's keypoint set"
-            )
-        order = self._strongest_first(people, poses)
-        keypoints = poses.keypoints[order]
-        sigmas = torch.tensor(self.keypoints.sigmas, device=keypoints.device)
-        similar = oks(keypoints, keypoints, area(people.boxes[order]), sigmas) > self.threshold
-        standing = _greedy(similar.cpu()).to(order.device)
+        check_poses("OKSSuppressor", people, poses, self.keypoints)
+        confident = poses.scores > self.keypoint_threshold
+        order = people.scores.argsort(descending=True, stable=True)
+        order = order[confident.sum(dim=1)[order].argsort(descending=True, stable=True)]
+        # Somebody without a confident keypoint comes last, and can only suppress others of the kind.
+        counted = confident | ~confident.any(dim=1, keepdim=True) if self.counted == "confident" else None
+        similar = oks(
+            poses.keypoints[order],
+            poses.keypoints[order],
+            area(people.boxes[order]),
+            torch.tensor(self.keypoints.sigmas, device=poses.device),
+            None if counted is None else counted[order],
+        )
+        standing = _greedy((similar > self.threshold).cpu()).to(order.device)
         return order[standing].sort().values
 
-    def _strongest_first(self, people: Detections, poses: Poses) -> Tensor:
-        confident = (poses.scores > self.keypoint_threshold).sum(dim=1)
-        order = people.scores.argsort(descending=True, stable=True)
-        return order[confident[order].argsort(descending=True, stable=True)]
+
+def check_thresholds(owner: str, **values: float) -> None:
+    """Raise ``UserError`` where one of these arguments of ``owner`` is outside [0, 1]."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{owner}: expected {name} in [0, 1], got {value}; the defaults are 0.8 and 0.5")
+
+
+def check_poses(owner: str, people: Detections, poses: Poses, keypoints: KeypointSet) -> None:
+    """Raise ``ValueError`` unless there is one pose a person, of these keypoints."""
+    if len(people) != len(poses):
+        raise ValueError(
+            f"{owner}: expected one pose a person, got {len(people)} people and {len(poses)} poses; "
+            "index both with the same rows"
+        )
+    if poses.keypoints.shape[1] != len(keypoints):
+        raise ValueError(
+            f"{owner}: expected poses of {len(keypoints)} keypoints, got {poses.keypoints.shape[1]}; "
+            f"give {owner} the pose estimator's keypoint set"
+        )
 
 
 def _greedy(similar: Tensor) -> Tensor:
-    """Visit the rows of bool (N, N) in order; each that stands fells the later ones similar to it. Bool (N,)."""
+    """Visit the rows of bool (N, N) in order; each that stands suppresses the later ones similar to it. Bool (N,)."""
     standing = torch.ones(len(similar), dtype=torch.bool)
     for row in range(len(similar)):
         if standing[row]:
