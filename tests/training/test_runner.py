@@ -215,7 +215,7 @@ def _touch(folder: Path, *names: str) -> None:
         ("sam_nano_mask_refine", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits train` and `python"),
         ("sam_nano_mask_refine", ["keypoints/train.json"], "{0}/train.json: expected the training's annotations"),
         ("sam_nano_mask_refine", ["train.json", "val.json"], "{0}/keypoints/train.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config nano.py --images {0} --dataset {0}/train.json --output {0}/keypoints/train.json` and `python -m bmp.inference.keypoints --config nano.py --images {0} --dataset {0}/val.json --output {0}/keypoints/val.json`, or name another file in train_dataloader.dataset.dataset.sources.synthcrowd.keypoints"),
-        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config coco.py --set dataset.root={0}/coco --set dataset.split=train2017 --output {0}/keypoints/coco_train2017.json` and `python"),
+        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config train/keypoints_coco.py --set dataset.root={0}/coco --output {0}/keypoints/coco_train2017.json` and `python -m bmp.inference.keypoints --config train/keypoints_cihp.py "),
     ],
 )  # fmt: skip
 def test_a_missing_file_comes_with_what_makes_it(config, there, complaint, tmp_path):
@@ -265,12 +265,12 @@ def test_data_and_start_of_a_fine_tuning_are_described(tmp_path):
 
 
 def test_data_without_a_file_are_described_by_their_config(tmp_path):
-    names = [f"keypoints/{name}.json" for name in ("coco_train2017", "cihp_train", "coco_val2017")]
+    names = [f"keypoints/{name}.json" for name in ("coco_train2017", "cihp_train")]
     _touch(tmp_path, *names)
     description = described(read_config("train/sam_pose2seg_b+.py", {"data_root": str(tmp_path)}))
     data = description["data"].split(", ")
-    assert data[3:] == ["COCO split=train2017", "CIHP split=train", "COCO split=val2017"]
-    assert [each.split()[0] for each in data[:3]] == names
+    assert [each.split()[0] for each in data[:2]] == names
+    assert data[2:] == ["COCO split=train2017 part=rest", "CIHP split=train", "COCO split=train2017 part=held_out"]
     assert (description["epochs"], description["start"]) == ("15", "sam2.1_hiera_base_plus.pt")
     assert "iterations" not in description
     assert str(tmp_path) not in str(description)

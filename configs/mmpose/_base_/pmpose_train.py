@@ -56,6 +56,7 @@ train_dataloader = dict(
                 data_root=f"{data_root}/coco/",
                 ann_file="annotations/person_keypoints_train2017.json",
                 data_prefix=dict(img="train2017/"),
+                part="rest",
             ),
             dict(
                 type="MpiiDataset",
@@ -91,7 +92,8 @@ param_scheduler = [
 default_hooks = dict(checkpoint=dict(interval=1, save_best="coco/AP", rule="greater", max_keep_ckpts=2))
 visualizer = dict(type="AnyNumPyPoseVisualizer")
 
-# People and masks as labelled; the AP of the whole pipeline, with detections, is that of bmp_v2_coco.py.
+# On 2 % of the training images, which training never sees: val2017 is a benchmark, and a checkpoint chosen on it has
+# seen it. People and masks as labelled; the AP of the whole pipeline on val2017, with detections, is bmp_v2_coco.py's.
 val_dataloader = dict(
     batch_size=64,
     num_workers=4,
@@ -100,23 +102,24 @@ val_dataloader = dict(
     dataset=dict(
         type="PeopleKeypoints",
         data_root=f"{data_root}/coco/",
-        ann_file="annotations/person_keypoints_val2017.json",
-        data_prefix=dict(img="val2017/"),
+        ann_file="annotations/person_keypoints_train2017.json",
+        data_prefix=dict(img="train2017/"),
+        part="held_out",
         test_mode=True,
         pipeline=val_pipeline,
     ),
 )
-val_truth = f"{data_root}/coco/annotations/person_keypoints_val2017.json"
+val_truth = f"{data_root}/coco/annotations/person_keypoints_train2017.json"
 val_evaluator = [
     dict(
-        type="CocoMetric",
+        type="HeldOutCocoMetric",
         ann_file=val_truth,
         score_mode="keypoint",
         nms_mode="none",
         # COCO's keypoints are the first 17 of the 23.
         pred_converter=dict(type="KeypointConverter", num_keypoints=17, mapping=[(i, i) for i in range(17)]),
     ),
-    dict(type="ExOKSMetric", ann_file=val_truth),
+    dict(type="ExOKSMetric", ann_file=val_truth, held_out=0.02),
 ]
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

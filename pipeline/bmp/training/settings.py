@@ -134,6 +134,9 @@ def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
         inner = [node[key] for key in ("dataset", "datasets", "sources") if key in node]
         if not inner:
             yield node
+        elif "part" in node:  # of a data set that is held out, or the rest of it
+            part = {key: node[key] for key in ("part", "share", "seed") if key in node}
+            inner = [{**each, **part} for each in inner]
     else:
         inner = list(node.values())
     for part in inner:

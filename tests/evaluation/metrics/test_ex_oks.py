@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bmp.errors import UserError
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
-from bmp.evaluation.metrics.ex_oks import distance_to_edge, evaluate_ex_oks, ex_oks, windows
+from bmp.evaluation.metrics.ex_oks import distance_to_corner, distance_to_edge, evaluate_ex_oks, ex_oks, windows
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.oks import oks
 
@@ -62,16 +63,31 @@ def test_distance_to_edge(point, distance):
     assert distance_to_edge(tensor(point), tensor(WINDOW)).item() == pytest.approx(distance)
 
 
+@pytest.mark.parametrize(
+    ("point", "distance"),
+    [
+        ((60, 250), 5),  # inside: to the outline
+        ((55, 200), 0),
+        ((45, 280), math.hypot(10, 100)),  # ten pixels beside the middle of an edge of 200: 100.5
+        ((130, 400), math.hypot(75, 20)),
+        ((210, 200), math.hypot(5, 20)),
+        ((52, 176), 5),  # off a corner there is no difference
+    ],
+)
+def test_distance_to_corner(point, distance):
+    assert distance_to_corner(tensor(point), tensor(WINDOW)).item() == pytest.approx(distance)
+
+
 # One labelled keypoint, so the similarity is that of one distance: the left hip's sigma at an area of 2500.
 HIP, AREA = 11, 2500.0
 
 
-def one(label, flag, estimate, present):
+def one(label, flag, estimate, present, **rule):
     reference, candidate = torch.zeros(1, 17, 2, dtype=DOUBLE), torch.zeros(1, 17, 2, dtype=DOUBLE)
     flags, presence = torch.zeros(1, 17, dtype=torch.int64), torch.zeros(1, 17, dtype=torch.bool)
     reference[0, HIP], flags[0, HIP] = tensor(label), flag
     candidate[0, HIP], presence[0, HIP] = tensor(estimate), present
-    return ex_oks(reference, flags, candidate, presence, tensor([AREA]), tensor([WINDOW]), SIGMAS).item()
+    return ex_oks(reference, flags, candidate, presence, tensor([AREA]), tensor([WINDOW]), SIGMAS, **rule).item()
 
 
 def similarity(distance):
@@ -92,6 +108,20 @@ def similarity(distance):
 )
 def test_cases_by_hand(label, flag, estimate, present, distance):
     assert one(label, flag, estimate, present) == pytest.approx(similarity(distance), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("label", "flag", "estimate", "present", "by_edge", "by_corner"),
+    [
+        ((300, 250), 3, (195, 250), True, 10, 10),  # guessed inside: to the outline by both
+        ((300, 250), 3, (208, 360), True, 3, math.hypot(3, 20)),
+        ((208, 360), 2, (100, 250), False, 3, math.hypot(3, 20)),  # labelled as inside, yet beyond the window
+        ((100, 250), 2, (103, 254), True, 5, 5),
+    ],
+)
+def test_both_rules_by_hand(label, flag, estimate, present, by_edge, by_corner):
+    for rule, distance in (("edge", by_edge), ("corner", by_corner)):
+        assert one(label, flag, estimate, present, rule=rule) == pytest.approx(similarity(distance), rel=1e-12)
 
 
 @pytest.mark.parametrize("present", [True, False])
@@ -225,7 +255,8 @@ class TestAverages:
         at_half = evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [0.5] * 17} for row in rows])
         assert at_half == evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [1.0] * 17} for row in rows])
         above = evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [0.5] * 17} for row in rows], 0.6)
-        assert above == evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [0.0] * 17} for row in rows])
+        nowhere = evaluate_ex_oks(ground_truth, [{**row, "keypoint_presence": [0.0] * 17} for row in rows])
+        assert (above.numbers, above.mean) == (nowhere.numbers, nowhere.mean)
 
     def test_mean_by_hand(self):
         """Of two people one is hit exactly, by a result of low score, and the other is missed by 5 pixels at the hip."""
@@ -277,3 +308,22 @@ class TestAverages:
     def test_order_of_rows_changes_nothing(self):
         ground_truth, rows = crowd()
         assert evaluate_ex_oks(ground_truth, rows[::-1]) == evaluate_ex_oks(ground_truth, rows)
+
+    def test_numbers_say_by_which_rule_they_are(self):
+        ground_truth, rows = crowd()
+        # Everything is guessed far beside the windows, where the rules differ most.
+        rows = [{**row, "keypoints": [1000.0, 250.0, 2.0] * 17, "keypoint_presence": [1.0] * 17} for row in rows]
+        label = ground_truth["annotations"][0]
+        label["keypoints"][2::3] = [3] * 17
+        wide = {**label, "area": 9e6}
+        ground_truth["annotations"] = [wide]
+        edge, corner = (evaluate_ex_oks(ground_truth, rows, 0.4, rule=rule) for rule in ("edge", "corner"))
+        assert (edge.rule, corner.rule) == ("edge", "corner")
+        assert edge.mean > corner.mean > 0
+        assert "the rule 'corner': from a point beyond the window to its nearest corner" in corner.method
+        assert "from 0.4" in corner.method
+        assert "the rule 'edge'" in edge.method
+
+    def test_a_rule_that_there_is_not(self):
+        with pytest.raises(UserError, match="there is no rule 'corners'; did you mean 'corner'"):
+            evaluate_ex_oks(*crowd(), rule="corners")

@@ -13,6 +13,7 @@ from mmpose.registry import DATASETS
 import bmp.models.pmpose
 import bmp.training.pose  # noqa: F401 -- registers
 from bmp.config import load_config
+from bmp.datasets.held_out import is_held_out
 
 
 def _dataset(folder, pipeline=(), **changes):
@@ -49,6 +50,21 @@ def test_a_sample_keeps_visibility_segmentation_and_the_whole_box(folder):
         assert sample["bbox"].tolist() == [[x, y, x + width, y + height]]
         assert "raw_ann_info" not in sample
     assert kinds >= {1, 2}
+
+
+def test_what_is_held_out_and_the_rest_are_the_whole(folder):
+    whole, rest, held_out = (
+        _dataset(folder, **options)
+        for options in ({}, {"part": "rest", "share": 0.5}, {"part": "held_out", "share": 0.5})
+    )
+    ids = [
+        {each["img_id"] for each in map(dataset.get_data_info, range(len(dataset)))}
+        for dataset in (whole, rest, held_out)
+    ]
+    assert ids[1] | ids[2] == ids[0]
+    assert not ids[1] & ids[2]
+    assert ids[2] == {number for number in ids[0] if is_held_out(number, 0.5)}
+    assert len(rest) + len(held_out) == len(whole)
 
 
 def test_neighbours_are_the_others_whose_boxes_overlap(tmp_path):

@@ -11,6 +11,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmpose.registry import METRICS
 
 import bmp.training.pose  # noqa: F401 -- registers
+from bmp.datasets.held_out import is_held_out
 from bmp.errors import UserError
 from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
 
@@ -56,7 +57,7 @@ def _measured(folder, samples, count=None, **arguments):
     return metric.evaluate(count or len(samples))
 
 
-def _same(numbers, expected, prefix="ex_oks"):
+def _same(numbers, expected, prefix="ex_oks_edge"):
     names = {"AP": "ap", "AP .5": "ap50", "AP .75": "ap75", "AR": "ar", "AR .5": "ar50", "AR .75": "ar75"}
     names |= {"AP (M)": "ap_medium", "AP (L)": "ap_large", "AR (M)": "ar_medium", "AR (L)": "ar_large"}
     wanted = {f"{prefix}/{name}": getattr(expected.numbers, own) for name, own in names.items()}
@@ -65,14 +66,22 @@ def _same(numbers, expected, prefix="ex_oks"):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"presence_threshold": 0.2}, {"max_detections": 1}, {"prefix": "p"}], ids=str
+    "arguments", [{}, {"presence_threshold": 0.2}, {"max_detections": 1}, {"rule": "corner"}, {"prefix": "p"}], ids=str
 )
 def test_the_numbers_are_our_own(crowd, tmp_path, arguments):
     ground_truth, samples, rows = crowd
     numbers = _measured(tmp_path, samples, **arguments)
     own = {key: value for key, value in arguments.items() if key != "prefix"}
-    _same(numbers, evaluate_ex_oks(ground_truth, rows, **own), arguments.get("prefix", "ex_oks"))
-    assert 0 < numbers[f"{arguments.get('prefix', 'ex_oks')}/mean"] < 1
+    prefix = arguments.get("prefix", f"ex_oks_{arguments.get('rule', 'edge')}")
+    _same(numbers, evaluate_ex_oks(ground_truth, rows, **own), prefix)
+    assert 0 < numbers[f"{prefix}/mean"] < 1
+
+
+def test_the_log_says_by_which_rule(crowd, tmp_path, capsys):
+    _measured(tmp_path, crowd[1], rule="corner")
+    assert "Ex-OKS by the rule 'corner'" in capsys.readouterr().out
+    with pytest.raises(UserError, match="there is no rule 'middle'"):
+        _measured(tmp_path, crowd[1], rule="middle")
 
 
 def test_presence_changes_the_numbers(crowd, tmp_path):
@@ -80,7 +89,7 @@ def test_presence_changes_the_numbers(crowd, tmp_path):
     before = _measured(tmp_path, samples)
     for sample in samples:
         sample["pred_instances"]["keypoints_probs"] = np.ones((1, 23))
-    assert _measured(tmp_path, samples)["ex_oks/mean"] != before["ex_oks/mean"]
+    assert _measured(tmp_path, samples)["ex_oks_edge/mean"] != before["ex_oks_edge/mean"]
 
 
 def test_several_people_in_a_sample(crowd, tmp_path):
@@ -125,3 +134,20 @@ def test_a_file_that_is_no_data_set_is_refused(tmp_path, content):
     (tmp_path / "truth.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="expected a COCO data set with images, annotations and categories"):
         METRICS.build(dict(type="ExOKSMetric", ann_file=str(tmp_path / "truth.json")))
+
+
+def test_only_what_is_held_out_counts(crowd, tmp_path):
+    ground_truth, samples, rows = crowd
+    share = next(share for share in (0.3, 0.5, 0.7, 0.9) if is_held_out(0, share) != is_held_out(1, share))
+    kept = int(is_held_out(1, share))
+    part = {**ground_truth, "annotations": [row for row in ground_truth["annotations"] if row["image_id"] == kept]}
+    part["images"] = [image for image in ground_truth["images"] if image["id"] == kept]
+    own = [row for row in rows if row["image_id"] == kept]
+    seen = [sample for sample in samples if sample["img_id"] == kept]
+    _same(_measured(tmp_path, seen, held_out=share), evaluate_ex_oks(part, own))
+    metric = METRICS.build(
+        dict(type="HeldOutCocoMetric", ann_file=str(tmp_path / "truth.json"), share=share, nms_mode="none")
+    )
+    assert metric.coco.getImgIds() == [kept]
+    assert {row["image_id"] for row in metric.coco.dataset["annotations"]} == {kept}
+    assert {row["image_id"] for row in metric.coco.loadAnns(metric.coco.getAnnIds())} == {kept}

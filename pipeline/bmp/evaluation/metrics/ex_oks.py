@@ -6,19 +6,20 @@ instead of guessing a place. OKS ignores such keypoints; Ex-OKS has a distance f
 | labelled | estimated | distance |
 | --- | --- | --- |
 | inside | present | between the two points |
-| outside | present | from the estimate to the window's edge |
+| outside | present | from the estimate to the window |
 | inside | absent | from the label to the window's edge |
 | outside | absent | 0 |
 
-Outside is flag 3 in the labels (CropCOCO's), inside 1 or 2; 0 is not labelled and does not count. There is no working
-public implementation to compare with: this one is written from the definition.
+Outside is flag 3 in the labels (CropCOCO's), inside 1 or 2; 0 is not labelled and does not count. This implementation
+is written from the definition. How far a point beyond the window is from it has two rules, ``EdgeRule``, and numbers by
+one do not compare with numbers by the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,16 @@ import torch
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from bmp.errors import UserError, choices
 from bmp.evaluation.metrics.coco import CocoNumbers, compare, summarize, to_results
 from bmp.io.annotations import Annotation, CocoDataset
 from bmp.ops.boxes import fit_aspect, xywh_to_xyxy
+
+EdgeRule = Literal["edge", "corner"]
+"""What the distance of a point beyond the window is measured to: the nearest point of its outline, as ProbPose defines
+Ex-OKS, or its nearest corner, as the public package exococotools 1.0.0 does. A point ten pixels beside the middle of an
+edge of 200 pixels is 10 pixels away by the first rule and 100.5 by the second. Points inside are measured to the
+outline by both."""
 
 OUTSIDE = 3
 _ASPECT, _PADDING = 3 / 4, 1.25
@@ -40,11 +48,23 @@ class ExOksNumbers:
 
     numbers: COCO's, with Ex-OKS where COCO has OKS. mean: Ex-OKS of each labelled person with the result that is its
     own, averaged over people, in [0, 1]; of all pairs in an image the most alike are each other's own, then the most
-    alike of the rest; who is left without counts as 0. None where nobody has labelled keypoints.
+    alike of the rest; who is left without counts as 0. None where nobody has labelled keypoints. rule,
+    presence_threshold: how they were measured.
     """
 
     numbers: CocoNumbers
     mean: float | None
+    rule: EdgeRule = "edge"
+    presence_threshold: float = 0.5
+
+    @property
+    def method(self) -> str:
+        """A sentence for reports, without which the numbers mean nothing."""
+        target = "the nearest point of its outline" if self.rule == "edge" else "its nearest corner"
+        return (
+            f"Ex-OKS by the rule {self.rule!r}: from a point beyond the window to {target}; keypoints count as present "
+            f"from {self.presence_threshold:g}."
+        )
 
 
 def windows(boxes: Tensor) -> Tensor:
@@ -72,6 +92,25 @@ def distance_to_edge(points: Tensor, boxes: Tensor) -> Tensor:
     return outside + inside
 
 
+def distance_to_corner(points: Tensor, boxes: Tensor) -> Tensor:
+    """Return how far points beyond a box are from its nearest corner, those inside from its outline.
+
+    Arguments and result as for ``distance_to_edge``.
+
+    Examples:
+        >>> points = torch.tensor([[5.0, 5.0], [16.0, 5.0], [13.0, 14.0]])
+        >>> distance_to_corner(points, torch.tensor([0.0, 0.0, 10.0, 8.0])).tolist()
+        [3.0, 6.708203792572021, 6.708203792572021]
+    """
+    low, high = boxes[..., :2], boxes[..., 2:]
+    inside = ((points >= low) & (points <= high)).all(dim=-1)
+    corner = torch.minimum((points - low).square(), (points - high).square()).sum(dim=-1).sqrt()
+    return torch.where(inside, distance_to_edge(points, boxes), corner)
+
+
+_DISTANCES = {"edge": distance_to_edge, "corner": distance_to_corner}
+
+
 def ex_oks(
     reference: Tensor,
     flags: Tensor,
@@ -80,6 +119,7 @@ def ex_oks(
     area: Tensor,
     window: Tensor,
     sigmas: Tensor,
+    rule: EdgeRule = "edge",
 ) -> Tensor:
     """Compare each reference pose with each candidate.
 
@@ -94,6 +134,7 @@ def ex_oks(
         area: (N,), of the reference people in square pixels.
         window: (N, 4), xyxy, what the network saw of the reference people; see ``windows``.
         sigmas: (K,), falloff of each keypoint as a fraction of sqrt(area).
+        rule: to what of the window the distance of a point beyond it is measured.
 
     Returns:
         (N, M) in [0, 1], in the precision of the poses; 0 for a reference without labelled keypoints.
@@ -101,8 +142,8 @@ def ex_oks(
     window = window[:, None]
     outside, present = (flags == OUTSIDE)[:, None], present[None]
     between = (reference[:, None] - candidates[None]).square().sum(dim=-1).sqrt()
-    invented = distance_to_edge(candidates[None], window[:, None])
-    missed = distance_to_edge(reference, window)[:, None]
+    invented = _DISTANCES[rule](candidates[None], window[:, None])
+    missed = _DISTANCES[rule](reference, window)[:, None]
     distance = torch.where(
         present, torch.where(outside, invented, between), torch.where(outside, torch.zeros_like(between), missed)
     )
@@ -118,6 +159,7 @@ def evaluate_ex_oks(
     rows: Sequence[Annotation],
     presence_threshold: float = 0.5,
     max_detections: int | None = None,
+    rule: EdgeRule = "edge",
 ) -> ExOksNumbers:
     """Compare annotation rows with the ground truth by Ex-OKS.
 
@@ -127,20 +169,28 @@ def evaluate_ex_oks(
         rows: annotations as ``bmp.io.annotations.to_annotations`` makes them; scores are those of ``to_results``.
         presence_threshold: from which ``keypoint_presence`` on a keypoint counts as inside.
         max_detections: how many results of an image count, the best first; 20 if None.
+        rule: as for ``ex_oks``.
 
     Raises:
-        UserError: as for ``bmp.evaluation.metrics.coco.evaluate_coco``.
+        UserError: as for ``bmp.evaluation.metrics.coco.evaluate_coco``, and for a rule that there is not.
     """
+    check_rule(rule)
     results = to_results(rows, "keypoints")
     for result, row in zip(results, rows, strict=True):
         result["present"] = [presence >= presence_threshold for presence in row["keypoint_presence"]]
     labels = [_counted(label) for label in ground_truth["annotations"]]
     evaluation = compare(
-        {**ground_truth, "annotations": labels}, results, "keypoints", max_detections, engine=_ExOksEval
+        {**ground_truth, "annotations": labels}, results, "keypoints", max_detections, engine=_ENGINES[rule]
     )
     people = sum(label.get("num_keypoints", 0) > 0 and not label.get("iscrowd") for label in labels)
     total = sum(map(_own, evaluation.tables))
-    return ExOksNumbers(summarize(evaluation), total / people if people else None)
+    return ExOksNumbers(summarize(evaluation), total / people if people else None, rule, presence_threshold)
+
+
+def check_rule(rule: str) -> None:
+    """Raise ``UserError`` unless there is such an ``EdgeRule``."""
+    if rule not in get_args(EdgeRule):
+        raise UserError(f"Ex-OKS: there is no rule {rule!r}; {choices(rule, get_args(EdgeRule))}")
 
 
 def _counted(label: Annotation) -> Annotation:
@@ -153,6 +203,8 @@ def _counted(label: Annotation) -> Annotation:
 
 class _ExOksEval(COCOeval):  # type: ignore[misc]
     """pycocotools' evaluation with another similarity; ``tables`` are those of the people who count, by image."""
+
+    rule: EdgeRule = "edge"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -179,9 +231,17 @@ class _ExOksEval(COCOeval):  # type: ignore[misc]
                 _numbers(labels, "area"),
                 windows(xywh_to_xyxy(_numbers(labels, "bbox"))),
                 torch.from_numpy(self.params.kpt_oks_sigmas),
+                self.rule,
             ).T.numpy()
             self.tables.append(table[:, [c for c, label in zip(columns, labels, strict=True) if not label["iscrowd"]]])
         return table
+
+
+class _CornerExOksEval(_ExOksEval):
+    rule = "corner"
+
+
+_ENGINES: dict[EdgeRule, type[_ExOksEval]] = {"edge": _ExOksEval, "corner": _CornerExOksEval}
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], field: str) -> Tensor:

@@ -9,10 +9,19 @@ import numpy as np
 from mmpose.datasets.datasets.body import CocoDataset
 from mmpose.registry import DATASETS
 
+from bmp.datasets.held_out import SHARE, Part, is_held_out
+
 
 @DATASETS.register_module()
 class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
-    """MMPose's CocoDataset, one person in each sample, with labels that MMPose drops. It takes the same arguments.
+    """MMPose's CocoDataset, one person in each sample, with labels that MMPose drops.
+
+    Args:
+        *arguments: those of MMPose's CocoDataset.
+        part: "rest" leaves out the images that ``bmp.datasets.held_out`` holds out, "held_out" has these alone; None
+            for all.
+        share, seed: how much is held out, and which images.
+        **options: those of MMPose's CocoDataset.
 
     A sample also has:
 
@@ -23,6 +32,12 @@ class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
     one pixel before the border, as the pipeline's boxes are edges. ``raw_ann_info`` is left out: it costs more to copy
     than the rest of the sample, and MMPose's CocoMetric reads the file itself.
     """
+
+    def __init__(
+        self, *arguments: Any, part: Part | None = None, share: float = SHARE, seed: int = 0, **options: Any
+    ) -> None:
+        self._part, self._share, self._seed = part, share, seed
+        super().__init__(*arguments, **options)
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | None:
         """Make a sample of one annotation; see MMPose's BaseCocoStyleDataset."""
@@ -44,6 +59,9 @@ class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the file and tell each person its neighbours."""
         samples: list[dict[str, Any]] = super().load_data_list()
+        if self._part is not None:
+            wanted = self._part == "held_out"
+            samples = [each for each in samples if is_held_out(each["img_id"], self._share, self._seed) == wanted]
         groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for sample in samples:
             groups[sample["img_id"]].append(sample)

@@ -1,7 +1,9 @@
-"""Ex-OKS as a metric of MMPose's runner; it knows data samples, and leaves the computation to bmp.evaluation."""
+"""Metrics of MMPose's runner: Ex-OKS, and AP on what is held out. They know data samples; others do the computing."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,10 +11,13 @@ from typing import Any, cast
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmpose.evaluation.metrics import CocoMetric
 from mmpose.registry import METRICS
 
+from bmp.datasets.held_out import SHARE, part_of
 from bmp.errors import UserError
-from bmp.evaluation.metrics.ex_oks import evaluate_ex_oks
+from bmp.evaluation.metrics.ex_oks import EdgeRule, check_rule, evaluate_ex_oks
 from bmp.io.annotations import CATEGORY_ID, Annotation, CocoDataset
 from bmp.io.json_fields import read_json
 from bmp.label_sets import COCO_KEYPOINTS
@@ -33,6 +38,23 @@ _NUMBERS = {
 
 
 @METRICS.register_module()
+class HeldOutCocoMetric(CocoMetric):  # type: ignore[misc,unused-ignore]
+    """MMPose's CocoMetric on the images of ``ann_file`` that ``bmp.datasets.held_out`` holds out, and on no others.
+
+    Args:
+        ann_file: COCO JSON of the whole.
+        share, seed: how much of it is held out, and which images.
+        **options: those of MMPose's CocoMetric.
+    """
+
+    def __init__(self, ann_file: str | Path, share: float = SHARE, seed: int = 0, **options: Any) -> None:
+        super().__init__(ann_file=str(ann_file), **options)
+        self.coco.dataset = part_of(self.coco.dataset, "held_out", share, seed)
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.coco.createIndex()
+
+
+@METRICS.register_module()
 class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
     """COCO's numbers with Ex-OKS (ProbPose) in place of OKS, which rewards correct predictions outside the crop.
 
@@ -46,24 +68,29 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
             category 1 counts.
         presence_threshold: the least presence at which a keypoint counts as inside, in [0, 1].
         max_detections: the number of results of an image that count, best first; 20 if None.
+        held_out: share of the images that ``bmp.datasets.held_out`` holds out, which alone count; None for all images.
+        rule: to what of the window a point beyond it is measured, "edge" or "corner"; see
+            ``bmp.evaluation.metrics.ex_oks.EdgeRule``.
         collect_device: see MMEngine's BaseMetric.
-        prefix: of the numbers' names, "ex_oks" if None.
+        prefix: of the numbers' names; "ex_oks_edge" or "ex_oks_corner", as the rule is, if None.
 
     Raises:
-        UserError: for a file that cannot be read; while measuring, for a model that does not estimate presence.
+        UserError: for a file that cannot be read, and a rule that there is not; while measuring, for a model that does
+            not estimate presence.
     """
-
-    default_prefix = "ex_oks"
 
     def __init__(
         self,
         ann_file: str | Path,
         presence_threshold: float = 0.5,
         max_detections: int | None = None,
+        held_out: float | None = None,
+        rule: EdgeRule = "edge",
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        check_rule(rule)
+        super().__init__(collect_device=collect_device, prefix=prefix or f"ex_oks_{rule}")
         ground_truth = read_json(Path(ann_file))
         if not isinstance(ground_truth, dict) or not {"images", "annotations", "categories"} <= ground_truth.keys():
             raise UserError(f"{ann_file}: expected a COCO data set with images, annotations and categories")
@@ -72,8 +99,11 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
         self.ground_truth = CocoDataset(
             info={}, images=ground_truth["images"], annotations=people, categories=categories
         )
+        if held_out is not None:
+            self.ground_truth = part_of(self.ground_truth, "held_out", held_out)
         self.presence_threshold = presence_threshold
         self.max_detections = max_detections
+        self.rule = rule
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Keep the results, a list of annotation rows for each sample: padding of the last batch can be cut off."""
@@ -82,7 +112,8 @@ class ExOKSMetric(BaseMetric):  # type: ignore[misc,unused-ignore]
     def compute_metrics(self, results: Sequence[Sequence[Annotation]]) -> dict[str, float]:
         """Return the numbers, in [0, 1] or -1, by name."""
         rows = list(chain.from_iterable(results))
-        found = evaluate_ex_oks(self.ground_truth, rows, self.presence_threshold, self.max_detections)
+        found = evaluate_ex_oks(self.ground_truth, rows, self.presence_threshold, self.max_detections, self.rule)
+        print_log(found.method, logger="current")
         values = {name: getattr(found.numbers, own) for name, own in _NUMBERS.items()} | {"mean": found.mean}
         return {name: -1.0 if value is None else float(value) for name, value in values.items()}
 
