@@ -15,9 +15,9 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import MissingExtraError
 from bmp.evaluation.ablations.tables import Exhibit, Family, PaperFigure, PaperRow, PaperTable, joins
 from bmp.evaluation.ablations.trials import Measurement, PromptTrial, Trial
-from bmp.evaluation.metrics.coco import CocoNumbers
-from bmp.evaluation.published import PUBLISHED_DATASETS
-from bmp.evaluation.report import NO_NUMBER, SEGM_SCORE_WORDS, TextTable
+from bmp.evaluation.pose_to_mask import RANKINGS
+from bmp.evaluation.published import PUBLISHED_DATASETS, EvaluationProtocol
+from bmp.evaluation.report import NO_NUMBER, TextTable
 from bmp.io.atomic import replacing, writing
 
 _POSES = {"detected_poses": "poses estimated in them", "ground_truth_poses": "labelled poses"}
@@ -71,18 +71,27 @@ class Spread:
         return f"{100 * self.mean:.1f}" + ("" if self.half_width is None else f" ± {100 * self.half_width:.1f}")
 
 
-def _spread(findings: Findings, name: str, trial: Trial, place: int = 0) -> Spread:
-    """The AP of a trial, or the IoU after so many corrections, over the seeds."""
+def _spread(findings: Findings, name: str, trial: Trial, place: int = 0, ranking: str = "iou") -> Spread:
+    """The AP of a trial by a ranking of the masks, or the IoU after so many corrections, over the seeds."""
     found = findings.measurements.get((name, trial), {}).values()
-    values = [one.ap if isinstance(one, CocoNumbers) else one[place] for one in found]
+    values = [one[ranking].ap if isinstance(one, dict) else one[place] for one in found]
     return Spread(tuple(value for value in values if value is not None))
 
 
-def _curve(findings: Findings, exhibit: PaperFigure, name: str, trials: Sequence[Trial]) -> list[Spread]:
+def _curve(
+    findings: Findings, exhibit: PaperFigure, name: str, trials: Sequence[Trial], ranking: str = "iou"
+) -> list[Spread]:
     """The values of a curve on a data set, for each x."""
     if len(trials) == 1:
         return [_spread(findings, name, trials[0], place) for place in range(len(exhibit.x))]
-    return [_spread(findings, name, trial) for trial in trials]
+    return [_spread(findings, name, trial, ranking=ranking) for trial in trials]
+
+
+def _rankings(trials: Sequence[Trial]) -> dict[str, str]:
+    """The rankings that numbers of these trials have, with words for a label; mean IoU ranks nothing."""
+    if not isinstance(trials[0], PromptTrial):
+        return {"iou": ""}
+    return {"iou": "", "constant": f", {RANKINGS['constant']}"}
 
 
 def shown(findings: Findings, exhibit: Exhibit) -> list[TextTable]:
@@ -94,24 +103,23 @@ def shown(findings: Findings, exhibit: Exhibit) -> list[TextTable]:
                 f"Figure {number}: {exhibit.title}, {findings.datasets[name].name}",
                 (f"{exhibit.y_label}; {exhibit.x_label}:", *map(str, exhibit.x), "best at"),
                 tuple(
-                    (curve.label, *map(str, values), _best(exhibit, values))
+                    (f"{curve.label}{words}", *map(str, values), _best(exhibit, values))
                     for curve in exhibit.curves
-                    for values in [_curve(findings, exhibit, name, curve.trials)]
+                    for ranking, words in _rankings(curve.trials).items()
+                    for values in [_curve(findings, exhibit, name, curve.trials, ranking)]
                 ),
             )
             for name in ours
         ]
     # The literature stands beside ours on the same data set, and behind all of ours where we have no such data set.
-    columns: list[tuple[str, str | None]] = []
+    columns: list[_Ours | _Theirs] = []
     for name in ours:
         key = findings.family.datasets[name].get("published")
-        columns += [(name, None), *([] if key is None else [("", key)])]
-    columns += [("", key) for key in exhibit.datasets if ("", key) not in columns]
-    header = [f"paper, {PUBLISHED_DATASETS[key]}" if key else findings.datasets[name].name for name, key in columns]
-    rows = [
-        (row.label, *(_paper(row, key, exhibit) if key else _ours(findings, name, row) for name, key in columns))
-        for row in exhibit.rows
-    ]
+        columns += [_Ours(findings, name, ranking) for ranking in RANKINGS]
+        columns += [] if key is None else [_Theirs(key, exhibit.protocol)]
+    columns += [column for key in exhibit.datasets if (column := _Theirs(key, exhibit.protocol)) not in columns]
+    header = [column.title for column in columns]
+    rows = [(row.label, *(column.cell(row) for column in columns)) for row in exhibit.rows]
     return [TextTable(f"Table {number}: {exhibit.title}", ("AP of masks, per cent", *header), tuple(rows))]
 
 
@@ -120,13 +128,38 @@ def _best(exhibit: PaperFigure, values: Sequence[Spread]) -> str:
     return str(-max(known)[1]) if known else NO_NUMBER
 
 
-def _ours(findings: Findings, name: str, row: PaperRow) -> str:
-    return "" if row.trial is None else str(_spread(findings, name, row.trial))
+@dataclass(frozen=True, eq=False)
+class _Ours:
+    """The column of our numbers on a data set, with one ranking of the masks."""
+
+    findings: Findings
+    name: str
+    ranking: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.findings.datasets[self.name].name}, {RANKINGS[self.ranking]}"
+
+    def cell(self, row: PaperRow) -> str:
+        return "" if row.trial is None else str(_spread(self.findings, self.name, row.trial, ranking=self.ranking))
 
 
-def _paper(row: PaperRow, key: str, exhibit: PaperTable) -> str:
-    number = row.number(key, exhibit.protocol)
-    return "" if number is None else f"{number.value:.1f}"
+@dataclass(frozen=True)
+class _Theirs:
+    """The column of published numbers; those that are known to be of one ranking say so."""
+
+    key: str
+    protocol: EvaluationProtocol
+
+    @property
+    def title(self) -> str:
+        return f"paper, {PUBLISHED_DATASETS[self.key]}"
+
+    def cell(self, row: PaperRow) -> str:
+        number = row.number(self.key, self.protocol)
+        if number is None:
+            return ""
+        return f"{number.value:.1f}" + (f" ({RANKINGS[number.ranking]})" if number.ranking else "")
 
 
 def remarks(findings: Findings, exhibit: Exhibit, limit: int | None) -> list[str]:
@@ -139,8 +172,8 @@ def remarks(findings: Findings, exhibit: Exhibit, limit: int | None) -> list[str
         ]
     else:
         lines = [
-            f"People are given by their labelled boxes, {_POSES[exhibit.protocol]}; score of a mask: "
-            f"{SEGM_SCORE_WORDS['iou']}.{part}"
+            f"People are given by their labelled boxes, {_POSES[exhibit.protocol]}. Masks are ranked by predicted IoU, "
+            f'and, under "{RANKINGS["constant"]}", everybody scores 1, which is Pose2Seg\'s protocol.{part}'
         ]
     segmenters = dict.fromkeys(trial.segmenter for trial in exhibit.trials)
     if any(len(findings.weights[name]) > 1 for name in segmenters):
@@ -164,7 +197,12 @@ def _literature(exhibit: PaperTable) -> list[str]:
             number = row.number(key, exhibit.protocol)
             if number is not None and number.note and row.label not in methods.setdefault(number.note, []):
                 methods[number.note].append(row.label)
-    return [f"Paper, {', '.join(labels)}: {note}." for note, labels in methods.items()]
+    lines = [f"Paper, {', '.join(labels)}: {note}." for note, labels in methods.items()]
+    return [
+        *lines,
+        f'Published numbers that say "({RANKINGS["constant"]})" compare with that column; what ranked the masks of the '
+        "others the paper does not say.",
+    ]
 
 
 def write(findings: Findings, exhibit: Exhibit, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -214,22 +252,32 @@ def _numbers(findings: Findings, exhibit: Exhibit) -> dict[str, Any]:
 
 
 def _row(findings: Findings, exhibit: PaperTable, row: PaperRow) -> dict[str, Any]:
-    published = {key: number.value for key in exhibit.datasets if (number := row.number(key, exhibit.protocol))}
-    plain: dict[str, Any] = {"label": row.label, "published_ap": published}
+    published = {key: number for key in exhibit.datasets if (number := row.number(key, exhibit.protocol))}
+    plain: dict[str, Any] = {
+        "label": row.label,
+        "published_ap": {key: number.value for key, number in published.items()},
+        "published_ranking": {key: number.ranking for key, number in published.items()},
+    }
     if row.trial is None:
         return plain
-    ap = {}
-    for name in findings.measured(exhibit):
-        found = findings.measurements.get((name, row.trial), {})
-        seeds = {
-            file: {"ap": one.ap, "ap50": one.ap50, "ap75": one.ap75}
-            for file, one in found.items()
-            if isinstance(one, CocoNumbers)
-        }
-        ap[name] = {**_plain(_spread(findings, name, row.trial)), "weights": seeds}
+    ours = {
+        ranking: {name: _by_seed(findings, name, row.trial, ranking) for name in findings.measured(exhibit)}
+        for ranking in RANKINGS
+    }
     trial = row.trial
     prompter = json.loads(trial.prompter)
-    return {**plain, "segmenter": trial.segmenter, "prompter": prompter, "crop": trial.crop, "ap": ap}
+    numbers = {"ap": ours["iou"], "ap_constant": ours["constant"]}
+    return {**plain, "segmenter": trial.segmenter, "prompter": prompter, "crop": trial.crop, **numbers}
+
+
+def _by_seed(findings: Findings, name: str, trial: Trial, ranking: str) -> dict[str, Any]:
+    found = findings.measurements.get((name, trial), {})
+    seeds = {
+        file: {"ap": one[ranking].ap, "ap50": one[ranking].ap50, "ap75": one[ranking].ap75}
+        for file, one in found.items()
+        if isinstance(one, dict)
+    }
+    return {**_plain(_spread(findings, name, trial, ranking=ranking)), "weights": seeds}
 
 
 def _plain(spread: Spread) -> dict[str, Any]:

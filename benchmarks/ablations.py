@@ -28,7 +28,7 @@ from bmp.evaluation.ablations.trials import EstimatedPoses, Step, Track, measure
 from bmp.evaluation.rounds import labelled_kinds
 from bmp.evaluation.run import Task
 from bmp.evaluation.timing import machine
-from bmp.registry import DATASETS, POSES, SEGMENTERS
+from bmp.registry import DATASETS, DETECTORS, POSES, SEGMENTERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +123,9 @@ def _measure(findings: Findings, name: str, exhibits: Sequence[Exhibit], device:
         findings.missing[f"keypoints.{name}"] = [f"{dataset.name}: nobody has labelled keypoints."]
     poses: Iterable[Any] = ()
     if any(trial.protocol == "detected_poses" for trial in wanted):
-        poses = EstimatedPoses(dataset, build_part(findings.family.pose, POSES, device, "pose"), track)
+        family = findings.family
+        masker = None if family.detector is None else build_part(family.detector, DETECTORS, device, "detector")
+        poses = EstimatedPoses(dataset, build_part(family.pose, POSES, device, "pose"), track, masker)
     for segmenter, files in findings.weights.items():
         trials = [trial for trial in wanted if trial.segmenter == segmenter]
         for file in files if trials else []:

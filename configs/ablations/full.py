@@ -5,7 +5,8 @@ it has to contain. Recipes other than SAM-pose2seg have no published weights; th
 them, where DIR is the folder that the config of the training describes.
 """
 
-pose = dict(type="MMPoseEstimator", config="models/pmpose_b.py", checkpoint="PMPose/PMPose-b-1.0.0.pth")
+# ProbPose takes boxes alone. For PMPose name a detector as well, as in nano.py: it needs masks.
+pose = dict(type="MMPoseEstimator", config="models/probpose_s.py", checkpoint="ProbPose-s.pth", alpha=0.0)
 
 sam = dict(type="SAM2Segmenter", model="sam2.1_hiera_b+")
 segmenters = dict(
@@ -58,6 +59,7 @@ recipes.append(
 datasets = dict(
     coco_val=dict(type="COCO", root=None, split="val2017", published="coco_val"),
     coco_star_val=dict(type="COCO", root=None, split="val2017", small=False, published="coco_star_val"),
+    coco_persons_val=dict(type="COCO", root=None, split="val2017", posed_only=True, published="coco_persons_val"),
     ochuman_test=dict(type="OCHuman", root=None, split="test", published="ochuman_test"),
     ochuman_val=dict(type="OCHuman", root=None, split="val", published="ochuman_val"),
     cihp_val=dict(type="CIHP", root=None, split="val", published="cihp_val"),

@@ -4,6 +4,8 @@ Base and SAM-pose2seg nano come with the package. A table without the others pri
 """
 
 pose = dict(type="MMPoseEstimator", config="models/pmpose_nano.py", checkpoint="nano/pmpose-nano.safetensors")
+# PMPose is conditioned on masks, which this one makes of the labelled people.
+detector = dict(type="MMDetDetector", config="models/rtmdet_ins_nano.py", checkpoint="nano/rtmdet-ins-nano.safetensors")
 
 sam = dict(type="SAM2Segmenter", model="models/sam2_nano.yaml", hole_area=2, speck_area=4)
 segmenters = dict(

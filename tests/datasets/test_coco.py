@@ -21,11 +21,15 @@ def annotation(number, area, **fields):
 
 INSTANCES = [
     annotation(11, 1024.0, segmentation=SQUARE),
+    annotation(15, 4000, segmentation=SQUARE),
+    annotation(16, 900, segmentation=SQUARE),
     annotation(12, 1023.9, segmentation=SQUARE),
     annotation(13, 5000, segmentation=SQUARE, category_id=18),
     annotation(14, 60, segmentation={"size": [6, 8], "counts": [0, 48]}, iscrowd=1),
 ]
 KEYPOINTS = [
+    annotation(15, 4000, keypoints=[0] * 51, num_keypoints=0),
+    annotation(16, 900, keypoints=POINTS, num_keypoints=1),
     annotation(14, 60, keypoints=[0] * 51, num_keypoints=0, iscrowd=1),
     annotation(12, 1023.9, keypoints=[0] * 51, num_keypoints=0),
     annotation(11, 1024.0, keypoints=POINTS, num_keypoints=1),
@@ -51,17 +55,23 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("small", "name", "published", "kept"),
-    [(True, "COCO val2017", "coco_val", [11, 12, 14]), (False, "COCO* val2017", "coco_star_val", [11, 14])],
+    ("options", "name", "published", "kept"),
+    [
+        ({}, "COCO val2017", "coco_val", [11, 15, 16, 12, 14]),
+        ({"small": False}, "COCO* val2017", "coco_star_val", [11, 15, 14]),
+        # medium and large people with a pose; crowd regions are no people
+        ({"posed_only": True}, "COCOPersons val2017", "coco_persons_val", [11, 14]),
+        ({"posed_only": True, "small": False}, "COCOPersons val2017", "coco_persons_val", [11, 14]),
+    ],
 )
-def test_persons_with_masks_and_keypoints(root, small, name, published, kept):
-    data = COCO(root, small=small)
+def test_persons_with_masks_and_keypoints(root, options, name, published, kept):
+    data = COCO(root, **options)
     assert (data.name, data.published, len(data)) == (name, published, 2)
     rows = {row["id"]: row for row in data.ground_truth["annotations"]}
     assert list(rows) == kept
     assert rows[11]["keypoints"] == POINTS
     assert rows[11]["segmentation"] == SQUARE
-    assert [rows[number]["num_keypoints"] for number in kept] == [1] + [0] * (len(kept) - 1)
+    assert [rows[number]["num_keypoints"] for number in kept] == [int(number in (11, 16)) for number in kept]
     assert labelled_kinds(data.ground_truth) == ["bbox", "segm", "keypoints"]
     assert data.load(1).height == 6
 
@@ -71,7 +81,7 @@ def test_the_config_needs_a_root_only(root):
     assert build_dataset(config).name == "COCO* val2017"
 
 
-@pytest.mark.parametrize("rows", [KEYPOINTS[:2], [*KEYPOINTS[:2], KEYPOINTS[2] | {"image_id": 2}]])
+@pytest.mark.parametrize("rows", [KEYPOINTS[:-1], [*KEYPOINTS[:-1], KEYPOINTS[-1] | {"image_id": 2}]])
 def test_files_that_do_not_belong_together_are_refused(root, rows):
     file = root / "annotations" / "person_keypoints_val2017.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": rows}))

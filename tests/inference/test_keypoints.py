@@ -101,12 +101,28 @@ def test_masks_are_those_of_each_persons_detection(folder):
     assert torch.equal(people.load(0).people.masks, torch.stack([torch.zeros_like(mask), mask]))
 
 
-def test_the_poses_are_the_same_with_masks(folder):
-    run(folder)
-    alone = written(folder)["annotations"]
+class MaskReader(FakePose):
+    """Says in its scores how much of the box the mask covers; without masks 0."""
+
+    def _one(self, boxes):
+        raise AssertionError("asked without its people")
+
+    def estimate(self, images, people):
+        return [self._seen(rows) for rows in people]
+
+    def _seen(self, rows):
+        poses = FakePose()._one(rows.boxes)
+        covered = torch.zeros(len(rows)) if rows.masks is None else rows.masks.flatten(1).float().mean(dim=1)
+        return replace(poses, scores=covered[:, None].expand_as(poses.scores).contiguous())
+
+
+def test_masks_reach_the_estimator(folder):
+    run(folder, pose=f"{__name__}.MaskReader")
+    assert {row["keypoint_scores"][0] for row in written(folder)["annotations"]} == {0}
     (folder / "out" / "keypoints.json").unlink()
-    run(folder, *MASKED)
-    assert [{key: row[key] for key in row if key != "segmentation"} for row in written(folder)["annotations"]] == alone
+    run(folder, *MASKED, pose=f"{__name__}.MaskReader")
+    rows = {row["id"]: row for row in written(folder)["annotations"]}
+    assert rows[11]["keypoint_scores"][0] == pytest.approx(20 * 35 / (48 * 64), abs=1e-4)
 
 
 def test_batches_do_not_matter(folder):

@@ -1,5 +1,7 @@
 """The adapter of MMPose's top-down models: batches, conditioning, flips, options, and agreement with MMPose."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -116,18 +118,40 @@ def test_nobody(checkpoint):
         estimator.estimate([image, image], [Detections.empty()])
 
 
-def test_masks_condition_and_empty_ones_do_not(crowd, checkpoint):
+def test_masks_condition_and_the_box_stands_in_for_one(crowd, checkpoint):
     images, people = crowd[0][:1], crowd[1][:1]
+    boxes, scores = people[0].boxes, people[0].scores
     estimator = MMPoseEstimator(pose_section(), checkpoint)
     conditioned = estimator.estimate(images, people)[0]
-    plain = estimator.estimate(images, [Detections(people[0].boxes, people[0].scores)])[0]
-    assert (conditioned.keypoints - plain.keypoints).abs().max() > 0.1
+    without = estimator.estimate(images, [Detections(boxes, scores)])[0]
     masks = people[0].masks.clone()
     masks[1] = False
-    mixed = estimator.estimate(images, [Detections(people[0].boxes, people[0].scores, masks)])[0]
-    _equal(mixed[[1]], plain[[1]])
+    mixed = estimator.estimate(images, [Detections(boxes, scores, masks)])[0]
+    _equal(mixed[[1]], without[[1]])
     _equal(mixed[[0, 2]], conditioned[[0, 2]])
-    _equal(MMPoseEstimator(pose_section(), checkpoint, alpha=0.0).estimate(images, people)[0], plain)
+    for row, (x1, y1, x2, y2) in zip(masks, boxes.tolist(), strict=True):
+        row[int(y1) : math.ceil(y2), int(x1) : math.ceil(x2)] = True
+    _equal(estimator.estimate(images, [Detections(boxes, scores, masks)])[0], without)
+    plain = MMPoseEstimator(pose_section(), checkpoint, alpha=0.0).estimate(images, people)[0]
+    assert (conditioned.keypoints - plain.keypoints).abs().max() > 0.1
+    assert (without.keypoints - plain.keypoints).abs().max() > 0.1
+    as_it_is = MMPoseEstimator(pose_section(), checkpoint, without_mask="image")
+    _equal(as_it_is.estimate(images, [Detections(boxes, scores)])[0], plain)
+
+
+def test_people_without_masks_can_be_refused(crowd, checkpoint):
+    images, people = crowd[0][:1], crowd[1][:1]
+    strict = MMPoseEstimator(pose_section(), checkpoint, without_mask="refuse")
+    assert len(strict.estimate(images, people)[0]) == len(people[0])
+    masks = people[0].masks.clone()
+    masks[1] = False
+    for wrong, count in ((None, len(masks)), (masks, 1)):
+        with pytest.raises(
+            UserError, match=f"pose: {count} people have no mask, and the model is conditioned on masks"
+        ):
+            strict.estimate(images, [Detections(people[0].boxes, people[0].scores, wrong)])
+    unmasked = MMPoseEstimator(pose_section(), checkpoint, alpha=0.0, without_mask="refuse")
+    unmasked.estimate(images, [Detections(people[0].boxes, people[0].scores)])
 
 
 def test_a_mirrored_image_gives_the_mirrored_pose(checkpoint):
@@ -315,7 +339,7 @@ def test_it_agrees_with_mmposes_own_inference(name, flip_test, tmp_path):
     model.dataset_meta = {"flip_indices": list(COCO_KEYPOINTS.flip_indices)}
     with DefaultScope.overwrite_default_scope("mmpose"):
         theirs = inference_topdown(model, image.pixels.flip(2).numpy(), np.float32(boxes))
-    estimator = MMPoseEstimator(config, str(tmp_path / "weights.pth"), flip_test=flip_test, **_STAND_INS)
+    estimator = MMPoseEstimator(config, str(tmp_path / "weights.pth"), flip_test=flip_test, alpha=0.0, **_STAND_INS)
     ours = estimator.estimate([image], [_people(image, *boxes, masks=False)])[0]
 
     keypoints = torch.stack([torch.as_tensor(each.pred_instances.keypoints[0]) for each in theirs]).float()

@@ -284,6 +284,7 @@ class Packaged:
 
 
 _PMPOSE_HUB = "vrg-prague/BBoxMaskPose"
+_PROBPOSE_HUB = "vrg-prague/ProbPose-s"
 _SEE_CARD = f"see the model card of {_PMPOSE_HUB}"
 _MEDIAPIPE = Wheel(
     requirement="mediapipe==0.10.21",
@@ -299,6 +300,8 @@ _TABLE: tuple[Weight, ...] = (
         for family, version in (("PMPose/PMPose", "1.0.0"), ("MaskPose/MaskPose", "1.1.0"))
         for model in (f"{family}-{size}" for size in "sblh")
     ),
+    Weight("MaskPose/MaskPose-b-1.0.0.pth", HubFile(_PMPOSE_HUB, "MaskPose/MaskPose-b-1.0.0.pth"), _SEE_CARD),
+    Weight("ProbPose-s.pth", HubFile(_PROBPOSE_HUB, "ProbPose-s.pth"), f"see the model card of {_PROBPOSE_HUB}"),
     Weight("SAM-pose2seg_hiera_b+.pt", HubFile(_PMPOSE_HUB, "SAM-pose2seg_hiera_b+.pt"), _SEE_CARD),
     *(
         Weight(file, HubFile(f"facebook/sam2.1-hiera-{size}", file), "Apache-2.0")

@@ -25,12 +25,21 @@ class COCO(PeopleDataset):
         root: folder with ``annotations/instances_{split}.json``, ``annotations/person_keypoints_{split}.json`` and the
             images in ``{split}/``.
         split: "val2017" or "train2017".
-        small: False drops people below 32 squared pixels from the ground truth, which is the paper's COCO* and
-            Pose2Seg's COCOPersons; see ``PeopleDataset`` for what that means.
+        small: False drops people below 32 squared pixels from the ground truth, which is the paper's COCO*; see
+            ``PeopleDataset`` for what that means.
+        posed_only: True drops everybody without labelled keypoints, and small people, whom COCO gives none: Pose2Seg's
+            COCOPersons, medium and large people with a pose. COCO* has people without a pose beside them.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, split: str = "val2017", small: bool = True) -> None:
-        name = f"COCO{'' if small else '*'} {split}"
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str = "val2017",
+        small: bool = True,
+        posed_only: bool = False,
+    ) -> None:
+        small = small and not posed_only
+        name = f"COCO{'Persons' if posed_only else '' if small else '*'} {split}"
         instances, keypoints = (f"annotations/{kind}_{split}.json" for kind in ("instances", "person_keypoints"))
         folder = find_root(name, root, (instances, keypoints, split), _SOURCE)
         super().__init__(folder / instances, folder / split, name, min_area=0 if small else SMALL)
@@ -44,5 +53,9 @@ class COCO(PeopleDataset):
                 )
             if "keypoints" in pose:  # crowd regions and small people have 17 unlabelled ones there
                 row["keypoints"], row["num_keypoints"] = pose["keypoints"], pose["num_keypoints"]
+        if posed_only:
+            self.ground_truth["annotations"] = [
+                row for row in self.ground_truth["annotations"] if row["iscrowd"] or row["num_keypoints"] > 0
+            ]
         if split == "val2017":
-            self.published = "coco_val" if small else "coco_star_val"
+            self.published = "coco_persons_val" if posed_only else "coco_val" if small else "coco_star_val"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import Annotation, labelled_people, labelled_poses
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.ops.boxes import iou
+from bmp.stages import Detector
 from bmp.structures import Detections, Image, Poses
+
+_SAME_PERSON = 0.5  # IoU of a labelled and a detected box
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,32 @@ def labelled_images(dataset: PeopleDataset, size: int) -> Iterator[list[tuple[Im
     peopled = [index for index, image_id in enumerate(ids) if image_id in people]
     for start in range(0, len(peopled), size):
         yield [(dataset.load(index), people[ids[index]]) for index in peopled[start : start + size]]
+
+
+def with_detected_masks(
+    images: Sequence[Image], labelled: Sequence[Detections], detector: Detector
+) -> list[Detections]:
+    """Give labelled people the masks that a detector makes of them, empty for those whom it does not find.
+
+    For pose estimators that are conditioned on masks: the labelled masks would tell them more than they know in use.
+    A detection is a person's where the two boxes are each other's best match, at an IoU of at least 0.5. Raises
+    ``UserError`` for a detector that makes no masks.
+    """
+    found = detector.detect(images)
+    return [_with_masks(*one) for one in zip(images, labelled, found, strict=True)]
+
+
+def _with_masks(image: Image, labelled: Detections, found: Detections) -> Detections:
+    masks = torch.zeros(len(labelled), image.height, image.width, dtype=torch.bool)
+    if len(found):
+        if found.masks is None:
+            raise UserError("masks of people: this detector gives boxes only; choose one that makes masks")
+        overlaps = iou(labelled.boxes, found.boxes.cpu())
+        best, theirs = overlaps.max(dim=1).indices, overlaps.max(dim=0).indices
+        people = torch.arange(len(labelled))
+        mutual = (theirs[best] == people) & (overlaps[people, best] >= _SAME_PERSON)
+        masks[mutual] = found.masks.cpu()[best[mutual]]
+    return replace(labelled, masks=masks)
 
 
 def truly_posed(

@@ -21,6 +21,7 @@ PUBLISHED_DATASETS = {
     "ochuman_val": "OCHuman val",
     "coco_val": "COCO val2017",
     "coco_star_val": "COCO* val2017",
+    "coco_persons_val": "COCOPersons val2017",
     "cihp_val": "CIHP val",
 }
 """Keys of the data sets that have published numbers, with their names for people."""
@@ -33,7 +34,8 @@ class Published:
     method: the model or recipe. prompts: which keypoints it was prompted with, and what else; "" where it has none.
     dataset: a key of ``PUBLISHED_DATASETS``. kind, protocol: what was compared, and how. value: AP in per cent. source:
     paper and table. verified: whether it was read in that source itself, or only in what others write of it. note:
-    a caveat, "" for none.
+    a caveat, "" for none. ranking: what ranked the masks, a key of ``bmp.evaluation.pose_to_mask.RANKINGS``, None where
+    the source does not say.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Published:
     source: str
     verified: bool = True
     note: str = ""
+    ranking: str | None = None
 
 
 def published(
@@ -70,20 +73,36 @@ def published(
 
 
 class _Row(NamedTuple):
-    """A method, its prompts, its AP on each of the table's data sets, and a note."""
+    """A method, its prompts, its AP on each of the table's data sets, a note, and what ranked its masks."""
 
     method: str
     prompts: str
     values: tuple[float | None, ...]
     note: str = ""
+    ranking: str | None = None
+
+
+_MEANINGS = {"coco_star_val": ("coco_star_val", "coco_persons_val")}
+"""The paper says COCO* and COCOPersons of the same column: its numbers stand beside those of either."""
 
 
 def _table(name: str, protocol: EvaluationProtocol, datasets: tuple[str, ...], *rows: _Row) -> list[Published]:
     return [
-        Published(row.method, row.prompts, dataset, "segm", protocol, value, f"SAM-pose2seg, {name}", note=row.note)
+        Published(
+            row.method,
+            row.prompts,
+            key,
+            "segm",
+            protocol,
+            value,
+            f"SAM-pose2seg, {name}",
+            note=row.note,
+            ranking=row.ranking,
+        )
         for row in rows
         for dataset, value in zip(datasets, row.values, strict=True)
         if value is not None
+        for key in _MEANINGS.get(dataset, (dataset,))
     ]
 
 
@@ -116,7 +135,7 @@ NUMBERS: tuple[Published, ...] = (
         "detected_poses",
         ("coco_val", "coco_star_val", "ochuman_test"),
         _Row("HQNet R-50", "", (None, None, 31.1), _POSES),
-        _Row("Pose2Seg", "", (None, 55.5, 23.8), _POSES),
+        _Row("Pose2Seg", "", (None, 55.5, 23.8), _POSES, "constant"),
         _Row("ExPoSeg", "", (None, 61.9, 26.8), _LOOSE),
         _Row("Occlusion C&P", "", (None, None, 28.3), _LOOSE),
         _Row("Crowd-SAM", "", (22.0, None, 31.4), _LOOSE),
@@ -128,7 +147,7 @@ NUMBERS: tuple[Published, ...] = (
         "Table 3",
         "ground_truth_poses",
         ("coco_star_val", "ochuman_test", "ochuman_val"),
-        _Row("Pose2Seg", "", (58.2, 55.2, 54.4)),
+        _Row("Pose2Seg", "", (58.2, 55.2, 54.4), ranking="constant"),
         _Row(_SAM21, "MaxSpread", (57.1, 70.1, 70.2)),
         _Row(_TUNED, _SPREAD_3, (61.6, 70.0, 69.5)),
     ),

@@ -34,6 +34,7 @@ SEGM_SCORE_WORDS = {
     "detection": "detection score",
     "iou": "predicted IoU",
     "detection_times_iou": "detection score x predicted IoU",
+    "constant": "1 for everybody",
 }
 _KINDS: dict[Kind, str] = {"bbox": "boxes", "segm": "masks", "keypoints": "poses"}
 _PROTOCOLS = {

@@ -3,9 +3,9 @@
     python -m bmp.inference.keypoints --config coco.py --set dataset.root=DIR --output FILE
 
 What it writes is what a segmenter is fine-tuned on: keypoints with the noise that they have at test time, of everybody
-in the ground truth, small people too. With --masks the detector's masks of these people come along, for a segmenter
-that is prompted with masks as well (``MaskPromptedSegmenter``). Exit codes: 0 everything done, 1 some images cannot be
-read, 2 wrong use, 130 interrupted.
+in the ground truth, small people too. With --masks the detector's masks of these people condition the estimator, as
+they do in the loop, and come along, for a segmenter that is prompted with masks as well (``MaskPromptedSegmenter``).
+Exit codes: 0 everything done, 1 some images cannot be read, 2 wrong use, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from torch import Tensor
 
@@ -30,21 +29,19 @@ from bmp.build import build_dataset, build_part, resolve_device
 from bmp.config import load_config, parse_overrides
 from bmp.console import Parser, add_volume, expect_both, progress, report_failed, run_command, whole
 from bmp.datasets.people import PeopleDataset
+from bmp.datasets.posed import with_detected_masks
 from bmp.errors import UserError
 from bmp.inference.batches import read_ahead
 from bmp.io.annotations import Annotation, PoseRow, keypoint_flags, labelled_people, to_numbers
 from bmp.io.atomic import replacing, writing
 from bmp.io.journal import Journal, Record
 from bmp.label_sets import COCO_KEYPOINTS
-from bmp.ops.boxes import iou
 from bmp.ops.masks import to_rle
 from bmp.registry import DETECTORS, POSES
 from bmp.stages import Detector, PoseEstimator
-from bmp.structures import Detections, Image, Poses
+from bmp.structures import Image, Poses
 
 _logger = logging.getLogger("bmp")
-
-_SAME_PERSON = 0.5  # IoU of a labelled and a detected box
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,12 +80,16 @@ def _parser() -> Parser:
         "python -m bmp.inference.keypoints",
         description="Estimate a pose in each labelled box of a data set: the config's, or that of --dataset.",
     )
-    parser.add_argument("--config", default="bmp_v2.py", help="config whose pipeline.pose it is (default: %(default)s)")
+    parser.add_argument(
+        "--config", default="probpose.py", help="config whose pipeline.pose it is (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON to write")
     parser.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
-    parser.add_argument("--masks", action="store_true", help="also the masks that pipeline.detector makes of them")
+    parser.add_argument(
+        "--masks", action="store_true", help="use the masks that pipeline.detector makes of them, and write them"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--batch-size", type=whole(1), default=16, help="images at a time (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
@@ -124,10 +125,10 @@ def predict(
 
     Args:
         dataset: whose people they are.
-        pose: config of the estimator; it is given boxes without masks.
+        pose: config of the estimator; it is given boxes, and the masks of ``detector``.
         output: replaced when the new one is complete; its folder is made.
-        detector: config of a detector that makes masks; None for no masks. A detection is a person's where the two
-            boxes are each other's best match, at an IoU of at least 0.5.
+        detector: config of a detector that makes masks, see ``bmp.datasets.posed.with_detected_masks``; None for no
+            masks.
         shared: the configs of parts that the two name.
         device: see ``bmp.build.load``.
         batch_size: images at a time.
@@ -213,27 +214,11 @@ def _estimated(
             read = [(index, image) for index, image in batch if isinstance(image, Image)]
             rows = [people[dataset.ground_truth["images"][index]["id"]] for index, _ in read]
             images, labelled = [image for _, image in read], [labelled_people(own) for own in rows]
-            poses = estimator.estimate(images, labelled)
-            masks: Sequence[Tensor | None] = [None] * len(read)
             if detector is not None:
-                found = detector.detect(images)
-                masks = [_masks(*one) for one in zip(images, labelled, found, strict=True)]
-            for (index, image), own, pose, bits in zip(read, rows, poses, masks, strict=True):
-                yield index, _described(own, image, pose.to("cpu"), bits)
-
-
-def _masks(image: Image, labelled: Detections, found: Detections) -> Tensor:
-    """Return the detector's masks of the labelled people, bool (N, H, W), empty for those who were not detected."""
-    masks = torch.zeros(len(labelled), image.height, image.width, dtype=torch.bool)
-    if len(found):
-        if found.masks is None:
-            raise UserError("--masks: this detector gives boxes only; choose one that makes masks")
-        overlaps = iou(labelled.boxes, found.boxes.cpu())
-        best, theirs = overlaps.max(dim=1).indices, overlaps.max(dim=0).indices
-        people = torch.arange(len(labelled))
-        mutual = (theirs[best] == people) & (overlaps[people, best] >= _SAME_PERSON)
-        masks[mutual] = found.masks.cpu()[best[mutual]]
-    return masks
+                labelled = with_detected_masks(images, labelled, detector)
+            poses = estimator.estimate(images, labelled)
+            for (index, image), own, pose, people_seen in zip(read, rows, poses, labelled, strict=True):
+                yield index, _described(own, image, pose.to("cpu"), people_seen.masks)
 
 
 def _described(people: Sequence[Annotation], image: Image, poses: Poses, masks: Tensor | None) -> list[PoseRow]:

@@ -55,6 +55,9 @@ class MMPoseEstimator:
         flip_test: average with the mirrored crop.
         decoder: for unbiased heatmaps: "dark_udp", "expected_oks" or a function; None is the model's own.
         alpha: strength of the mask conditioning in [0, 1]; 0 is none, for models that were trained without.
+        without_mask: what a person without a mask, or with an empty one, is conditioned on. "box" fills the box: the
+            coarsest of the masks that PMPose and MaskPose were trained with, who never saw a person without. "image"
+            shows the image as it is. "refuse" raises.
         visibility_from: "score" puts the score in the place of the visibility; None is the model's own estimate.
         presence_from: likewise for the presence.
         scores_from: "map", the height of the maximum, or "expected_oks", the model's estimate of how well it did.
@@ -79,6 +82,7 @@ class MMPoseEstimator:
         flip_test: bool = True,
         decoder: str | Decoder | None = None,
         alpha: float = 0.25,
+        without_mask: str = "box",
         visibility_from: str | None = None,
         presence_from: str | None = None,
         scores_from: str | None = None,
@@ -87,6 +91,7 @@ class MMPoseEstimator:
         compile: bool = False,
         keypoints: KeypointSet = COCO_KEYPOINTS,
     ) -> None:
+        _check("without_mask", without_mask, ("box", "image", "refuse"))
         _check("visibility_from", visibility_from, (None, "score"))
         _check("presence_from", presence_from, (None, "score"))
         _check("scores_from", scores_from, (None, "map", "expected_oks"))
@@ -129,6 +134,7 @@ class MMPoseEstimator:
         self._batch_size = batch_size
         self._flip_test = flip_test
         self._alpha = alpha
+        self._without_mask = without_mask
         self._visibility_from = visibility_from
         self._presence_from = presence_from
         self._scores_from = scores_from or (head.scores_from if self._probabilistic else "map")
@@ -143,7 +149,8 @@ class MMPoseEstimator:
     def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
         """Estimate a pose for each person; see ``bmp.stages.PoseEstimator``.
 
-        People with a mask are conditioned on it; those with an empty one, or none, see the image as it is.
+        People are conditioned on their masks; ``without_mask`` says what on if there is none. Raises ``UserError``
+        where that is "refuse" and somebody has none.
         """
         if len(images) != len(people):
             raise ValueError(f"estimate: expected people of {len(images)} images, got {len(people)}; pair them up")
@@ -176,7 +183,7 @@ class MMPoseEstimator:
 
     def _crop(self, pixels: Tensor, people: Detections) -> tuple[Tensor, Windows]:
         boxes = people.boxes.to(self._device)
-        masks = None if people.masks is None else people.masks.to(self._device)
+        masks = self._masks(people, pixels.shape[0], pixels.shape[1])
         windows = windows_around(boxes, aspect=self._width / self._height, padding=_PADDING)
         crops = crop(
             pixels,
@@ -188,6 +195,28 @@ class MMPoseEstimator:
             alpha=self._alpha,
         )
         return crops, windows
+
+    def _masks(self, people: Detections, height: int, width: int) -> Tensor | None:
+        """Return what these people of an image are conditioned on, bool (P, H, W), None for the image as it is."""
+        masks = None if people.masks is None else people.masks.to(self._device)
+        if self._alpha == 0 or self._without_mask == "image":
+            return masks
+        bare = torch.ones(len(people), dtype=torch.bool) if masks is None else ~masks.flatten(1).any(dim=1)
+        if not bare.any():
+            return masks
+        if self._without_mask == "refuse":
+            raise UserError(
+                f"pose: {int(bare.sum())} people have no mask, and the model is conditioned on masks; take a detector "
+                'that makes masks, or without_mask="box"'
+            )
+        filled = torch.zeros(len(people), height, width, dtype=torch.bool, device=self._device)
+        if masks is not None:
+            filled |= masks
+        edges = torch.cat((people.boxes[:, :2].floor(), people.boxes[:, 2:].ceil()), dim=1).clamp(min=0).long().tolist()
+        for row in bare.nonzero()[:, 0].tolist():
+            x1, y1, x2, y2 = edges[row]
+            filled[row, y1:y2, x1:x2] = True
+        return filled
 
     def _to_poses(self, crops: Tensor, windows: Windows) -> Poses:
         inputs = self._normalize(crops)

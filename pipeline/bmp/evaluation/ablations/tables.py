@@ -134,13 +134,15 @@ class Family:
 
     pose: config of the estimator. segmenters: by name; "base", "pose2seg" and, if there is one, "sam1" are those that
     Tables 2 to 7 and the figures compare. recipes: the rows of Table 1. datasets: configs by name; ``published`` in
-    one is the key of the published numbers for it.
+    one is the key of the published numbers for it. detector: config of what makes masks for an estimator that is
+    conditioned on them, None for one that is not.
     """
 
     pose: Mapping[str, Any]
     segmenters: Mapping[str, Member]
     recipes: tuple[Recipe, ...]
     datasets: Mapping[str, Mapping[str, Any]]
+    detector: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Family:
@@ -162,7 +164,7 @@ class Family:
             key = dataset.get("published")
             if key is not None and key not in PUBLISHED_DATASETS:
                 raise UserError(f"datasets.{name}.published: there is no {key!r}; {choices(key, PUBLISHED_DATASETS)}")
-        return cls(config["pose"], segmenters, recipes, config["datasets"])
+        return cls(config["pose"], segmenters, recipes, config["datasets"], config.get("detector"))
 
 
 def _filled(kind: type[Entry], values: Mapping[str, Any], where: str) -> Entry:
@@ -225,7 +227,7 @@ def _detected_poses(family: Family) -> PaperTable:
         *map(_literature, ("HQNet R-50", "Pose2Seg", "ExPoSeg", "Occlusion C&P", "Crowd-SAM", "MultiPoseSeg")),
         *(row for role, selection in _OWN_SELECTIONS for row in _row(family, role, selection)),
     ]
-    datasets = ("coco_val", "coco_star_val", "ochuman_test")
+    datasets = ("coco_val", "coco_star_val", "coco_persons_val", "ochuman_test")
     return PaperTable(2, "detected poses", "detected_poses", datasets, tuple(rows))
 
 
@@ -236,7 +238,8 @@ def _labelled_poses(family: Family) -> PaperTable:
         *_row(family, "base", _SPREAD, words="MaxSpread", protocol=protocol),
         *_row(family, "pose2seg", _Selection("MaxSpread", 3), protocol=protocol),
     )
-    return PaperTable(3, "labelled poses", protocol, ("coco_star_val", "ochuman_test", "ochuman_val"), rows)
+    datasets = ("coco_star_val", "coco_persons_val", "ochuman_test", "ochuman_val")
+    return PaperTable(3, "labelled poses", protocol, datasets, rows)
 
 
 def _boxes_as_prompts(family: Family) -> PaperTable:

@@ -24,7 +24,7 @@ from bmp.io.annotations import Annotation
 from bmp.registry import POINT_SAMPLERS, PROMPTERS
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter
-from bmp.stages import PoseEstimator
+from bmp.stages import Detector, PoseEstimator
 
 Step = TypeVar("Step")
 
@@ -71,9 +71,9 @@ class CorrectionTrial:
 
 
 Trial = PromptTrial | CorrectionTrial
-Measurement = CocoNumbers | list[float | None]
-"""COCO's numbers of a ``PromptTrial``; of a ``CorrectionTrial`` the mean IoU in [0, 1] after 0, 1, ... 7 corrections,
-None if nobody is there."""
+Measurement = dict[str, CocoNumbers] | list[float | None]
+"""COCO's numbers of a ``PromptTrial`` by ``RANKINGS``; of a ``CorrectionTrial`` the mean IoU in [0, 1] after 0, 1, ...
+7 corrections, None if nobody is there."""
 
 
 class EstimatedPoses:
@@ -85,12 +85,16 @@ class EstimatedPoses:
         dataset: whose people they are.
         pose: the estimator.
         track: shows how far the estimation is.
+        detector: makes masks for an estimator that is conditioned on them, see ``detected_poses``.
     """
 
-    def __init__(self, dataset: PeopleDataset, pose: PoseEstimator, track: Track) -> None:
+    def __init__(
+        self, dataset: PeopleDataset, pose: PoseEstimator, track: Track, detector: Detector | None = None
+    ) -> None:
         self._dataset = dataset
         self._indices = {image["id"]: index for index, image in enumerate(dataset.ground_truth["images"])}
-        batches = track(detected_poses(dataset, pose, _IMAGE_BATCH), _batches(dataset), f"{dataset.name}: poses")
+        estimated = detected_poses(dataset, pose, _IMAGE_BATCH, detector)
+        batches = track(estimated, _batches(dataset), f"{dataset.name}: poses")
         self._known = [[(posed.annotations, posed.people, posed.poses) for posed in batch] for batch in batches]
 
     def __iter__(self) -> Iterator[list[PosedImage]]:
@@ -108,7 +112,7 @@ def measure(
     trials: Iterable[Trial],
     track: Track,
 ) -> dict[Trial, Measurement]:
-    """Measure a segmenter on a data set; masks are ranked by predicted IoU.
+    """Measure a segmenter on a data set, by all rankings of its masks.
 
     All trials with whole images and estimated poses share one pass, in which each image is encoded once; so do those
     with labelled poses. Crops and corrections take a pass each.
@@ -153,8 +157,13 @@ class _Passes:
     def over(self, protocol: EvaluationProtocol, what: str) -> Iterable[Sequence[PosedImage]]:
         return self._track(self.protocols[protocol], _batches(self.dataset), f"{self.dataset.name}: {what}")
 
-    def numbers(self, results: Sequence[Result]) -> CocoNumbers:
-        return evaluate_coco(self.dataset.ground_truth, results, "segm")
+    def numbers(self, results: Sequence[Result]) -> dict[str, CocoNumbers]:
+        """Compare results, whose scores are predicted IoU, by all rankings."""
+        alike = [Result(**{**result, "score": 1.0}) for result in results]
+        return {
+            "iou": evaluate_coco(self.dataset.ground_truth, results, "segm"),
+            "constant": evaluate_coco(self.dataset.ground_truth, alike, "segm"),
+        }
 
 
 def _whole_images(
@@ -169,7 +178,7 @@ def _whole_images(
     return {trial: passes.numbers(own) for trial, own in results.items()}
 
 
-def _crops(passes: _Passes, segmenter: PromptedSegmenter, trial: PromptTrial, crop: float) -> CocoNumbers:
+def _crops(passes: _Passes, segmenter: PromptedSegmenter, trial: PromptTrial, crop: float) -> dict[str, CocoNumbers]:
     prompted = copy(segmenter)
     prompted.prompter = build_part(json.loads(trial.prompter), PROMPTERS)
     rows = segment_poses(passes.over(trial.protocol, "crops"), CroppedSegmenter(prompted, crop))

@@ -46,8 +46,9 @@ SEGM_SCORES: dict[str, Callable[[Annotation], float]] = {
     "detection": lambda row: float(row["score"]),
     "iou": lambda row: float(row["mask_score"]),
     "detection_times_iou": lambda row: float(row["score"] * row["mask_score"]),
+    "constant": lambda row: 1.0,
 }
-"""How sure a mask is: the detection's score, the segmenter's predicted IoU, or their product."""
+"""How sure a mask is: the detection's score, the segmenter's predicted IoU, their product, or everybody alike."""
 
 _CONFIDENT_KEYPOINT = 0.2
 _FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
