@@ -9,18 +9,21 @@ from torchvision.ops import box_convert, box_iou
 
 import bmp
 from bmp import UserError
-from bmp.config import config_names
+from bmp.config import config_names, load_config
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.detectors.mmdet import MMDetDetector
 from bmp.io.annotations import labelled_mask
+from bmp.models.configs import load_model_config
 from bmp.poses.mmpose import MMPoseEstimator
 from bmp.segmenters.prompting import MaxSpread, MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
 from bmp.segmenters.skeleton import SkeletonMasks
+from bmp.suppression.released import OldMasksStay, ReleasedOKSSuppressor
 
 pytest.importorskip("mmpose", reason="needs the extra openmmlab")
 
-PAPER = [name for name in config_names() if not name.startswith(("lite", "nano"))]
+RELEASED = "bmp_v2_released.py"
+PAPER = [name for name in config_names() if not name.startswith(("lite", "nano")) and name != RELEASED]
 RANDOM = {f"pipeline.{stage}.checkpoint": "random" for stage in ("detector", "pose", "segmenter")}
 PHOTO = cbook._get_data_path("sample_data/grace_hopper.jpg")
 
@@ -35,6 +38,37 @@ def test_presets_build_without_a_gpu(name):
     modern = name not in ("bmp_v1.py", "sam21.py")
     assert isinstance(model.segmenter.prompter, MaxVisibility if modern else MaxSpread)
     assert model.segmenter.prompter.count == (3 if modern else 6)
+
+
+def test_the_released_rules_are_switches_of_their_own():
+    """Each can be taken back to what bmp_v2.py has, and everything else is bmp_v2.py."""
+    released, ours = (load_config(name).pipeline.to_dict() for name in (RELEASED, "bmp_v2.py"))
+    assert released["rounds"] == ours["rounds"] == 2
+    assert released.pop("overlaps") == {"type": "OldMasksStay"}
+    assert released["suppressor"].pop("type") == "ReleasedOKSSuppressor"
+    assert released["suppressor"] == {"threshold": 0.8, "keypoint_threshold": 0.5}
+    assert released["detector"].pop("type") == "ReleasedMMDetDetector"
+    assert load_model_config(released["detector"].pop("config"), "mmdet")["model"]["test_cfg"]["max_per_img"] == 40
+    assert released["pose"].pop("type") == "FilledContours"
+    assert released["pose"] == {"pose": ours["pose"]}
+    assert released["segmenter"].pop("type") == "ExchangedColours"
+    segmenter = released["segmenter"].pop("segmenter")
+    assert segmenter.pop("without_prompts") == "ask"
+    gated = {"type": "GatedMaxVisibility", "count": 3, "threshold": 0.5, "score_threshold": 0.5}
+    assert segmenter.pop("prompter") == gated
+    for stage, rest in (("detector", released["detector"]), ("segmenter", segmenter)):
+        assert rest.items() <= ours[stage].items()
+
+
+@pytest.mark.slow
+def test_the_released_preset_builds_and_runs():
+    inner = {"detector": "detector", "pose": "pose.pose", "segmenter": "segmenter.segmenter"}
+    random = {f"pipeline.{place}.checkpoint": "random" for place in inner.values()}
+    model = bmp.load(RELEASED, device="cpu", overrides=random | {"pipeline.rounds": 1})
+    assert isinstance(model.overlaps, OldMasksStay)
+    assert isinstance(model.suppressor, ReleasedOKSSuppressor)
+    people = model(PHOTO, boxes=[[20, 10, 500, 600]])
+    assert people.masks.shape == (1, 600, 512)
 
 
 @pytest.mark.slow

@@ -2,3 +2,4 @@
 
 from bmp.detectors import lite as lite
 from bmp.detectors import mmdet as mmdet
+from bmp.detectors import released as released

@@ -63,6 +63,9 @@ class MMDetDetector:
         ImportError: where mmdet is not installed.
     """
 
+    _people_only = True
+    """Whether the model's own limits may count people alone, where mmdet counts things of all classes."""
+
     def __init__(
         self,
         config: str | Path | Mapping[str, Any],
@@ -100,7 +103,7 @@ class MMDetDetector:
                 self._inputs = _inputs(settings, dataset)
                 model = build_detector(ConfigDict(settings["model"]), checkpoint)  # mmdet reads its parts as attributes
         _check_label(self._label, model)
-        self._sparing = rtmdet_ins.fits(model) and isinstance(self._inputs, Letterbox)
+        self._sparing = self._people_only and rtmdet_ins.fits(model) and isinstance(self._inputs, Letterbox)
         if self._sparing:
             rtmdet_ins.quicken(model)
         self._device = torch.device(device)
@@ -136,11 +139,15 @@ class MMDetDetector:
         boxes = clip(found.boxes, image.height, image.width)
         # What lies in the padding has no area left.
         rows = ((found.scores > self._score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero()[:, 0]
-        from torchvision.ops import nms  # importing it takes longer than all of this package
-
-        rows = rows[nms(boxes[rows], found.scores[rows], self._nms_iou)]
+        rows = rows[self._without_overlaps(boxes[rows], found.scores[rows])]
         masks = None if found.soft is None else self._masks(found, rows, image)
         return Detections(boxes[rows], found.scores[rows], masks)
+
+    def _without_overlaps(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        """Return the rows of the boxes that stay, best first."""
+        from torchvision.ops import nms  # importing it takes longer than all of this package
+
+        return nms(boxes, scores, self._nms_iou)  # type: ignore[no-any-return]
 
     def _masks(self, found: Found, rows: Tensor, image: Image) -> Tensor:
         """Return the masks of ``rows`` in the size of the image, a few at a time."""

@@ -2,3 +2,4 @@
 
 from bmp.poses import lite as lite
 from bmp.poses import mmpose as mmpose
+from bmp.poses import released as released

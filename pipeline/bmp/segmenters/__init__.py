@@ -5,6 +5,7 @@ from bmp.segmenters import detected as detected
 from bmp.segmenters import lite as lite
 from bmp.segmenters import mask_prompted as mask_prompted
 from bmp.segmenters import prompting as prompting
+from bmp.segmenters import released as released
 from bmp.segmenters import sam1 as sam1
 from bmp.segmenters import sam2 as sam2
 from bmp.segmenters import skeleton as skeleton

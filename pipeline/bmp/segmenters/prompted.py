@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -43,6 +44,7 @@ class PromptingOptions(TypedDict, total=False):
     prompt_chunk: int | None
     hole_area: int
     speck_area: int
+    without_prompts: Literal["empty", "ask"]
 
 
 class PromptedSegmenter(abc.ABC):
@@ -56,8 +58,11 @@ class PromptedSegmenter(abc.ABC):
             more fall out of its cache, and 32 elsewhere. A person takes 30 to 50 MB at SAM's size.
         hole_area: fill holes of up to so many pixels, counted in the decoder's mask (256 x 256 for SAM); 0 is off.
         speck_area: likewise remove specks.
+        without_prompts: a person for whom the prompter has neither a point nor a box gets an "empty" mask with score 0.
+            "ask" asks the network for a mask of nobody in particular, as BBoxMaskPose 2.0.0 does; what comes shows
+            whatever the network sees first, and this is for comparison only.
 
-    A person for whom the prompter has neither a point nor a box gets an empty mask with score 0. Masks take their
+    Masks take their
     (N, H, W) bytes; beside them up-sampling takes chunks of at most 256 MB, or one mask's logits if those are larger.
     """
 
@@ -73,7 +78,10 @@ class PromptedSegmenter(abc.ABC):
         prompt_chunk: int | None = None,
         hole_area: int = 0,
         speck_area: int = 0,
+        without_prompts: Literal["empty", "ask"] = "empty",
     ) -> None:
+        if without_prompts not in ("empty", "ask"):
+            raise UserError(f"without_prompts: expected 'empty' or 'ask', got {without_prompts!r}")
         if prompt_chunk is None:
             prompt_chunk = 4 if torch.device(device).type == "cpu" else 32
         for name, value, least in (
@@ -90,6 +98,7 @@ class PromptedSegmenter(abc.ABC):
         self.prompt_chunk = prompt_chunk
         self.hole_area = hole_area
         self.speck_area = speck_area
+        self.without_prompts = without_prompts
 
     @abc.abstractmethod
     def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
@@ -175,7 +184,7 @@ class PromptedSegmenter(abc.ABC):
             scaled = [self._scaled(view, asked.to("cpu")) for view, asked in zip(views, prompts, strict=True)]
             earlier = None if previous is None else torch.cat(list(previous)).to(self.device)
             owners = [index for index, size in enumerate(sizes) for _ in range(size)]
-            for rows, chunk in _without_padding(Prompts.concat(scaled), self.prompt_chunk):
+            for rows, chunk in _without_padding(Prompts.concat(scaled), self.prompt_chunk, self.without_prompts):
                 features = _gather([views[owners[row]] for row in rows])
                 chunk_logits, chunk_scores = self._decode(
                     features, chunk.to(self.device), None if earlier is None else earlier[rows], multimask
@@ -237,11 +246,11 @@ def best_mask(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
     return masks[rows, best], ious[rows, best]
 
 
-def _without_padding(prompts: Prompts, size: int) -> Iterator[tuple[list[int], Prompts]]:
+def _without_padding(prompts: Prompts, size: int, without_prompts: str) -> Iterator[tuple[list[int], Prompts]]:
     """Yield (rows, their prompts) of at most ``size`` rows with equally many points, padding cut off.
 
     A padding point is one more token to SAM and changes its answer, so those who need it must not be decoded with
-    those who do not. Rows without any prompt are left out.
+    those who do not. Rows without any prompt are left out unless ``without_prompts`` is "ask".
     """
     real = prompts.labels != -1
     counts = real.sum(1).tolist()
@@ -251,7 +260,7 @@ def _without_padding(prompts: Prompts, size: int) -> Iterator[tuple[list[int], P
         prompts, points=points, labels=prompts.labels.gather(1, front), keypoints=prompts.keypoints.gather(1, front)
     )
     for count in sorted(set(counts)):
-        if count == 0 and prompts.boxes is None:
+        if count == 0 and prompts.boxes is None and without_prompts == "empty":
             continue
         alike = [row for row, own in enumerate(counts) if own == count]
         for start in range(0, len(alike), size):

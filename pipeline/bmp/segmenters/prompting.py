@@ -171,7 +171,7 @@ class ClosestOther:
 
     def __init__(self, count: int = 1, threshold: float = 0.3, signal: Signal = "visibility") -> None:
         self.count = _check_count(count)
-        self.threshold = _check_fraction("threshold", threshold)
+        self.threshold = check_fraction("threshold", threshold)
         self.signal = _check_signal(signal)
 
     def points(self, poses: Poses, others: Poses, positive: Prompts) -> Prompts:
@@ -253,7 +253,7 @@ class MaxVisibility:
         box: BoxPrompt | None = None,
     ) -> None:
         self.count = _check_count(count)
-        self.threshold = _check_fraction("threshold", threshold)
+        self.threshold = check_fraction("threshold", threshold)
         self.signal = _check_signal(signal)
         self.negative = negative
         self.box = box
@@ -300,7 +300,7 @@ class MaxSpread:
         box: BoxPrompt | None = None,
     ) -> None:
         self.count = _check_count(count)
-        self.threshold = _check_fraction("threshold", threshold)
+        self.threshold = check_fraction("threshold", threshold)
         if candidate_quantile is not None and not 0 <= candidate_quantile < 1:
             raise UserError(f"candidate_quantile: expected None or 0 <= q < 1, got {candidate_quantile}; BMP uses 0.8")
         self.candidate_quantile = candidate_quantile
@@ -396,7 +396,8 @@ def _check_count(count: int) -> int:
     return count
 
 
-def _check_fraction(name: str, value: float) -> float:
+def check_fraction(name: str, value: float) -> float:
+    """Return an argument of a policy; ``UserError`` where it is outside [0, 1]."""
     if not 0 <= value <= 1:
         raise UserError(f"{name}: expected a number in [0, 1], got {value}; 0 leaves nothing out")
     return value

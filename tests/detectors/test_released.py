@@ -1,0 +1,45 @@
+"""The release's reading of its detector: sides that are a pixel longer, and a limit that counts all classes."""
+
+import pytest
+import tiny_models
+import torch
+
+pytest.importorskip("mmcv.ops")
+
+from bmp.detectors.mmdet import MMDetDetector
+from bmp.detectors.released import ReleasedMMDetDetector
+from bmp.structures import Image
+
+
+@pytest.fixture(scope="module")
+def detectors():
+    network = tiny_models.rtmdet("rtmdet")
+    return [kind(network, "random", nms_iou=0.3) for kind in (MMDetDetector, ReleasedMMDetDetector)]
+
+
+@pytest.mark.parametrize(
+    ("second", "ours", "theirs"),
+    [
+        # 45 of 155 square pixels are shared, and 60.5 of 181.5 where each side is a pixel longer
+        ([5.5, 0.0, 15.5, 10.0], [0, 1], [0]),
+        ([8.0, 0.0, 18.0, 10.0], [0, 1], [0, 1]),
+        ([2.0, 0.0, 12.0, 10.0], [0], [0]),
+    ],
+)
+def test_small_boxes_overlap_more(detectors, second, ours, theirs):
+    boxes, scores = torch.tensor([[0.0, 0.0, 10.0, 10.0], second]), torch.tensor([0.9, 0.8])
+    assert [each._without_overlaps(boxes, scores).tolist() for each in detectors] == [ours, theirs]
+
+
+def test_the_limit_counts_things_of_all_classes():
+    network = tiny_models.rtmdet("rtmdet-ins")
+    network.model.test_cfg.update(score_thr=0.0, max_per_img=9)
+    image = Image(torch.randint(0, 256, (90, 120, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+
+    def found(kind, label):
+        detector = kind(network, "random", score_threshold=0.0, nms_iou=1.0, label=label)
+        return len(detector.detect([image])[0])
+
+    names = ("person", "dog", "cat")
+    assert sum(found(ReleasedMMDetDetector, name) for name in names) == 9
+    assert [found(MMDetDetector, name) for name in names] == [9, 9, 9]
