@@ -1,6 +1,6 @@
 """bmp_v2.py with ProbPose-s, whose keypoints the paper prompts SAM with; it needs no masks of people.
 
-For the paper's numbers, for keypoints to fine-tune with (train/keypoints_coco.py), and where boxes are given.
+For the paper's numbers, for keypoints to fine-tune with (keypoints/coco.py), and where boxes are given.
 """
 
 _base_ = ["bmp_v2.py"]

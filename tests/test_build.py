@@ -410,7 +410,9 @@ def test_overrides_reach_the_pipeline():
     )
     assert config.pipeline.rounds == 5
     assert config.pipeline.repose is True
-    assert config.pipeline.suppressor == dict(type="OKSSuppressor", threshold=0.95, keypoint_threshold=0.1)
+    assert config.pipeline.suppressor == dict(
+        type="OKSSuppressor", threshold=0.95, keypoint_threshold=0.1, counted="all"
+    )
 
 
 @pytest.mark.parametrize(

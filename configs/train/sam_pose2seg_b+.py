@@ -53,7 +53,7 @@ train_dataloader = dict(
 made_by = [
     dict(
         file=f"{data_root}/keypoints/{name}_{split}.json",
-        command=f"python -m bmp.inference.keypoints --config train/keypoints_{name}.py "
+        command=f"python -m bmp.inference.keypoints --config keypoints/{name}.py "
         f"--set dataset.root={{data_root}}/{name} --output {{data_root}}/keypoints/{name}_{split}.json",
     )
     for name, split in (("coco", "train2017"), ("cihp", "train"))

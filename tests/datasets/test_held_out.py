@@ -115,6 +115,6 @@ def test_no_training_chooses_its_checkpoint_on_a_benchmark(name):
 
 @pytest.mark.parametrize("kind", ["coco", "cihp"])
 def test_keypoints_to_train_with_are_those_of_the_training_set(kind):
-    config = load_config(f"train/keypoints_{kind}.py")
+    config = load_config(f"keypoints/{kind}.py")
     assert config.dataset.split in ("train2017", "train")
     assert config.pipeline.pose.checkpoint == "ProbPose-s.pth"

@@ -72,7 +72,7 @@ def test_an_epoch_lowers_the_loss_and_raises_the_ap(tmp_path):
     assert len(values) == steps
     assert values[-30:].mean() < 0.85 * values[:10].mean()
     assert before["coco/AP"] < AP_AFTER_AN_EPOCH < after["coco/AP"], (before, after)
-    assert before["ex_oks/mean"] < MEAN_EX_OKS_AFTER_AN_EPOCH < after["ex_oks/mean"], (before, after)
+    assert before["ex_oks_edge/mean"] < MEAN_EX_OKS_AFTER_AN_EPOCH < after["ex_oks_edge/mean"], (before, after)
 
 
 def test_two_processes_train_and_resume_exactly(tmp_path):

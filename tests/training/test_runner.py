@@ -215,7 +215,7 @@ def _touch(folder: Path, *names: str) -> None:
         ("sam_nano_mask_refine", [], "{0}/train.json: expected the training's annotations, found none; make them with `python -m bmp.synthcrowd --output {0} --extras --overwrite --splits train` and `python"),
         ("sam_nano_mask_refine", ["keypoints/train.json"], "{0}/train.json: expected the training's annotations"),
         ("sam_nano_mask_refine", ["train.json", "val.json"], "{0}/keypoints/train.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config nano.py --images {0} --dataset {0}/train.json --output {0}/keypoints/train.json` and `python -m bmp.inference.keypoints --config nano.py --images {0} --dataset {0}/val.json --output {0}/keypoints/val.json`, or name another file in train_dataloader.dataset.dataset.sources.synthcrowd.keypoints"),
-        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config train/keypoints_coco.py --set dataset.root={0}/coco --output {0}/keypoints/coco_train2017.json` and `python -m bmp.inference.keypoints --config train/keypoints_cihp.py "),
+        ("sam_pose2seg_b+", [], "{0}/keypoints/coco_train2017.json: expected the keypoints that an estimator finds, found none; make them with `python -m bmp.inference.keypoints --config keypoints/coco.py --set dataset.root={0}/coco --output {0}/keypoints/coco_train2017.json` and `python -m bmp.inference.keypoints --config keypoints/cihp.py "),
     ],
 )  # fmt: skip
 def test_a_missing_file_comes_with_what_makes_it(config, there, complaint, tmp_path):

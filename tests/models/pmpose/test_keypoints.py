@@ -210,8 +210,8 @@ def test_a_step_of_training_and_of_validation(config):
     assert samples[0].pred_instances.keypoints.shape == (1, 23, 2)
     evaluator.process(data_samples=samples)
     numbers = evaluator.evaluate(1)
-    assert {"coco/AP", "ex_oks/AP", "ex_oks/mean"} <= numbers.keys()
-    assert 0 < numbers["ex_oks/mean"] < 1
+    assert {"coco/AP", "ex_oks_edge/AP", "ex_oks_edge/mean"} <= numbers.keys()
+    assert 0 < numbers["ex_oks_edge/mean"] < 1
 
 
 @pytest.mark.parametrize(

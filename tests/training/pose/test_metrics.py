@@ -77,9 +77,13 @@ def test_the_numbers_are_our_own(crowd, tmp_path, arguments):
     assert 0 < numbers[f"{prefix}/mean"] < 1
 
 
-def test_the_log_says_by_which_rule(crowd, tmp_path, capsys):
+def test_the_log_says_by_which_rule(crowd, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("bmp.training.pose.metrics.print_log", lambda line, logger: said.append((line, logger)))
     _measured(tmp_path, crowd[1], rule="corner")
-    assert "Ex-OKS by the rule 'corner'" in capsys.readouterr().out
+    ((line, logger),) = said
+    assert line.startswith("Ex-OKS by the rule 'corner': from a point beyond the window to its nearest corner")
+    assert logger == "current"
     with pytest.raises(UserError, match="there is no rule 'middle'"):
         _measured(tmp_path, crowd[1], rule="middle")
 

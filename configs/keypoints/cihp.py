@@ -1,6 +1,6 @@
 r"""The keypoints that SAM-pose2seg is trained with on CIHP: ProbPose-s in every labelled box.
 
-python -m bmp.inference.keypoints --config train/keypoints_cihp.py --set dataset.root=DIR \
+python -m bmp.inference.keypoints --config keypoints/cihp.py --set dataset.root=DIR \
         --output DIR/../keypoints/cihp_train.json
 """
 

@@ -1,6 +1,6 @@
 r"""The keypoints that SAM-pose2seg is trained with on COCO: ProbPose-s in every labelled box, small people included.
 
-python -m bmp.inference.keypoints --config train/keypoints_coco.py --set dataset.root=DIR \
+python -m bmp.inference.keypoints --config keypoints/coco.py --set dataset.root=DIR \
         --output DIR/../keypoints/coco_train2017.json
 """
 
