@@ -1,15 +1,15 @@
-"""Trains PMPose-b on COCO, MPII and AIC, from MAE's weights; drop path and layer decay are MMPose's for ViTPose-b."""
+"""Trains PMPose-b on COCO, MPII and AIC, from MaskPose-b."""
 
 _base_ = ["../models/pmpose_b.py", "_base_/pmpose_train.py"]
 
+load_from = "MaskPose/MaskPose-b-1.1.0.pth"
 model = dict(
-    backbone=dict(
-        drop_path_rate=0.3,
-        init_cfg=dict(
-            type="Pretrained",
-            checkpoint="https://download.openmmlab.com/mmpose/v1/pretrained_models/mae_pretrain_vit_base_20230913.pth",
-        ),
+    freeze_backbone=True,
+    backbone=dict(drop_path_rate=0.3),
+    head=dict(
+        frozen=["error"],
+        decoder=dict(type="PMPoseHeatmap"),
+        loss=dict(type="ExpectedOKSLoss", smoothing_weight=0.05),
     ),
-    head=dict(decoder=dict(type="PMPoseHeatmap"), score_loss=dict(type="SparsemaxLoss")),
 )
 optim_wrapper = dict(paramwise_cfg=dict(num_layers=12, layer_decay_rate=0.75))

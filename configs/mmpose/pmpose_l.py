@@ -1,15 +1,15 @@
-"""Trains PMPose-l on COCO, MPII and AIC, from MAE's weights; drop path and layer decay are MMPose's for ViTPose-l."""
+"""Trains PMPose-l on COCO, MPII and AIC, from MaskPose-l."""
 
 _base_ = ["../models/pmpose_l.py", "_base_/pmpose_train.py"]
 
+load_from = "MaskPose/MaskPose-l-1.1.0.pth"
 model = dict(
-    backbone=dict(
-        drop_path_rate=0.5,
-        init_cfg=dict(
-            type="Pretrained",
-            checkpoint="https://download.openmmlab.com/mmpose/v1/pretrained_models/mae_pretrain_vit_large_20230913.pth",
-        ),
+    freeze_backbone=True,
+    backbone=dict(drop_path_rate=0.5),
+    head=dict(
+        frozen=["error"],
+        decoder=dict(type="PMPoseHeatmap"),
+        loss=dict(type="ExpectedOKSLoss", smoothing_weight=0.05),
     ),
-    head=dict(decoder=dict(type="PMPoseHeatmap"), score_loss=dict(type="SparsemaxLoss")),
 )
 optim_wrapper = dict(paramwise_cfg=dict(num_layers=24, layer_decay_rate=0.8))

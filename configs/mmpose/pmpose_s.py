@@ -1,15 +1,15 @@
-"""Trains PMPose-s on COCO, MPII and AIC, from MAE's weights; drop path and layer decay are MMPose's for ViTPose-s."""
+"""Trains PMPose-s on COCO, MPII and AIC, from MaskPose-s."""
 
 _base_ = ["../models/pmpose_s.py", "_base_/pmpose_train.py"]
 
+load_from = "MaskPose/MaskPose-s-1.1.0.pth"
 model = dict(
-    backbone=dict(
-        drop_path_rate=0.1,
-        init_cfg=dict(
-            type="Pretrained",
-            checkpoint="https://download.openmmlab.com/mmpose/v1/pretrained_models/mae_pretrain_vit_small_20230913.pth",
-        ),
+    freeze_backbone=True,
+    backbone=dict(drop_path_rate=0.1),
+    head=dict(
+        frozen=["error"],
+        decoder=dict(type="PMPoseHeatmap"),
+        loss=dict(type="ExpectedOKSLoss", smoothing_weight=0.05),
     ),
-    head=dict(decoder=dict(type="PMPoseHeatmap"), score_loss=dict(type="SparsemaxLoss")),
 )
 optim_wrapper = dict(paramwise_cfg=dict(num_layers=12, layer_decay_rate=0.8))

@@ -73,6 +73,7 @@ class HeldOut(PeopleDataset):
         self.name = f"{dataset.name}, {words}" if part == "held_out" else f"{dataset.name} without {words}"
         self.notices = dataset.notices
         self.labels_in = dataset.labels_in
+        self.keypoints, self.unknown_keypoints = dataset.keypoints, dataset.unknown_keypoints
 
     def turned_photos(self) -> list[str]:
         """Return the names of photos that are seen otherwise than they are stored; see ``PeopleDataset``."""

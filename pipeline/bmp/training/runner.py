@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 
 from bmp.checkpoints.loading import trusted_mmengine_globals
+from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_models
 
@@ -19,16 +20,20 @@ def train(config: Config, *, resume: bool = False) -> Path:
     MMEngine's default scope is the same before and after.
 
     Args:
-        config: of MMEngine's ``Runner``, with ``work_dir``.
+        config: of MMEngine's ``Runner``, with ``work_dir``; ``load_from`` may be what
+            ``bmp.checkpoints.sources.resolve`` understands.
         resume: go on with the last checkpoint in ``work_dir``; where there is none, begin.
 
     Raises:
-        UserError: for a ``work_dir`` with a training in it that was not asked to go on.
+        UserError: for a ``work_dir`` with a training in it that was not asked to go on, and a ``load_from`` that
+            cannot be had.
     """
     record = Path(config.work_dir) / "last_checkpoint"
     if record.exists() and not resume:
         raise UserError(f"{config.work_dir} has a training; go on with --resume, or choose another --work-dir")
     config.resume = resume
+    if start := config.get("load_from"):
+        config.load_from = str(resolve(start))
     config.launcher = _join_processes()
     if config.launcher != "none":
         # MMEngine names a GPU for each process, also where there is none. Without a person in a batch some layers

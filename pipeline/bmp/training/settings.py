@@ -63,7 +63,7 @@ def described(config: Config) -> dict[str, str]:
     for word, key in (("iterations", "max_iters"), ("epochs", "max_epochs")):
         if key in config.train_cfg:
             description[word] = str(config.train_cfg[key])
-    if start := config.model.get("checkpoint"):
+    if start := config.model.get("checkpoint") or config.get("load_from"):
         own = Path(start).expanduser().is_file()
         description["start"] = f"{Path(start).name} sha256 {_sha256(resolve(start))}" if own else str(start)
     return description

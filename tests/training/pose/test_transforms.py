@@ -222,3 +222,14 @@ def test_not_flipped():
     results = TRANSFORMS.build({"type": "FlipPerson", "prob": 0.0})(_person(mask))
     assert results["mask"] is mask
     np.testing.assert_array_equal(results["keypoints_visibility"], _person(mask)["keypoints_visibility"])
+
+
+def test_somebody_without_a_mask_can_have_the_box():
+    sample = {"img_shape": (20, 30), "bbox": np.float32([[3.5, 4, 9.2, 40]])}
+    assert TRANSFORMS.build({"type": "LoadPersonMask"})(dict(sample))["mask"] is None
+    mask = TRANSFORMS.build({"type": "LoadPersonMask", "without_mask": "box"})(dict(sample))["mask"]
+    expected = np.zeros((20, 30), bool)
+    expected[4:, 3:10] = True
+    np.testing.assert_array_equal(mask, expected)
+    with pytest.raises(ValueError, match="without_mask to be 'none' or 'box', got 'image'"):
+        TRANSFORMS.build({"type": "LoadPersonMask", "without_mask": "image"})

@@ -3,10 +3,11 @@
     custom_imports = dict(imports=["bmp.models.pmpose", "bmp.training.pose"])
 
 makes it available to any MMPose config: the data set ``PeopleKeypoints``, the transforms ``LoadPersonMask``,
-``NoisyMask``, ``FlipPerson``, ``MaskConditioning`` and ``PMPoseKeypoints``, the metric ``ExOKSMetric``, and the
-optimizer wrapper ``AutocastOptimWrapper``. Nothing here knows the loop.
+``NoisyMask``, ``FlipPerson``, ``MaskConditioning`` and ``PMPoseKeypoints``, the release's ``MaskNoise``,
+``EdgesBlackout`` and ``PatchesBlackout``, the metrics ``ExOKSMetric`` and ``HeldOutCocoMetric``, and the optimizer
+wrapper ``AutocastOptimWrapper``. Nothing here knows the loop.
 """
 
-from bmp.training.pose import datasets, metrics, optim, transforms
+from bmp.training.pose import augmentation, datasets, metrics, optim, transforms
 
-__all__ = ["datasets", "metrics", "optim", "transforms"]
+__all__ = ["augmentation", "datasets", "metrics", "optim", "transforms"]

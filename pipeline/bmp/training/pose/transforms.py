@@ -25,13 +25,30 @@ _Array = np.ndarray[Any, Any]
 class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
     """Decode the person's ``segmentation``, COCO's run lengths or polygons; put it after LoadImage.
 
-    Reads ``segmentation`` and ``img_shape``; adds ``mask`` bool (H, W), or None where nothing was segmented.
+    Reads ``segmentation``, ``img_shape`` and ``bbox``; adds ``mask`` bool (H, W).
+
+    Args:
+        without_mask: what somebody gets for whom nothing was segmented: "none", or "box" for the box, filled, as
+            ``MMPoseEstimator`` does it in use.
     """
 
+    def __init__(self, without_mask: str = "none") -> None:
+        super().__init__()
+        if without_mask not in ("none", "box"):
+            raise ValueError(f"LoadPersonMask: expected without_mask to be 'none' or 'box', got {without_mask!r}")
+        self.without_mask = without_mask
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Return the results with the mask."""
+        """Return the results with the mask, None where there is none."""
         segmentation = results.get("segmentation")
-        return {**results, "mask": _decode(segmentation, *results["img_shape"]) if segmentation else None}
+        if segmentation:
+            return {**results, "mask": _decode(segmentation, *results["img_shape"])}
+        if self.without_mask == "none":
+            return {**results, "mask": None}
+        mask = np.zeros(results["img_shape"], bool)
+        left, top, right, bottom = results["bbox"][0]
+        mask[max(0, int(top)) : max(0, int(np.ceil(bottom))), max(0, int(left)) : max(0, int(np.ceil(right)))] = True
+        return {**results, "mask": mask}
 
 
 @TRANSFORMS.register_module()
