@@ -230,6 +230,21 @@ def test_a_published_model_section_builds_unchanged(head, codec, keypoints, froz
     assert all(value for name, value in learns.items() if name.startswith("head") and "error_layers" not in name)
 
 
+@pytest.mark.parametrize("keypoints", [21, 23, 41])
+def test_the_published_section_of_maskpose_builds_unchanged(keypoints):
+    section = _published("HeatmapHead", "UDPHeatmap", keypoints)
+    shared = ("type", "in_channels", "out_channels", "deconv_out_channels", "deconv_kernel_sizes")
+    head = {name: section["head"][name] for name in shared}
+    head["final_layer"] = {"kernel_size": 1}
+    head["loss"] = {"type": "KeypointMSELoss", "use_target_weight": True}
+    head["decoder"] = {"type": "UDPHeatmap", "input_size": (192, 256), "heatmap_size": (48, 64), "sigma": 2}
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        model = MODELS.build({**section, "head": head})
+    with torch.no_grad():
+        maps = model.eval()(torch.zeros(1, 3, 256, 192), None, mode="tensor")
+    assert maps.shape == (1, keypoints, 64, 48)
+
+
 def test_the_published_names_build_the_same_network():
     published = MODELS.build(_published("ProbMapHead", "ProbMap", 17, in_channels=8)["head"])
     shapes = {name: value.shape for name, value in _head().state_dict().items()}
