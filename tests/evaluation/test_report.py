@@ -72,6 +72,7 @@ def test_published_rows_name_their_source():
     assert len(table.rows) == len(numbers)
     assert any("not verified" in line[5] for line in table.rows)
     assert not all("not verified" in line[5] for line in table.rows)
+    assert {line[0] for line in table.rows if "masks ranked constant" in line[6]} == {"Pose2Seg"}
 
 
 def test_seconds_add_up():

@@ -16,6 +16,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.examples import example_sheet, image_qualities
 from bmp.evaluation.metrics.coco import CocoNumbers, Kind, to_results
 from bmp.evaluation.metrics.poses import WITHOUT_AREAS
+from bmp.evaluation.pose_to_mask import RANKINGS
 from bmp.evaluation.published import Published, published
 from bmp.evaluation.rounds import Comparison, Overlap, reasons
 from bmp.evaluation.run import Journals, Task
@@ -304,7 +305,7 @@ def published_table(numbers: Sequence[Published]) -> TextTable:
             f"{number.value:.1f}",
             _PROTOCOLS[number.protocol],
             number.source if number.verified else f"{number.source}, not verified",
-            number.note,
+            "; ".join(filter(None, (number.note, number.ranking and f"masks ranked {RANKINGS[number.ranking]}"))),
         )
         for number in numbers
     ]
