@@ -13,8 +13,10 @@ from mmpose.registry import MODELS
 
 from bmp.config import load_config
 from bmp.errors import UserError
+from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models import pmpose  # noqa: F401 -- registers
 from bmp.models.configs import load_model_config
+from bmp.ops.heatmaps import oks_variances
 from bmp.poses.mmpose import MMPoseEstimator
 
 WIDTH, KEYPOINTS = 384, 17
@@ -85,3 +87,11 @@ def test_an_official_file_loads_into_the_preset(tmp_path):
     torch.save({"state_dict": state}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"other\.pth: does not fit"):
         MMPoseEstimator(checkpoint=str(tmp_path / "other.pth"), **preset)
+
+
+def test_widths_and_kernels_are_the_published_ones():
+    face, shoulder, elbow, wrist, hip, knee, ankle = 0.55, 2.2138, 1.8389, 1.3636, 3.0, 2.6849, 2.8098
+    expected = [face] * 5 + [value for value in (shoulder, elbow, wrist, hip, knee, ankle) for _ in range(2)]
+    variances = oks_variances(COCO_KEYPOINTS.sigmas, 64, 48)
+    assert list(variances) == pytest.approx(expected, abs=5e-5)
+    assert [math.ceil(3 * value) for value in variances] == [2] * 5 + [7, 7, 6, 6, 5, 5, 9, 9, 9, 9, 9, 9]

@@ -71,7 +71,7 @@ class ReleasedOKSSuppressor:
         """Return (N, N), references in rows; nobody resembles himself."""
         keypoints = poses.keypoints.cpu().double()  # as NumPy computes
         boxes, confident = boxes.cpu().double(), confident.cpu()
-        corner, size = boxes.split(2, dim=1)  # as if they were left, top and width, height
+        corner, size = boxes[:, :2], boxes[:, 2:]  # as if they were left, top and width, height
         area = size.prod(dim=1)
         sigmas = torch.tensor(self.keypoints.sigmas, dtype=torch.float64)
         similar = oks(keypoints, keypoints, area, sigmas, confident)
@@ -94,7 +94,7 @@ class OldMasksStay:
     def resolve(self, masks: Masks, rounds: Tensor) -> Tensor:
         """Return bits bool (N, H, W); see ``bmp.stages.OverlapRule``."""
         bits = masks.bits.clone()
-        for number in rounds.unique().tolist():
+        for number in sorted(set(rounds.tolist())):
             new = rounds == number
             order = (~new).int().argsort(stable=True)
             order = order[masks.scores[order].argsort(descending=True, stable=True)]

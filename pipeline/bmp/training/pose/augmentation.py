@@ -140,7 +140,8 @@ class PatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
 
 
 def _morphed(mask: _Array, operation: int, side: int) -> _Array:
-    return cv2.morphologyEx(mask, operation, np.ones((side, side), np.uint8))
+    morphed: _Array = cv2.morphologyEx(mask, operation, np.ones((side, side), np.uint8))
+    return morphed
 
 
 def _with_moved_outline(mask: _Array, grows: bool) -> _Array:
