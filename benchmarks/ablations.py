@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bmp.build import build_part, resolve_device
-from bmp.checkpoints.sources import resolve
+from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import load_config, parse_overrides
 from bmp.errors import UserError
 from bmp.evaluation.ablations.tables import FIGURES, TABLES, Exhibit, Family, paper_figure, paper_table
@@ -84,7 +84,7 @@ def _find_weights(findings: Findings, exhibits: Sequence[Exhibit]) -> None:
 def _lacking(file: str, command: str | None) -> str | None:
     """Say why a file of weights is not here and what to do, None if it is."""
     try:
-        if file != "random":
+        if file != RANDOM:
             resolve(file)
     except UserError as error:
         return str(error) if command is None else f"{file} is missing; this makes it: {command}"

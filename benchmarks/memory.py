@@ -16,6 +16,7 @@ import torch
 from common import write
 
 import bmp
+from bmp.checkpoints.sources import RANDOM
 from bmp.config import parse_overrides
 from bmp.evaluation.timing import machine
 from bmp.structures import Detections, Image
@@ -25,7 +26,7 @@ STAGES = ("detector", "pose", "segmenter")
 
 def main() -> None:
     options = _options()
-    overrides = {f"pipeline.{stage}.checkpoint": "random" for stage in STAGES} if options.random_weights else {}
+    overrides = {f"pipeline.{stage}.checkpoint": RANDOM for stage in STAGES} if options.random_weights else {}
     # One round: made-up detections of a second one would say nothing.
     overrides |= {"pipeline.rounds": 1, "pipeline.suppressor.threshold": 1.0} | parse_overrides(options.set)
     model = bmp.load(options.config, device="cpu", overrides=overrides)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bmp.build import build_part
 from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.checkpoints.sources import resolve
+from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.configs import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
@@ -38,7 +38,7 @@ class PublishedDetector:
         with quiet_models(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there is no checkpoint yet
             self.model = init_detector(Config(load_model_config(config, "mmdet")), None, device=device)
-        if checkpoint != "random":
+        if checkpoint != RANDOM:
             path = resolve(checkpoint)
             load_strictly(self.model, load_state_dict(path), file=path)
 

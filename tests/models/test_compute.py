@@ -1,5 +1,7 @@
 """Number format, memory layout and compilation change how a network computes and, but for rounding, not what."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from prompt_fakes import NOBODY, PosePrompter, crowd, picture
 from torch import nn
 
 from bmp import UserError
-from bmp.models.compute import autocast, dtype_of, prepare
+from bmp.models.compute import autocast, compute_in, dtype_of, prepare, to_float32
 
 
 def test_number_formats():
@@ -31,6 +33,41 @@ def test_channels_last_is_a_layout_and_keeps_the_answer():
     prepare(network, channels_last=True, compiled=False)
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(network(pixels), before)
+
+
+class Recursive(nn.Linear):
+    """Calls itself in its own method, as heads of MMDetection do; says in which format it computed."""
+
+    def predict(self, values):
+        return self([values])
+
+    def forward(self, values):
+        product = super().forward(values[0])
+        self.computed_in = product.dtype
+        return [product, (product.argmax(), product)]
+
+
+@pytest.mark.parametrize("copied", [lambda it: it, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_wrapped_network_computes_in_another_format_and_stays_what_it_is(copied):
+    network = Recursive(3, 4)
+    names = list(network.state_dict())
+    compute_in(network, torch.float32)
+    compute_in(network, torch.bfloat16)  # the last one counts
+    network = copied(network)
+    outputs = network.predict(torch.rand(2, 3))
+    assert network.computed_in == torch.bfloat16
+    assert [outputs[0].dtype, outputs[1][0].dtype, outputs[1][1].dtype] == [torch.float32, torch.int64, torch.float32]
+    assert isinstance(network, Recursive)
+    assert list(network.state_dict()) == names
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert type(Recursive(3, 4)) is Recursive  # other networks of the class are left alone
+
+
+def test_outputs_of_a_network_become_float32():
+    rounded = torch.ones(1, dtype=torch.bfloat16)
+    one, (two, three) = to_float32([rounded, (rounded, torch.ones(1, dtype=torch.int64))])
+    assert (one.dtype, two.dtype, three.dtype) == (torch.float32, torch.float32, torch.int64)
+    assert to_float32(rounded).dtype == torch.float32
 
 
 def _pose(**options):

@@ -30,7 +30,7 @@ from bmp.models.rtmdet_ins import fits
 from bmp.structures import Image
 from bmp.training.__main__ import main
 from bmp.training.runner import train
-from bmp.training.settings import described, read_config
+from bmp.training.settings import provenance, read_config
 
 TINY = """
 _base_ = ["train/rtmdet_ins_nano.py"]
@@ -252,7 +252,7 @@ def test_data_and_start_of_a_fine_tuning_are_described(tmp_path):
     _touch(tmp_path, *files)
     empty = hashlib.sha256(b"").hexdigest()
     config = read_config("train/sam_nano_mask_refine.py", {"data_root": str(tmp_path)})
-    description = described(config)
+    description = provenance(config)
     assert sorted(description["data"].split(", ")) == sorted(f"{file} sha256 {empty}" for file in files)
     assert description["start"] == "nano/sam2-nano.safetensors"
     assert str(tmp_path) not in str(description)
@@ -260,14 +260,14 @@ def test_data_and_start_of_a_fine_tuning_are_described(tmp_path):
     own = tmp_path / "own.safetensors"
     own.write_bytes(b"weights")
     overrides = {"data_root": str(tmp_path), "model.checkpoint": str(own)}
-    description = described(read_config("train/sam_nano_mask_refine.py", overrides))
+    description = provenance(read_config("train/sam_nano_mask_refine.py", overrides))
     assert description["start"] == f"own.safetensors sha256 {hashlib.sha256(b'weights').hexdigest()}"
 
 
 def test_data_without_a_file_are_described_by_their_config(tmp_path):
     names = [f"keypoints/{name}.json" for name in ("coco_train2017", "cihp_train")]
     _touch(tmp_path, *names)
-    description = described(read_config("train/sam_pose2seg_b+.py", {"data_root": str(tmp_path)}))
+    description = provenance(read_config("train/sam_pose2seg_b+.py", {"data_root": str(tmp_path)}))
     data = description["data"].split(", ")
     assert [each.split()[0] for each in data[:2]] == names
     assert data[2:] == ["COCO split=train2017 part=rest", "CIHP split=train", "COCO split=train2017 part=held_out"]
@@ -277,7 +277,7 @@ def test_data_without_a_file_are_described_by_their_config(tmp_path):
 
 
 def test_a_detectors_training_starts_from_nothing(data):
-    assert "start" not in described(read_config("train/rtmdet_ins_nano.py", {"data_root": str(data)}))
+    assert "start" not in provenance(read_config("train/rtmdet_ins_nano.py", {"data_root": str(data)}))
 
 
 @pytest.mark.parametrize("scope", [None, "mmpose"])

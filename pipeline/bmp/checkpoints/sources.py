@@ -30,6 +30,9 @@ from rich.progress import Progress
 
 from bmp.errors import UserError
 
+RANDOM = "random"
+"""The checkpoint that means made-up weights, the same every time, for tests and timings."""
+
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
 _NPM_TIMEOUT = 600.0
@@ -357,14 +360,14 @@ def named_weights(factory: Callable[..., Any] | None, arguments: Mapping[str, An
     """Return the names of the files of weights that a stage reads when ``factory`` is called with ``arguments``.
 
     These are its arguments whose names end in "checkpoint" or "weights", given or, of a factory that is known, by
-    default; made-up weights ("random") are no file.
+    default; made-up weights (``RANDOM``) are no file.
     """
     parameters = {} if factory is None else dict(inspect.signature(factory).parameters)
     values = {name: parameter.default for name, parameter in parameters.items()} | dict(arguments or {})
     return tuple(
         value
         for name, value in values.items()
-        if name.endswith(("checkpoint", "weights")) and isinstance(value, str) and value != "random"
+        if name.endswith(("checkpoint", "weights")) and isinstance(value, str) and value != RANDOM
     )
 
 
@@ -454,7 +457,8 @@ def _direct(name: str) -> Weight:
     )
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -482,7 +486,7 @@ def _verified_download(file: Path, weight: Weight) -> Path:
 
 
 def _check_hash(file: Path, expected: str, what: str, remedy: str) -> None:
-    if (actual := _sha256(file)) != expected:
+    if (actual := sha256_of(file)) != expected:
         raise UserError(f"{what}: expected sha256 {expected}, got {actual}; {remedy}")
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
 from bmp.errors import MissingExtraError, UserError
 from bmp.models import rtmdet_ins
-from bmp.models.compute import dtype_of, prepare
+from bmp.models.compute import compute_in, dtype_of, prepare
 from bmp.models.configs import load_model_config
-from bmp.models.mmdet import build_detector, compute_in, dense_layers, mmdet_errors_in_one_line
+from bmp.models.mmdet import build_detector, dense_layers, mmdet_errors_in_one_line
 from bmp.models.openmmlab import quiet_models
-from bmp.models.rtmdet_ins import Found
+from bmp.models.rtmdet_ins import RawDetections
 from bmp.ops.boxes import clip
 from bmp.ops.masks import to_boxes
 from bmp.registry import DETECTORS
@@ -103,14 +103,15 @@ class MMDetDetector:
                 self._inputs = _inputs(settings, dataset)
                 model = build_detector(ConfigDict(settings["model"]), checkpoint)  # mmdet reads its parts as attributes
         _check_label(self._label, model)
-        self._sparing = self._people_only and rtmdet_ins.fits(model) and isinstance(self._inputs, Letterbox)
-        if self._sparing:
-            rtmdet_ins.quicken(model)
-        self._device = torch.device(device)
         layers = dense_layers(model)
+        self._quick_head: rtmdet_ins.QuickHead | None = None  # of RTMDet-Ins, which is read sparingly
+        if self._people_only and rtmdet_ins.fits(model) and isinstance(self._inputs, Letterbox):
+            self._quick_head = layers[-1] = rtmdet_ins.QuickHead(layers[-1])
         prepare(*layers, channels_last=channels_last, compiled=compile)
         if network_dtype != torch.float32:
-            compute_in(layers, network_dtype)
+            for layer in layers:
+                compute_in(layer, network_dtype)
+        self._device = torch.device(device)
         self._model: Any = model.to(self._device)
         self._score_threshold = score_threshold
         self._nms_iou = nms_iou
@@ -132,10 +133,10 @@ class MMDetDetector:
 
     def _detect(self, images: Sequence[Image]) -> Iterator[Detections]:
         inputs = [self._inputs.prepare(image.to(self._device)) for image in images]
-        found = self._read_sparingly(images, inputs) if self._sparing else self._read(images, inputs)
+        found = self._read(images, inputs) if self._quick_head is None else self._read_sparingly(images, inputs)
         return map(self._to_people, images, found)
 
-    def _to_people(self, image: Image, found: Found) -> Detections:
+    def _to_people(self, image: Image, found: RawDetections) -> Detections:
         boxes = clip(found.boxes, image.height, image.width)
         # What lies in the padding has no area left.
         rows = ((found.scores > self._score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero()[:, 0]
@@ -149,7 +150,7 @@ class MMDetDetector:
 
         return nms(boxes, scores, self._nms_iou)  # type: ignore[no-any-return]
 
-    def _masks(self, found: Found, rows: Tensor, image: Image) -> Tensor:
+    def _masks(self, found: RawDetections, rows: Tensor, image: Image) -> Tensor:
         """Return the masks of ``rows`` in the size of the image, a few at a time."""
         assert found.soft is not None
         size = (image.height, image.width)
@@ -161,7 +162,7 @@ class MMDetDetector:
             torch.gt(soft, found.threshold, out=out)
         return bits
 
-    def _read_sparingly(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[Found]:
+    def _read_sparingly(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[RawDetections]:
         """Read RTMDet-Ins."""
         factors = [each.metainfo["scale_factor"] for each in inputs]
         shown = [
@@ -169,11 +170,12 @@ class MMDetDetector:
             for image, factor in zip(images, factors, strict=True)
         ]
         pixels = self._model.data_preprocessor({"inputs": [each.pixels for each in inputs]}, False)["inputs"]
-        found = rtmdet_ins.read(self._model, pixels, shown, self._label, self._score_threshold)
+        assert self._quick_head is not None
+        found = rtmdet_ins.read(self._model, self._quick_head, pixels, shown, self._label, self._score_threshold)
         for each, (across, down) in zip(found, factors, strict=True):
             yield replace(each, boxes=each.boxes / each.boxes.new_tensor((across, down, across, down)))
 
-    def _read(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[Found]:
+    def _read(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[RawDetections]:
         """Read any other model, whose masks come in the size that it takes for the image's."""
         from mmdet.structures import DetDataSample
 
@@ -195,7 +197,8 @@ class MMDetDetector:
                 boxes = to_boxes(masks)
             across, down = image.width / width, image.height / height
             boxes = boxes * boxes.new_tensor((across, down, across, down))
-            yield Found(boxes.float(), people.scores.float(), None if masks is None else partial(_floats, masks))
+            soft = None if masks is None else partial(_floats, masks)
+            yield RawDetections(boxes.float(), people.scores.float(), soft)
 
     def _mask_size(self, image: Image) -> tuple[int, int]:
         """Return height and width of the image or, if masks of that size take too much memory, smaller ones."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bmp.errors import UserError
 
@@ -27,13 +25,46 @@ def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
 
 
-def wrap_forward(module: nn.Module, around: Callable[..., Any]) -> None:
-    """Let ``around`` run in the place of a module's ``forward``, in place; it is given that and its arguments.
+def compute_in(module: nn.Module, dtype: torch.dtype) -> None:
+    """Let ``module`` compute under autocast in ``dtype`` and return float32, in place; weights stay as they are.
 
-    Pickles and deep copies of the module have it too, where ``around`` can be pickled.
+    The module becomes an instance of a subclass of its class, so that its state dict, its copies and its pickles are
+    what they were, and its own methods, too, call the new ``forward``: heads of MMDetection call themselves.
     """
-    inner = vars(module).get("forward") or partial(type(module).forward, module)
-    module.forward = partial(around, inner)
+    if not isinstance(module, _Autocast):
+        module.__class__ = _under_autocast(type(module))
+    module.autocast_dtype = dtype  # type: ignore[assignment]
+
+
+class _Autocast(nn.Module):
+    """Comes before a network's class among the bases of one whose ``forward`` runs under autocast."""
+
+    autocast_dtype: torch.dtype
+
+    def forward(self, first: Any, *others: Any, **options: Any) -> Any:
+        with autocast((first if isinstance(first, Tensor) else first[0]).device, self.autocast_dtype):
+            return to_float32(super().forward(first, *others, **options))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Name the network's own class: a pickle cannot name one that was made while the program ran."""
+        _, (_, *arguments), *state = super().__reduce_ex__(max(2, protocol))
+        return (_new_under_autocast, (type(self).__bases__[1], *arguments), *state)
+
+
+def _under_autocast(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(kind)(kind.__name__, (_Autocast, kind), {"__module__": kind.__module__})
+
+
+def _new_under_autocast(kind: type[nn.Module], *arguments: Any) -> nn.Module:
+    made = _under_autocast(kind)
+    return made.__new__(made, *arguments)
+
+
+def to_float32(outputs: Any) -> Any:
+    """Return the outputs of a network, a tensor or nested tuples and lists of them, with floats as float32."""
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    return tuple(map(to_float32, outputs)) if isinstance(outputs, list | tuple) else outputs
 
 
 def prepare(*modules: nn.Module, channels_last: bool, compiled: bool) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.checkpoints.sources import resolve
+from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.errors import UserError
-from bmp.models.compute import autocast, wrap_forward
-
-RANDOM = "random"
-"""The checkpoint that means made-up weights, for tests and timings."""
 
 
 def build_detector(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
@@ -57,24 +52,3 @@ def dense_layers(model: Any) -> list[nn.Module]:
     head = getattr(model, "bbox_head", None)
     layers = (model.backbone, getattr(model, "neck", None), head if isinstance(head, BaseDenseHead) else None)
     return [layer for layer in layers if layer is not None]
-
-
-def compute_in(layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
-    """Let ``layers`` compute under autocast in ``dtype`` and give float32, in place; weights stay as they are.
-
-    mmdet's heads call themselves inside of their own methods, so that a module around one would not be asked.
-    """
-    for layer in layers:
-        wrap_forward(layer, partial(_autocast, dtype))
-
-
-def _autocast(dtype: torch.dtype, forward: Callable[..., Any], first: Any, *others: Any, **options: Any) -> Any:
-    with autocast((first if isinstance(first, Tensor) else first[0]).device, dtype):
-        return _to_float32(forward(first, *others, **options))
-
-
-def _to_float32(outputs: Any) -> Any:
-    """Convert the tensors of nested tuples and lists."""
-    if isinstance(outputs, Tensor):
-        return outputs.float() if outputs.is_floating_point() else outputs
-    return tuple(map(_to_float32, outputs)) if isinstance(outputs, list | tuple) else outputs

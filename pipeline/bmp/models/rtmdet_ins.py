@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+HeadMaps = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]
+"""For each level classes, distances and kernels, (B, ., h, w), and the features of the masks (B, ., H, W)."""
+
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RawDetections:
     """What a network found in one image: rows of one class, in any order.
 
     boxes: float32 (N, 4), xyxy in pixels of the image or of the network's input. scores: float32 (N,). soft: gives
@@ -39,19 +41,35 @@ def fits(model: nn.Module) -> bool:
     return isinstance(head, RTMDetInsSepBNHead) and not head.with_objectness
 
 
-def quicken(model: nn.Module) -> None:
-    """Make the network faster without a change of its answers: no branch is computed twice."""
-    head: Any = model.bbox_head
-    head.forward = partial(forward_head, head)  # unlike a method or a closure this is pickled and copied with the head
+class QuickHead(nn.Module):
+    """A network's dense head with the same outputs in less time: no branch is computed twice.
+
+    Args:
+        head: of a model for which ``fits`` holds.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, levels: Sequence[Tensor]) -> HeadMaps:
+        """See ``forward_head``."""
+        return forward_head(self.head, levels)
 
 
 def read(
-    model: Any, pixels: Tensor, shown: Sequence[tuple[int, int]], label: int, score_threshold: float
-) -> list[Found]:
+    model: Any,
+    quick_head: nn.Module,
+    pixels: Tensor,
+    shown: Sequence[tuple[int, int]],
+    label: int,
+    score_threshold: float,
+) -> list[RawDetections]:
     """Run the network and read one class.
 
     Args:
         model: for which ``fits`` holds.
+        quick_head: a ``QuickHead`` of its head.
         pixels: float32 (B, 3, H, W), normalised.
         shown: height and width of the part of each input that shows an image.
         label: the class.
@@ -64,7 +82,7 @@ def read(
     from mmcv.ops import batched_nms
 
     head = model.bbox_head
-    classes, distances, kernels, features = head(model.extract_feat(pixels))
+    classes, distances, kernels, features = quick_head(model.extract_feat(pixels))
     grids = head.prior_generator.grid_priors(
         [level.shape[-2:] for level in classes], device=pixels.device, with_stride=True
     )
@@ -72,7 +90,7 @@ def read(
     scores = _rows([level[:, label : label + 1] for level in classes])[..., 0].sigmoid()
     distances, kernels = _rows(distances), _rows(kernels)
 
-    def candidates(index: int) -> Found:
+    def candidates(index: int) -> RawDetections:
         rows = (scores[index] > score_threshold).nonzero()[:, 0]
         boxes = head.bbox_coder.decode(priors[rows, :2], distances[index, rows], max_shape=pixels.shape[-2:])
         best, order = batched_nms(
@@ -90,17 +108,17 @@ def read(
             return enlarged[:, :height, :width]
 
         threshold = float(torch.tensor(head.test_cfg.mask_thr_binary).logit())
-        return Found(best[:, :4], best[:, 4], soft, threshold)
+        return RawDetections(best[:, :4], best[:, 4], soft, threshold)
 
     return [candidates(index) for index in range(len(shown))]
 
 
 def _rows(levels: Sequence[Tensor]) -> Tensor:
-    """Join maps (B, C, h, w) of several sizes to (B, P, C), one row a place."""
+    """Join maps (B, C, h, w) of several sizes to (B, P, C), one row for each location."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
 
 
-def forward_head(head: Any, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+def forward_head(head: Any, levels: Sequence[Tensor]) -> HeadMaps:
     """Do what the head's forward does; its branches for classes and boxes are the same layers and run once.
 
     Args:
@@ -108,7 +126,7 @@ def forward_head(head: Any, levels: Sequence[Tensor]) -> tuple[list[Tensor], lis
         levels: float (B, C, h, w) of the neck, one a stride.
 
     Returns:
-        for each level classes, distances and kernels, (B, ., h, w), and the features of the masks (B, ., H, W).
+        see ``HeadMaps``.
     """
     classes, distances, kernels = [], [], []
     for index, (level, stride) in enumerate(zip(levels, head.prior_generator.strides, strict=True)):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.checkpoints.sources import resolve
+from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.errors import MissingExtraError, UserError
 
 
@@ -22,7 +22,7 @@ def build_sam1(model: str, checkpoint: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network: Any = sam_model_registry[model]()
-    if checkpoint != "random":
+    if checkpoint != RANDOM:
         path = resolve(checkpoint)
         load_strictly(network, load_state_dict(path), file=path)
     return network.eval().requires_grad_(False)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
-from bmp.checkpoints.sources import resolve
+from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import packaged
 from bmp.errors import MissingExtraError, UserError
 from bmp.models.compute import autocast
@@ -172,7 +172,7 @@ def build_sam2(model: str, checkpoint: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network: Any = instantiate(config.model)
-    if checkpoint != "random":
+    if checkpoint != RANDOM:
         path = resolve(checkpoint)
         load_strictly(network, load_state_dict(path), file=path)
     return network.eval().requires_grad_(False)

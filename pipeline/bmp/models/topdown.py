@@ -13,13 +13,10 @@ from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import MODELS
 from torch import nn
 
-from bmp.checkpoints import loading as checkpoints
-from bmp.checkpoints import sources as weights
+from bmp.checkpoints.loading import load_state_dict, load_strictly
+from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_models
-
-RANDOM = "random"
-"""The checkpoint that means made-up weights, the same every time, for tests and timings."""
 
 
 def build_topdown(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
@@ -39,7 +36,7 @@ def build_topdown(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
     for part in (arguments, *(value for value in arguments.values() if isinstance(value, dict))):
         for key in ("init_cfg", "pretrained"):
             part.pop(key, None)
-    path = None if checkpoint == RANDOM else weights.resolve(checkpoint)
+    path = None if checkpoint == RANDOM else resolve(checkpoint)
     with DefaultScope.overwrite_default_scope("mmpose"), quiet_models(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
@@ -53,5 +50,5 @@ def build_topdown(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
         raise UserError("config: expected a head with a decoder, found none; name its codec in the model section")
     model = revert_sync_batchnorm(model)
     if path is not None:
-        checkpoints.load_strictly(model, checkpoints.load_state_dict(path), file=path)
+        load_strictly(model, load_state_dict(path), file=path)
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
-from bmp.models.compute import autocast, dtype_of, prepare
+from bmp.models.compute import autocast, dtype_of, prepare, to_float32
 from bmp.models.configs import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
@@ -22,13 +22,13 @@ from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
 
 Decoder = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Takes maps float32 (B, K, H, W); returns places (B, K, 2) in map cells and scores (B, K)."""
+"""Takes maps float32 (B, K, H, W); returns locations (B, K, 2) in map cells and scores (B, K)."""
 
 _PADDING = 1.25
 
 
 @dataclass
-class _Found:
+class _Estimates:
     """What the network says of B people: keypoints (B, K, 2) in crop pixels, the rest (B, K) or None."""
 
     keypoints: Tensor
@@ -247,7 +247,7 @@ class MMPoseEstimator:
     def _network(self) -> torch.autocast:
         return autocast(self._device, self._dtype)
 
-    def _from_maps(self, inputs: Tensor) -> _Found:
+    def _from_maps(self, inputs: Tensor) -> _Estimates:
         """Run a model with unbiased heatmaps; crops and mirrored crops make one batch."""
         count = len(inputs)
         with self._network():
@@ -260,12 +260,12 @@ class MMPoseEstimator:
         )
         maps, *scalars = (self._averaged(values.float(), count) for values in outputs)
         assert self._decode is not None
-        places, scores = self._decode(maps)
+        locations, scores = self._decode(maps)
         # The centres of the first and the last cell lie on the window's edges.
-        cells = places.new_tensor((maps.shape[-1] - 1, maps.shape[-2] - 1))
-        keypoints = places / cells * places.new_tensor((self._width, self._height))
+        cells = locations.new_tensor((maps.shape[-1] - 1, maps.shape[-2] - 1))
+        keypoints = locations / cells * locations.new_tensor((self._width, self._height))
         presence, visibility, expected_oks = scalars or (None, None, None)
-        return _Found(keypoints, scores, visibility, presence, expected_oks)
+        return _Estimates(keypoints, scores, visibility, presence, expected_oks)
 
     def _averaged(self, values: Tensor, count: int) -> Tensor:
         """Average the first ``count`` rows with the mirrored rest; keep the set's keypoints."""
@@ -276,7 +276,7 @@ class MMPoseEstimator:
         mirrored = values[count:, self._flip_indices[:wanted]]
         return (straight + (mirrored.flip(-1) if values.ndim == 4 else mirrored)) * 0.5
 
-    def _from_head(self, inputs: Tensor) -> _Found:
+    def _from_head(self, inputs: Tensor) -> _Estimates:
         """Run any other model and let its head do the flip test and the decoding, in float32."""
         from mmpose.structures import PoseDataSample
 
@@ -294,12 +294,12 @@ class MMPoseEstimator:
         wanted = len(self.keypoints)
         keypoints = torch.stack([torch.as_tensor(each.keypoints[0, :wanted, :2]) for each in predictions])
         scores = torch.stack([torch.as_tensor(each.keypoint_scores[0, :wanted]) for each in predictions])
-        return _Found(keypoints.float().to(self._device), scores.float().to(self._device))
+        return _Estimates(keypoints.float().to(self._device), scores.float().to(self._device))
 
     def _features(self, inputs: Tensor) -> Any:
         with self._network():
             features = self._model.extract_feat(inputs)
-        return features if self._dtype == torch.float32 else _to_float32(features)
+        return features if self._dtype == torch.float32 else to_float32(features)
 
 
 def _check(option: str, value: Any, allowed: Any) -> None:
@@ -313,11 +313,6 @@ def _join(parts: Sequence[tuple[Tensor, Windows]]) -> tuple[Tensor, Windows]:
     crops = torch.cat([crops for crops, _ in parts])
     centers = torch.cat([windows.centers for _, windows in parts])
     return crops, Windows(centers, torch.cat([windows.sizes for _, windows in parts]))
-
-
-def _to_float32(features: Any) -> Any:
-    """Convert the features of a backbone, which some models nest."""
-    return features.float() if isinstance(features, Tensor) else tuple(map(_to_float32, features))
 
 
 def _keypoint_count(head: Any) -> int:

@@ -18,7 +18,7 @@ from bmp.checkpoints.saving import export
 from bmp.config import parse_overrides
 from bmp.console import Parser, run_command
 from bmp.training.runner import train
-from bmp.training.settings import described, read_config
+from bmp.training.settings import provenance, read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def _train(options: argparse.Namespace) -> int:
     config = read_config(options.config, parse_overrides(options.set), options.work_dir)
     checkpoint = train(config, resume=options.resume)
     if options.export and int(os.environ.get("RANK", 0)) == 0:
-        export(checkpoint, options.export, described(config), config.get("exported", ""))
+        export(checkpoint, options.export, provenance(config), config.get("exported", ""))
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from bmp import __version__
-from bmp.checkpoints.sources import resolve
+from bmp.checkpoints.sources import resolve, sha256_of
 from bmp.config import load_config
 from bmp.errors import UserError
 
@@ -41,7 +40,7 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
     return config
 
 
-def described(config: Config) -> dict[str, str]:
+def provenance(config: Config) -> dict[str, str]:
     """Say in words what was trained, so that weights can be told apart and made again.
 
     Data are the files of ground truth by their hash, and data sets without such a file as the config has them, but for
@@ -50,7 +49,7 @@ def described(config: Config) -> dict[str, str]:
     """
     root = Path(config.get("data_root") or "")
     data = [
-        f"{file.relative_to(root) if file.is_relative_to(root) else file.name} sha256 {_sha256(file)}"
+        f"{file.relative_to(root) if file.is_relative_to(root) else file.name} sha256 {sha256_of(file)}"
         for _, file in _ground_truth_files(config)
     ]
     data += [_words(each) for loader in _loaders(config) for each in _datasets(loader) if not _file_keys(each)]
@@ -65,12 +64,8 @@ def described(config: Config) -> dict[str, str]:
             description[word] = str(config.train_cfg[key])
     if start := config.model.get("checkpoint") or config.get("load_from"):
         own = Path(start).expanduser().is_file()
-        description["start"] = f"{Path(start).name} sha256 {_sha256(resolve(start))}" if own else str(start)
+        description["start"] = f"{Path(start).name} sha256 {sha256_of(resolve(start))}" if own else str(start)
     return description
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _words(dataset: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from bmp.models.compute import dtype_of, prepare
-from bmp.models.mmdet import compute_in, dense_layers
+from bmp.models.compute import compute_in, dtype_of, prepare
+from bmp.models.mmdet import dense_layers
 
 
 @HOOKS.register_module()
@@ -32,4 +32,5 @@ class ComputeOptions(Hook):  # type: ignore[misc,unused-ignore]
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         layers = dense_layers(model)
         prepare(*layers, channels_last=self._channels_last, compiled=False)
-        compute_in(layers, self._dtype)
+        for layer in layers:
+            compute_in(layer, self._dtype)
