@@ -25,11 +25,12 @@ from common import Timing, repeat, write
 
 from bmp.api import People
 from bmp.build import build, resolve_device
+from bmp.checkpoints.sources import RANDOM
 from bmp.config import load_config, parse_overrides
-from bmp.evaluation.timing import STAGES, Stopwatch, machine, timed
+from bmp.evaluation.timing import Stopwatch, machine, timed
 from bmp.io import images
 from bmp.io.annotations import to_annotations
-from bmp.loop import Loop, Result
+from bmp.loop import STAGES, Loop, Result
 from bmp.structures import Image, Instances
 
 PHOTO = (686, 948)
@@ -145,7 +146,7 @@ def _report(timings: dict[str, Timing]) -> None:
 def _config(options: argparse.Namespace, ours: bool) -> Any:
     overrides: dict[str, Any] = {}
     if options.random_weights:
-        overrides = {f"pipeline.{stage}.checkpoint": "random" for stage in ("detector", "pose", "segmenter")}
+        overrides = {f"pipeline.{stage}.checkpoint": RANDOM for stage in ("detector", "pose", "segmenter")}
     if options.people:
         # The clean-up of masks is left out on both sides: the library's own needs a CUDA extension.
         overrides |= {"pipeline.segmenter.hole_area": 0, "pipeline.segmenter.speck_area": 0}
@@ -155,11 +156,11 @@ def _config(options: argparse.Namespace, ours: bool) -> Any:
 def _run(model: Loop, pictures: Sequence[Image], stopwatch: Stopwatch) -> list[Result]:
     """Send pictures through the loop and time it, its stages, and what it does between them."""
     loop = timed(model, stopwatch)
-    stages, whole = {name for names in STAGES.values() for name in names.values()}, Stopwatch()
-    before = sum(stopwatch.seconds[name] for name in stages)
+    whole = Stopwatch()
+    before = sum(stopwatch.seconds[name] for name in STAGES)
     with whole.time("loop"):
         results = list(loop.run(pictures))
-    inside = sum(stopwatch.seconds[name] for name in stages) - before
+    inside = sum(stopwatch.seconds[name] for name in STAGES) - before
     stopwatch.seconds["loop"] += whole.seconds["loop"]
     stopwatch.seconds["loop itself"] += whole.seconds["loop"] - inside
     return results

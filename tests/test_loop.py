@@ -7,7 +7,7 @@ import torch
 from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, detections, scene
 
 from bmp.errors import UserError
-from bmp.loop import Loop
+from bmp.loop import STAGES, Loop
 from bmp.structures import Detections
 
 FRONT, BEHIND, APART = (20, 10, 30, 20), (15, 5, 40, 30), (50, 30, 60, 40)
@@ -250,7 +250,7 @@ def test_the_log_tells_how_long_each_stage_took(caplog):
     loop = Loop(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll(), rounds=1)
     list(loop.run([scene((2, 2, 20, 20)), scene((5, 5, 20, 20))]))
     stages = [record.getMessage().split(" in ")[0] for record in caplog.records if record.name == "bmp.loop"]
-    assert stages == ["detector: 2 images", "pose: 2 images", "segmenter, opening: 2 images", "segmenter: 2 images"]
+    assert stages == [f"{stage}: 2 images" for stage in STAGES]
 
 
 class Recorded:

@@ -65,7 +65,7 @@ def examine(device: str) -> tuple[list[str], list[str]]:
         device: the one that "auto" means.
     """
     cache = cache_folder()
-    versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
+    versions = [f"{name} {version}" for name in _PACKAGES if (version := installed_version(name))]
     free = _free(cache)
     lines = [
         f"bmp {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -125,7 +125,8 @@ def _extra(part: Mapping[str, Any]) -> str | None:
     return _LIBRARIES.get(part["type"]) or ("openmmlab" if "checkpoint" in part else None)
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Return the version of a package, None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,6 +17,12 @@ from bmp.stages import Detector, ImageView, OverlapRule, PoseEstimator, Segmente
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 _LOGGER = logging.getLogger(__name__)
+
+STAGES = ("detector", "pose", "suppressor", "segmenter: encode", "segmenter: decode")
+"""What a loop calls the work of its stages when it is timed; the redetector's is the detector's."""
+
+Clock = Callable[[str, int], AbstractContextManager[None]]
+"""Given a name of ``STAGES`` and a number of images: the context in which that stage does its work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +90,14 @@ class BestMask:
         return exclusive(masks.bits, masks.scores)
 
 
+@contextmanager
+def log_time(stage: str, images: int) -> Iterator[None]:
+    """Log how long a stage took; on a GPU that is until it handed its work over, which may be going on."""
+    start = time.perf_counter()
+    yield
+    _LOGGER.debug("%s: %d images in %.3f s", stage, images, time.perf_counter() - start)
+
+
 class Loop:
     """The loop over the rounds, built from any stages that fit the protocols of ``bmp.stages``.
 
@@ -104,7 +118,12 @@ class Loop:
         rounds: how often to look at most, at least 1.
         repose: estimate the poses of a round's new people once more, conditioned on the segmenter's masks.
         device: where images and people are kept between stages.
+
+    Attributes:
+        clock: times each call of a stage; ``log_time`` by default.
     """
+
+    clock: Clock = staticmethod(log_time)
 
     def __init__(
         self,
@@ -173,7 +192,8 @@ class Loop:
         seen = [state.image if number == 1 else paint_out(state.image, state.people.masks.bits) for state in states]
         found = self._detect(self.detector if number == 1 else self.redetector, seen, boxes)
         poses = self._estimate(states, found)
-        left = [self._suppress(*image) for image in zip(states, found, poses, strict=True)]
+        with self.clock("suppressor", len(states)):
+            left = [self._suppress(*image) for image in zip(states, found, poses, strict=True)]
         segmented = self._segment(states, left)
         if self.repose:
             left = self._repose(number, states, left, segmented)
@@ -193,13 +213,13 @@ class Loop:
         """Find the people of each image, but for those whose ``boxes`` are given."""
         given = [None] * len(seen) if boxes is None else boxes
         unknown = [image for image, rows in zip(seen, given, strict=True) if rows is None]
-        with _timed("detector", len(unknown)):
+        with self.clock("detector", len(unknown)):
             found = iter(detector.detect(unknown) if unknown else [])
         return [(next(found) if rows is None else rows).to(self.device) for rows in given]
 
     def _estimate(self, states: list[ImageState], people: list[Detections]) -> list[Poses]:
         """Give ``people`` their poses, on the original images."""
-        with _timed("pose", len(states)):
+        with self.clock("pose", len(states)):
             found = self.pose.estimate([state.image for state in states], people)
         return [poses.to(self.device) for poses in found]
 
@@ -216,11 +236,11 @@ class Loop:
         masks = [Masks.empty(state.image.height, state.image.width, self.device) for state in states]
         busy = [i for i, each in enumerate(left) if len(each.new)]
         unopened = [states[i] for i in busy if states[i].view is None]
-        with _timed("segmenter, opening", len(unopened)):
+        with self.clock("segmenter: encode", len(unopened)):
             views = self.segmenter.open([state.image for state in unopened])
         for state, view in zip(unopened, views, strict=True):
             state.view = view
-        with _timed("segmenter", len(busy)):
+        with self.clock("segmenter: decode", len(busy)):
             segmented = self.segmenter.segment(
                 [states[i].view for i in busy],
                 [left[i].new for i in busy],
@@ -256,14 +276,6 @@ class Loop:
 
     def _finish(self, state: ImageState) -> Result:
         return Result(state.index, self._resolved(state.people), state.trace)
-
-
-@contextmanager
-def _timed(stage: str, images: int) -> Iterator[None]:
-    """Log how long a stage took; on a GPU that is until it handed its work over, which may be going on."""
-    start = time.perf_counter()
-    yield
-    _LOGGER.debug("%s: %d images in %.3f s", stage, images, time.perf_counter() - start)
 
 
 def _checked_rounds(rounds: int) -> int:

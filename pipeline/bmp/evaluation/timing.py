@@ -1,29 +1,21 @@
-"""Times the stages of a loop, and says what machine it was; knows the names of the stages, not what they are."""
+"""Adds up the time that the stages of a loop take, and says which machine it was. Knows no stage."""
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bmp.doctor import installed_version
 from bmp.loop import Loop
-
-STAGES = {
-    "detector": {"detect": "detector"},
-    "redetector": {"detect": "detector"},
-    "pose": {"estimate": "pose"},
-    "segmenter": {"open": "segmenter: encode", "segment": "segmenter: decode"},
-    "suppressor": {"keep": "suppressor"},
-}
-"""For each part of a loop its methods that are timed, and the names of their times."""
 
 _PACKAGES = (
     "bmp-pose", "torch", "torchvision", "numpy", "pycocotools", "ai-edge-litert", "mmcv-lite", "mmdet", "mmpose",
@@ -50,37 +42,16 @@ class Stopwatch:
         self.seconds[name] += time.perf_counter() - started
 
 
-class TimedStage:
-    """Stands before a stage and times the calls of the given methods; everything else passes through."""
-
-    def __init__(self, stage: Any, stopwatch: Stopwatch, names: dict[str, str]) -> None:
-        self._stage, self._stopwatch, self._names = stage, stopwatch, names
-
-    def __getattr__(self, attribute: str) -> Any:
-        value = getattr(self._stage, attribute)
-        if attribute not in self._names:
-            return value
-        return self._timed(value, self._names[attribute])
-
-    def _timed(self, method: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def timed(*arguments: Any) -> Any:
-            with self._stopwatch.time(name):
-                return method(*arguments)
-
-        return timed
-
-
 def timed(model: Loop, stopwatch: Stopwatch) -> Loop:
-    """Return a loop of the same stages whose time the stopwatch adds up under the names in ``STAGES``."""
-    parts: dict[str, Any] = {
-        name: TimedStage(getattr(model, name), stopwatch, methods) for name, methods in STAGES.items()
-    }
-    return Loop(**parts, rounds=model.rounds, repose=model.repose, device=model.device)
+    """Return a loop of the same stages whose time the stopwatch adds up, under the names in ``bmp.loop.STAGES``."""
+    loop = copy.copy(model)
+    loop.clock = lambda stage, images: stopwatch.time(stage)
+    return loop
 
 
 def versions() -> dict[str, str]:
     """Return the version of each installed package that results depend on."""
-    return {name: version for name in _PACKAGES if (version := _version(name))}
+    return {name: version for name in _PACKAGES if (version := installed_version(name))}
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -100,13 +71,6 @@ def machine(device: str) -> dict[str, Any]:
 def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:
