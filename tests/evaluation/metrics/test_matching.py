@@ -136,10 +136,6 @@ class TestRates:
         assert matches.found().tolist() == [0, 2]
         assert matches.found(0.8).tolist() == [0]
 
-    @pytest.mark.parametrize(("among", "expected"), [([0, 1], 0.5), ([2], 1.0), ([1, 3], 0.0), ([], None)])
-    def test_recall_among_some(self, among, expected):
-        assert recall(run(0, None, 2), among=among) == expected
-
     def test_no_number(self):
         assert recall(match(truth_of(), [])) is None
         assert recall(match(truth_of((at(0), 0, "crowd")), [])) is None
@@ -246,20 +242,3 @@ class TestEqualPrecision:
             for score in set(other.scores.tolist()):
                 if metrics.precision(other, score) >= result.precision:
                     assert recall(other, score) <= result.second
-
-
-class TestCrowding:
-    # IoU 1/3 in image 0, 2/3 in image 1 beside a lonely person, a crowd in image 2
-    TRUTH = truth_of(
-        (at(0), 0), (at(5), 0), (at(0), 1), (at(2), 1), (at(60), 1), (at(0), 2), (at(0), 2, "crowd"), images=4
-    )
-
-    def test_overlaps(self):
-        assert metrics.pair_overlaps(self.TRUTH).tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 0, 0, 0])
-        assert metrics.pair_overlaps(truth_of()).shape == (0,)
-
-    def test_people_in_crowds(self):
-        matches = match(self.TRUTH, [row(at(0), 0.9, 1), row(at(60), 0.8, 1)])
-        entangled = np.flatnonzero(metrics.pair_overlaps(self.TRUTH) > 0.5)
-        assert entangled.tolist() == [2, 3]
-        assert recall(matches, among=entangled) == 0.5

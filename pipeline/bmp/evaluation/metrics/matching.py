@@ -7,14 +7,12 @@ overlaps nobody but a crowd region is neither right nor wrong.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
 from bmp.evaluation.metrics.coco import compare, to_results
 from bmp.io.annotations import Annotation, CocoDataset
@@ -123,19 +121,13 @@ def match(
     )
 
 
-def recall(matches: Matches, min_score: float = 0.0, among: Sequence[int] | Ints | None = None) -> float | None:
-    """Return which part of the people is found by results of at least ``min_score``; None if there is nobody to find.
-
-    among: count these people only, such as those in crowds; everybody if None.
-    """
-    people, found = matches.people, matches.found(min_score)
-    if among is not None:
-        people, found = people[np.isin(people, among)], found[np.isin(found, among)]
-    return len(found) / len(people) if len(people) else None
+def recall(matches: Matches, min_score: float = 0.0) -> float | None:
+    """Return the share of the people who are found by results of at least ``min_score``; None if nobody is labelled."""
+    return len(matches.found(min_score)) / len(matches.people) if len(matches.people) else None
 
 
 def precision(matches: Matches, min_score: float = 0.0) -> float | None:
-    """Return which part of the results of at least ``min_score`` shows somebody; None if there are no results."""
+    """Return the share of the results of at least ``min_score`` that show somebody; None if there are no results."""
     counted = (matches.scores >= min_score) & ~matches.ignored
     return float((matches.person[counted] >= 0).mean()) if counted.any() else None
 
@@ -170,7 +162,7 @@ def recall_at_equal_precision(first: Matches, second: Matches) -> EqualPrecision
     if target is None or not len(first.people):
         return EqualPrecision(target, recall(first), None, None)
     scores, right = second.scores[~second.ignored], second.person[~second.ignored] >= 0
-    # Of one score all results come or none, so only its last one is a place to stop.
+    # Of one score all results come or none, so only after its last one can the list end.
     last_of_its_score = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
     precise = right.cumsum() / np.arange(1, len(scores) + 1) >= target
     stops = np.flatnonzero(last_of_its_score & precise)
@@ -178,25 +170,6 @@ def recall_at_equal_precision(first: Matches, second: Matches) -> EqualPrecision
         return EqualPrecision(target, recall(first), 0.0, None)
     lowest = float(scores[stops[-1]])
     return EqualPrecision(target, recall(first), recall(second, lowest), lowest)
-
-
-def pair_overlaps(ground_truth: CocoDataset) -> Floats:
-    """Return for each annotation the largest IoU of its box with that of another person in the image, float64 (A,).
-
-    Crowd regions are nobody: theirs is 0, and they are in nobody's way.
-    """
-    largest = np.zeros(len(ground_truth["annotations"]))
-    people: dict[int | str, list[int]] = defaultdict(list)
-    for index, label in enumerate(ground_truth["annotations"]):
-        if not label.get("iscrowd"):
-            people[label["image_id"]].append(index)
-    for indices in people.values():
-        if len(indices) > 1:
-            boxes = np.array([ground_truth["annotations"][index]["bbox"] for index in indices], dtype=np.float64)
-            overlaps = coco_mask.iou(boxes, boxes, [0] * len(boxes))
-            np.fill_diagonal(overlaps, 0)
-            largest[indices] = overlaps.max(axis=1)
-    return largest
 
 
 def _check_same_people(first: Matches, second: Matches) -> None:
