@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bmp.datasets.people import PeopleDataset
 from bmp.detectors.lite import Candidates, LiteDetector
-from bmp.models.lite.regions import Picture
+from bmp.models.lite.regions import ImagePyramid
 from bmp.ops.boxes import iou, xywh_to_xyxy
 
 LOOKED = ("found", "flags", "heat", "agreement", "size", "aspect", "edge", "repeated")
@@ -32,7 +32,7 @@ def main() -> None:
     detector = LiteDetector(landmark_weights=options.landmark_weights)
     rows: dict[bool, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {True: [], False: []}
     for index in _half(dataset, options.other_half):
-        found = detector.candidates(Picture.of(dataset.load(index)))
+        found = detector.candidates(ImagePyramid.of(dataset.load(index)))
         right, known = _judged(found, dataset, index)
         for looked, names in ((True, LOOKED), (False, UNLOOKED)):
             chosen = known & (found.looked == looked)

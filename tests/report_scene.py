@@ -2,7 +2,7 @@
 
 import torch
 
-from bmp.evaluation.rounds import Settings, compare_rounds
+from bmp.evaluation.rounds import ComparisonSettings, compare_rounds
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import to_rle
 
@@ -46,4 +46,4 @@ SECOND = [row(7, B, 0.7, 2), row(3, C, 0.6, 2), row(7, (40, 4, 6, 6), 0.3)]
 
 
 def compare(ground_truth=TRUTH, rounds=(FIRST, SECOND), **settings):
-    return compare_rounds(ground_truth, lambda number: rounds[number - 1], len(rounds), Settings(**settings))
+    return compare_rounds(ground_truth, lambda number: rounds[number - 1], len(rounds), ComparisonSettings(**settings))

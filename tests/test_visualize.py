@@ -14,7 +14,7 @@ from bmp.label_sets import COCO_KEYPOINTS
 from bmp.loop import RoundTrace
 from bmp.ops.masks import paint_out
 from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
-from bmp.visualize import contact_sheet, overlay
+from bmp.visualize import overlay, trace_sheet
 
 K = len(COCO_KEYPOINTS)
 GREY = 128
@@ -327,7 +327,7 @@ class TestContactSheet:
     def test_layout_and_what_is_where(self):
         image = plain(240, 480)
         trace, _ = two_rounds(image)
-        sheet = contact_sheet(trace, image, COCO_KEYPOINTS)
+        sheet = trace_sheet(trace, image, COCO_KEYPOINTS)
         assert sheet.mode == "RGB"
         panels = self.panels(sheet, image, 2)
         middle = slice(60, 200)
@@ -349,7 +349,7 @@ class TestContactSheet:
         image = plain(240, 480)
         trace, final = two_rounds(image)
         assert [people.tolist() for people in visualize._numbers(trace)] == [[0, -1, 3], [0, 3, 1, 2]]
-        panels = self.panels(contact_sheet(trace, image, COCO_KEYPOINTS), image, 2)
+        panels = self.panels(trace_sheet(trace, image, COCO_KEYPOINTS), image, 2)
         absent = replace(final, poses=replace(final.poses, presence=torch.zeros(3, K)))
         values = np.asarray(overlay(image, absent, COCO_KEYPOINTS))
         for column in (72, 300, 400):
@@ -364,7 +364,7 @@ class TestContactSheet:
         def panel_with(labels: list[int]) -> np.ndarray:
             asked = replace(prompts, labels=torch.tensor([labels] * 2, dtype=torch.int8))
             entry = replace(trace[0], segmented=replace(trace[0].segmented, prompts=asked))
-            return self.panels(contact_sheet([entry], image, COCO_KEYPOINTS), image, 1)[0, 2]
+            return self.panels(trace_sheet([entry], image, COCO_KEYPOINTS), image, 1)[0, 2]
 
         panel = panel_with([1, 0, -1])
         (x, y), (u, v), _ = prompts.points[0].round().int().tolist()
@@ -377,7 +377,7 @@ class TestContactSheet:
         image = plain(240, 480)
         trace, _ = two_rounds(image, prompted=False)
         with_prompts, _ = two_rounds(image)
-        sheets = [contact_sheet(t, image, COCO_KEYPOINTS) for t in (trace, with_prompts)]
+        sheets = [trace_sheet(t, image, COCO_KEYPOINTS) for t in (trace, with_prompts)]
         four, five = (self.panels(sheet, image, 2, sheet is sheets[1]) for sheet in sheets)
         assert four.shape[1] == 4
         assert (four == five[:, [0, 1, 3, 4]]).all()
@@ -388,7 +388,7 @@ class TestContactSheet:
         prompts = entry.segmented.prompts
         boxed = replace(prompts, labels=torch.full_like(prompts.labels, -1), boxes=entry.people.detections.boxes)
         entry = replace(entry, segmented=replace(entry.segmented, prompts=boxed))
-        panel = self.panels(contact_sheet([entry], image, COCO_KEYPOINTS), image, 1)[0, 2]
+        panel = self.panels(trace_sheet([entry], image, COCO_KEYPOINTS), image, 1)[0, 2]
         assert (panel[100, 24] != GREY).any()
         assert (panel[100, 60:110] == GREY).all()
 
@@ -397,9 +397,7 @@ class TestContactSheet:
         (entry, _), _ = two_rounds(image)
         nobody = replace(entry, kept=torch.zeros(0, dtype=torch.int64), people=entry.people[[]])
         nobody = replace(nobody, segmented=entry.segmented[[]])
-        kept, lost = (
-            self.panels(contact_sheet([one], image, COCO_KEYPOINTS), image, 1)[0, 1] for one in (entry, nobody)
-        )
+        kept, lost = (self.panels(trace_sheet([one], image, COCO_KEYPOINTS), image, 1)[0, 1] for one in (entry, nobody))
         assert (np.ptp(lost.astype(int), axis=2) == 0).all()
         assert (np.ptp(kept.astype(int), axis=2) > 0).any()
         assert 0 < (lost != GREY).sum() < (kept != GREY).sum()
@@ -409,7 +407,7 @@ class TestContactSheet:
         image = plain(*size)
         trace, _ = two_rounds(image)
         before = image.pixels.clone()
-        sheet = contact_sheet(trace, image, COCO_KEYPOINTS)
+        sheet = trace_sheet(trace, image, COCO_KEYPOINTS)
         assert torch.equal(image.pixels, before)
         assert sheet.width <= 5 * (480 + visualize._GAP) + visualize._GAP
         assert sheet.height <= 2 * (480 + visualize._TITLE + visualize._GAP) + visualize._GAP
@@ -420,9 +418,9 @@ class TestContactSheet:
         entry = RoundTrace(
             1, image, Detections.empty(), nobody.poses, torch.zeros(0, dtype=torch.int64), 0, nobody.masks, nobody
         )
-        panels = self.panels(contact_sheet([entry], image, COCO_KEYPOINTS), image, 1, prompted=False)
+        panels = self.panels(trace_sheet([entry], image, COCO_KEYPOINTS), image, 1, prompted=False)
         assert (panels == GREY).all()
 
     def test_no_rounds(self):
         with pytest.raises(ValueError, match="trace=True"):
-            contact_sheet([], plain(4, 4), COCO_KEYPOINTS)
+            trace_sheet([], plain(4, 4), COCO_KEYPOINTS)

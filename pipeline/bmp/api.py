@@ -229,9 +229,9 @@ class People:
 
     def plot_trace(self) -> PIL.Image.Image:
         """Draw a contact sheet of what happened round by round; needs people that were found with ``trace=True``."""
-        from bmp.visualize import contact_sheet
+        from bmp.visualize import trace_sheet
 
-        return contact_sheet(self.trace, self.image, self.keypoint_set)
+        return trace_sheet(self.trace, self.image, self.keypoint_set)
 
     def show(self) -> None:
         """Show the people in the notebook cell, or else in the system's picture viewer."""

@@ -32,7 +32,7 @@ from bmp.console import (
     whole,
 )
 from bmp.errors import UserError
-from bmp.inference.files import OVERLAYS, TRACES, Job, Settings, checksum, work_through
+from bmp.inference.files import OVERLAYS, TRACES, Job, RunSettings, checksum, work_through
 from bmp.io.atomic import LOCK, alone_in, writing
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def _run(options: argparse.Namespace) -> int:
                 model,
                 jobs,
                 people_file,
-                Settings(
+                RunSettings(
                     output,
                     batch_size=options.batch_size,
                     trace=options.trace,

@@ -13,7 +13,7 @@ import torch
 
 from bmp.errors import UserError
 
-Result = TypeVar("Result")
+Gathered = TypeVar("Gathered")
 _LONGEST = timedelta(days=7)  # one that ends is noticed at once; this is for one whose whole machine is gone
 
 
@@ -57,7 +57,7 @@ class Processes:
             return f"cuda:{self.local_rank % torch.cuda.device_count()}"
         return name
 
-    def together(self, work: Callable[[], Result]) -> Result:
+    def together(self, work: Callable[[], Gathered]) -> Gathered:
         """Do ``work`` in all processes and wait for them; what one of them cannot do as asked ends them all.
 
         The first process raises the ``UserError`` of the first that failed, or one that says that a process is gone;
@@ -78,7 +78,7 @@ class Processes:
                 raise SystemExit(2)
         return result  # type: ignore[return-value]  # without a complaint there is a result
 
-    def first(self, work: Callable[[], Result]) -> Result | None:
+    def first(self, work: Callable[[], Gathered]) -> Gathered | None:
         """Do ``work`` in the first process while the others wait and get None; errors as for ``together``."""
         return self.together(work if self.rank == 0 else lambda: None)
 

@@ -24,7 +24,7 @@ from bmp.structures import Detections, Image, Instances, Masks, Poses
 if TYPE_CHECKING:
     from bmp.loop import RoundTrace
 
-Canvas = npt.NDArray[np.uint8]
+BGRImage = npt.NDArray[np.uint8]
 """Uint8 (H, W, 3), BGR as OpenCV and supervision have it; functions named ``_draw`` change it in place."""
 Numbers = npt.NDArray[np.int64]
 """A number for each person, which gives its colour; -1 is grey."""
@@ -134,7 +134,7 @@ def shrunk(image: Image, instances: Instances, side: int) -> tuple[Image, Instan
     )
 
 
-def contact_sheet(trace: Sequence[RoundTrace], image: Image, keypoints: KeypointSet) -> PIL.Image.Image:
+def trace_sheet(trace: Sequence[RoundTrace], image: Image, keypoints: KeypointSet) -> PIL.Image.Image:
     """Draw what the loop did to ``image``: a row for each round, with up to five panels of 480 pixels at most.
 
     1. What the detector saw and found, with scores. 2. The poses of all who were compared, old and new; those who
@@ -159,7 +159,7 @@ def contact_sheet(trace: Sequence[RoundTrace], image: Image, keypoints: Keypoint
 
 
 def _numbers(trace: Sequence[RoundTrace]) -> list[Numbers]:
-    """Number the people each round compared, old ones before new, as ``contact_sheet`` says."""
+    """Number the people each round compared, old ones before new, as ``trace_sheet`` says."""
     compared: list[Numbers] = []
     accepted = np.zeros(0, np.int64)
     seen = 0
@@ -222,7 +222,7 @@ def _panels(
     }
 
 
-def _draw_prompts(canvas: Canvas, entry: RoundTrace, scale: float, people: Numbers) -> str:
+def _draw_prompts(canvas: BGRImage, entry: RoundTrace, scale: float, people: Numbers) -> str:
     """Draw the prompts of the round's accepted new people; return their number in words."""
     prompts = entry.segmented.prompts
     if prompts is None:
@@ -245,7 +245,7 @@ def _draw_prompts(canvas: Canvas, entry: RoundTrace, scale: float, people: Numbe
     return f"{int((labels == 1).sum())} positive, {int((labels == 0).sum())} negative"
 
 
-def _draw_masks(canvas: Canvas, bits: Tensor, people: Numbers, widths: Widths) -> None:
+def _draw_masks(canvas: BGRImage, bits: Tensor, people: Numbers, widths: Widths) -> None:
     """Tint each mask and line its inside, with a dark rim around: that shows it on clothes of its own colour."""
     lines = []
     for mask, colour, width in zip(bits.cpu().numpy(), _colours(people), widths, strict=True):
@@ -272,7 +272,7 @@ def _disc(radius: int) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
-def _draw_boxes(canvas: Canvas, boxes: Tensor, people: Numbers, widths: Widths) -> None:
+def _draw_boxes(canvas: BGRImage, boxes: Tensor, people: Numbers, widths: Widths) -> None:
     for box, colour, width in zip(_boxes(boxes), _colours(people), widths, strict=True):
         annotator = sv.BoxAnnotator(_PALETTE, thickness=max(1, round(width / 2)))
         annotator.annotate(canvas, sv.Detections(xyxy=box[None]), custom_color_lookup=np.array([colour]))
@@ -368,7 +368,7 @@ def _faces(poses: Poses, keypoints: KeypointSet, boxes: Tensor) -> npt.NDArray[n
 
 
 def _draw_skeletons(
-    canvas: Canvas, poses: Poses, keypoints: KeypointSet, people: Numbers, widths: Widths, palette: sv.ColorPalette
+    canvas: BGRImage, poses: Poses, keypoints: KeypointSet, people: Numbers, widths: Widths, palette: sv.ColorPalette
 ) -> None:
     points = poses.keypoints.cpu().numpy()
     flags = poses.flags().cpu().numpy()
@@ -396,7 +396,7 @@ def _key_points(places: npt.NDArray[np.float32], which: npt.NDArray[np.bool_]) -
     return sv.KeyPoints(xy=np.where(which[:, None], near, 0)[None]), sv.KeyPoints(xy=near[None, which])
 
 
-def _widths(canvas: Canvas, boxes: Tensor, line_width: float | None = None) -> Widths:
+def _widths(canvas: BGRImage, boxes: Tensor, line_width: float | None = None) -> Widths:
     """Return how thick each person's limbs are: a sixtieth of its size, and on large images not too thin to be seen."""
     if line_width is not None:
         return np.full(len(boxes), max(1.0, line_width))
@@ -418,7 +418,7 @@ def _boxes(boxes: Tensor) -> npt.NDArray[np.float64]:
     return np.asarray(boxes.double().cpu().numpy().clip(-1e6, 1e6))
 
 
-def _write(canvas: Canvas, text: str, place: tuple[int, int], colour: tuple[int, ...], scale: float) -> None:
+def _write(canvas: BGRImage, text: str, place: tuple[int, int], colour: tuple[int, ...], scale: float) -> None:
     """Write on a dark rim, legible on anything."""
     for x, y, tint in ((-1, 0, _BLACK), (1, 0, _BLACK), (0, -1, _BLACK), (0, 1, _BLACK), (0, 0, colour)):
         # The rim is not a thicker stroke: that makes letters wider, and they would part from their rim.
@@ -433,7 +433,7 @@ def _nearest(bits: Tensor, size: tuple[int, int]) -> Tensor:
     return bits[:, rows][:, :, columns].cpu()
 
 
-def _resized(canvas: Canvas, size: tuple[int, int]) -> Canvas:
+def _resized(canvas: BGRImage, size: tuple[int, int]) -> BGRImage:
     shrinks = size[0] < canvas.shape[1]
     return np.asarray(cv2.resize(canvas, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
 
@@ -454,9 +454,9 @@ def _grid(rows: list[list[tuple[str, PIL.Image.Image]]]) -> PIL.Image.Image:
     return sheet
 
 
-def _canvas(image: Image) -> Canvas:
+def _canvas(image: Image) -> BGRImage:
     return np.asarray(cv2.cvtColor(image.pixels.cpu().numpy(), cv2.COLOR_RGB2BGR))
 
 
-def _picture(canvas: Canvas) -> PIL.Image.Image:
+def _picture(canvas: BGRImage) -> PIL.Image.Image:
     return PIL.Image.fromarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))

@@ -11,8 +11,8 @@ import torch
 from bmp.detectors import lite
 from bmp.detectors.lite import Candidates, LiteDetector, Logistic
 from bmp.errors import UserError
-from bmp.models.lite.landmarks import COCO, Landmarks
-from bmp.models.lite.regions import Picture
+from bmp.models.lite.landmarks import COCO_LANDMARKS, Landmarks
+from bmp.models.lite.regions import ImagePyramid
 from bmp.ops.boxes import iou
 from bmp.registry import DETECTORS
 from bmp.structures import Image
@@ -99,11 +99,11 @@ def test_silhouettes_of_painted_out_people_are_told_by_keypoints_or_boxes():
     pixels[:, :50] = 0
     points = np.full((3, 39, 2), 70.0)
     points[0, :, 0] = 20  # all on black
-    points[1, COCO[:8], 0] = 20  # less than half on black
+    points[1, COCO_LANDMARKS[:8], 0] = 20  # less than half on black
     points[2] = 500  # all outside
     boxes = np.array([[0, 0, 100, 100]] * 4 + [[10, 10, 30, 30]], np.float32)
     looked = np.array([True, True, True, False, False])
-    shares = lite.painted(boxes, looked, people(points, np.zeros((3, 256, 256))), Picture.of(Image(pixels)))
+    shares = lite.painted(boxes, looked, people(points, np.zeros((3, 256, 256))), ImagePyramid.of(Image(pixels)))
     assert shares == pytest.approx([1, 8 / 17, 0, 0.5, 1])
 
 

@@ -27,7 +27,7 @@ from bmp.synthcrowd.backgrounds import background
 from bmp.synthcrowd.figures import Body, Figure, Look, PoseKind, draw, sample_body, sample_look
 from bmp.synthcrowd.objects import draw_object, draw_seat
 from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, box_iou, make_scene
-from bmp.synthcrowd.sheet import contact_sheet
+from bmp.synthcrowd.sheet import scene_sheet
 from bmp.synthcrowd.splits import SPLITS
 
 HARD, CLEAR = SPLITS["test-hard"].settings, SPLITS["test-clear"].settings
@@ -505,12 +505,12 @@ def test_command_says_what_is_wrong(arguments: list[str], complaint: str, capsys
 @pytest.mark.slow
 def test_sheet_shows_scenes_and_truth() -> None:
     made = [make_scene(0, index, dataclasses.replace(CROWDED, size=64)) for index in range(7)]
-    sheet = contact_sheet(made)
+    sheet = scene_sheet(made)
     assert sheet.size == (6 * 64, 4 * 64)
     np.testing.assert_array_equal(np.asarray(sheet)[:64, 64:128], made[1].image)
     np.testing.assert_array_equal(np.asarray(sheet)[128:192, :64], made[6].image)
     with pytest.raises(ValueError, match="at least one scene"):
-        contact_sheet([])
+        scene_sheet([])
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite import landmarks, regions, ssd
-from bmp.models.lite.landmarks import BODY, COCO, Landmarks
-from bmp.models.lite.regions import Array, Picture
+from bmp.models.lite.landmarks import BODY, COCO_LANDMARKS, Landmarks
+from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import area, iou
 from bmp.ops.oks import oks
 from bmp.registry import DETECTORS
@@ -127,13 +127,13 @@ def shape_signals(boxes: Array, width: int, height: int) -> dict[str, Array]:
     return {"size": size.astype(np.float32), "aspect": aspect.astype(np.float32), "edge": ends.astype(np.float32)}
 
 
-def inside(people: Landmarks, picture: Picture) -> NDArray[np.bool_]:
+def inside(people: Landmarks, picture: ImagePyramid) -> NDArray[np.bool_]:
     """Return bool (N, 17): which of COCO's keypoints lie in the image."""
-    places = people.points[:, COCO]
+    places = people.points[:, COCO_LANDMARKS]
     return np.asarray(((places >= 0) & (places < [picture.width, picture.height])).all(axis=2), dtype=np.bool_)
 
 
-def painted(boxes: Array, looked: NDArray[np.bool_], seen: Landmarks, picture: Picture) -> Array:
+def painted(boxes: Array, looked: NDArray[np.bool_], seen: Landmarks, picture: ImagePyramid) -> Array:
     """Return how much (N,) of each candidate is painted out: a share of its box, or of its keypoints in the image.
 
     boxes: (N, 4). looked: (N,), which of them have keypoints. seen: those keypoints.
@@ -147,7 +147,7 @@ def painted(boxes: Array, looked: NDArray[np.bool_], seen: Landmarks, picture: P
     pixels = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
     shares = (pixels / np.maximum((right - left) * (bottom - top), 1)).astype(np.float32)
     within = inside(seen, picture)
-    places = np.floor(seen.points[:, COCO]).astype(np.int64)
+    places = np.floor(seen.points[:, COCO_LANDMARKS]).astype(np.int64)
     x, y = np.clip(places, 0, [picture.width - 1, picture.height - 1]).transpose(2, 0, 1)
     shares[looked] = (black[y, x] & within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
     return np.asarray(shares, dtype=np.float32)
@@ -164,7 +164,7 @@ def likeness(candidates: Candidates, width: int, height: int) -> Array:
     rows = np.flatnonzero(candidates.looked)
     if len(rows) > 1:
         seen = candidates.seen
-        keypoints = torch.from_numpy(seen.points[:, COCO])
+        keypoints = torch.from_numpy(seen.points[:, COCO_LANDMARKS])
         poses = oks(keypoints, keypoints, area(boxes[rows]).clamp(min=1), torch.tensor(COCO_KEYPOINTS.sigmas)).numpy()
         scale = CANVAS / max(width, height, CANVAS)
         canvas = max(1, round(width * scale)), max(1, round(height * scale))
@@ -213,9 +213,9 @@ class LiteDetector:
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Return the people of each image, best first, without masks, on the CPU."""
-        return [self._detect(Picture.of(image)) for image in images]
+        return [self._detect(ImagePyramid.of(image)) for image in images]
 
-    def candidates(self, picture: Picture) -> Candidates:
+    def candidates(self, picture: ImagePyramid) -> Candidates:
         """Return what may be people, with the signals that tell whether they are."""
         boxes, scores = (rows[:CANDIDATES] for rows in self._boxes(picture, FOUND))
         looked = (scores >= LOOKED_AT) & (np.arange(len(scores)) < self.max_looks)
@@ -227,7 +227,7 @@ class LiteDetector:
         signals = {"found": np.log(scores.clip(0.02, 0.98) / (1 - scores.clip(0.02, 0.98))), "agreement": agreement}
         signals |= shape_signals(boxes, picture.width, picture.height)
         within = inside(seen, picture)
-        heat = (seen.heat[:, COCO] * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
+        heat = (seen.heat[:, COCO_LANDMARKS] * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
         signals["painted"] = painted(boxes, looked, seen, picture)
         for name, values in (("flags", first.flags * seen.flags), ("heat", heat)):
             signals[name] = np.zeros(len(boxes), dtype=np.float32)
@@ -240,7 +240,7 @@ class LiteDetector:
         signals["repeated"] = (alike * surer).max(axis=1, initial=0)
         return Candidates(boxes, signals, looked, seen)
 
-    def _detect(self, picture: Picture) -> Detections:
+    def _detect(self, picture: ImagePyramid) -> Detections:
         found = self.candidates(picture)
         scores = np.where(found.looked, LOOKED(found.signals), UNLOOKED(found.signals))
         good = (scores >= self.threshold) & (found.signals["painted"] < PAINTED)

@@ -16,7 +16,7 @@ from bmp.errors import UserError, choices
 from bmp.evaluation.metrics.coco import SEGM_SCORES
 from bmp.evaluation.metrics.poses import PoseSets
 from bmp.evaluation.report import Evaluation, Outcome, write_report
-from bmp.evaluation.rounds import Settings, compare_rounds
+from bmp.evaluation.rounds import ComparisonSettings, compare_rounds
 from bmp.evaluation.run import Journals, Progress, Task, prepare_folder, run
 from bmp.evaluation.timing import machine
 from bmp.io.atomic import writing
@@ -47,7 +47,7 @@ def evaluate(
 
     Args:
         config: a loaded config with ``pipeline`` and ``dataset``; ``evaluation`` may have fields of
-            ``bmp.evaluation.rounds.Settings``.
+            ``bmp.evaluation.rounds.ComparisonSettings``.
         folder: for everything written.
         processes: those who share the work; they must all call this.
         progress: shows how far the run is.
@@ -100,15 +100,15 @@ def _say(notices: Sequence[str]) -> None:
         _logger.warning(line)
 
 
-def _settings(config: Mapping[str, Any]) -> Settings:
+def _settings(config: Mapping[str, Any]) -> ComparisonSettings:
     given = config.get("evaluation") or {}
     if not isinstance(given, Mapping):
         raise UserError(f"evaluation: expected settings such as dict(max_poses=100), got {given!r}")
-    names = [field.name for field in fields(Settings)]
+    names = [field.name for field in fields(ComparisonSettings)]
     for name in given:
         if name not in names:
             raise UserError(f"evaluation: there is no setting {name!r}; {choices(name, names)}")
-    settings = Settings(**given)
+    settings = ComparisonSettings(**given)
     if (name := str(settings.segm_score)) not in SEGM_SCORES:
         raise UserError(f"evaluation.segm_score: there is no {name!r}; {choices(name, SEGM_SCORES)}")
     for name in ("max_detections", "max_poses"):

@@ -44,7 +44,7 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ComparisonSettings:
     """How results are measured; by default as COCO does.
 
     segm_score: the score that ranks masks, a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``. max_detections: how
@@ -63,7 +63,7 @@ class Settings:
         return self.max_poses if kind == "keypoints" else self.max_detections
 
 
-_AS_COCO = Settings()
+_AS_COCO = ComparisonSettings()
 _BOTH_COCO = PoseSets()
 
 
@@ -100,7 +100,7 @@ class Comparison:
 
     rounds: list[Round]
     box_recall: EqualPrecision
-    settings: Settings
+    settings: ComparisonSettings
     lacking: dict[Kind, str]
     lacking_visible: str
     sets: PoseSets
@@ -110,7 +110,7 @@ def compare_rounds(
     ground_truth: CocoDataset,
     rows_of: Callable[[int], Sequence[Annotation]],
     rounds: int,
-    settings: Settings = _AS_COCO,
+    settings: ComparisonSettings = _AS_COCO,
     sets: PoseSets = _BOTH_COCO,
 ) -> Comparison:
     """Measure the people known after each round.
@@ -273,7 +273,7 @@ def _reasons_of_coco(numbers: CocoNumbers, comparison: Comparison) -> dict[str, 
     return {name: _reason_of_coco(name, kind, comparison.settings) for name in missing}
 
 
-def _reason_of_coco(name: str, kind: Kind, settings: Settings) -> str:
+def _reason_of_coco(name: str, kind: Kind, settings: ComparisonSettings) -> str:
     if kind == "keypoints" and name in ("ap_small", "ar_small", "ar_1", "ar_10"):
         return "COCO does not define it for poses"
     if name in ("ar_1", "ar_10"):

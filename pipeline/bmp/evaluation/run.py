@@ -26,7 +26,7 @@ from bmp.evaluation.timing import Stopwatch, timed
 from bmp.inference.batches import find_people, read_ahead
 from bmp.io.annotations import Annotation, CocoDataset, to_annotations
 from bmp.io.atomic import writing
-from bmp.io.journal import Journal, JournalReader, Record
+from bmp.io.journal import Journal, JournalEntry, JournalReader
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
 
@@ -96,7 +96,7 @@ class Journals:
             self._open.close()
             raise
 
-    def _remember(self, record: Record, place: tuple[JournalReader, int]) -> None:
+    def _remember(self, record: JournalEntry, place: tuple[JournalReader, int]) -> None:
         for name, seconds in record.get("seconds", {}).items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         if "rounds" in record:
@@ -193,7 +193,7 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
                 journal.append({"seconds": stopwatch.seconds})
 
 
-def _record(outcome: People | Exception, keypoints: KeypointSet) -> Record:
+def _record(outcome: People | Exception, keypoints: KeypointSet) -> JournalEntry:
     if isinstance(outcome, Exception):
         return {"failed": " ".join(str(outcome).split()) or type(outcome).__name__}
     return {"rounds": _rounds(outcome.trace, keypoints)}

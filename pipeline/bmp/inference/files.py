@@ -43,7 +43,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """How jobs are done and what is written.
 
     output: folder of the pictures. batch_size: images that go through the networks together. trace: draw what happened
@@ -62,7 +62,7 @@ class Settings:
     quiet: bool = False
 
 
-def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings: Settings) -> list[str]:
+def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings: RunSettings) -> list[str]:
     """Send the jobs through the model and put down each result as it comes.
 
     An image whose file is another than that whose people are known is done again.
@@ -154,7 +154,7 @@ class _Writer:
     """
 
     def __init__(
-        self, people_file: PeopleFile, settings: Settings, pool: Executor, checksums: dict[str, str | None]
+        self, people_file: PeopleFile, settings: RunSettings, pool: Executor, checksums: dict[str, str | None]
     ) -> None:
         self._people_file, self._settings, self._pool, self._checksums = people_file, settings, pool, checksums
         self._drawing: tuple[Job, People, Future[None]] | None = None

@@ -34,7 +34,7 @@ from bmp.errors import UserError
 from bmp.inference.batches import read_ahead
 from bmp.io.annotations import Annotation, PoseRow, keypoint_flags, labelled_people, to_numbers
 from bmp.io.atomic import replacing, writing
-from bmp.io.journal import Journal, Record
+from bmp.io.journal import Journal, JournalEntry
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import to_rle
 from bmp.registry import DETECTORS, POSES
@@ -189,7 +189,7 @@ def predict(
     return failed
 
 
-def _settings(dataset: PeopleDataset, pose: dict[str, Any]) -> Record:
+def _settings(dataset: PeopleDataset, pose: dict[str, Any]) -> JournalEntry:
     boxes = [[row["id"], row["image_id"], row["bbox"]] for row in dataset.ground_truth["annotations"]]
     checksum = hashlib.sha256(json.dumps(boxes).encode()).hexdigest()
     return {"version": __version__, "pose": pose, "dataset": {"name": dataset.name, "sha256": checksum}}

@@ -20,7 +20,7 @@ _ROBOFLOW = re.compile(r"_(jpe?g|png|bmp|webp)\.rf\.\w{16,}(?=\.\w+$|$)", re.IGN
 
 
 @dataclass
-class Matches:
+class NameMatches:
     """Which name of a file belongs to which input.
 
     names: by input. silent: inputs without any, in order. loose: those that were found by a name that is spelled
@@ -33,7 +33,7 @@ class Matches:
     unused: list[Name] = field(default_factory=list)
 
 
-def match_names(source: str, names: Iterable[Name], inputs: Sequence[str], *, whole_paths: bool = False) -> Matches:
+def match_names(source: str, names: Iterable[Name], inputs: Sequence[str], *, whole_paths: bool = False) -> NameMatches:
     """Find for each input the name in a file that means it; a name belongs to one input at most.
 
     The first of these that fits counts: the same path, the same name without folders, also without extension, the same
@@ -43,7 +43,7 @@ def match_names(source: str, names: Iterable[Name], inputs: Sequence[str], *, wh
 
     Raises ``UserError``, with ``source`` before it, where two names fit an input equally well, or one fits two.
     """
-    result = Matches()
+    result = NameMatches()
     left: dict[Name, None] = dict.fromkeys(names)
     waiting = list(inputs)
     for loosely in (False, True):

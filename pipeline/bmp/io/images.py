@@ -24,7 +24,7 @@ from bmp.io.decoding import Notice, decode, has_heif, log_notice, one_line, scal
 from bmp.io.urls import fetch, is_url
 from bmp.structures import Image
 
-Source: TypeAlias = (
+ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image | npt.NDArray[np.generic] | Tensor | Image"
 )
 """What ``load`` reads."""
@@ -87,7 +87,7 @@ class Found:
         return lines
 
 
-def load(source: Source, *, upright: bool = True, bgr: bool = False, notice: Notice = log_notice) -> Image:
+def load(source: ImageSource, *, upright: bool = True, bgr: bool = False, notice: Notice = log_notice) -> Image:
     """Return ``source`` as 8-bit RGB.
 
     Args:

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 from bmp.errors import UserError
 from bmp.io.atomic import replacing
 
-Record = dict[str, Any]
+JournalEntry = dict[str, Any]
 
 
 class JournalReader:
@@ -38,7 +38,7 @@ class JournalReader:
             self._file.close()
             raise
 
-    def records(self) -> Iterator[tuple[int, Record]]:
+    def records(self) -> Iterator[tuple[int, JournalEntry]]:
         """Yield each record with the offset to ``read`` it at; lines that something has spoilt are left out.
 
         No other method may be called until the iterator ends.
@@ -53,7 +53,7 @@ class JournalReader:
             else:
                 self.spoilt += 1
 
-    def read(self, offset: int) -> Record:
+    def read(self, offset: int) -> JournalEntry:
         """Return the record at ``offset``."""
         self._file.seek(offset)
         return _parsed(self._file.readline())
@@ -89,7 +89,7 @@ class Journal(JournalReader):
     """
 
     def __init__(
-        self, path: Path, settings: Mapping[str, Any], *, resume: bool = False, records: Iterable[Record] = ()
+        self, path: Path, settings: Mapping[str, Any], *, resume: bool = False, records: Iterable[JournalEntry] = ()
     ) -> None:
         if not (resume and path.exists()):
             with replacing(path) as file:
@@ -100,7 +100,7 @@ class Journal(JournalReader):
             end = offset + len(line)
         self._file.truncate(end)
 
-    def append(self, record: Record) -> int:
+    def append(self, record: JournalEntry) -> int:
         """Write a record behind the others and return its offset."""
         offset = self._file.seek(0, os.SEEK_END)
         self._file.write(_line(record).encode())
@@ -140,12 +140,12 @@ def _settings(line: bytes) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _parsed(line: bytes) -> Record:
+def _parsed(line: bytes) -> JournalEntry:
     """Return a line's record; an empty one where the line is not as it was written."""
     rest = b"{" + line[_LENGTH:].rstrip(b"\n")
     if line[:_LENGTH] != _CHECKED % zlib.crc32(rest):
         return {}
-    record: Record = json.loads(rest)
+    record: JournalEntry = json.loads(rest)
     return record
 
 

@@ -21,7 +21,7 @@ from typing_extensions import Self
 from bmp.errors import UserError
 from bmp.io.annotations import category, to_annotations
 from bmp.io.atomic import replacing, writing
-from bmp.io.journal import Journal, Record, check_settings, journal_settings
+from bmp.io.journal import Journal, JournalEntry, check_settings, journal_settings
 from bmp.label_sets import KeypointSet
 from bmp.structures import Instances
 
@@ -89,7 +89,7 @@ class PeopleFile:
         self._entries: dict[str, _Entry] = {}
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            finished: list[Record] = []
+            finished: list[JournalEntry] = []
             if resume and self.path.exists() and not self._partial.exists():
                 settings, finished = _journal_of(self.path)
                 check_settings(self.path, settings, self._settings)
@@ -255,7 +255,7 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _journal_of(path: Path) -> tuple[dict[str, Any], list[Record]]:
+def _journal_of(path: Path) -> tuple[dict[str, Any], list[JournalEntry]]:
     """Turn a finished file back into the settings and records of its journal."""
     data = _read(path)
     rows: dict[int, list[dict[str, Any]]] = defaultdict(list)

@@ -10,8 +10,8 @@ import torch
 from bmp.checkpoints.sources import resolve
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite import landmarks, regions
-from bmp.models.lite.landmarks import COCO, Landmarks
-from bmp.models.lite.regions import Array, Picture
+from bmp.models.lite.landmarks import COCO_LANDMARKS, Landmarks
+from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
 
@@ -52,15 +52,15 @@ class LitePoseEstimator:
     def _estimate(self, image: Image, people: Detections) -> Poses:
         if not len(people):
             return Poses.empty(len(self.keypoints))
-        picture = Picture.of(image)
+        picture = ImagePyramid.of(image)
         first = self._first_look(picture, people.boxes.cpu().numpy())
         again = np.flatnonzero(first.flags >= WORTH)
         second = self._landmarks(picture, first.next_regions()[again])
         seen = first.replaced(again, second)
         columns = seen.points, seen.heat * seen.flags[:, None], seen.visibility, seen.presence
-        return Poses(*(torch.from_numpy(column[:, COCO]) for column in columns))
+        return Poses(*(torch.from_numpy(column[:, COCO_LANDMARKS]) for column in columns))
 
-    def _first_look(self, picture: Picture, boxes: Array) -> Landmarks:
+    def _first_look(self, picture: ImagePyramid, boxes: Array) -> Landmarks:
         """Look at each box upright; at one that ends with the image also as if the person went on below it."""
         tall = boxes[:, 3] - boxes[:, 1]
         cut = (boxes[:, 3] > picture.height - EDGE * tall) & (tall <= TALL * (boxes[:, 2] - boxes[:, 0]))
@@ -69,5 +69,5 @@ class LitePoseEstimator:
         grown[:, 3] += (GROWTH[factor] - 1) * tall[person]
         seen = self._landmarks(picture, regions.from_boxes(grown, BOX_SCALE))
         sureness = np.zeros((len(boxes), len(GROWTH)), dtype=np.float32)
-        sureness[person, factor] = seen.flags * seen.heat[:, COCO].mean(axis=1)
+        sureness[person, factor] = seen.flags * seen.heat[:, COCO_LANDMARKS].mean(axis=1)
         return seen[np.flatnonzero(sureness.argmax(axis=1)[person] == factor)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bmp.checkpoints.sources import resolve
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite import landmarks, regions
-from bmp.models.lite.regions import Array, Picture
+from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import iou
 from bmp.ops.masks import to_boxes
 from bmp.registry import SEGMENTERS
@@ -95,13 +95,13 @@ class LiteSegmenter:
     def __init__(self, weights: str = landmarks.WEIGHTS, num_threads: int = 2) -> None:
         self._landmarks = landmarks.load(resolve(weights), num_threads)
 
-    def open(self, images: Sequence[Image]) -> list[Picture]:
+    def open(self, images: Sequence[Image]) -> list[ImagePyramid]:
         """Return each image with its smaller copies."""
-        return [Picture.of(image) for image in images]
+        return [ImagePyramid.of(image) for image in images]
 
     def segment(
         self,
-        views: Sequence[Picture],
+        views: Sequence[ImagePyramid],
         people: Sequence[Detections],
         poses: Sequence[Poses],
         others: Sequence[Poses],
@@ -112,7 +112,7 @@ class LiteSegmenter:
         """
         return [self._segment(*one) for one in zip(views, people, poses, strict=True)]
 
-    def _segment(self, picture: Picture, people: Detections, poses: Poses) -> Masks:
+    def _segment(self, picture: ImagePyramid, people: Detections, poses: Poses) -> Masks:
         if poses.keypoints.shape[1] < len(COCO_KEYPOINTS):
             raise ValueError(
                 f"LiteSegmenter: expected poses with COCO's 17 keypoints first, got {poses.keypoints.shape[1]}; "

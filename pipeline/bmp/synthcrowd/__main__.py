@@ -14,7 +14,7 @@ from bmp.console import Parser, progress, run_command, whole
 from bmp.errors import UserError
 from bmp.synthcrowd.files import write
 from bmp.synthcrowd.scenes import make_scene
-from bmp.synthcrowd.sheet import contact_sheet
+from bmp.synthcrowd.sheet import scene_sheet
 from bmp.synthcrowd.splits import SPLITS, find_split
 
 _ON_SHEET = 24
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
         scenes = [make_scene(options.seed, index, first.settings) for index in range(_ON_SHEET)]
         try:
             options.sheet.parent.mkdir(parents=True, exist_ok=True)
-            contact_sheet(scenes).save(options.sheet)
+            scene_sheet(scenes).save(options.sheet)
         except (OSError, ValueError) as error:
             raise UserError(f"{options.sheet}: cannot be written, {error}; name a picture such as sheet.png") from None
         print(f"sheet: {options.sheet}")

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bmp.synthcrowd.looks import Cloth, Color, Pattern
+from bmp.synthcrowd.poses import Array
 
-Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 FULL_LIGHT = 128

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bmp.synthcrowd.body_canvas import Array, Canvas, Group, hull, limb
+from bmp.synthcrowd.body_canvas import Canvas, Group, hull, limb
 from bmp.synthcrowd.looks import Color, Glasses, Hair, Hat, Look
-from bmp.synthcrowd.poses import Body, Joint
+from bmp.synthcrowd.poses import Array, Body, Joint
 
 _HAT, _HAIR, _SUNGLASSES, _NECK_SKIN, _FACE = 1, 2, 4, 10, 13
 _TURN = np.linspace(0, 2 * math.pi, 20, endpoint=False)

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bmp.label_sets import CIHP_PARTS
-from bmp.synthcrowd.body_canvas import Array, Bytes, Canvas, Group, Tube, grain, hull, limb
+from bmp.synthcrowd.body_canvas import Bytes, Canvas, Group, Tube, grain, hull, limb
 from bmp.synthcrowd.body_head import FacePoints, Head, neck_of
 from bmp.synthcrowd.looks import Cloth, Look, Lower, Upper, sample_look, similar_look
-from bmp.synthcrowd.poses import Body, Joint, PoseKind, sample_body
+from bmp.synthcrowd.poses import Array, Body, Joint, PoseKind, sample_body
 
 __all__ = ["Body", "Figure", "Look", "PoseKind", "draw", "sample_body", "sample_look", "similar_look"]
 

@@ -15,7 +15,7 @@ from bmp.synthcrowd.objects import Sprite, draw_object, draw_seat
 from bmp.synthcrowd.poses import Body, PoseKind, sample_body
 
 Bits = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
+Coordinates = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.uint8]  # (size, size), 1 or 0
 
 MIN_PIXELS = 32
@@ -102,8 +102,8 @@ class Scene:
     image: Pixels
     visible: Bits
     amodal: Bits
-    boxes: Floats
-    keypoints: Floats
+    boxes: Coordinates
+    keypoints: Coordinates
     self_occluded: Bits
     parts: npt.NDArray[np.uint8]
     things: npt.NDArray[np.uint8]
@@ -261,7 +261,7 @@ def mask_box(mask: npt.NDArray[np.uint8]) -> tuple[int, int, int, int]:
     return x, y, x + width, y + height
 
 
-def box_iou(boxes: Floats) -> Floats:
+def box_iou(boxes: Coordinates) -> Coordinates:
     """Return the IoU of each two of (N, 4) xyxy boxes, float32 (N, N), with 0 on the diagonal."""
     edges = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     shared = edges.clip(min=0).prod(axis=2)
@@ -483,7 +483,7 @@ def _stack(masks: list[_Mask], size: int) -> Bits:
     return np.array(masks, np.uint8).reshape(-1, size, size).view(np.bool_)
 
 
-def _keypoints(person: _Item, visible: _Mask) -> Floats:
+def _keypoints(person: _Item, visible: _Mask) -> Coordinates:
     """Return x, y, v of one person; a point beside the figure goes by the pixels around it."""
     assert person.figure is not None
     size = len(visible)

@@ -16,7 +16,7 @@ from bmp.visualize import overlay
 _COLUMNS = 6
 
 
-def contact_sheet(scenes: Sequence[Scene]) -> PIL.Image.Image:
+def scene_sheet(scenes: Sequence[Scene]) -> PIL.Image.Image:
     """Return rows of up to six scenes, each row followed by the same scenes with masks, boxes and skeletons.
 
     Limbs are thick between visible keypoints and thin at hidden ones. Raises ``ValueError`` for no scenes.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bmp.errors import UserError
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
-from bmp.evaluation.metrics.ex_oks import distance_to_corner, distance_to_edge, evaluate_ex_oks, ex_oks, windows
+from bmp.evaluation.metrics.ex_oks import crop_windows, distance_to_corner, distance_to_edge, evaluate_ex_oks, ex_oks
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.oks import oks
 
@@ -36,11 +36,11 @@ def tensor(values):
     ],
 )
 def test_windows(box, window):
-    torch.testing.assert_close(windows(tensor([box])), tensor([window]))
+    torch.testing.assert_close(crop_windows(tensor([box])), tensor([window]))
 
 
 def test_windows_of_nobody():
-    assert windows(torch.zeros(0, 4)).shape == (0, 4)
+    assert crop_windows(torch.zeros(0, 4)).shape == (0, 4)
 
 
 @pytest.mark.parametrize(

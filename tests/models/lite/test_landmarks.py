@@ -9,7 +9,7 @@ import torch
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite import landmarks
 from bmp.models.lite.landmarks import LandmarkModel
-from bmp.models.lite.regions import Picture
+from bmp.models.lite.regions import ImagePyramid
 from bmp.structures import Image
 
 NAMES = [
@@ -76,15 +76,15 @@ def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
     return fake
 
 
-def image(value: int = 100) -> Picture:
-    return Picture.of(Image(torch.full((300, 200, 3), value, dtype=torch.uint8)))
+def image(value: int = 100) -> ImagePyramid:
+    return ImagePyramid.of(Image(torch.full((300, 200, 3), value, dtype=torch.uint8)))
 
 
 REGIONS = np.array([[100, 150, 256, 0], [50, 60, 128, 0]], dtype=np.float32)
 
 
 def test_coco_keypoints_are_the_landmarks_of_the_same_name():
-    assert tuple(NAMES[i] for i in landmarks.COCO) == COCO_KEYPOINTS.names
+    assert tuple(NAMES[i] for i in landmarks.COCO_LANDMARKS) == COCO_KEYPOINTS.names
 
 
 def test_results_are_in_pixels_and_probabilities(network):

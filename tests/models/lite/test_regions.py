@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bmp.models.lite import regions
-from bmp.models.lite.regions import Picture
+from bmp.models.lite.regions import ImagePyramid
 from bmp.structures import Image
 
 pixels = st.floats(-2000, 2000, width=32)
 region = st.tuples(pixels, pixels, st.floats(4, 4000, width=32), st.floats(-3.125, 3.125, width=32))
 
 
-def picture(height: int, width: int, seed: int = 0) -> Picture:
-    return Picture.of(Image(torch.randint(1, 256, (height, width, 3), generator=torch.manual_seed(seed)).byte()))
+def picture(height: int, width: int, seed: int = 0) -> ImagePyramid:
+    return ImagePyramid.of(Image(torch.randint(1, 256, (height, width, 3), generator=torch.manual_seed(seed)).byte()))
 
 
 @given(st.lists(region, min_size=1, max_size=4), arrays(np.float32, (3, 2), elements=st.floats(-1, 2, width=32)))
@@ -76,7 +76,7 @@ def test_a_crop_is_black_outside_the_image():
 
 def test_shrinking_averages_instead_of_picking_pixels():
     checkers = np.indices((512, 512)).sum(axis=0) % 2 * 255
-    image = Picture.of(Image(torch.from_numpy(np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8))))
+    image = ImagePyramid.of(Image(torch.from_numpy(np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8))))
     crop = image.crop(np.array([256, 256, 512, 0], np.float32), 64)
     assert np.abs(crop.astype(int) - 128).max() <= 1
 
@@ -86,7 +86,7 @@ def test_crops_of_odd_sizes_show_the_right_place(height, width):
     """A white right half must be the right half of the crop, however many times the image was shrunk."""
     pixels = torch.zeros(height, width, 3, dtype=torch.uint8)
     pixels[:, width // 2 :] = 255
-    crop = Picture.of(Image(pixels)).crop(np.array([width / 2, height / 2, width, 0], np.float32), 224)
+    crop = ImagePyramid.of(Image(pixels)).crop(np.array([width / 2, height / 2, width, 0], np.float32), 224)
     middle = crop[111:113, :, 0].max(axis=0)
     assert (middle[2:110] < 60).all()
     assert (middle[114:222] > 120).all()
@@ -101,7 +101,7 @@ def test_equal_images_have_equal_keys_and_others_do_not():
     assert picture(5, 7).key == picture(5, 7).key
     assert picture(5, 7).key != picture(5, 7, seed=1).key
     flat = torch.zeros(4, 6, 3, dtype=torch.uint8)
-    assert Picture.of(Image(flat)).key != Picture.of(Image(flat.reshape(6, 4, 3))).key
+    assert ImagePyramid.of(Image(flat)).key != ImagePyramid.of(Image(flat.reshape(6, 4, 3))).key
 
 
 def test_paste_puts_a_turned_mask_where_its_points_are():
@@ -120,7 +120,7 @@ def test_paste_undoes_crop():
     disc = np.zeros((120, 160, 3), dtype=np.uint8)
     cv2.circle(disc, (70, 60), 30, (255, 255, 255), -1)
     turned = np.array([75, 55, 100, -0.8], dtype=np.float32)
-    crop = Picture.of(Image(torch.from_numpy(disc))).crop(turned, 256)[..., 0]
+    crop = ImagePyramid.of(Image(torch.from_numpy(disc))).crop(turned, 256)[..., 0]
     bits = regions.paste(crop.astype(np.float32) / 255, turned, 160, 120)
     ground_truth = disc[..., 0] > 0
     assert (bits & ground_truth).sum() / (bits | ground_truth).sum() > 0.98

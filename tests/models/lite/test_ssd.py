@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmp.models.lite import ssd
-from bmp.models.lite.regions import Picture
+from bmp.models.lite.regions import ImagePyramid
 from bmp.structures import Image
 
 
@@ -26,7 +26,7 @@ def test_a_row_is_read_relative_to_its_anchor():
     offsets[1911] = [1, -2, 5 * np.log(0.5), 0]  # y, x, height, width
     logits[1911, ssd.PERSON] = 2
     logits[7, 3] = 9  # another class
-    boxes, scores = ssd.decode(offsets, logits, 0.5)
+    boxes, scores = ssd.decode_boxes(offsets, logits, 0.5)
     x, y, width, height = ssd.anchors()[1911]
     centre = np.array([x - 0.2 * width, y + 0.1 * height])
     half = np.array([width, height / 2]) / 2
@@ -35,7 +35,7 @@ def test_a_row_is_read_relative_to_its_anchor():
 
 
 def test_nothing_found_is_no_rows():
-    boxes, scores = ssd.decode(np.zeros((1917, 4), np.float32), np.full((1917, 24), -9, np.float32), 0.05)
+    boxes, scores = ssd.decode_boxes(np.zeros((1917, 4), np.float32), np.full((1917, 24), -9, np.float32), 0.05)
     assert boxes.shape == (0, 4)
     assert scores.shape == (0,)
     boxes, scores = ssd.merge(boxes, scores)
@@ -83,7 +83,7 @@ def test_merging_averages_what_hardly_differs_and_drops_what_is_the_same():
 def test_a_stretched_window_shows_the_right_half(height, width):
     pixels = torch.zeros(height, width, 3, dtype=torch.uint8)
     pixels[:, width // 2 :] = 255
-    picture = Picture.of(Image(pixels))
+    picture = ImagePyramid.of(Image(pixels))
     crop = picture.stretched(np.array([0, 0, width, height], np.float32), 300)
     assert crop.shape == (300, 300, 3)
     if width > 1:

@@ -17,7 +17,7 @@ from bmp.build import build_part
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, true_poses
 from bmp.evaluation.ablations.curves import correction_curve, prompt_curve
-from bmp.evaluation.metrics.coco import CocoNumbers, Result, evaluate_coco, to_results
+from bmp.evaluation.metrics.coco import CocoNumbers, CocoResult, evaluate_coco, to_results
 from bmp.evaluation.pose_to_mask import detected_poses, segment_poses
 from bmp.evaluation.published import EvaluationProtocol
 from bmp.io.annotations import Annotation
@@ -157,9 +157,9 @@ class _Passes:
     def over(self, protocol: EvaluationProtocol, what: str) -> Iterable[Sequence[PosedImage]]:
         return self._track(self.protocols[protocol], _batches(self.dataset), f"{self.dataset.name}: {what}")
 
-    def numbers(self, results: Sequence[Result]) -> dict[str, CocoNumbers]:
+    def numbers(self, results: Sequence[CocoResult]) -> dict[str, CocoNumbers]:
         """Compare results, whose scores are predicted IoU, by all rankings."""
-        alike = [Result(**{**result, "score": 1.0}) for result in results]
+        alike = [CocoResult(**{**result, "score": 1.0}) for result in results]
         return {
             "iou": evaluate_coco(self.dataset.ground_truth, results, "segm"),
             "constant": evaluate_coco(self.dataset.ground_truth, alike, "segm"),
@@ -172,7 +172,7 @@ def _whole_images(
     if not trials:
         return {}
     prompters = {trial: build_part(json.loads(trial.prompter), PROMPTERS) for trial in trials}
-    results: dict[PromptTrial, list[Result]] = {trial: [] for trial in trials}
+    results: dict[PromptTrial, list[CocoResult]] = {trial: [] for trial in trials}
     for trial, row in prompt_curve(passes.over(protocol, f"{len(trials)} ways to prompt"), segmenter, prompters):
         results[trial] += _results(row)  # a fraction of what the row takes in memory
     return {trial: passes.numbers(own) for trial, own in results.items()}
@@ -193,7 +193,7 @@ def _corrections(passes: _Passes, segmenter: PromptedSegmenter, trial: Correctio
     return np.mean(ious, axis=0).tolist() if ious else [None] * (CORRECTIONS + 1)
 
 
-def _results(row: Annotation) -> list[Result]:
+def _results(row: Annotation) -> list[CocoResult]:
     return to_results([row], "segm", segm_score="iou")
 
 

@@ -27,7 +27,7 @@ Kind = Literal["bbox", "segm", "keypoints"]
 """What of a person is compared: its box, its mask or its pose."""
 
 
-class Result(TypedDict):
+class CocoResult(TypedDict):
     """A result in COCO's format: fields of the kind that is compared, and how sure it is.
 
     ``present``: for Ex-OKS, which keypoints are said to be inside the window.
@@ -85,7 +85,7 @@ class CocoNumbers:
     ar_10: float | None
 
 
-def to_results(rows: Sequence[Annotation], kind: Kind, segm_score: str = "detection_times_iou") -> list[Result]:
+def to_results(rows: Sequence[Annotation], kind: Kind, segm_score: str = "detection_times_iou") -> list[CocoResult]:
     """Return COCO results for one kind, a result a row in the same order, ready for ``json`` and pycocotools.
 
     The score of a box is its detection's. That of a mask is one of ``SEGM_SCORES``. That of a pose is the detection's
@@ -107,7 +107,7 @@ def to_results(rows: Sequence[Annotation], kind: Kind, segm_score: str = "detect
     score = {"bbox": SEGM_SCORES["detection"], "segm": SEGM_SCORES[segm_score], "keypoints": _pose_score}[kind]
     results = []
     for row in rows:
-        result = Result(image_id=row["image_id"], category_id=row["category_id"], score=score(row))
+        result = CocoResult(image_id=row["image_id"], category_id=row["category_id"], score=score(row))
         if kind == "segm":
             result["segmentation"] = row["segmentation"]
         else:
@@ -120,7 +120,7 @@ def to_results(rows: Sequence[Annotation], kind: Kind, segm_score: str = "detect
 
 def evaluate_coco(
     ground_truth: CocoDataset,
-    results: Sequence[Result],
+    results: Sequence[CocoResult],
     kind: Kind,
     max_detections: int | None = None,
     keypoints: KeypointSet = COCO_KEYPOINTS,
@@ -187,7 +187,7 @@ def summarize(evaluation: COCOeval) -> CocoNumbers:
 
 def compare(
     ground_truth: CocoDataset,
-    results: Sequence[Result],
+    results: Sequence[CocoResult],
     kind: Kind,
     max_detections: int | None = None,
     thresholds: Sequence[float] | None = None,
@@ -250,7 +250,7 @@ def _label(annotation: Annotation, kind: Kind, number: int, keypoints: KeypointS
     return label
 
 
-def _loaded(labels: COCO, results: Sequence[Result], kind: Kind, keypoints: KeypointSet) -> COCO:
+def _loaded(labels: COCO, results: Sequence[CocoResult], kind: Kind, keypoints: KeypointSet) -> COCO:
     """Load results as pycocotools does, but for copies of them, and none at all is nothing special."""
     copies = [dict(result) for result in results]
     shared = ("bbox",) if copies and "bbox" in copies[0] else ()  # pycocotools takes the first for all

@@ -67,7 +67,7 @@ class ExOksNumbers:
         )
 
 
-def windows(boxes: Tensor) -> Tensor:
+def crop_windows(boxes: Tensor) -> Tensor:
     """Return what a pose network sees of each person: its box, 1.25 times as large, widened to 3:4.
 
     boxes: float (N, 4), xyxy edges in pixels. Returns the same, in general reaching out of the image.
@@ -132,7 +132,7 @@ def ex_oks(
         candidates: (M, K, 2), the estimates.
         present: bool (M, K), which keypoints the candidates say are inside the window.
         area: (N,), of the reference people in square pixels.
-        window: (N, 4), xyxy, what the network saw of the reference people; see ``windows``.
+        window: (N, 4), xyxy, what the network saw of the reference people; see ``crop_windows``.
         sigmas: (K,), falloff of each keypoint as a fraction of sqrt(area).
         rule: to what of the window the distance of a point beyond it is measured.
 
@@ -229,7 +229,7 @@ class _ExOksEval(COCOeval):  # type: ignore[misc]
                 _numbers(results, "keypoints").reshape(len(results), -1, 3)[..., :2],
                 _numbers(results, "present").bool(),
                 _numbers(labels, "area"),
-                windows(xywh_to_xyxy(_numbers(labels, "bbox"))),
+                crop_windows(xywh_to_xyxy(_numbers(labels, "bbox"))),
                 torch.from_numpy(self.params.kpt_oks_sigmas),
                 self.rule,
             ).T.numpy()

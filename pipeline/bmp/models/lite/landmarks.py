@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmp.models.lite import litert, regions
-from bmp.models.lite.regions import Array, Picture
+from bmp.models.lite.regions import Array, ImagePyramid
 
-COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+COCO_LANDMARKS = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
 """Which landmark is which of COCO's 17 keypoints."""
 BODY = slice(0, 33)
 WEIGHTS = "mediapipe/pose_landmark_full.tflite"
@@ -103,7 +103,7 @@ class LandmarkModel:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_known": OrderedDict()}  # copies remember for themselves
 
-    def __call__(self, picture: Picture, wanted: Array) -> Landmarks:
+    def __call__(self, picture: ImagePyramid, wanted: Array) -> Landmarks:
         """Return the landmarks of the regions ``wanted`` (N, 4) of ``picture``."""
         rows = [self._look(picture, region) for region in wanted]
         places, *others = (
@@ -112,7 +112,7 @@ class LandmarkModel:
         )
         return Landmarks(wanted, regions.to_image(places, wanted), *others)
 
-    def _look(self, picture: Picture, region: Array) -> tuple[Array, ...]:
+    def _look(self, picture: ImagePyramid, region: Array) -> tuple[Array, ...]:
         key = (picture.key, region.tobytes())
         known = self._known.get(key)
         if known is None:

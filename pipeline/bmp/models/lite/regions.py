@@ -60,7 +60,7 @@ def _digest(pixels: NDArray[np.uint8]) -> bytes:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class ImagePyramid:
     """An image with its smaller copies, from which regions of any size are cut without aliasing.
 
     levels: uint8 (H, W, 3) RGB, each half as large as the one before. key: a digest of the pixels; equal keys mean
@@ -71,7 +71,7 @@ class Picture:
     key: bytes
 
     @classmethod
-    def of(cls, image: Image) -> Picture:
+    def of(cls, image: Image) -> ImagePyramid:
         """Read ``image``, from whatever device it is on, and shrink it until it is smaller than any network's input."""
         pixels = np.ascontiguousarray(image.pixels.cpu().numpy())
         levels = [pixels]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bmp.models.lite import landmarks, litert
-from bmp.models.lite.regions import Array, Picture
+from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import iou
 
 WEIGHTS = "mediapipe/ssd_mobilenet_v2_open_images.tflite"
@@ -48,7 +48,7 @@ def anchors() -> Array:
     return np.concatenate(grids).astype(np.float32)
 
 
-def decode(offsets: Array, logits: Array, threshold: float) -> tuple[Array, Array]:
+def decode_boxes(offsets: Array, logits: Array, threshold: float) -> tuple[Array, Array]:
     """Read the output for one window.
 
     Args:
@@ -121,14 +121,14 @@ class BoxNetwork:
     def __init__(self, path: Path, num_threads: int) -> None:
         self._model = litert.load(path, num_threads)
 
-    def __call__(self, picture: Picture, threshold: float) -> tuple[Array, Array]:
+    def __call__(self, picture: ImagePyramid, threshold: float) -> tuple[Array, Array]:
         """Return boxes (N, 4) within ``picture``, in its pixels, and scores (N,) from ``threshold`` on, best first."""
         limit = np.array([picture.width, picture.height] * 2, dtype=np.float32)
         boxes, scores = [], []
         for window in windows(picture.width, picture.height):
             crop = picture.stretched(window, SIZE).astype(np.float32) / np.float32(127.5) - np.float32(1)
             offsets, logits = self._model(crop)
-            found, sure = decode(offsets, logits, threshold)
+            found, sure = decode_boxes(offsets, logits, threshold)
             found = found * np.tile(window[2:] - window[:2], 2) + np.tile(window[:2], 2)
             good = ~cut_off(found, window, picture.width, picture.height)
             found = np.clip(found, 0, limit)
