@@ -18,7 +18,7 @@ model = dict(
     checkpoint="output/nano/sam2-nano-encoder.safetensors",
     # With fewer corrections than in fine-tuning it sees more objects in the same time. Several first points teach it
     # the meaning of several points, which SAM 2 learns from its corrections.
-    sampler=dict(type="MaskRefine", corrections=1, truth_probability=0.1, first_points=4),
+    sampler=dict(type="MaskRefine", corrections=1, ground_truth_probability=0.1, first_points=4),
     # With SAM's weights of the losses, a decoder that starts from random weights predicts empty masks for a long time.
     loss=dict(focal=5.0, dice=5.0),
     test=dict(prompter=dict(type="MaxVisibility", count=3, threshold=0.6)),

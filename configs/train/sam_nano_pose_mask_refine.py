@@ -3,5 +3,5 @@
 _base_ = ["_base_/sam_nano_finetune.py"]
 
 model = dict(
-    sampler=dict(type="PoseMaskRefine", corrections=7, truth_probability=0.1),
+    sampler=dict(type="PoseMaskRefine", corrections=7, ground_truth_probability=0.1),
 )

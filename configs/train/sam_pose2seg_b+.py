@@ -20,7 +20,7 @@ model = dict(
     model="sam2.1_hiera_b+",
     checkpoint="sam2.1_hiera_base_plus.pt",
     trainable="decoder",
-    sampler=dict(type="PoseMaskRefine", corrections=7, truth_probability=0.1),
+    sampler=dict(type="PoseMaskRefine", corrections=7, ground_truth_probability=0.1),
     loss=dict(focal=20.0, dice=1.0, iou=1.0, object_score=1.0),
     test=dict(prompter=dict(type="MaxVisibility", count=3)),
 )

@@ -14,7 +14,7 @@ iterations = 1200
 learning_rate = 5e-4
 
 model = dict(
-    sampler=dict(type="PoseMaskRefine", corrections=2, truth_probability=0.1, first_points=3),
+    sampler=dict(type="PoseMaskRefine", corrections=2, ground_truth_probability=0.1, first_points=3),
     starts=0.5,
 )
 train_cfg = dict(max_iters=iterations, val_interval=iterations)

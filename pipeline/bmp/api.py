@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bmp.io.annotations import Annotation
 
 Picture: TypeAlias = "bytes | IO[bytes] | PIL.Image.Image | Image"
-"""What is one picture whatever its value; paths, arrays and tensors may be several."""
+"""Types that are always one picture; paths, arrays and tensors may also be several."""
 Boxes: TypeAlias = "Detections | ArrayLike | Tensor | None"
 """Boxes of one picture, see ``BMP.__call__``."""
 Rows: TypeAlias = "slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor"
@@ -51,7 +51,7 @@ class People:
     """Everybody found in one image: a collection of ``Person``, and their columns as tensors; row i is one person.
 
     image: the picture they are in. instances: the records of all stages. keypoint_set: what the K keypoints mean.
-    trace: what happened round by round, empty unless it was asked for. source: what the picture is called.
+    trace: the stages' results round by round, empty unless requested. source: the name of the picture.
 
     ``people[0]`` and iteration give a ``Person``; a slice, a list, or a tensor or array of indices or of bool gives
     ``People`` again. Two are equal if all their rows are.
@@ -174,7 +174,7 @@ class People:
         return self.keypoint_set.names.index(name)
 
     def crop(self, row: int, masked: bool = False) -> PIL.Image.Image:
-        """Cut one person out of the picture, by the box; with ``masked`` all that is not the person is transparent.
+        """Cut one person out of the picture, by the box; with ``masked`` all other pixels are transparent.
 
         Returns an RGB picture, or RGBA with ``masked``. A box that reaches over the picture's edge is cut there; one
         that lies outside gives the nearest pixel.
@@ -228,7 +228,7 @@ class People:
         )
 
     def plot_trace(self) -> PIL.Image.Image:
-        """Draw a contact sheet of what happened round by round; needs people that were found with ``trace=True``."""
+        """Draw a contact sheet of the stages' results round by round; needs people found with ``trace=True``."""
         from bmp.visualize import trace_sheet
 
         return trace_sheet(self.trace, self.image, self.keypoint_set)
@@ -422,7 +422,7 @@ class Person:
 
 @dataclass(frozen=True)
 class StageInfo:
-    """What a stage of a model is: its role and class, where it runs, parameters of its networks, files of weights.
+    """A stage of a model: its role and class, where it runs, parameters of its networks, files of weights.
 
     device is None and parameters 0 for a stage without a PyTorch network.
     """
@@ -436,7 +436,7 @@ class StageInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is made of; printed, a table."""
+    """The stages of a model; printed, a table."""
 
     stages: tuple[StageInfo, ...]
     rounds: int
@@ -541,27 +541,27 @@ class BMP(Loop):
                 (H, W, 3) or, for tensors, (3, H, W), RGB. Or several: a folder, a glob pattern, an array or tensor of
                 four dimensions, or anything that can be iterated over, generators too.
             boxes: where people are, in place of the detector of round 1: (N, 4), xyxy in pixels, or (N, 5) with
-                scores; those without count as certain. For several pictures one such a picture, or None for a picture
-                to be detected in. Later rounds look for further people.
-            only_given: look for nobody but those in ``boxes``.
-            rounds: how often to look, in place of the model's own number.
-            min_score: leave out people whose detection scores lower. In a trace they remain.
+                scores, which are 1 if left out. For several pictures one entry each, or None where people are to be
+                detected. Later rounds look for further people.
+            only_given: look for no people but those in ``boxes``.
+            rounds: the greatest number of rounds, in place of the model's own.
+            min_score: leave out people with a lower detection score; a trace keeps them.
             bgr: arrays and tensors have their channels as OpenCV does: blue, green, red.
             batch_size: how many of several pictures go through the networks together.
-            stream: return an iterator that gives each picture's people as soon as they are there and keeps nothing:
+            stream: return an iterator that yields each picture's people as soon as they are found and keeps nothing,
                 for any number of pictures.
             progress: show a bar.
-            trace: keep what every stage of every round got and gave.
+            trace: keep the input and output of every stage of every round.
 
         Returns:
             ``People`` for one picture; for several a list of them, in order, or an iterator with ``stream``.
 
         Raises:
-            ImageError: a picture cannot be read. With ``stream``, those before it have been given.
-            ValueError: of arguments that do not fit; ``ImageError`` is one, too.
+            ImageError: a picture cannot be read. With ``stream``, those before it have been returned.
+            ValueError: an argument is wrong; ``ImageError`` is one, too.
 
         Example:
-            A model of stages that need no weights: whoever is bright is a person.
+            A model of stages that need no weights: any bright area is a person.
 
             >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
             >>> model = BMP(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll())
@@ -624,7 +624,7 @@ class BMP(Loop):
                 yield People(read[result.index], kept, self.pose.keypoints, result.trace, name)
 
     def info(self) -> ModelInfo:
-        """Return what the model is made of: stages, devices, numbers of parameters, weights."""
+        """Return the stages of the model, with devices, numbers of parameters and weights."""
         from bmp.checkpoints.sources import named_weights
 
         roles = ["detector", "pose", "segmenter", "suppressor"]
@@ -659,7 +659,7 @@ def _several(image: Any) -> Iterable[Any] | None:
 
 
 def _count(values: Any) -> int | None:
-    """Return how many there are, or None where only going through them would tell."""
+    """Return the number of pictures, or None where only iterating would tell."""
     return len(values) if isinstance(values, Sized) else None
 
 

@@ -1,7 +1,7 @@
 """From a config to a pipeline or a data set; the only module that knows configs. It knows no stage by name.
 
 A config is an mmengine ``Config`` file in plain Python whose ``pipeline`` is a dict of constructor arguments of
-``bmp.BMP``, and whose ``dataset``, if there is one, says what to evaluate on. An argument that its annotation calls a
+``bmp.BMP``, and whose ``dataset``, if any, is what it is evaluated on. An argument that its annotation calls a
 detector, a prompter, ... is a dict with a ``type``: a name from the registry of that role, or the full dotted path of a
 class anywhere. ``pipeline.shared`` names parts that several stages use: each is built once, and an argument takes one
 by its name. Everything is checked against signatures and annotations before anything is built.
@@ -154,10 +154,10 @@ def build_part(
 
     Args:
         config: the ``type`` and the arguments.
-        registry: of ``bmp.registry``, says what the part is for.
+        registry: of ``bmp.registry``, the role of the part.
         device: for stages whose config names none.
-        where: what the part is called in messages.
-        shared: what ``pipeline.shared`` is in the config, for parts that take one by name.
+        where: the name of the part in messages.
+        shared: ``pipeline.shared`` of the config, for parts that take one by name.
 
     Raises:
         UserError, ImportError: as for ``load``.
@@ -167,7 +167,7 @@ def build_part(
 
 
 class _Assembly:
-    """Checks parts and what they are made of; the makers that it returns build them. Shared parts are made once.
+    """Checks parts and their arguments; the makers that it returns build them. Shared parts are made once.
 
     shared: the dicts of the shared parts by name. device: for parts whose config names none.
     """
@@ -211,7 +211,7 @@ class _Assembly:
         return _in_role(factory, make, hint, where)
 
     def expect_all_used(self) -> None:
-        """Complain about a shared part that nobody names."""
+        """Complain about a shared part that no argument names."""
         for name in self._shared:
             if name not in self._known:
                 raise UserError(

@@ -322,7 +322,7 @@ def _is_own(path: Path | str, output: Path) -> bool:
 
 
 def _min_score(config: Config, name: str) -> float:
-    """Return the score below which a config would have nobody drawn."""
+    """Return the score below which people are not drawn, as the config says."""
     score: Any = config.get("min_score", 0.0)
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
         raise UserError(f"config {name}: expected min_score to be a number from 0 to 1, got {score!r}")
@@ -365,7 +365,7 @@ def _checksums(node: Any) -> dict[str, str]:
 
 
 def _relative(folder: Path, start: Path) -> str:
-    """Return the way from ``start`` to ``folder``: results and photos may move together to another place."""
+    """Return the path from ``start`` to ``folder``: results and photos may move together to another folder."""
     try:
         return Path(os.path.relpath(folder, start)).as_posix()
     except ValueError:  # on another drive

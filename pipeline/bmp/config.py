@@ -1,4 +1,4 @@
-"""Finds and reads config files, and overrides their values; does not know what a pipeline is made of."""
+"""Finds and reads config files, and overrides their values; knows no pipeline and no stage."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def config_names() -> list[str]:
 
 
 def presets() -> dict[str, str]:
-    """Return the presets that come with the package: for each name the first sentence of what it says of itself.
+    """Return the presets that come with the package: for each name the first sentence of its docstring.
 
     Example:
         >>> presets()["lite.py"]
@@ -161,7 +161,7 @@ def _find_base(name: str, path: Path) -> Path:
 
 
 def _replaced(text: str, old: ast.expr | None, new: str) -> str:
-    """Put ``new`` in the place of an expression; what follows stays on its lines."""
+    """Put ``new`` in place of an expression; the code after it stays on its lines."""
     assert old is not None
     assert old.end_lineno is not None
     lines = text.encode().splitlines(keepends=True)  # offsets of ast count bytes

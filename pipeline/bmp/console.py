@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         prog: how the command is called.
-        elsewhere: for options of other programs, what is meant here: {"--conf": "--min-score"}.
+        elsewhere: options of other programs, and what they are called here: {"--conf": "--min-score"}.
         options: see ``argparse.ArgumentParser``.
     """
 
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong and end the program with code 2."""
+        """Print the mistake in one line and end the program with code 2."""
         self.exit(2, f"{self.name}: {plain(message)}\n")
 
 
@@ -76,7 +76,7 @@ def run_command(
         parser: of the options.
         work: returns the exit code.
         arguments: ``sys.argv`` by default.
-        interrupted: said after Ctrl-C: what there is, and how to go on.
+        interrupted: printed after Ctrl-C: what is done, and how to go on.
     """
     with ExitStack() as frame:
         outlet = frame.enter_context(_steady_streams())
@@ -128,7 +128,7 @@ def plain(text: str) -> str:
 
 
 def add_volume(parser: Parser) -> None:
-    """Add the options that say how much a command tells; ``run_command`` heeds them."""
+    """Add the options that say how much a command prints; ``run_command`` obeys them."""
     parser.add_argument("--debug", action="store_true", help="stop at the first unexpected error, with its traceback")
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")

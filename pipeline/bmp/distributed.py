@@ -58,7 +58,7 @@ class Processes:
         return name
 
     def together(self, work: Callable[[], Gathered]) -> Gathered:
-        """Do ``work`` in all processes and wait for them; what one of them cannot do as asked ends them all.
+        """Do ``work`` in all processes and wait for them; a ``UserError`` in one of them ends all.
 
         The first process raises the ``UserError`` of the first that failed, or one that says that a process is gone;
         the others end with code 2, silently.

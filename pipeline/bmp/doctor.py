@@ -1,4 +1,4 @@
-"""What this machine has: versions, device, presets with their weights, and what to do about what is missing.
+"""Examines this machine: versions, device, presets with their weights, and remedies for what is missing.
 
 Loads no network and downloads nothing.
 """
@@ -33,9 +33,9 @@ _ROOMY = 1 << 30
 class Preset:
     """A config that comes with the package.
 
-    name: for --config and ``bmp.load``. purpose: what it is good for. missing_weights: names of weights that
-    are not on this machine; they are downloaded on first use, as far as they can be. missing_extra: what is to be
-    installed before it runs, None if nothing is.
+    name: for --config and ``bmp.load``. purpose: its use, in a sentence. missing_weights: names of weights that
+    are not on this machine; they are downloaded on first use where they can be. missing_extra: the extra to install
+    before it runs, None if none is needed.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Preset:
 
 
 def examine_presets() -> list[Preset]:
-    """Return the configs that come with the package, by name, with what is missing for each on this machine."""
+    """Return the configs that come with the package, by name, with the parts that each lacks on this machine."""
     return [_preset(name, purpose) for name, purpose in presets().items()]
 
 
 def examine(device: str) -> tuple[list[str], list[str]]:
-    """Return what there is, and what to do about what is missing, a line each.
+    """Return findings, and remedies for what is missing, a line each.
 
     Args:
         device: the one that "auto" means.

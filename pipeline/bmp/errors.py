@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """What the user asked for cannot be done as asked: one line that says what was wrong and what to do.
+    """A request that cannot be done: one line that says what was wrong and what to do.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -19,9 +19,9 @@ class MissingExtraError(UserError, ImportError):
 
     Args:
         user: what needs it, such as "SAM2Segmenter".
-        library: what is missing.
+        library: the missing one.
         extra: that installs it, as pyproject.toml names it.
-        error: what the import said.
+        error: of the import.
     """
 
     def __init__(self, user: str, library: str, extra: str, error: ImportError | None = None) -> None:

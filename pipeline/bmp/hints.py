@@ -48,7 +48,7 @@ class Signature:
 
 
 class MisfitError(Exception):
-    """A value that does not fit; ``place`` says where in it, "[1]" for one, and is empty for the whole value."""
+    """A value that does not fit; ``place`` is the part that does not, such as "[1]", and empty for the whole value."""
 
     def __init__(self, value: Any, hint: Any, place: str = "") -> None:
         shown = " ".join(repr(value).split())
@@ -105,7 +105,7 @@ def converted(value: Any, hint: Any, place: str = "") -> Any:
 
 
 def described(hint: Any) -> str:
-    """Word what a hint asks for."""
+    """Return a hint in words."""
     words = list(dict.fromkeys(_described(option) for option in alternatives(hint)))
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -116,9 +116,9 @@ def article(noun: str) -> str:
 
 
 def implements(kind: type, hint: Any) -> bool:
-    """Say whether instances of ``kind`` are what the class or protocol ``hint`` asks for.
+    """Say whether instances of ``kind`` fit the class or protocol ``hint``.
 
-    Of a protocol only methods are asked for: attributes may be set by a constructor.
+    Of a protocol only methods are checked: attributes may be set by a constructor.
     """
     if typing_extensions.is_protocol(hint):
         return all(hasattr(kind, name) for name in typing_extensions.get_protocol_members(hint) if hasattr(hint, name))
@@ -204,7 +204,7 @@ def _is_collection(kind: type) -> bool:
 
 def _as_collection(value: Any, hint: Any, kind: type, members: tuple[Any, ...], place: str) -> Any:
     if not isinstance(value, collections.abc.Collection):
-        return value  # an iterator can be read once, and belongs to whoever gets it
+        return value  # an iterator can be read once, by the part that gets it
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):
             raise MisfitError(value, hint, place)

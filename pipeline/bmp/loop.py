@@ -19,7 +19,7 @@ from bmp.structures import Detections, Image, Instances, Masks, Poses
 _LOGGER = logging.getLogger(__name__)
 
 STAGES = ("detector", "pose", "suppressor", "segmenter: encode", "segmenter: decode")
-"""What a loop calls the work of its stages when it is timed; the redetector's is the detector's."""
+"""The names under which the work of stages is timed; the redetector counts as the detector."""
 
 Clock = Callable[[str, int], AbstractContextManager[None]]
 """Given a name of ``STAGES`` and a number of images: the context in which that stage does its work."""
@@ -27,10 +27,10 @@ Clock = Callable[[str, int], AbstractContextManager[None]]
 
 @dataclass(frozen=True, eq=False)
 class RoundTrace:
-    """What the stages gave one image in one round.
+    """The results of all stages for one image in one round.
 
     round: from 1. seen: the image as the detector saw it. detections, poses: of everybody detected, row by row.
-    kept: int64, who survived suppression: rows among the ``known`` people of earlier rounds followed by the
+    kept: int64, the people left after suppression: rows among the ``known`` people of earlier rounds followed by the
     detections. segmented: masks of the new people who survived, before overlaps are resolved, with their prompts.
     people: everybody accepted after this round, overlaps resolved.
     """
@@ -47,7 +47,7 @@ class RoundTrace:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What the loop has to say of image ``index`` of the batch; ``trace`` is empty unless it was asked for."""
+    """The people of image ``index`` of the batch; ``trace`` is empty unless it was requested."""
 
     index: int
     people: Instances
@@ -58,8 +58,8 @@ class Result:
 class ImageState:
     """An image on its way through the rounds.
 
-    index: its place in the batch. people: everybody accepted so far; their masks may overlap until the image is
-    finished. view: what the segmenter remembers of the image, None until somebody in it needs a mask.
+    index: its position in the batch. people: everybody accepted so far; their masks may overlap until the image is
+    finished. view: the segmenter's ``ImageView``, None until a person in the image needs a mask.
     """
 
     index: int
@@ -71,7 +71,7 @@ class ImageState:
 
 @dataclass(frozen=True, eq=False)
 class _Suppressed:
-    """Who of an image is left after suppression: ``old`` people of earlier rounds, ``new`` ones with their poses.
+    """The people of an image left by suppression: ``old`` ones of earlier rounds, ``new`` ones with their poses.
 
     kept: as in ``RoundTrace``.
     """
@@ -164,11 +164,11 @@ class Loop:
 
         Args:
             images: the batch.
-            boxes: each image's people in place of round 1's detections; None for an image to be detected in. Later
-                rounds look for further people all the same.
-            trace: keep what every stage of every round got and gave.
-            only_given: an image with ``boxes`` of its own is finished after round 1: nobody else is looked for.
-            rounds: how often to look at most, in place of the loop's own number.
+            boxes: each image's people in place of round 1's detections; None for an image in which people are to be
+                detected. Later rounds look for further people in any case.
+            trace: keep the input and output of every stage of every round.
+            only_given: an image with ``boxes`` is finished after round 1: the loop looks for no further people.
+            rounds: the greatest number of rounds, in place of the loop's own.
         """
         rounds = self.rounds if rounds is None else _checked_rounds(rounds)
         states = [
@@ -188,7 +188,7 @@ class Loop:
     def _round(
         self, number: int, states: list[ImageState], boxes: Sequence[Detections | None] | None, trace: bool
     ) -> list[ImageState]:
-        """Do one round; return the images in which somebody new was found: only there can looking again help."""
+        """Do one round; return the images with new people: only there can another round find more."""
         seen = [state.image if number == 1 else paint_out(state.image, state.people.masks.bits) for state in states]
         found = self._detect(self.detector if number == 1 else self.redetector, seen, boxes)
         poses = self._estimate(states, found)
@@ -202,7 +202,7 @@ class Loop:
             rounds = torch.full((len(new),), number, dtype=torch.int64, device=self.device)
             state.people = Instances.concat([left[i].old, Instances(new, left[i].new_poses, segmented[i], rounds)])
             if trace:
-                # A copy: what stages remember of an image ends with it, and traces may live on.
+                # A copy: stages keep results as long as the image lives, and a trace may live longer.
                 view = (replace(seen[i]), found[i], poses[i], left[i].kept, known, segmented[i])
                 state.trace.append(RoundTrace(number, *view, self._resolved(state.people)))
         return [state for state, each in zip(states, left, strict=True) if len(each.new)]
@@ -210,7 +210,7 @@ class Loop:
     def _detect(
         self, detector: Detector, seen: list[Image], boxes: Sequence[Detections | None] | None
     ) -> list[Detections]:
-        """Find the people of each image, but for those whose ``boxes`` are given."""
+        """Find the people of each image that has no ``boxes``."""
         given = [None] * len(seen) if boxes is None else boxes
         unknown = [image for image, rows in zip(seen, given, strict=True) if rows is None]
         with self.clock("detector", len(unknown)):

@@ -1,4 +1,4 @@
-"""The protocols that the loop is built from: what a stage takes and gives, and nothing about how it does it.
+"""The protocols that the loop is built from: the input and output of each stage, and nothing of its workings.
 
 Every stage is batch first: sequences in, lists out, one entry an image, in the same order. People of an image
 never change order inside a stage. Zero images and zero people are ordinary input. No stage changes its arguments.
@@ -15,7 +15,7 @@ from bmp.label_sets import KeypointSet
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
 
 ImageView = Any
-"""Whatever a segmenter wants to remember of an image, an embedding for one; only that segmenter looks inside."""
+"""Anything that a segmenter keeps for an image, such as an embedding; only that segmenter reads it."""
 
 
 @runtime_checkable
@@ -48,7 +48,7 @@ class PoseEstimator(Protocol):
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Gives each person a mask, guided by poses. Which keypoints become prompts is the segmenter's own business."""
+    """Gives each person a mask, guided by poses. The segmenter itself chooses which keypoints become prompts."""
 
     def open(self, images: Sequence[Image]) -> list[ImageView]:
         """Prepare each image, once, for any number of calls to ``segment``."""
@@ -67,7 +67,7 @@ class Segmenter(Protocol):
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """A part that stages share: an image goes through its network once, whichever of them asks first."""
+    """A part that stages share: an image goes through its network once, for all of them."""
 
     def levels(self, images: Sequence[Image]) -> list[tuple[Tensor, ...]]:
         """Return each image's features, float (1, C, h, w), the finest first."""

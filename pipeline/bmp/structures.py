@@ -1,4 +1,4 @@
-"""The records that travel between stages; they know tensors and nothing about any network, file or config.
+"""The records that stages exchange; they know tensors, and no network, file or config.
 
 Coordinates are pixels of the original image, float32. Boxes are xyxy edges: a mask over columns 3..5 has
 x1 = 3 and x2 = 6. Rows are people; all fields of a record are aligned, and zero rows is an ordinary value.
@@ -20,7 +20,7 @@ _FLOAT = torch.float32
 
 @dataclass(frozen=True)
 class Column:
-    """What a tensor field must look like: ``shape`` mixes sizes with letters that must agree within a record."""
+    """Describes a tensor field: ``shape`` mixes sizes with letters that must agree within a record."""
 
     shape: tuple[int | str, ...]
     dtype: torch.dtype
@@ -129,7 +129,7 @@ class Record:
     def concat(cls, parts: Sequence[Self]) -> Self:
         """Stack the rows of ``parts`` in order.
 
-        An optional field survives only if every part that has rows has it: nothing can be said of the others.
+        An optional field stays only if every part that has rows has it; otherwise it would lack values for some rows.
         Raises ``ValueError`` for no parts at all, since the sizes besides the row count would be unknown.
         """
         if not parts:
@@ -179,7 +179,7 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Detections(Record):
-    """What a detector found.
+    """The people that a detector found.
 
     boxes: float32 (N, 4), xyxy edges in pixels, x1 <= x2 and y1 <= y2. scores: float32 (N,) in [0, 1].
     masks: bool (N, H, W), or None from detectors that give boxes only.
@@ -215,7 +215,7 @@ class Poses(Record):
     """Skeletons.
 
     keypoints: float32 (N, K, 2), x and y in pixels, may lie outside the image. scores, visibility, presence:
-    float32 (N, K) in [0, 1]: confidence in the place, probability that the point can be seen, and that it lies
+    float32 (N, K) in [0, 1]: confidence in the location, probability that the point can be seen, and that it lies
     within the estimator's window (ProbPose). expected_oks: float32 (N, K) in [0, 1] or None.
     """
 
@@ -226,7 +226,7 @@ class Poses(Record):
     expected_oks: Tensor | None = optional_column("N", "K", low=0.0, high=1.0)
 
     def flags(self) -> Tensor:
-        """Decide what is known of each keypoint, in the numbers of COCO's v: int64 (N, K).
+        """Return the flag of each keypoint as COCO's v: int64 (N, K).
 
         0 for one that is absent (presence below 0.5), else 2 for a visible one (visibility from 0.5), else 1.
 
@@ -246,7 +246,7 @@ class Poses(Record):
 
 @dataclass(frozen=True, eq=False)
 class Prompts(Record):
-    """What a point-prompted segmenter is asked.
+    """The prompts of a point-prompted segmenter.
 
     points: float32 (N, P, 2) in pixels. labels: int8 (N, P), 1 positive, 0 negative, -1 padding.
     boxes: float32 (N, 4) xyxy or None. keypoints: int64 (N, P), which keypoint a point is, -1 for none of the
@@ -261,9 +261,9 @@ class Prompts(Record):
 
 @dataclass(frozen=True, eq=False)
 class Masks(Record):
-    """What a segmenter gave: bits bool (N, H, W); scores float32 (N,) in [0, 1], the predicted IoU.
+    """The masks of a segmenter: bits bool (N, H, W); scores float32 (N,) in [0, 1], the predicted IoU.
 
-    prompts: what it was asked for each person, None from segmenters without point prompts.
+    prompts: those of each person, None from segmenters without point prompts.
     """
 
     bits: Tensor = column("N", "H", "W", dtype=torch.bool)

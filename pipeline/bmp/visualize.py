@@ -1,4 +1,4 @@
-"""Draws people over their image, and what each round of the loop did; it knows records, no network and no file."""
+"""Draws people over their image, and the stages' results round by round; it knows records, no network and no file."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def overlay(
         masks: tint and outline masks.
         skeletons: draw limbs and keypoints.
         labels: write labels.
-        line_width: of limbs in pixels, in place of what follows the size; boxes and outlines have half of it.
+        line_width: of limbs in pixels, in place of one that follows the size; boxes and outlines have half of it.
 
     Returns a picture of the image's size; without people it is the image.
     """
@@ -105,7 +105,7 @@ def overlay(
 def numbers_like(ground_truth: Masks, found: Masks) -> list[int]:
     """Number people who were found after the labelled ones they show, so that both have the same colour.
 
-    Pairs are made by mask, from the largest IoU down to 0.3; whoever shows no labelled person is numbered after them.
+    Pairs are made by mask, from the largest IoU down to 0.3; people without a labelled partner are numbered after them.
     """
     overlaps = iou(found.bits, ground_truth.bits)
     numbers = [-1] * len(found)
@@ -118,7 +118,7 @@ def numbers_like(ground_truth: Masks, found: Masks) -> list[int]:
 
 
 def shrunk(image: Image, instances: Instances, side: int) -> tuple[Image, Instances]:
-    """Return both at a size whose longer side is ``side`` at most, for pictures that are only looked at."""
+    """Return both at a size whose longer side is ``side`` at most, for pictures that are only viewed."""
     scale = side / max(image.height, image.width)
     if scale >= 1:
         return image, instances
@@ -135,16 +135,16 @@ def shrunk(image: Image, instances: Instances, side: int) -> tuple[Image, Instan
 
 
 def trace_sheet(trace: Sequence[RoundTrace], image: Image, keypoints: KeypointSet) -> PIL.Image.Image:
-    """Draw what the loop did to ``image``: a row for each round, with up to five panels of 480 pixels at most.
+    """Draw the results of the loop for ``image``: a row for each round, with up to five panels of 480 pixels at most.
 
-    1. What the detector saw and found, with scores. 2. The poses of all who were compared, old and new; those who
+    1. The detector's image and detections, with scores. 2. The poses of all who were compared, old and new; those who
     lost are thin and grey. 3. The prompts, where any round's segmenter was prompted: green crosses positive, red ones
     negative, with the keypoint's visibility in the person's colour. 4. The masks of everybody accepted so far, with
-    predicted IoU and, from 2 on, the round in which each was found. 5. What is left for the next round to look at.
+    predicted IoU and, from 2 on, the round in which each was found. 5. The image for the next round.
 
     A person has one number and colour in all panels, the same as in ``overlay`` of the final result; people who were
-    accepted first and lost later come after those, and whoever never was accepted is grey. Raises ``ValueError`` for
-    a trace without rounds.
+    accepted first and lost later come after those, and people who were never accepted are grey. Raises ``ValueError``
+    for a trace without rounds.
     """
     if not trace:
         raise ValueError("expected a trace of at least one round, got none; run the loop with trace=True")
@@ -279,7 +279,7 @@ def _draw_boxes(canvas: BGRImage, boxes: Tensor, people: Numbers, widths: Widths
 
 
 def _words(people: Numbers, scores: Tensor, rounds: Tensor | None = None) -> list[tuple[str, str]]:
-    """Return what stands on each person's label: number, score, and the round from the second on; and it shorter."""
+    """Return the text of each person's label: number, score, and the round from the second on; and it shorter."""
     words = []
     found = [1] * len(people) if rounds is None else rounds.tolist()
     for number, score, r in zip(people.tolist(), scores.tolist(), found, strict=True):
@@ -323,7 +323,7 @@ def _best_place(
     faces: npt.NDArray[np.float64],
     taken: Sequence[npt.NDArray[np.float64]],
 ) -> npt.NDArray[np.float64]:
-    """Return the place for a label of that size, xyxy; the first of the best, beginning above the box."""
+    """Return the box for a label of that size, xyxy; the first of the best, beginning above the box."""
     x1, y1, x2, y2 = box
     middle = (y1 + y2 - high) / 2
     corners = [

@@ -236,7 +236,7 @@ def test_the_curve_of_corrections(figures, folder, scenes):
     assert [place["mean"] for place in base["values"]["easy"]] == pytest.approx(expected.tolist())
     (posed,) = (curve for curve in corrected["curves"] if curve["label"] == "ovals, PoseMaskRefine")
     curves = correction_curve(
-        detected(scenes), segmenter(folder, MaxSpread(6)), sampler=PoseMaskRefine(truth_probability=0)
+        detected(scenes), segmenter(folder, MaxSpread(6)), sampler=PoseMaskRefine(ground_truth_probability=0)
     )
     expected = np.mean([ious for _, ious in curves], axis=0)
     assert [place["mean"] for place in posed["values"]["easy"]] == pytest.approx(expected.tolist())

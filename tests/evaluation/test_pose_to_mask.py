@@ -455,12 +455,14 @@ def known(pose, flags):
     return true_poses(dataset, image_batch=2) if pose is None else detected_poses(dataset, pose, image_batch=2)
 
 
-@pytest.mark.parametrize("sampler", [Pose1MaskRefine(truth_probability=0), PoseMaskRefine(truth_probability=0)])
+@pytest.mark.parametrize(
+    "sampler", [Pose1MaskRefine(ground_truth_probability=0), PoseMaskRefine(ground_truth_probability=0)]
+)
 def test_without_keypoints_all_samplers_correct_alike(sampler):
     expected = list(correction_curve(Scenes(CROWD, LONE), NoiseSegmenter()))
     assert list(correction_curve(Scenes(CROWD, LONE), NoiseSegmenter(), sampler=sampler)) == expected
     assert list(correction_curve(known(None, [2] + [0] * 16), NoiseSegmenter())) == expected
-    often = MaskRefine(truth_probability=0.9)
+    often = MaskRefine(ground_truth_probability=0.9)
     assert list(correction_curve(Scenes(CROWD, LONE), NoiseSegmenter(), sampler=often)) != expected
 
 
@@ -493,7 +495,7 @@ def test_the_first_point_is_the_most_visible_keypoint_where_an_estimator_sees_it
     pose, segmenter = Between(), Noted()
     (posed,) = detected_poses(Scenes(CROWD, LONE), pose)
     expected = torch.cat([each.poses.keypoints[:, 3] for each in posed])
-    curve = dict(correction_curve([posed], segmenter, 0, sampler=PoseMaskRefine(truth_probability=0)))
+    curve = dict(correction_curve([posed], segmenter, 0, sampler=PoseMaskRefine(ground_truth_probability=0)))
     assert sorted(curve) == [100, 101, 200]
     torch.testing.assert_close(torch.cat([asked.points[:, 0] for asked in segmenter.prompts]), expected)
 
@@ -503,7 +505,9 @@ def test_the_first_point_is_the_most_visible_keypoint_where_an_estimator_sees_it
 def test_corrections_are_keypoints_while_one_is_wrong(seed):
     labels = [2, 2, 1, 2, 2, 0] + [0] * 11
     segmenter = Noted()
-    list(correction_curve(known(None, labels), segmenter, seed=seed, sampler=PoseMaskRefine(truth_probability=0)))
+    list(
+        correction_curve(known(None, labels), segmenter, seed=seed, sampler=PoseMaskRefine(ground_truth_probability=0))
+    )
     corners = {200: (4, 4), 201: (30, 10)}
     keypoints = {
         own: {(x + i % 3, y + i % 2): flag for i, flag in enumerate(labels) if flag} for own, (x, y) in corners.items()

@@ -72,7 +72,7 @@ def chi_square(found, allowed):
 
 
 def without_chance(sampler):
-    return sampler(truth_probability=0.0)
+    return sampler(ground_truth_probability=0.0)
 
 
 def test_the_little_picture_is_what_it_says():
@@ -140,7 +140,7 @@ def test_some_corrections_are_from_the_truth_instead(sampler, probability):
     prediction = ground_truth.clone()
     prediction[0, 3] = True
     keypoints = known([(3.5, 0.5)], [1.0], people=people)
-    points, labels = sampler(truth_probability=probability).correct(
+    points, labels = sampler(ground_truth_probability=probability).correct(
         many(ground_truth, people), many(prediction, people), keypoints, seeded()
     )
     found = [place for place in pixels(points) if place != (3, 0)]
@@ -154,7 +154,7 @@ def test_some_corrections_are_from_the_truth_instead(sampler, probability):
 
 @pytest.mark.parametrize("sampler", REFINING)
 def test_the_recipes_defaults_are_the_papers(sampler):
-    assert (sampler().corrections, sampler().truth_probability) == (7, 0.1)
+    assert (sampler().corrections, sampler().ground_truth_probability) == (7, 0.1)
 
 
 @pytest.mark.parametrize("sampler", REFINING)
@@ -194,7 +194,7 @@ def test_an_empty_truth_is_asked_about_from_the_background(sampler):
     assert (labels[:, 1:] == -1).all()
     assert len(set(pixels(points[:, :1]))) > 6
     if sampler in REFINING:
-        _, labels = sampler(truth_probability=1.0).correct(empty, empty, Keypoints.none(50), seeded())
+        _, labels = sampler(ground_truth_probability=1.0).correct(empty, empty, Keypoints.none(50), seeded())
         assert (labels == 0).all()
         spilt = torch.zeros_like(empty)
         spilt[:, 1, 2] = True
@@ -497,7 +497,7 @@ def test_a_generator_on_the_cpu_gives_the_same_points_on_a_gpu(sampler):
     [
         (dict(type="MaskRefine"), MaskRefine()),
         (dict(type="Pose1MaskRefine", corrections=3), Pose1MaskRefine(corrections=3)),
-        (dict(type="PoseMaskRefine", truth_probability=0.2), PoseMaskRefine(truth_probability=0.2)),
+        (dict(type="PoseMaskRefine", ground_truth_probability=0.2), PoseMaskRefine(ground_truth_probability=0.2)),
         (dict(type="MaxVisibilityPoints", count=4), MaxVisibilityPoints(4)),
         (dict(type="MaxSpreadPoints", count=4, threshold=0.2), MaxSpreadPoints(4, 0.2)),
     ],
@@ -516,7 +516,10 @@ def test_samplers_are_built_by_name(config, expected):
         (dict(type="MaskRefin"), "there is no point sampler 'MaskRefin'"),
         (dict(type="MaskRefine", count=1), "has no argument 'count'"),
         (dict(type="MaskRefine", corrections=-1), "corrections: expected at least 0, got -1"),
-        (dict(type="PoseMaskRefine", truth_probability=1.1), r"truth_probability: expected a number in \[0, 1\]"),
+        (
+            dict(type="PoseMaskRefine", ground_truth_probability=1.1),
+            r"ground_truth_probability: expected a number in \[0, 1\]",
+        ),
         (dict(type="MaskRefine", first_points=0), "first_points: expected at least 1, got 0"),
         (dict(type="MaxVisibilityPoints", count=0), "count: expected at least 1 point, got 0"),
         (dict(type="MaxSpreadPoints", count=0), "count: expected at least 1 point, got 0"),

@@ -1,4 +1,4 @@
-"""The one place that turns the name of a weight into a local file; it knows nothing of what is inside the file."""
+"""Turns the name of a weight into a local file; knows nothing of its contents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Source(Protocol):
     """Where a weight comes from."""
 
     def fetch(self, weight: Weight, place: Path) -> Path:
-        """Bring the file to ``place`` (or to a cache of the source's own) and return where it is.
+        """Bring the file to the path ``place`` (or to a cache of the source's own) and return its path.
 
         The file is complete and its sha256 checked where one is known. Raises ``OSError``,
         ``http.client.HTTPException`` or ``UserError``.
@@ -53,7 +53,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Weight:
-    """One file: ``size`` in bytes and ``sha256`` in hexadecimal are None where nobody has published them."""
+    """One file: ``size`` in bytes and ``sha256`` in hexadecimal are None where they are not published."""
 
     name: str
     source: Source
@@ -240,14 +240,14 @@ class PackageFile:
         return f"{self.path} in {self.package}"
 
     def fetch(self, weight: Weight, place: Path) -> Path:
-        """Download the package, put every registered file of it in its place, drop the package; see `Source`."""
+        """Download the package, move every registered file of it to its path, drop the package; see `Source`."""
         with _alone_in(place.parent):
             if not place.is_file():
                 self._unpack(weight, place.parent)
         return place
 
     def _unpack(self, wanted: Weight, folder: Path) -> None:
-        # One that was asked for as npm:NAME@VERSION/FILE is in no table.
+        # One that was named as npm:NAME@VERSION/FILE is in no table.
         weights = [wanted, *(weight for weight in table() if weight != wanted)]
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             for weight in weights:
@@ -384,7 +384,7 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     name: in this order, a name in `table`, a path of an existing file, an http(s):// or file:// URL,
     hf://OWNER/REPOSITORY/FILE, or npm:NAME@VERSION/FILE. A file of the working folder that is called like a
     registered weight is written ./NAME, so that nothing that lies around is taken for it; a ``Path`` is always a path.
-    Several processes may ask for the same file at once; one of them downloads.
+    Several processes may request the same file at once; one of them downloads.
     Raises ``UserError`` for an unknown name, a file that cannot be had, and a wrong sha256. Only what was downloaded
     by the same call is ever deleted.
     """
@@ -411,7 +411,7 @@ def resolve(name: str | os.PathLike[str]) -> Path:
 
 
 def is_present(name: str) -> bool:
-    """Tell whether ``resolve`` finds the file that ``name`` means without a download; a checksum is not looked at."""
+    """Tell whether ``resolve`` finds the file that ``name`` means without a download; without checking its sha256."""
     weight = next((weight for weight in table() if weight.name == name), None)
     if weight is None:
         return Path(name).expanduser().is_file()
@@ -467,7 +467,7 @@ def sha256_of(file: Path) -> str:
 
 
 def _verified(file: Path, weight: Weight, remedy: str) -> Path:
-    """Return ``file`` if it has the weight's sha256, or nobody knows that; raise ``UserError`` with ``remedy`` else."""
+    """Return ``file`` if it has the weight's sha256, or none is known; else raise ``UserError`` with ``remedy``."""
     if weight.sha256 is not None:
         _check_hash(file, weight.sha256, f"{weight.name} at {file}", remedy)
     return file
@@ -509,7 +509,7 @@ def _download(url: str, partial: Path, title: str) -> None:
     tag_file = partial.with_name(partial.name + ".tag")
     request = urllib.request.Request(url, headers={"User-Agent": "bmp-pose"})
     done = 0
-    # One byte is asked for again: a range that is empty, since all is there already, would be an error.
+    # One byte is requested again: an empty range, where all is there already, would be an error.
     if partial.exists() and tag_file.exists() and (done := max(partial.stat().st_size - 1, 0)):
         request.add_header("Range", f"bytes={done}-")
         request.add_header("If-Range", tag_file.read_text())
@@ -539,7 +539,7 @@ def _download(url: str, partial: Path, title: str) -> None:
 
 
 def _extent(response: http.client.HTTPResponse, asked: int) -> tuple[int, int | None]:
-    """Return at which byte of the file the response begins, and how long the file is, None where nobody says.
+    """Return at which byte of the file the response begins, and the length of the file, None if unknown.
 
     asked: the first byte of the range that was requested, 0 for none. Raises ``OSError`` for a response that
     contradicts itself or the request.
@@ -549,14 +549,14 @@ def _extent(response: http.client.HTTPResponse, asked: int) -> tuple[int, int | 
         raise OSError(f"the server gives the length {told!r}")
     length = None if told is None else int(told)
     if encoding := response.headers.get("Content-Encoding", "").replace("identity", ""):
-        raise OSError(f"the server sends it encoded ({encoding}), which nobody asked for")
+        raise OSError(f"the server sends it encoded ({encoding}), which was not requested")
     if response.status == HTTPStatus.OK:
         return 0, length
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         raise OSError(f"the server answers {response.status} {response.reason}")
     span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
     if not asked or not span or int(span[1]) != asked:
-        raise OSError("the server sends a part of the file that nobody asked for")
+        raise OSError("the server sends a part of the file that was not requested")
     end = int(span[2]) + 1
     if (length is not None and length != end - asked) or (span[3] != "*" and int(span[3]) != end):
         raise OSError(f"the server sends {length} bytes as {response.headers['Content-Range']}")

@@ -184,7 +184,7 @@ def _kept(folder: Path, split: str) -> Path:
 
 
 def _is_current(file: Path, folders: _Folders) -> bool:
-    """Tell whether a file is what the converter would write now, as far as the list of images tells."""
+    """Tell whether a converted file is up to date, by its list of images."""
     try:
         data = json.loads(file.read_bytes())
         names = [image["file_name"] for image in data["images"]]

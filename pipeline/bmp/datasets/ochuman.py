@@ -19,8 +19,8 @@ _SOURCE = (
 class OCHuman(PeopleDataset):
     """OCHuman val or test, or one of its re-labelled variants.
 
-    Many people in these photos have no label, so that finding them counts as a false alarm; the variants FL and Pose
-    label (nearly) everybody.
+    Many people in these photos have no label, so that detections of them count as false positives; the variants FL
+    and Pose label (nearly) everybody.
 
     Args:
         root: folder with ``ochuman_coco_format_{val,test}_range_0.00_1.00.json`` and ``images/``.

@@ -1,4 +1,4 @@
-"""Photos with people known to be in them, from any COCO-format file; knows no metric, no network, no data set by name.
+"""Photos with labelled people, from any COCO-format file; knows no metric, no network, no data set by name.
 
 Everything that reads ground truth reads it from ``PeopleDataset.ground_truth``: what is wrong with a file is found
 where it is read, once.
@@ -36,8 +36,8 @@ class PeopleDataset:
             another Unicode form, in upper case or with percent escapes, is found.
         name: for reports; the name of the annotation file if None.
         min_area: people whose ``area`` (of the annotation, square pixels) is below this are dropped from the ground
-            truth, as the paper does for COCO* with 32 squared: whoever finds them gets false alarms, and pose to mask
-            leaves them out. Crowd regions stay whatever their size: they are no people to be found.
+            truth, as the paper does for COCO* with 32 squared: detections of them are false positives, and pose to
+            mask leaves them out. Crowd regions of all sizes stay: they are no people to be found.
         labels_in: "upright", or "stored" for labels that were made without regard to EXIF; these are turned with their
             photos, see ``bmp.io.orientation``.
         outside: also read images whose names lead out of the folder, absolute ones and those with "..".
@@ -106,7 +106,7 @@ class PeopleDataset:
         """Return the names of photos that are seen otherwise than they are stored (EXIF), from the heads of the files.
 
         Unless labels are for stored pixels, they are taken to be for the photo as it is seen. Where the sides are not
-        exchanged, nothing but the person who labelled it can tell.
+        exchanged, the file does not show which is right.
         """
         names = [image["file_name"] for image in self.ground_truth["images"]]
         stored = (read_orientation(self._folder / file) for file in self._files)
@@ -171,7 +171,7 @@ class PeopleDataset:
         turned = {}
         for index, image in enumerate(self.ground_truth["images"]):
             orientation = read_orientation(self._folder / self._files[index])
-            if orientation is None:  # whoever loads it is told why
+            if orientation is None:  # loading it says why
                 continue
             try:
                 size = checked_size((image["height"], image["width"]), orientation, "stored")

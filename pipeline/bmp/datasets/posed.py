@@ -23,9 +23,9 @@ _SAME_PERSON = 0.5  # IoU of a labelled and a detected box
 class PosedImage:
     """An image and everybody labelled in it, at least one person, in the order of the annotations.
 
-    annotations: of the ground truth, a row each. people: the labelled boxes with score 1, without masks. poses: what
-    the segmenter is to be guided by. unlabelled: bool (N, K), keypoints whose location nobody knows and which must not
-    become prompts; None where the poses are estimates.
+    annotations: of the ground truth, a row each. people: the labelled boxes with score 1, without masks. poses: those
+    that guide the segmenter. unlabelled: bool (N, K), keypoints of unknown location, which must not become prompts;
+    None where the poses are estimates.
     """
 
     image: Image
@@ -41,17 +41,17 @@ def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4
     Labels have a flag in place of probabilities. A keypoint labelled as seen (v = 2) gets visibility 1, one labelled
     although hidden (v = 1) visibility ``hidden``, both score and presence 1. All others get 0 for all three and are
     not to be prompted with: the prompter needs a threshold above 0, as ``MaxSpread(count=3)``, the paper's choice,
-    has. Somebody without any labelled keypoint stays: prompted with nothing, that person has an empty mask of score 0
+    has. People without labelled keypoints stay: without a prompt they get an empty mask of score 0
     and counts as missed.
 
     Args:
-        dataset: of which somebody has labelled keypoints.
+        dataset: in which at least one person has labelled keypoints.
         hidden: in [0, 1]. 0.5 lets ``MaxSpread`` use keypoints that another body may cover, after the visible ones
             and above its threshold of 0.3; 0 leaves them out.
         image_batch: images that are loaded at a time.
 
     Raises:
-        UserError: nobody has labelled keypoints, or ``hidden`` is out of range.
+        UserError: no person has labelled keypoints, or ``hidden`` is out of range.
         ImageError: an image is broken.
     """
     if not 0 <= hidden <= 1:

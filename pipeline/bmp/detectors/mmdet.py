@@ -36,8 +36,8 @@ class MMDetDetector:
     """Finds people with any MMDetection detector, with masks where the model makes them.
 
     Images are resized and padded on the device, and those whose inputs are of one size go through the network
-    together. RTMDet-Ins makes masks of the people that are returned and of nobody else; other models make all of
-    theirs, if need be smaller than the image, so that they stay within ``mask_bytes``. Models prompted with text
+    together. RTMDet-Ins makes masks of the returned people only; other models make the masks of all detections, at a
+    smaller size if they would exceed ``mask_bytes``. Models prompted with text
     are not supported.
 
     Args:
@@ -48,8 +48,8 @@ class MMDetDetector:
             seed.
         device: torch device of the network and of the results.
         score_threshold: people with a score above it are kept (paper: 0.3).
-        nms_iou: of two boxes that overlap more than this IoU, the one with the lower score goes (paper: 0.3). It
-            comes on top of what the model does by itself.
+        nms_iou: of two boxes that overlap more than this IoU, the one with the lower score goes (paper: 0.3), after the
+            model's own NMS.
         label: class that means person, by name in any case or by index.
         batch_size: images at a time; None is 1 on a CPU, where more fall out of its cache, and 8 elsewhere.
             RTMDet-Ins-L takes about 0.1 GB for each.
@@ -176,7 +176,7 @@ class MMDetDetector:
             yield replace(each, boxes=each.boxes / each.boxes.new_tensor((across, down, across, down)))
 
     def _read(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[RawDetections]:
-        """Read any other model, whose masks come in the size that it takes for the image's."""
+        """Read any other model; its masks have the size that it is given as the image's."""
         from mmdet.structures import DetDataSample
 
         sizes = [self._mask_size(image) for image in images]

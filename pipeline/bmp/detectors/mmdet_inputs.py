@@ -18,7 +18,7 @@ from bmp.structures import Image
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """An image as a network sees it: ``pixels`` uint8 or float (3, h, w), BGR, and what mmdet's heads want to know."""
+    """An image as a network sees it: ``pixels`` uint8 or float (3, h, w), BGR, and the metadata for mmdet's heads."""
 
     pixels: Tensor
     metainfo: dict[str, Any]
@@ -28,7 +28,7 @@ class Inputs(Protocol):
     """Makes inputs for a network."""
 
     def key(self, image: Image) -> tuple[int, int]:
-        """Return what images have in common whose inputs are of one shape, so that they make a batch."""
+        """Return a key: images with equal keys have inputs of one shape, and can be batched."""
         ...
 
     def prepare(self, image: Image) -> NetworkInput:
@@ -99,7 +99,7 @@ class Transforms:
         return image.height, image.width
 
     def prepare(self, image: Image) -> NetworkInput:
-        """Return what the pipeline makes of the image."""
+        """Return the output of the pipeline."""
         size = (image.height, image.width)
         pixels = image.pixels.flip(-1).cpu().numpy()
         packed = self._compose({"img": pixels, "img_id": 0, "img_path": None, "img_shape": size, "ori_shape": size})
@@ -108,13 +108,13 @@ class Transforms:
 
 
 def from_pipeline(pipeline: Sequence[Mapping[str, Any]]) -> Inputs:
-    """Return what makes inputs as ``pipeline`` does, a list of transforms from an mmdet config, less the loading."""
+    """Return the inputs that do what ``pipeline`` does, a list of transforms of an mmdet config, less the loading."""
     steps = [step for step in pipeline if not _name(step).startswith("Load")]
     return _letterbox(steps) or Transforms(steps)
 
 
 def _letterbox(steps: Sequence[Mapping[str, Any]]) -> Letterbox | None:
-    """Return the Letterbox that does what ``steps`` say, None if they say something that it cannot do."""
+    """Return the Letterbox that does what ``steps`` say, None for steps that it does not have."""
     if [_name(step) for step in steps] not in (["Resize", "PackDetInputs"], ["Resize", "Pad", "PackDetInputs"]):
         return None
     resize, pad = steps[0], steps[1] if len(steps) == 3 else {}

@@ -40,7 +40,7 @@ def evaluate(
 ) -> Outcome | None:
     """Run the loop of a config over its data set, measure the people found after each round, and write it all down.
 
-    What is written into ``folder`` is described in docs/evaluation.md: journals as the run goes, at the end
+    The files in ``folder`` are described in docs/evaluation.md: journals during the run, at the end
     results.json, metrics.json, report.md and contact_sheet.jpg. All of it is the same whether the run was interrupted
     and resumed or not, and whatever the number of processes, but for what metrics.json has under "run" and the
     report's seconds.
@@ -54,7 +54,7 @@ def evaluate(
         device: where the networks run, as for ``bmp.load``; "auto" gives each process a GPU of its own.
         batch_size: images that go through the networks together.
         limit: evaluate only the first so many images.
-        resume: go on with what is in ``folder``.
+        resume: go on with the run in ``folder``.
         overwrite: start anew where ``folder`` has an evaluation.
         debug: let unexpected errors through instead of noting the image as failed.
         claim: is called when the folder exists and before anything in it is touched; it may refuse.

@@ -76,7 +76,7 @@ def example_sheet(
 
 
 def _chosen(qualities: Mapping[int | str, float]) -> dict[int | str, str]:
-    """Return ids of images with what they are examples of; each once, ties in the order of the data set."""
+    """Return ids of images with the kind of example they are; each once, ties in the order of the data set."""
     order = sorted(qualities, key=lambda image_id: -qualities[image_id])
     count = min(_EXAMPLES, max(1, len(order) // 3))
     middle = max(0, (len(order) - count) // 2)

@@ -65,11 +65,11 @@ def detected_poses(
 def segment_poses(
     batches: Iterable[Sequence[PosedImage]], segmenter: Segmenter, *, resolve_overlaps: bool = False
 ) -> Iterator[Annotation]:
-    """Give each person the mask that the pose asks for: a row a person, in the order of the ground truth.
+    """Return a mask for each person's pose: a row a person, in the order of the ground truth.
 
     Args:
         batches: from ``detected_poses`` or ``true_poses``.
-        segmenter: any. Everybody in an image is asked about at the same time, as the loop does in a round.
+        segmenter: any. All people of an image are segmented together, as in a round of the loop.
         resolve_overlaps: give each pixel to the mask of highest predicted IoU, as the loop does and the paper's
             pose-to-mask numbers do not.
 
@@ -78,7 +78,7 @@ def segment_poses(
         person.
 
     Raises:
-        UserError: the segmenter's prompter chose keypoints that nobody labelled.
+        UserError: the segmenter's prompter chose unlabelled keypoints.
     """
     for images in batches:
         views = segmenter.open([posed.image for posed in images])
@@ -108,7 +108,7 @@ def annotation_rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> lis
 
 
 def check_labelled(posed: PosedImage, prompts: Prompts) -> None:
-    """Raise ``UserError`` where a prompt is a keypoint whose location nobody labelled."""
+    """Raise ``UserError`` where a prompt is an unlabelled keypoint."""
     if posed.unlabelled is None:
         return
     own = prompts.keypoints.cpu()

@@ -56,7 +56,7 @@ def published(
     """Return the published numbers for a data set, in the order of the paper; none for a data set without any.
 
     Args:
-        dataset: a key of ``PUBLISHED_DATASETS``, or None for a data set that nobody has published numbers for.
+        dataset: a key of ``PUBLISHED_DATASETS``, or None for a data set without published numbers.
         kind: only those of that kind.
         protocol: only those of that protocol.
 

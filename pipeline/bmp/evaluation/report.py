@@ -1,4 +1,4 @@
-"""Says what came out of an evaluation: tables for people, JSON for programs; computes no metric itself.
+"""Reports an evaluation: tables for people, JSON for programs; computes no metric itself.
 
 Wherever a table says "no number", a note under it says why; metrics.json has the same under "no_number".
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import rich.table
 
 NO_NUMBER = "no number"
-"""Stands where nobody is labelled for a comparison, or nobody was found to compare; a note says which."""
+"""Shown where no labels, or no results, exist for a comparison; a note says which."""
 
 SEGM_SCORE_WORDS = {
     "detection": "detection score",
@@ -79,7 +79,7 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation has to say to the terminal: tables, sentences under them, a line for each failed image."""
+    """The output of an evaluation for the terminal: tables, sentences under them, a line for each failed image."""
 
     tables: list[TextTable]
     sentences: list[str]
@@ -88,10 +88,10 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What is reported.
+    """The contents of a report.
 
-    task: what was evaluated. journals: what was found, open. comparison: how it was measured. seconds, processes,
-    machine: how long the run took, in how many processes, and what the machine says of itself.
+    task: the evaluation. journals: its results, open. comparison: the numbers. seconds, processes,
+    machine: the time of the run, its number of processes, and a description of the machine.
     """
 
     task: Task
@@ -121,7 +121,7 @@ class Evaluation:
 def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
     """Write results.json, metrics.json, report.md and, where there is an image to show, contact_sheet.jpg.
 
-    Returns what the terminal is to show. Raises ``OSError`` where the folder cannot be written.
+    Returns the output for the terminal. Raises ``OSError`` where the folder cannot be written.
     """
     comparison, failed = evaluation.comparison, evaluation.failed
     write_results(folder / "results.json", evaluation.rows(), comparison.settings.segm_score)
@@ -153,7 +153,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
 
 
 def label_notices(dataset: PeopleDataset) -> list[str]:
-    """Return what a reader of the numbers should know of the labels, a line each."""
+    """Return remarks on the labels that matter to the numbers, a line each."""
     turned = [] if dataset.labels_in == "stored" else dataset.turned_photos()
     words = "photos with an EXIF orientation, whose labels are taken to be for the upright photo (labels_in=upright)"
     return [
@@ -240,7 +240,7 @@ def keypoints_sentence(comparison: Comparison) -> str | None:
 
 
 def people_table(comparison: Comparison) -> TextTable:
-    """Return who was found after each round, by boxes and by masks, with the change; shares in per cent."""
+    """Return recall and precision after each round, by boxes and by masks, with the change; shares in per cent."""
     rows: list[tuple[str, ...]] = []
     overlaps: dict[str, list[Overlap | None]] = {
         "boxes": [entry.boxes for entry in comparison.rounds],
@@ -264,7 +264,7 @@ def people_table(comparison: Comparison) -> TextTable:
 
 
 def _notes(comparison: Comparison, subjects: Mapping[str, str], endings: Sequence[str]) -> tuple[str, ...]:
-    """Return why there is no number, once for each subject and reason, of those numbers whose places end so."""
+    """Return the reasons for missing numbers whose keys end so, once for each subject and reason."""
     known = reasons(comparison)
     notes = dict.fromkeys(
         f"No number of {word}: {known[place]}."
@@ -277,7 +277,7 @@ def _notes(comparison: Comparison, subjects: Mapping[str, str], endings: Sequenc
 
 
 def equal_precision_sentence(comparison: Comparison) -> str:
-    """Say what the later rounds add to the recall of boxes if they may not be less precise than the first."""
+    """Say how much recall of boxes the later rounds add at the precision of the first."""
     equal = comparison.box_recall
     known = reasons(comparison)
     why = dict.fromkeys(
@@ -314,7 +314,7 @@ def published_table(numbers: Sequence[Published]) -> TextTable:
 
 
 def seconds_table(seconds: Mapping[str, float], images: int) -> TextTable:
-    """Return where the time went, all processes together; ``seconds`` has a name "all" for everything."""
+    """Return the time of each stage, all processes together; ``seconds`` has a name "all" for everything."""
     whole = seconds.get("all", 0.0)
     stages = {name: value for name, value in seconds.items() if name != "all"}
     stages["loop, reading, writing"] = whole - sum(stages.values())

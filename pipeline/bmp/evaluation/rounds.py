@@ -1,4 +1,4 @@
-"""What the loop is worth round by round (protocol 1): numbers from labels and results. Knows no file, no picture.
+"""Measures the loop round by round (protocol 1): numbers from labels and results. Knows no file, no picture.
 
 Where a number is None, ``reasons`` says why.
 """
@@ -30,7 +30,7 @@ _VISIBLE = 2
 
 @dataclass(frozen=True)
 class Overlap:
-    """Who is found, by the overlap of boxes or of masks, from IoU 0.5 on; None where there is no number.
+    """How many people are found, by the overlap of boxes or of masks, from IoU 0.5; None where there is no number.
 
     recall, precision, mean_iou: in [0, 1], of all people known after the round. found, lost: how many of the labelled
     people are matched now and were not after the round before, and the other way round.
@@ -94,7 +94,7 @@ class Round:
 class Comparison:
     """All rounds, and the recall of boxes after the last where it is as precise as after the first.
 
-    lacking: for each kind that nothing can be compared of, what the ground truth lacks. lacking_visible: the same for
+    lacking: for each kind that cannot be compared, the reason. lacking_visible: the same for
     visible keypoints, "" where they can be compared. sets: the keypoints of labels and results.
     """
 
@@ -178,10 +178,10 @@ def labelled_kinds(ground_truth: CocoDataset, sets: PoseSets = _BOTH_COCO) -> li
 
 
 def reasons(comparison: Comparison) -> dict[str, str]:
-    """Say of each number that there is none of why, a sentence without its full stop.
+    """Return the reason for each missing number, a sentence without its full stop.
 
     Returns:
-        by the place of the number in ``bmp.evaluation.report.numbers``, such as "rounds[0].segm.ap_small".
+        by the key of the number in ``bmp.evaluation.report.numbers``, such as "rounds[0].segm.ap_small".
     """
     found: dict[str, str] = {}
     for index, entry in enumerate(comparison.rounds):
@@ -209,7 +209,7 @@ def reasons(comparison: Comparison) -> dict[str, str]:
 
 
 def _unlabelled(ground_truth: CocoDataset, sets: PoseSets) -> dict[Kind, str]:
-    """Say of each kind that cannot be compared which labels are missing."""
+    """Return the missing labels for each kind that cannot be compared."""
     annotations = ground_truth["annotations"]
     if not annotations:
         return {"segm": _NOBODY, "keypoints": _NOBODY}
@@ -231,7 +231,7 @@ def _unlabelled(ground_truth: CocoDataset, sets: PoseSets) -> dict[Kind, str]:
 
 
 def _lacking(ground_truth: CocoDataset, sets: PoseSets) -> dict[Kind, str]:
-    """Say of each kind that nothing can be compared of why: no labels, or none of people who are to be found."""
+    """Return the reason for each kind that cannot be compared: no labels, or crowd regions only."""
     people = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
     lacking: dict[Kind, str] = {}
     if not people:
@@ -255,7 +255,7 @@ def _one_sort_of_keypoints(ground_truth: CocoDataset) -> str:
 
 
 def _visible_alone(ground_truth: CocoDataset) -> CocoDataset:
-    """Return the ground truth with hidden keypoints as if not labelled; whoever has no others does not count."""
+    """Return the ground truth with hidden keypoints as if not labelled; people without others do not count."""
     rows: list[Annotation] = []
     for row in ground_truth["annotations"]:
         flags = _flags(row)

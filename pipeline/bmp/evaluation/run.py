@@ -1,7 +1,7 @@
-"""Runs the loop over a data set and keeps what it finds after each round; knows files and processes, no metric.
+"""Runs the loop over a data set and keeps the people found after each round; knows files and processes, no metric.
 
-What is found is written as the run goes, into a journal for each process; what is done is whatever is in one of the
-journals of the folder. Batches are fixed by the place of their images in the data set: a resumed run, or one of
+Each process writes its results to a journal during the run; an image is done if any journal of the folder has it.
+Batches are fixed by the position of their images in the data set: a resumed run, or one of
 several processes, feeds the networks the same batches as an undisturbed one, and finds the same people.
 """
 
@@ -38,7 +38,7 @@ _JOURNALS = "journal.*.jsonl"
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What an evaluation is of. Two runs with equal ``settings`` find the same people.
+    """The subject of an evaluation. Two runs with equal ``settings`` find the same people.
 
     dataset: the images and the people in them. limit: only so many images of it, the first ones. pipeline: the
     config of the loop, plain values. batch_size: images that go through the networks together.
@@ -62,7 +62,7 @@ class Task:
         return {**ground_truth, "images": images, "annotations": rows}
 
     def settings(self) -> dict[str, Any]:
-        """Return all that decides what is found, plain values; the ground truth is there as a checksum."""
+        """Return everything that the results depend on, plain values; the ground truth as a checksum."""
         checksum = hashlib.sha256(json.dumps(self.ground_truth, sort_keys=True).encode()).hexdigest()
         return {
             "version": __version__,
@@ -73,9 +73,9 @@ class Task:
 
 
 class Journals:
-    """What the journals in a folder hold: people by image and round, failures, seconds.
+    """The contents of the journals in a folder: people by image and round, failures, seconds.
 
-    An image that failed in one journal and is done in another is done. Rows are read from the files when asked for.
+    An image that failed in one journal and is done in another is done. Rows are read from the files on request.
 
     Raises:
         UserError: a journal was made with other settings, or cannot be read.
@@ -112,8 +112,8 @@ class Journals:
     def rows(self, ground_truth: CocoDataset, round_number: int) -> Iterator[Annotation]:
         """Yield an annotation for each person known after a round, by image in the order of ``ground_truth``.
 
-        They are as ``to_annotations`` makes them, with all digits and without ``id``. What is known of an image that
-        needed fewer rounds is known after the others, too.
+        They are as ``to_annotations`` makes them, with all digits and without ``id``. The people of an image that
+        needed fewer rounds count for the later ones, too.
         """
         for image in ground_truth["images"]:
             if image["id"] in self._places:
@@ -159,7 +159,7 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
     """Find the people of all images that are this process's share and are not done yet, and write them down.
 
     Raises:
-        UserError: what is in the folder was made with other settings, or the folder cannot be written.
+        UserError: the results in the folder were made with other settings, or the folder cannot be written.
     """
     settings = task.settings()
     with Journals(folder, settings) as found:

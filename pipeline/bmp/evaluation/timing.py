@@ -34,7 +34,7 @@ class Stopwatch:
 
     @contextmanager
     def time(self, name: str) -> Iterator[None]:
-        """Add what happens inside to ``name``."""
+        """Add the time of the block to ``name``."""
         _synchronize()
         started = time.perf_counter()
         yield
@@ -55,7 +55,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Say what ran this: processor, cores and threads in use, memory, GPU, versions."""
+    """Describe the machine: processor, cores and threads in use, memory, GPU, versions."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

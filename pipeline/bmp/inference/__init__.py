@@ -1,1 +1,1 @@
-"""What runs the loop over a collection of pictures."""
+"""Runs the loop over collections of pictures."""

@@ -1,7 +1,7 @@
 """Sends many pictures through the model: read ahead, in batches, and one that fails takes no other along.
 
-It knows neither where pictures come from nor what becomes of the people. What a picture is called is the caller's
-choice (``Key``): it comes back with the outcome.
+It knows neither the source of the pictures nor the use of the people. The caller names each picture by a key of any
+type (``Key``), which is returned with the outcome.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def find_people(
     Args:
         model: the loop.
         batch: pictures, or why they cannot be read.
-        boxes: gives the people to start from in place of the detector's; None for a picture to be detected in.
-        only_given: look for nobody else in the pictures that ``boxes`` gives people.
-        trace: keep what every stage of every round got and gave.
+        boxes: returns the people to start from in place of the detector's; None for detection.
+        only_given: look for no other people in pictures with ``boxes``.
+        trace: keep the input and output of every stage of every round.
         debug: let an error of the model through instead.
     """
     yield from ((key, picture) for key, picture in batch if isinstance(picture, Exception))

@@ -120,8 +120,8 @@ def predict(
     The file has ``settings`` and ``annotations``: of each person ``id`` and ``image_id`` of the ground truth,
     ``keypoints`` x, y, v, with v as in ``bmp.io.annotations.to_annotations``, and ``keypoint_scores``,
     ``keypoint_visibility``, ``keypoint_presence`` and, from estimators that have it, ``keypoint_expected_oks``.
-    Coordinates are rounded to 0.01 pixels, the others to 0.0001. With ``detector``, who was detected has
-    ``segmentation``, compressed run lengths. What is done is kept in a journal beside the file until that is complete.
+    Coordinates are rounded to 0.01 pixels, the others to 0.0001. With ``detector``, detected people have
+    ``segmentation``, compressed run lengths. Finished images are kept in a journal beside the file until all are.
 
     Args:
         dataset: whose people they are.

@@ -28,8 +28,8 @@ def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
 def compute_in(module: nn.Module, dtype: torch.dtype) -> None:
     """Let ``module`` compute under autocast in ``dtype`` and return float32, in place; weights stay as they are.
 
-    The module becomes an instance of a subclass of its class, so that its state dict, its copies and its pickles are
-    what they were, and its own methods, too, call the new ``forward``: heads of MMDetection call themselves.
+    The module becomes an instance of a subclass of its class. So its state dict, copies and pickles stay as they were,
+    and its own methods call the new ``forward``, too: heads of MMDetection call themselves.
     """
     if not isinstance(module, _Autocast):
         module.__class__ = _under_autocast(type(module))
@@ -37,7 +37,7 @@ def compute_in(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 class _Autocast(nn.Module):
-    """Comes before a network's class among the bases of one whose ``forward`` runs under autocast."""
+    """Mixed in before a network's class: runs its ``forward`` under autocast."""
 
     autocast_dtype: torch.dtype
 
@@ -70,7 +70,8 @@ def to_float32(outputs: Any) -> Any:
 def prepare(*modules: nn.Module, channels_last: bool, compiled: bool) -> None:
     """Set up, in place, the parts of a network that take most of its time.
 
-    channels_last: keep weights, and with them activations, with the channels innermost, which convolutions may like.
+    channels_last: keep weights, and with them activations, with the channels innermost, in which convolutions may be
+    faster.
     compiled: compile each part with torch.compile when it first runs, which takes minutes and needs a C++ compiler
     on a CPU; state dicts and types of the parts stay as they are.
     """

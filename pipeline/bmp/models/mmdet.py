@@ -34,7 +34,7 @@ def build_detector(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
 
 @contextmanager
 def mmdet_errors_in_one_line(what: str) -> Iterator[None]:
-    """Turn what mmdet raises about a bad config into one line."""
+    """Turn mmdet's errors about a bad config into one line."""
     try:
         yield
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -45,7 +45,7 @@ def mmdet_errors_in_one_line(what: str) -> Iterator[None]:
 def dense_layers(model: Any) -> list[nn.Module]:
     """Return a detector's backbone, neck and dense head, those of them that it has.
 
-    They are nearly all of the work, and nothing in them depends on what is found.
+    They are nearly all of the work, and none of it depends on the number of detections.
     """
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 

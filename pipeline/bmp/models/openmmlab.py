@@ -1,6 +1,6 @@
-"""Silence for what the OpenMMLab packages warn of and no user can mend; it imports none of them.
+"""Silences warnings of the OpenMMLab packages that no user can act on; imports none of these packages.
 
-For models of theirs inside our own scope, mmengine has what is needed:
+To build their models inside our own scope, use mmengine's:
 ``mmengine.registry.DefaultScope.overwrite_default_scope("mmdet")``.
 """
 

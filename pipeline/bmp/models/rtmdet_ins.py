@@ -1,7 +1,7 @@
 """Reads RTMDet-Ins for one class, with mmdet's own layers but sparingly; knows no image, no file and no config.
 
-mmdet makes masks of all classes, in the size of the image, before anybody can choose among them. Here the boxes of
-one class come first, and the masks of those who are wanted later.
+mmdet makes masks of all classes at the size of the image. Here the boxes of one class come first, and the masks of
+the chosen ones later.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ HeadMaps = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class RawDetections:
-    """What a network found in one image: rows of one class, in any order.
+    """The output of a detector for one image: rows of one class, in any order.
 
-    boxes: float32 (N, 4), xyxy in pixels of the image or of the network's input. scores: float32 (N,). soft: gives
-    the masks of some rows, float32 (n, h, w) of any size, which show exactly the image and are above ``threshold``
-    inside; None from networks without masks.
+    boxes: float32 (N, 4), xyxy in pixels of the image or of the network's input. scores: float32 (N,). soft: returns
+    the masks of the given rows, float32 (n, h, w) of any size: they cover exactly the image, and are above
+    ``threshold`` inside. None from networks without masks.
     """
 
     boxes: Tensor
@@ -73,11 +73,11 @@ def read(
         pixels: float32 (B, 3, H, W), normalised.
         shown: height and width of the part of each input that shows an image.
         label: the class.
-        score_threshold: rows above it are given.
+        score_threshold: rows above it are returned.
 
     Returns:
-        for each input what was found; boxes in pixels of the input. They went through the NMS and the greatest number
-        of rows of the model's ``test_cfg``, for this class alone.
+        for each input its detections, with boxes in pixels of the input, after the NMS and the limit of rows in the
+        model's ``test_cfg``, for this class alone.
     """
     from mmcv.ops import batched_nms
 

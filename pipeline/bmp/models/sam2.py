@@ -36,7 +36,7 @@ _STABILITY = {
 class SAM2Network:
     """What SAM 2.1 makes masks of images with, in use and in training; the rest of sam2's network serves videos.
 
-    It has no weights of its own, and gradients pass where they are asked for.
+    It has no weights of its own, and gradients pass where they are enabled.
 
     Args:
         network: sam2's, or another with an ``image_encoder``, ``sam_prompt_encoder``, ``sam_mask_decoder`` and
@@ -54,7 +54,7 @@ class SAM2Network:
 
     @property
     def no_memory(self) -> Tensor:
-        """What stands for the memory that images have none of; a move to another device may replace it."""
+        """The embedding that replaces the memory of a video; a move to another device may replace it."""
         embedding: Tensor = self._network.no_mem_embed
         return embedding
 

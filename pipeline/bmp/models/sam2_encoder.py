@@ -1,6 +1,6 @@
-"""SAM 2's image encoder as a part that stages share: an image is encoded once, whichever of them asks first.
+"""SAM 2's image encoder as a part that stages share: an image is encoded once, for all of them.
 
-It does not know who asks, nor what is made of the features.
+It does not know which stages those are, nor what they make of the features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bmp.structures import Image
 
 @ENCODERS.register_module()
 class SAM2Encoder:
-    """The image encoder (trunk and neck) of SAM 2.1, for a segmenter and whoever else reads its features.
+    """The image encoder (trunk and neck) of SAM 2.1, for a segmenter and other stages that read its features.
 
     It remembers the features of an ``Image`` for as long as that object exists, and no longer: the loop lets go of its
     images one by one as they are finished. Two objects of the same picture are two images.

@@ -43,7 +43,7 @@ def decode_dark_udp(maps: Tensor, *, blur_kernel_size: int = 11) -> tuple[Tensor
         blur_kernel_size: odd width of the Gaussian in cells; its sigma is OpenCV's for that width.
 
     Returns:
-        places float32 (B, K, 2) and scores (B, K), the maximum of each map.
+        locations float32 (B, K, 2) and scores (B, K), the maximum of each map.
     """
     places, scores = find_maxima(maps)
     peak = _neighbourhood(_log_blurred(maps, scores, blur_kernel_size), places)
@@ -71,7 +71,7 @@ def decode_expected_oks(maps: Tensor, sigmas: Sequence[float] = COCO_KEYPOINTS.s
         sigmas: K OKS falloffs.
 
     Returns:
-        places float32 (B, K, 2) and scores (B, K), the given (not the convolved) map at the highest cell.
+        locations float32 (B, K, 2) and scores (B, K), the given (not the convolved) map at the highest cell.
     """
     height, width = maps.shape[-2:]
     variances = oks_variances(sigmas, height, width)
@@ -127,7 +127,7 @@ def oks_targets(keypoints: Tensor, height: int, width: int, sigmas: Sequence[flo
 
 
 def _neighbourhood(maps: Tensor, places: Tensor) -> Tensor:
-    """Return the 3x3 cells around each place, (..., 3, 3); beyond the edge the nearest cell counts."""
+    """Return the 3x3 cells around each location, (..., 3, 3); beyond the edge the nearest cell counts."""
     height, width = maps.shape[-2:]
     around = torch.arange(-1, 2, device=maps.device)
     xs = (places[..., :1] + around).clamp(0, width - 1)

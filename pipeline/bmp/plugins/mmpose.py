@@ -90,7 +90,7 @@ class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]
 
         Args:
             inputs: an image each, uint8 (3, H, W) BGR, as MMPose's ``LoadImage`` and ``PackPoseInputs`` give them.
-            data_samples: what is known of each image; new ones if None.
+            data_samples: one for each image; new ones if None.
             mode: has to be "predict".
 
         Returns the data samples, which get ``pred_instances``, NumPy arrays in pixels of the images, a row a person:
@@ -98,7 +98,7 @@ class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]
         - ``bboxes`` float32 (N, 4) xyxy, ``bbox_scores`` float64 (N,), the detector's;
         - ``keypoints`` float32 (N, K, 2), ``keypoint_scores`` float64 (N, K);
         - ``keypoints_visible`` float32 (N, K): the score, or 0 where the keypoint is absent (presence below 0.5).
-          MMPose draws what is above its ``kpt_thr`` here, hidden keypoints among it;
+          MMPose draws keypoints above its ``kpt_thr``, hidden ones, too;
         - ``visibility``, ``presence`` float32 (N, K), ``masks`` bool (N, H, W), ``mask_scores`` float32 (N,), the
           predicted IoU, ``round`` int64 (N,), in which the person was found.
 

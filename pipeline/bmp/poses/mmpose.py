@@ -29,7 +29,7 @@ _PADDING = 1.25
 
 @dataclass
 class _Estimates:
-    """What the network says of B people: keypoints (B, K, 2) in crop pixels, the rest (B, K) or None."""
+    """The network's estimates for B people: keypoints (B, K, 2) in crop pixels, the rest (B, K) or None."""
 
     keypoints: Tensor
     scores: Tensor

@@ -43,7 +43,7 @@ class CroppedSegmenter:
         self.batch = batch
 
     def open(self, images: Sequence[Image]) -> list[Image]:
-        """Remember the images: what the segmenter is to see of them is not known yet."""
+        """Keep the images; their crops are known once people are."""
         return list(images)
 
     def segment(

@@ -1,4 +1,4 @@
-"""The detector's own masks in the place of a segmenter's: a baseline without any network. Knows no prompts."""
+"""The detector's own masks in place of a segmenter's: a baseline without any network. Knows no prompts."""
 
 from __future__ import annotations
 

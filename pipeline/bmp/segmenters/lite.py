@@ -79,7 +79,7 @@ def within(bits: NDArray[np.bool_], box: Array) -> tuple[NDArray[np.bool_], floa
 class LiteSegmenter:
     """Masks of the landmark network, in the region where the pose says that the person is; nothing outside the box.
 
-    Where such a mask does not fit the box, the network has seen somebody else or nobody: then an ellipse in the box,
+    Where such a mask does not fit the box, the network saw another person or none: then an ellipse in the box,
     which overlaps a person's mask by half on average, has to do. The scores are the IoU that masks of that fit had
     on photos.
 

@@ -1,4 +1,4 @@
-"""Mask prompts: a segmenter that starts from somebody else's masks. It knows no network, nor where masks come from."""
+"""Mask prompts: a segmenter that starts from the masks of another. It knows no network, nor where masks come from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bmp.structures import Detections, Image, Masks, Poses, Prompts
 class MaskPromptedSegmenter:
     """Hands the masks of ``start`` to ``segmenter`` as SAM's third kind of prompt, beside the points of the pose.
 
-    To SAM it is a correction of an earlier answer: what the detector drew and where the pose says that the person is,
-    both count. Somebody of whom ``start`` has not a pixel is segmented by points alone. A checkpoint that has been
-    trained with such prompts (``starts`` of ``PoseSAM``) knows what they are worth; others take them for their own.
+    To SAM the points correct an earlier answer, so that both the detector's mask and the pose count. A person without
+    a pixel in ``start`` is segmented by points alone. A checkpoint trained with such prompts (``starts`` of
+    ``PoseSAM``) has learned how far to trust them; others take them for their own answers.
 
     Args:
         segmenter: one that is prompted with points, ``SAM2Segmenter`` for one.
@@ -61,7 +61,7 @@ class MaskPromptedSegmenter:
             self.segmenter.mask_prompts(view, masks.bits[rows])
             for view, masks, rows in zip(encoded, starts, begun, strict=True)
         ]
-        # A network has one answer to no mask and another to an empty one, so the two are asked about separately.
+        # A network has one answer to no mask and another to an empty one, so the two are sent to it separately.
         corrected = self.segmenter.logits(encoded, _rows(prompts, begun), previous)
         anew = self.segmenter.logits(encoded, _rows(prompts, [~rows for rows in begun]))
         answers = [_merge(*image) for image in zip(begun, corrected, anew, strict=True)]

@@ -1,10 +1,10 @@
-"""Which points a segmenter is asked about while it is trained: SAM 2's recipe and the paper's. It knows no network.
+"""The points that a segmenter is prompted with in training: SAM 2's recipe and the paper's. It knows no network.
 
 Everything works on batches of people, on any device. Two people of one image are two rows. All chance comes from the
 generator that is passed in, a fixed number of draws a call whatever the masks look like, and on the generator's own
 device: one on the CPU gives the same points on a GPU. Points are the centres of pixels or, where they are keypoints,
 the keypoints themselves, in pixels of the ground truth: x = 3.5 is the middle of column 3. SAM's prompt encoder adds
-half a pixel of the network's input to what it is given, so that is to be taken off after scaling.
+half a pixel of the network's input to the points, so subtract that after scaling.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Points = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Keypoints(Record):
-    """What is known of the keypoints of B people.
+    """The keypoints of B people.
 
     points: float32 (B, K, 2), x and y in pixels of the ground truth masks; they may lie outside. visibility: float32
     (B, K) in [0, 1]. available: bool (B, K), labelled or detected. Samplers leave out those outside the masks
@@ -59,7 +59,7 @@ class PointSampler(Protocol):
 
     @property
     def corrections(self) -> int:
-        """How many times ``correct`` is to be asked after the first prediction."""
+        """How many corrections follow the first prediction."""
         ...
 
     def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
@@ -85,8 +85,8 @@ class MaskRefine:
 
     Args:
         corrections: how many points follow the first.
-        truth_probability: with it, in [0, 1], a person's correction is a pixel of the ground truth instead, right or
-            wrong. Each person has a chance of their own.
+        ground_truth_probability: the chance, in [0, 1], that a person's correction is any pixel of the ground truth,
+            predicted or not; drawn for each person.
         first_points: the first prediction has so many points at most; how many is drawn each time, the same number
             for everybody. SAM 2 and the paper have 1 and still understand several at once; a small network that was
             never given several does not.
@@ -96,7 +96,7 @@ class MaskRefine:
     """
 
     corrections: int = 7
-    truth_probability: float = 0.1
+    ground_truth_probability: float = 0.1
     first_points: int = 1
 
     def __post_init__(self) -> None:
@@ -104,9 +104,10 @@ class MaskRefine:
             raise UserError(f"first_points: expected at least 1, got {self.first_points}; SAM 2 uses 1")
         if self.corrections < 0:
             raise UserError(f"corrections: expected at least 0, got {self.corrections}; SAM 2 uses 7")
-        if not 0 <= self.truth_probability <= 1:
+        if not 0 <= self.ground_truth_probability <= 1:
             raise UserError(
-                f"truth_probability: expected a number in [0, 1], got {self.truth_probability}; SAM 2 uses 0.1"
+                f"ground_truth_probability: expected a number in [0, 1], got {self.ground_truth_probability}; "
+                "SAM 2 uses 0.1"
             )
 
     def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
@@ -124,12 +125,12 @@ class MaskRefine:
         self, ground_truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator
     ) -> Points:
         """Return (B, 1, 2) and (B, 1); keypoints do not matter here."""
-        return self._correct(ground_truth, prediction, self._from_truth(ground_truth, generator), generator)
+        return self._correct(ground_truth, prediction, self._from_ground_truth(ground_truth, generator), generator)
 
-    def _from_truth(self, ground_truth: Tensor, generator: torch.Generator) -> Tensor:
+    def _from_ground_truth(self, ground_truth: Tensor, generator: torch.Generator) -> Tensor:
         """Toss for each person whether the correction is from the ground truth: bool (B,)."""
         chance = torch.rand(len(ground_truth), generator=generator, device=generator.device)
-        return (chance < self.truth_probability).to(ground_truth.device)
+        return (chance < self.ground_truth_probability).to(ground_truth.device)
 
     def _correct(
         self, ground_truth: Tensor, prediction: Tensor, from_truth: Tensor, generator: torch.Generator
@@ -147,7 +148,7 @@ class Pose1MaskRefine(MaskRefine):
     that of ``MaskRefine``. With more ``first_points`` than one they are the most visible ones.
 
     Args:
-        corrections, truth_probability, first_points: as for ``MaskRefine``.
+        corrections, ground_truth_probability, first_points: as for ``MaskRefine``.
     """
 
     def first(self, ground_truth: Tensor, keypoints: Keypoints, generator: torch.Generator) -> Points:
@@ -165,17 +166,17 @@ class PoseMaskRefine(Pose1MaskRefine):
     The first point is that of ``Pose1MaskRefine``. A correction is a keypoint in the error region, positive where the
     ground truth was missed, negative where the prediction spills: of several the most visible one, since it is
     "keypoints with high visibility" that the paper's abstract puts into the corrections; §3.2 does not say which.
-    Without one, and by chance of ``truth_probability``, the correction is that of ``MaskRefine``.
+    Without one, and by chance of ``ground_truth_probability``, the correction is that of ``MaskRefine``.
 
     Args:
-        corrections, truth_probability, first_points: as for ``MaskRefine``.
+        corrections, ground_truth_probability, first_points: as for ``MaskRefine``.
     """
 
     def correct(
         self, ground_truth: Tensor, prediction: Tensor, keypoints: Keypoints, generator: torch.Generator
     ) -> Points:
         """Return (B, 1, 2) and (B, 1)."""
-        from_truth = self._from_truth(ground_truth, generator)
+        from_truth = self._from_ground_truth(ground_truth, generator)
         points, labels = self._correct(ground_truth, prediction, from_truth, generator)
         inside_truth = _at_keypoints(ground_truth, keypoints)
         wrong = inside_truth ^ _at_keypoints(prediction, keypoints)

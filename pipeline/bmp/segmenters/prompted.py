@@ -148,7 +148,7 @@ class PromptedSegmenter(abc.ABC):
 
     @torch.no_grad()
     def answer(self, views: Sequence[EncodedImage], prompts: Sequence[Prompts]) -> list[Masks]:
-        """Give each person the mask that the prompts ask for; what ``segment`` does once the prompts are chosen."""
+        """Return a mask for each person's prompts, as ``segment`` does once the prompts are chosen."""
         return [
             Masks(self.bits(view, logits), scores, asked.to(self.device))
             for view, asked, (logits, scores) in zip(views, prompts, self.logits(views, prompts), strict=True)
@@ -180,7 +180,7 @@ class PromptedSegmenter(abc.ABC):
         logits = torch.full((sum(sizes), height, width), _NOWHERE, device=self.device)
         scores = torch.zeros(sum(sizes), device=self.device)
         if sum(sizes):
-            # Sorting prompts out needs their values, so it happens on the CPU, where reading them waits for nobody.
+            # Sorting prompts out needs their values, so it happens on the CPU, without waiting for a GPU.
             scaled = [self._scaled(view, asked.to("cpu")) for view, asked in zip(views, prompts, strict=True)]
             earlier = None if previous is None else torch.cat(list(previous)).to(self.device)
             owners = [index for index, size in enumerate(sizes) for _ in range(size)]
@@ -201,7 +201,7 @@ class PromptedSegmenter(abc.ABC):
         return replace(prompts, points=points, boxes=boxes)
 
     def mask_prompts(self, view: EncodedImage, masks: Tensor) -> Tensor:
-        """Turn somebody else's masks bool (N, H, W) of the image into ``previous`` of ``logits``: (N, h, w)."""
+        """Turn another segmenter's masks bool (N, H, W) of the image into ``previous`` of ``logits``: (N, h, w)."""
         # Some networks see the image stretched to a square, others see it in a corner of one.
         corner = self._to_network(torch.tensor([[float(view.width), float(view.height)]]), view.height, view.width)[0]
         rows, columns = self.logit_size
@@ -232,7 +232,7 @@ class PromptedSegmenter(abc.ABC):
 
 
 def mask_prompt(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Turn masks bool (N, H, W), somebody else's answer, into logits (N, h, w) that a network can correct as its own.
+    """Turn another segmenter's masks bool (N, H, W) into logits (N, h, w) that a network can correct as its own.
 
     size: height and width of the image in the decoder's masks.
     """

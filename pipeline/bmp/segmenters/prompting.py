@@ -1,7 +1,7 @@
-"""Which keypoints become prompts: policies for positive points, negative points and boxes. Knows no segmenter.
+"""Policies that choose prompts: positive points, negative points and boxes. Knows no segmenter.
 
-A policy sees poses and boxes, not the image: keypoints outside it are prompts like any other, and a segmenter that
-minds them drops them. The selections themselves are functions of plain tensors, for training to use as well.
+A policy sees poses and boxes, not the image: keypoints outside it are prompts like any other, and a segmenter
+that cannot use them drops them. The selections are functions of plain tensors, so that training uses them as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bmp.registry import BOX_PROMPTS, NEGATIVES, PROMPTERS
 from bmp.structures import Detections, Poses, Prompts
 
 Signal = Literal["visibility", "presence", "expected_oks", "scores"]
-"""Which number of a pose says how good a keypoint is (the paper's Table 6)."""
+"""The number of a pose by which keypoints are ranked (the paper's Table 6)."""
 
 
 def select_max_visibility(visibility: Tensor, count: int, threshold: float = 0.0) -> Tensor:
@@ -66,7 +66,7 @@ def select_max_spread(
 
     Returns:
         int64 (N, count): indices in the order of choice, -1 where no more are left. In a tie the later keypoint
-        goes first: an ankle says more than a nose.
+        goes first: an ankle helps more than a nose.
     """
     available = visibility >= threshold
     if face:
@@ -91,9 +91,9 @@ def select_max_spread(
 
 
 def _competitors(counts: Tensor, quantile: float | None) -> Tensor:
-    """How many of the remaining keypoints compete at a step, of ``counts`` (N, 1) at the start; at least 1.
+    """Return how many of the remaining keypoints compete at a step, of ``counts`` (N, 1) at the start; at least 1.
 
-    The quantile lies at place q·(m - 1) of the m sorted values. Chosen ones sit at the lower end, so those at or
+    The quantile lies at position q·(m - 1) of the m sorted values. Chosen ones sit at the lower end, so those at or
     above it are always the same number of the most confident of the rest.
     """
     if quantile is None:
@@ -158,7 +158,7 @@ class ClosestOther:
 
     "Closest" is measured to the nearest positive prompt of the person: its remaining keypoints may be hidden and
     guessed onto the very body that the negative point should exclude. Others are the other new people and those who
-    have a mask already; only their visible keypoints count, since a hidden one lies on somebody else's body.
+    have a mask already; only their visible keypoints count, since a hidden one lies on another person's body.
 
     Args:
         count: how many.

@@ -23,12 +23,12 @@ from bmp.structures import Image, Prompts
 
 
 class SAM2NetworkSegmenter(PromptedSegmenter):
-    """The segmenter of a network of SAM 2 that there is already, whose weights and device it shares.
+    """The segmenter of an existing SAM 2 network, with its weights and on its device.
 
     Args:
         prompter: chooses the points of each person.
         network: what it calls.
-        encoder: gives the features of images in place of the network's own image encoder; None for that.
+        encoder: encodes images in place of the network's own image encoder; None is the latter.
         options: see ``PromptedSegmenter``; by default ``hole_area`` is 10 and ``speck_area`` 50.
     """
 
@@ -87,7 +87,7 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
             fixed seed, whose masks mean nothing.
         model: "sam2.1_hiera_t", "_s", "_b+" or "_l", or a model config (YAML) like those of sam2: a path, or one within
             the ``configs`` of this package, such as "models/sam2_nano.yaml".
-        encoder: shared with other stages, in the place of the checkpoint's own image encoder, which has to be the
+        encoder: shared with other stages, in place of the checkpoint's own image encoder, which has to be the
             same; None for the checkpoint's own.
         device, dtype: of the network; "bfloat16" for autocast in image encoder and mask decoder, else "float32".
         channels_last, compile: for the image encoder; see ``bmp.models.compute.prepare``.

@@ -24,7 +24,7 @@ _LIMBS = (("shoulder", "elbow", 0.11), ("elbow", "wrist", 0.10), ("hip", "knee",
 _ENDS = (("wrist", 0.12), ("ankle", 0.17))
 _TRUNK, _NECK, _HEAD = 0.14, 0.10, 0.21
 _TORSO = 0.3  # from shoulders to hips, as a share of the height
-_REACH = 0.9  # of the height that the farthest keypoints of somebody who stands upright span
+_REACH = 0.9  # share of an upright person's height that the farthest keypoints span
 
 
 @SEGMENTERS.register_module()
@@ -32,12 +32,12 @@ class SkeletonMasks:
     """Cuts masks down to the neighbourhood of the person's skeleton.
 
     Where people overlap, detectors and small segmenters draw two of them as one. Painting such a mask out hides the
-    second person from the next round for good; the skeleton, which belongs to one person, tells whose pixels they are.
+    second person from the next round for good; the skeleton, which belongs to one person, tells which pixels to keep.
     Nothing is added to a mask. A cut that would leave less than ``least`` of it is not made: then the pose is likelier
-    wrong than the mask. Scores stay what they were.
+    wrong than the mask. Scores stay as they were.
 
     Args:
-        segmenter: whose masks they are; None for the detector's, ``DetectedMasks``.
+        segmenter: makes the masks; None for the detector's own, ``DetectedMasks``.
         width: factor of the thickness of all limbs.
         least: share of a mask in [0, 1] that has to remain.
 

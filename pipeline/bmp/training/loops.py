@@ -1,6 +1,6 @@
 """Training that can be interrupted anywhere and goes on exactly; registered into MMEngine, knows no model and no task.
 
-What happens in an iteration depends on the seed and on its number alone, not on what the process did before: the
+An iteration depends on the seed and on its number alone, not on earlier work of the process: the
 order of the samples, their augmentation, and the randomness of the network. So a run that is resumed does what an
 undisturbed one does, without loading again what was trained on, and the number of loading workers changes nothing.
 
@@ -44,7 +44,7 @@ class PositionedDataset(Dataset):  # type: ignore[type-arg]
 
     @property
     def metainfo(self) -> Any:
-        """What the dataset says of itself."""
+        """The metadata of the dataset."""
         return self._dataset.metainfo
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class PositionSampler(Sampler[int]):
     """The positions that this process trains on: each ``world_size``-th from ``start`` on, without an end.
 
     Args:
-        dataset: the one whose positions they are.
+        dataset: the data set that the positions index.
         seed: not needed, as the dataset has the order; MMEngine hands it to every sampler.
     """
 
@@ -87,7 +87,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):  # type: ignore[misc,unused-ignore
     def run(self) -> Any:
         """Train from the iteration that the checkpoint was written after, or from the first."""
         self.dataloader.sampler.start = self._iter * self.dataloader.batch_size * get_world_size()
-        # MMEngine asks for the batches that are behind and throws them away: it gets nothing for them.
+        # MMEngine fetches the batches that are behind, and drops them: it gets nothing for them.
         self.dataloader_iterator = chain(repeat(None, self._iter), self.dataloader)
         return super().run()
 

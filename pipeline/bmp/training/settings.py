@@ -1,4 +1,4 @@
-"""Reads a training config and says what will be trained on what. Knows no network."""
+"""Reads a training config, and describes the data and the start of a training. Knows no network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
         work_dir: folder for what the training writes; None is ``output/train/`` and the config's name.
 
     Raises:
-        UserError: for a config that does not exist, is none of a training, or whose data are missing.
+        UserError: for a config that does not exist or is not for training, and for missing data.
     """
     overrides = dict(overrides or {})
     config = load_config(name, overrides)
@@ -41,11 +41,11 @@ def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, wo
 
 
 def provenance(config: Config) -> dict[str, str]:
-    """Say in words what was trained, so that weights can be told apart and made again.
+    """Return what weights were trained on, in words, so that they can be told apart and made again.
 
-    Data are the files of ground truth by their hash, and data sets without such a file as the config has them, but for
-    where they are. Of a model that starts from a checkpoint it is named, with its hash where it is a file of the
-    user's.
+    Data sets are named by their files of ground truth, with a hash of each; those without such a file by their
+    arguments in the config, less the paths. A checkpoint that the model starts from is named, with its hash if it is a
+    file of the user's.
     """
     root = Path(config.get("data_root") or "")
     data = [
@@ -139,7 +139,7 @@ def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _remedy(missing: Sequence[_GroundTruthFile], config: Config) -> str:
-    """Say which file is missing, and the commands that make it and others, as the config has them, or what else to do.
+    """Name the missing file and the remedy: the commands of the config that make it and others, or else advice.
 
     Annotations come first: keypoints are made from them.
     """

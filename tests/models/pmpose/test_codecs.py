@@ -76,7 +76,7 @@ def test_it_works_in_mmposes_pipeline():
     sample = PackPoseInputs()(results)["data_samples"]
     assert sample.gt_fields.heatmaps.shape == (17, 64, 48)
     assert sample.gt_instance_labels.visibility.sum() == 17
-    assert sample.gt_instance_labels.keypoint_places.shape == (1, 17, 2)
+    assert sample.gt_instance_labels.keypoint_locations.shape == (1, 17, 2)
 
 
 @pytest.mark.parametrize(("name", "decoder"), [("ArgMaxProbMap", "dark_udp"), ("ProbMap", "expected_oks")])

@@ -142,7 +142,7 @@ def test_a_right_and_sure_head_has_no_loss():
     targets = samples[0].gt_fields.heatmaps[None]
     cells = targets.flatten(2).argmax(-1, keepdim=True)
     maps.flatten(2).scatter_(2, cells, 1.0)
-    oks, error = head._achieved(maps, labels["keypoint_places"])
+    oks, error = head._achieved(maps, labels["keypoint_locations"])
     perfect = KeypointMaps(maps, labels["presence"], labels["visibility"], oks, error)
     head._read = lambda scores, features: perfect
     losses = head.loss(_features(1), samples)

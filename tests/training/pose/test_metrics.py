@@ -129,7 +129,7 @@ def test_nobody_labelled_has_no_number(crowd, tmp_path):
 def test_a_model_without_presence_is_refused(crowd, tmp_path):
     sample = copy.deepcopy(crowd[1][0])
     del sample["pred_instances"]["keypoints_probs"]
-    with pytest.raises(UserError, match=r"the model says nothing of presence; use MMPose's CocoMetric"):
+    with pytest.raises(UserError, match=r"the model does not estimate presence; use MMPose's CocoMetric"):
         _measured(tmp_path, [sample])
 
 

@@ -106,7 +106,7 @@ def test_it_learns_eight_figures_by_heart(config, make_figures, tmp_path):
     labels = [sample.gt_instance_labels for sample in batch["data_samples"]]
     inside = torch.cat([each.keypoint_weights for each in labels]) > 0
     assert inside.sum() > 100
-    places = torch.cat([each.keypoint_places for each in labels])
+    places = torch.cat([each.keypoint_locations for each in labels])
     assert (decode_expected_oks(found.heatmaps)[0] - places).norm(dim=-1)[inside].max() < 1
     assert found.presence[inside].min() > 0.5
     hidden = torch.cat([each.visibility for each in labels])[inside]

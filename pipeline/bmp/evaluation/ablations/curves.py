@@ -25,7 +25,7 @@ from bmp.structures import Masks, Poses, Prompts
 
 Setting = TypeVar("Setting", bound=Hashable)
 
-_ANY_ERROR = MaskRefine(truth_probability=0)
+_ANY_ERROR = MaskRefine(ground_truth_probability=0)
 
 
 def prompt_curve(
@@ -34,7 +34,7 @@ def prompt_curve(
     """Prompt for the same people in several ways (paper Figures 3 and 4; also Tables 4, 5 and 6).
 
     Poses are estimated once and images encoded once for all ways, and a prompt that several ways give, such as
-    ``MaxSpread`` with 5 and with 6 points for somebody with 5 visible keypoints, is decoded once::
+    ``MaxSpread`` with 5 and with 6 points for a person with 5 visible keypoints, is decoded once::
 
         prompters = {("MaxSpread", count): MaxSpread(count) for count in range(1, 9)}
 
@@ -48,7 +48,7 @@ def prompt_curve(
         then in the second and so on. Overlaps are not resolved.
 
     Raises:
-        UserError: for a segmenter without point prompts, and for a prompter that chose keypoints nobody labelled.
+        UserError: for a segmenter without point prompts, and for a prompter that chose unlabelled keypoints.
     """
     _check_prompted(segmenter)
     for images in batches:
@@ -130,16 +130,16 @@ def correction_curve(
     network draws three masks and the one of highest predicted IoU counts; for more it draws one. Masks are the
     segmenter's own, with its clean-up, in the size of the image.
 
-    The points of a person depend on ``seed``, the annotation's id, the pose and the masks so far, and on nobody else.
+    The points of a person depend on ``seed``, the annotation's id, the pose and the masks so far, not on other people.
     The curve is the mean over people: ``numpy.mean([ious for _, ious in correction_curve(...)], axis=0)``. With points
     as SAM-pose2seg is trained on them::
 
         poses = detected_poses(dataset, pose)
-        correction_curve(poses, segmenter, sampler=PoseMaskRefine(truth_probability=0))
+        correction_curve(poses, segmenter, sampler=PoseMaskRefine(ground_truth_probability=0))
 
     Args:
-        people: a data set with masks, of whose people no keypoint is known then, or the batches of one from
-            ``detected_poses`` or ``true_poses``. Somebody whose mask has no pixel is left out.
+        people: a data set with masks, whose keypoints are then not used, or the batches of one from
+            ``detected_poses`` or ``true_poses``. People with an empty mask are left out.
         segmenter: one prompted with points; its prompter is not used.
         corrections: how many points after the first; those that the sampler is trained with do not matter.
         seed: at least 0.
@@ -193,7 +193,7 @@ class _Corrected:
 
     def next_prompts(self) -> Prompts:
         """Add a point for each person and return all so far."""
-        # One by one, so that a person's points depend on nobody else.
+        # One by one, so that a person's points depend on no other.
         drawn = [self._draw(slice(row, row + 1), generator) for row, generator in enumerate(self._generators)]
         point = torch.cat([self._prompts.points.new_zeros(0, 1, 2), *(point for point, _ in drawn)])
         label = torch.cat([self._prompts.labels.new_zeros(0, 1), *(label for _, label in drawn)])

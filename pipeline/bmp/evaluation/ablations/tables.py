@@ -59,12 +59,12 @@ class PaperTable:
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The name of its files."""
         return f"table{self.number}"
 
     @property
     def trials(self) -> list[Trial]:
-        """What is to be measured."""
+        """The measurements that fill it."""
         return [row.trial for row in self.rows if row.trial is not None]
 
 
@@ -78,7 +78,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure of the paper. x: its places; x_label, y_label: words for the axes. remark: what the paper saw."""
+    """A figure of the paper.
+
+    x: the values on its axis. x_label, y_label: the titles of the axes. remark: the finding of the paper.
+    """
 
     number: int
     title: str
@@ -92,12 +95,12 @@ class PaperFigure:
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The name of its files."""
         return f"figure{self.number}"
 
     @property
     def trials(self) -> list[Trial]:
-        """What is to be measured."""
+        """The measurements that fill it."""
         return [trial for curve in self.curves for trial in curve.trials]
 
 
@@ -130,7 +133,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Family:
-    """What the tables are filled with.
+    """The segmenters and data sets that the tables are about.
 
     pose: config of the estimator. segmenters: by name; "base", "pose2seg" and, if there is one, "sam1" are those that
     Tables 2 to 7 and the figures compare. recipes: the rows of Table 1. datasets: configs by name; ``published`` in
@@ -184,13 +187,13 @@ Exhibit = PaperTable | PaperFigure
 def joins(exhibit: Exhibit, published: str | None) -> bool:
     """Tell whether a data set is part of a table or figure: those with published numbers are where the paper has them.
 
-    published: the data set's key, None for one that nobody has published numbers for, which is part of all.
+    published: the data set's key, None for one without published numbers, which is part of all.
     """
     return published is None or published in exhibit.datasets
 
 
 def paper_table(family: Family, number: int) -> PaperTable:
-    """Return a table of the paper, ``number`` one of ``TABLES``, with rows for what the family has."""
+    """Return a table of the paper, ``number`` one of ``TABLES``, with rows for the segmenters of the family."""
     return _TABLES[number](family)
 
 
@@ -384,7 +387,7 @@ def _row(
 ) -> list[PaperRow]:
     """Return the row of a segmenter, none if the family has no such segmenter.
 
-    selection: of keypoints. detail: what else to say of it. words: the prompts of the published numbers, if they are
+    selection: of keypoints. detail: further words on it. words: the prompts of the published numbers, if they are
     called otherwise. options: of the prompter.
     """
     if role not in family.segmenters:

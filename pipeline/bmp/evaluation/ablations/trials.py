@@ -82,7 +82,7 @@ class EstimatedPoses:
     Each pass loads the images anew; only a few numbers a person stay in memory.
 
     Args:
-        dataset: whose people they are.
+        dataset: the people.
         pose: the estimator.
         track: shows how far the estimation is.
         detector: makes masks for an estimator that is conditioned on them, see ``detected_poses``.
@@ -187,7 +187,7 @@ def _crops(passes: _Passes, segmenter: PromptedSegmenter, trial: PromptTrial, cr
 
 def _corrections(passes: _Passes, segmenter: PromptedSegmenter, trial: CorrectionTrial) -> list[float | None]:
     # No correction is from the true mask for its own sake.
-    sampler = build_part({"type": trial.sampler, "truth_probability": 0}, POINT_SAMPLERS)
+    sampler = build_part({"type": trial.sampler, "ground_truth_probability": 0}, POINT_SAMPLERS)
     batches = passes.over(trial.protocol, "corrections")
     ious = [curve for _, curve in correction_curve(batches, segmenter, CORRECTIONS, sampler=sampler)]
     return np.mean(ious, axis=0).tolist() if ious else [None] * (CORRECTIONS + 1)

@@ -59,7 +59,7 @@ _MAX_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}
 class CocoNumbers:
     """Average precision and recall as COCO defines them, in [0, 1]; None where there is no number.
 
-    There is none where nobody is labelled in that range of sizes (pycocotools says -1), nor where COCO has no such
+    There is none where no person is labelled in that range of sizes (pycocotools says -1), nor where COCO has no such
     number: small people have no poses, and recall at 1 and 10 results an image is one of boxes and masks.
 
     ap, ar: mean over IoU (or OKS) 0.5, 0.55, ..., 0.95. ap50, ap75, ar50, ar75: at that threshold. small, medium,

@@ -1,7 +1,7 @@
 """Ex-OKS, ProbPose's extension of OKS to keypoints outside the window; knows tensors and COCO dicts, no model.
 
 A pose network sees a person through a window around its box. A keypoint may lie beyond it, and a good network says so
-instead of guessing a place. OKS ignores such keypoints; Ex-OKS has a distance for each of the four cases:
+instead of guessing a location. OKS ignores such keypoints; Ex-OKS has a distance for each of the four cases:
 
 | labelled | estimated | distance |
 | --- | --- | --- |

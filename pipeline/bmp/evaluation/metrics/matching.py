@@ -2,7 +2,7 @@
 
 People are named by their index in ``ground_truth["annotations"]``, results by their index in the rows. Matching is
 COCO's: results choose in the order of their scores, each the free person it overlaps most, from IoU 0.5 on; one that
-overlaps nobody but a crowd region is neither right nor wrong.
+overlaps only a crowd region is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Bools = npt.NDArray[np.bool_]
 class Matches:
     """Which result is which person; results in descending order of scores, all fields of them aligned.
 
-    people: int64 (P,), everybody who is to be found, which are all but crowd regions. rows: int64 (D,), the results.
-    scores: float64 (D,). person: int64 (D,), whom the result shows, -1 for nobody. overlaps: float64 (D,) in [0, 1],
-    its IoU with that person, 0 with nobody. ignored: bool (D,), on a crowd region, neither right nor wrong.
+    people: int64 (P,), all labelled people but crowd regions. rows: int64 (D,), the results.
+    scores: float64 (D,). person: int64 (D,), the matched person, -1 for none. overlaps: float64 (D,) in [0, 1],
+    the IoU with that person, 0 for none. ignored: bool (D,), on a crowd region, neither right nor wrong.
     """
 
     people: Ints
@@ -133,13 +133,13 @@ def precision(matches: Matches, min_score: float = 0.0) -> float | None:
 
 
 def mean_iou(matches: Matches) -> float | None:
-    """Return the mean IoU of results with the people they show; None if they show nobody."""
+    """Return the mean IoU of matched results; None if there are none."""
     hits = matches.person >= 0
     return float(matches.overlaps[hits].mean()) if hits.any() else None
 
 
 def found_and_lost(before: Matches, after: Matches) -> tuple[Ints, Ints]:
-    """Return who is found now and was not before, and who was found before and is not now; int64, ascending.
+    """Return the people found only by ``after``, and those found only by ``before``; int64, ascending.
 
     Raises ``ValueError`` if they are not of the same ground truth.
     """
@@ -149,11 +149,11 @@ def found_and_lost(before: Matches, after: Matches) -> tuple[Ints, Ints]:
 
 
 def recall_at_equal_precision(first: Matches, second: Matches) -> EqualPrecision:
-    """Compare the recall of two runs without letting the second pay for it with false alarms.
+    """Compare the recall of two runs at the precision of the first.
 
-    The first counts with all its results, and so does its precision. Of the second only the results from some score
-    on count: the lowest score at which they are at least as precise. Results of equal score stay together. Every
-    false alarm more in the second thus costs it people, and what is left of its gain is worth having.
+    The first counts with all its results, which give the precision. Of the second only the results from some score
+    on count: the lowest score at which they are at least as precise. Results of equal score stay together. So the
+    second cannot gain recall by adding false positives.
 
     Raises ``ValueError`` if they are not of the same ground truth.
     """

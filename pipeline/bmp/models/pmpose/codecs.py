@@ -36,7 +36,7 @@ class OKSHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
     field_mapping_table: ClassVar[dict[str, str]] = {"heatmaps": "heatmaps"}
     label_mapping_table: ClassVar[dict[str, str]] = {
         "keypoint_weights": "keypoint_weights",
-        "keypoint_places": "keypoint_places",
+        "keypoint_locations": "keypoint_locations",
         "presence": "presence",
         "presence_weights": "presence_weights",
         "visibility": "visibility",
@@ -76,7 +76,7 @@ class OKSHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
 
         Returns:
             float32 arrays. "heatmaps" (K, H, W); (1, K): "keypoint_weights", 1 for labelled keypoints inside the
-            crop; "presence" and "presence_weights"; "visibility" and "visibility_weights"; and "keypoint_places"
+            crop; "presence" and "presence_weights"; "visibility" and "visibility_weights"; and "keypoint_locations"
             (1, K, 2) in map cells.
         """
         labelled = np.ones(keypoints.shape[:2], bool) if keypoints_visible is None else keypoints_visible > 0
@@ -87,7 +87,7 @@ class OKSHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
         encoded = {
             "heatmaps": oks_targets(torch.from_numpy(places[0]), rows, columns, self.sigmas).numpy(),
             "keypoint_weights": labelled & inside,
-            "keypoint_places": places,
+            "keypoint_locations": places,
             "presence": inside,
             "presence_weights": labelled,
             "visibility": flags == _VISIBLE,

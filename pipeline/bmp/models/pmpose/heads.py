@@ -198,7 +198,7 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         }
         targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
         weights = labels["keypoint_weights"]
-        oks, error = self._achieved(found.heatmaps.detach(), labels["keypoint_places"])
+        oks, error = self._achieved(found.heatmaps.detach(), labels["keypoint_locations"])
         losses = {}
         if "heatmaps" not in self._frozen:
             losses["loss_kpt"] = self.loss_module(found.heatmaps, targets, weights)

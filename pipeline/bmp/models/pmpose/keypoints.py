@@ -21,7 +21,7 @@ from bmp.models.openmmlab import quiet_models
 from bmp.models.pmpose.codecs import OKSHeatmap
 
 SOURCES = ("coco", "mpii", "aic")
-"""The data sets whose people can be converted, by MMPose's names of them."""
+"""The data sets with people that can be converted, by MMPose's names."""
 ADDED = ("mpii_thorax", "mpii_pelvis", "mpii_upper_neck", "mpii_head_top", "aic_neck", "aic_head_top")
 """What comes after COCO's keypoints: the data set, and the keypoint's name in it."""
 

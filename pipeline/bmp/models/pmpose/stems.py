@@ -11,7 +11,7 @@ from torch.nn.modules.utils import _pair
 
 @MODELS.register_module()
 class ConvStem(nn.Sequential):
-    """Three convolutions of stride 2 in the place of one of stride 8 (Xiao et al., 2021).
+    """Three convolutions of stride 2 in place of one of stride 8 (Xiao et al., 2021).
 
     A ViT that starts from random weights learns faster, and more, than with a linear projection of patches. For
     ``patch_size=8, patch_cfg=dict(conv_type="ConvStem")`` of a VisionTransformer.

@@ -27,8 +27,8 @@ class QuickRTMDetInsHead(RTMDetInsSepBNHead):  # type: ignore[misc,unused-ignore
     def _mask_predict_by_feat_single(self, mask_feat: Tensor, kernels: Tensor, priors: Tensor) -> Tensor:
         """Return the logits (N, H, W) of the masks that ``kernels`` (N, P) at ``priors`` (N, 4) draw."""
         height, width = mask_feat.shape[-2:]
-        places = self.prior_generator.single_level_grid_priors((height, width), level_idx=0, device=mask_feat.device)
-        offsets = (priors[:, None, :2] - places) / (priors[:, None, 2:3] * 8)
+        centres = self.prior_generator.single_level_grid_priors((height, width), level_idx=0, device=mask_feat.device)
+        offsets = (priors[:, None, :2] - centres) / (priors[:, None, 2:3] * 8)
         sizes = [*self.weight_nums, *self.bias_nums]
         parts: Sequence[Tensor] = torch.split_with_sizes(kernels, sizes, dim=1)
         weights, biases = parts[: self.num_dyconvs], parts[self.num_dyconvs :]

@@ -124,7 +124,7 @@ def _rows(sample: Mapping[str, Any]) -> list[Annotation]:
     presence = next((found[name] for name in _PRESENCE if name in found), None)
     if presence is None:
         raise UserError(
-            "ExOKSMetric: the model says nothing of presence; use MMPose's CocoMetric for it, or a model with a "
+            "ExOKSMetric: the model does not estimate presence; use MMPose's CocoMetric for it, or a model with a "
             "ProbabilisticHeatmapHead"
         )
     count = len(COCO_KEYPOINTS)

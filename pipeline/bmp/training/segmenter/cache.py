@@ -22,9 +22,9 @@ class EmbeddingCache:
 
     Args:
         folder: made when the first embedding is written.
-        encoder: whose embeddings they are. Its structure and weights name the folder: with others, what lies there
-            is not found.
-        detail: what else an embedding depends on, such as the number format that the encoder computes in.
+        encoder: makes the embeddings. Its structure and weights name the folder: embeddings of another one are
+            never read.
+        detail: anything else that an embedding depends on, such as the number format that the encoder computes in.
     """
 
     def __init__(self, folder: str | os.PathLike[str], encoder: nn.Module, detail: str = "") -> None:
@@ -71,7 +71,7 @@ def fingerprint(encoder: nn.Module, detail: str = "") -> str:
 
 
 def image_key(pixels: Tensor) -> str:
-    """Return 32 hexadecimal digits that stand for the content of a network's input, uint8 (3, S, S)."""
+    """Return 32 hexadecimal digits that identify the content of a network's input, uint8 (3, S, S)."""
     return hashlib.blake2b(_bytes(pixels), digest_size=16).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """SAM 2.1 as a network to train on points: its prompts, its predictions one after the other, its checkpoints.
 
-It knows neither how points are chosen nor what a loss is, and nothing of where images and people come from.
+It does not know how points are chosen, how losses are computed, or where images and people come from.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         data_samples: Sequence[PosedMasks] | None = None,
         mode: str = "loss",
     ) -> dict[str, Tensor] | list[list[Annotation]]:
-        """Return losses or masks, as MMEngine asks for them.
+        """Return losses or masks, as MMEngine requests them.
 
         Args:
             inputs: for "loss" float32 (B, 3, S, S), normalised; for "predict" images with the poses in them.
@@ -192,7 +192,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         return Prediction(*self._network.decode(features, points - _HALF, labels, previous, multimask))
 
     def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Turn what ``encode`` gave into what the mask decoder takes; its own first layers are part of this."""
+        """Turn the output of ``encode`` into the input of the mask decoder, by the decoder's own first layers."""
         return self._network.features(embeddings)
 
     def _losses(self, images: Tensor, people: Sequence[PosedMasks]) -> dict[str, Tensor]:

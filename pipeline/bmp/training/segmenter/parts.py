@@ -1,7 +1,7 @@
 """SAM 2's image encoder as a network to train on part maps, before it draws masks. Knows no prompts.
 
-Every pixel of an image teaches something here, a mask's prompt only about one piece: an encoder made from nothing
-learns what people look like several times as fast as from prompts, and each step takes half the time.
+Here every pixel of an image is a label, whereas a prompt teaches one mask only. An encoder that starts from random
+weights learns people several times as fast as from prompts, and each step takes half the time.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def _other_side(name: str) -> str:
 
 _STRIDE = 4  # of the encoder's finest level
 _SIDES = 4
-_FREE = 12  # traits of a place beside its person's box
-_POINTS = 64  # an image, whose masks are compared
+_FREE = 12  # components of a pixel's embedding beside the box of its person
+_POINTS = 64  # random points of an image whose masks are compared
 _MIRRORED = np.array([CIHP_PARTS.index(_other_side(name)) for name in CIHP_PARTS], dtype=np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class PartGroundTruth:
-    """What each place of an image shows.
+    """The labels of each pixel of an image.
 
-    labels: int64 (h, w), the part, numbers of ``CIHP_PARTS``. owners: int64 (h, w), which of the labelled people, from
-    1 on, 0 for none of them. sides: float32 (4, h, w), how far the left, upper, right and lower side of that person's
-    box are, in shares of the image; 0 where there is nobody.
+    labels: int64 (h, w), the part, an index into ``CIHP_PARTS``. owners: int64 (h, w), the number of the labelled
+    person, from 1; 0 is the background. sides: float32 (4, h, w), the distances to the left, upper, right and lower
+    side of that person's box, as shares of the image; 0 for the background.
     """
 
     labels: Tensor
@@ -67,18 +67,18 @@ class PartGroundTruth:
 
 @MODELS.register_module()
 class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
-    """SAM 2.1's image encoder with a linear layer on each of its levels, which tell what a place shows.
+    """SAM 2.1's image encoder with a linear layer on each of its levels, which classify pixels.
 
-    They tell the part, and where the sides of the person's box are, which is another one for each of two people whose
-    parts look alike. With ``masks`` places are compared as well: those of one person are to have the same box and
-    other traits in common, which makes a mask of every point, at no cost. The tensors of the whole SAM are below
-    "sam.": with ``exported = "sam."`` in the config of a training, ``python -m bmp.training --export`` writes a
-    checkpoint for ``PoseSAM`` to start from.
+    Each pixel predicts its part and the distances to the sides of its person's box; the box tells two people apart
+    whose parts look alike. With ``masks`` pixels are compared as well: those of one person learn equal boxes and
+    embeddings, so that every point gives a mask, at no cost. The tensors of the whole SAM are below "sam.": with
+    ``exported = "sam."`` in the config of a training, ``python -m bmp.training --export`` writes a checkpoint for
+    ``PoseSAM`` to start from.
 
     Args:
         model: as for ``SAM2Segmenter``.
         checkpoint: the weights to start from, see ``bmp.checkpoints.sources.resolve``; "random" makes them up.
-        sides: weight of the loss of the sides, beside 1 of the parts.
+        sides: weight of the loss of the sides; that of the parts is 1.
         masks: weight of the loss of the masks of points.
     """
 
@@ -95,13 +95,16 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
             self.heads = nn.ModuleList(nn.Conv2d(channels, outputs, 1) for _ in range(3))
 
     def forward(self, inputs: Tensor, data_samples: Sequence[PartGroundTruth], mode: str = "loss") -> dict[str, Tensor]:
-        """Return "loss_parts", a cross-entropy, "loss_sides", the mean distance over the places with people, and
-        "loss_masks", cross-entropy and dice loss of masks of points on people.
+        """Compute the losses.
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
-            data_samples: of each image, at S / 4.
-            mode: "loss"; there is nothing else.
+            data_samples: the labels of each image, at S / 4.
+            mode: "loss"; no other exists.
+
+        Returns:
+            scalars: "loss_parts", a cross-entropy; "loss_sides", the mean error over the pixels of people; with
+            ``masks`` also "loss_masks", see ``masks_of_points``.
         """
         if mode != "loss":
             raise ValueError(f"mode: expected 'loss', got {mode!r}; this network is for training only")
@@ -130,7 +133,7 @@ class PartEncoder(BaseModel):  # type: ignore[misc,unused-ignore]
 
 
 def _boxes(distances: Tensor) -> Tensor:
-    """Return where the sides (B, 4, h, w) are, in tenths of the image, from how far they are."""
+    """Turn distances to the sides (B, 4, h, w) into their coordinates, in tenths of the image."""
     height, width = distances.shape[2:]
     x = (torch.arange(width, device=distances.device) + 0.5).expand(height, width) / width
     y = (torch.arange(height, device=distances.device) + 0.5)[:, None].expand(height, width) / height
@@ -141,16 +144,16 @@ def _boxes(distances: Tensor) -> Tensor:
 def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
     """Compare the masks of random points on people with the ground truth.
 
-    A place belongs to a point's mask where its traits are the point's: the logit is a bias less the squares of their
-    differences, weighted by what the point's place says matters.
+    A pixel belongs to the mask of a point where their embeddings agree: the logit is a bias less the squared
+    differences, weighted as the point's pixel predicts.
 
     Args:
-        traits: float (B, T, P).
-        weights: float (B, T + 1, P), logarithms of positive weights but for the last, the bias.
-        owners: int64 (B, P), which of the people is there, 0 for none.
+        traits: float (B, T, P), the embeddings of all pixels.
+        weights: float (B, T + 1, P), logarithms of the T weights, and the bias.
+        owners: int64 (B, P), the number of the person, 0 for the background.
 
     Returns:
-        cross-entropy and dice loss, added up: the mean over the images, 0 for one without people.
+        cross-entropy plus dice loss, the mean over the images; 0 for an image without people.
     """
     losses = [(traits.sum() + weights.sum()) * 0]
     for trait, weight, owner in zip(traits, weights, owners, strict=True):
@@ -171,10 +174,10 @@ def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
 
 @DATASETS.register_module()
 class PartMaps(Dataset):  # type: ignore[type-arg]
-    """Images and what each place of them shows, as ``python -m bmp.synthcrowd --extras`` writes them.
+    """Images with a part map, as ``python -m bmp.synthcrowd --extras`` writes them.
 
     Args:
-        dataset: config of a data set of ``bmp.registry.DATASETS``, or one; people are those of its masks.
+        dataset: a data set of ``bmp.registry.DATASETS``, or its config; its masks are the people.
         parts: folder of PNG files, uint8 with CIHP's labels, named like the images.
         size: side of the network's square input, a multiple of 4.
         augment: arguments of ``Augmentation``, without rotation and shear.
@@ -208,7 +211,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """What MMEngine wants to know of a dataset."""
+        """The metadata that MMEngine reads."""
         return {"classes": CIHP_PARTS}
 
     def __len__(self) -> int:
@@ -243,7 +246,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
 
 
 def _owners(rows: Sequence[Annotation], image: Image) -> tuple[Any, Any]:
-    """Return whose each pixel is, uint8 (H, W), 0 for nobody's, and boxes xyxy (N + 1, 4) in shares of the image."""
+    """Return the owner of each pixel, uint8 (H, W), and boxes xyxy (N + 1, 4) as shares of the image, by owner."""
     owners = np.zeros((image.height, image.width), np.uint8)
     boxes = np.zeros((len(rows) + 1, 4), np.float32)
     for number, row in enumerate(rows, 1):
@@ -254,8 +257,8 @@ def _owners(rows: Sequence[Annotation], image: Image) -> tuple[Any, Any]:
 
 
 def _sides(owners: Any, boxes: Any) -> Tensor:
-    places = (np.arange(len(owners), dtype=np.float32) + 0.5) / len(owners)
-    x, y = places[None], places[:, None]
+    centres = (np.arange(len(owners), dtype=np.float32) + 0.5) / len(owners)
+    x, y = centres[None], centres[:, None]
     left, top, right, bottom = np.moveaxis(boxes[owners], 2, 0)
     sides = np.stack([x - left, y - top, right - x, bottom - y]) * (owners > 0)
     return torch.from_numpy(sides.astype(np.float32))

@@ -1,4 +1,4 @@
-"""How good a network in training is: the AP of its masks, made as at test time. Knows no network and no training."""
+"""Validates a network in training by the AP of its masks, made as at test time. Knows no network and no training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PosedImages(Dataset):  # type: ignore[type-arg]
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """What ``SegmAP`` compares with: ``ground_truth``, the COCO dict of the images with people in them."""
+        """For ``SegmAP``: ``ground_truth``, the COCO dict of the images with people in them."""
         ground_truth = self._people.dataset.ground_truth
         images = [self._people.entry(index) for index in range(self._length)]
         known = {image["id"] for image in images}
