@@ -23,10 +23,10 @@ from mmengine.registry import Registry
 
 from bmp.api import BMP
 from bmp.checkpoints.sources import named_weights
-from bmp.config import load_config
+from bmp.config import ConfigSection, load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError, choices
-from bmp.hints import MisfitError, alternatives, article, converted, described, implements, signature_of
+from bmp.hints import Hint, MisfitError, alternatives, article, converted, described, implements, signature_of
 from bmp.registry import (
     BOX_PROMPTS,
     DATASETS,
@@ -46,7 +46,7 @@ from bmp.stages import Detector, ImageEncoder, OverlapRule, PoseEstimator, Promp
 
 _LOGGER = logging.getLogger(__name__)
 
-_ROLES: dict[Any, Registry] = {
+_ROLES: dict[Hint, Registry] = {
     Detector: DETECTORS,
     PoseEstimator: POSES,
     Segmenter: SEGMENTERS,
@@ -61,11 +61,14 @@ _ROLES: dict[Any, Registry] = {
 }
 """What an argument's annotation says that it is, and where the names of such parts are."""
 
+Factory = Callable[..., Any]
+"""A class or function that makes a part."""
+
 _Maker = Callable[[], Any]
 """Builds something that has been checked."""
 
 
-def load(config: str | Path = "lite.py", *, device: str = "auto", overrides: Mapping[str, Any] | None = None) -> BMP:
+def load(config: str | Path = "lite.py", *, device: str = "auto", overrides: ConfigSection | None = None) -> BMP:
     """Build the model that a config describes.
 
     Args:
@@ -81,7 +84,7 @@ def load(config: str | Path = "lite.py", *, device: str = "auto", overrides: Map
     return build(load_config(config, overrides or {}), device)
 
 
-def build(config: Mapping[str, Any], device: str = "auto") -> BMP:
+def build(config: ConfigSection, device: str = "auto") -> BMP:
     """Build the pipeline of a loaded config; arguments and errors as for ``load``."""
     if not isinstance(config.get("pipeline"), Mapping):
         raise UserError("this config has no pipeline = dict(...); start it with _base_ = ['_base_/bmp.py']")
@@ -97,7 +100,7 @@ def build(config: Mapping[str, Any], device: str = "auto") -> BMP:
     return model
 
 
-def weights_of(config: Any, shared: Mapping[str, Any] | None = None) -> Iterator[str]:
+def weights_of(config: object, shared: ConfigSection | None = None) -> Iterator[str]:
     """Yield the files of weights that a part of a config is built from, its own and those of the parts within.
 
     shared: the dicts of the shared parts by name, for a part that is such a name.
@@ -113,7 +116,7 @@ def weights_of(config: Any, shared: Mapping[str, Any] | None = None) -> Iterator
             yield from weights_of(value, shared)
 
 
-def build_dataset(config: Mapping[str, Any]) -> PeopleDataset:
+def build_dataset(config: ConfigSection) -> PeopleDataset:
     """Build the data set of a loaded config; ``UserError`` for any mistake in it or in the files it names."""
     if not isinstance(config.get("dataset"), Mapping):
         raise UserError("this config has no dataset = dict(type=...); take one that has, such as ochuman.py")
@@ -144,11 +147,11 @@ def resolve_device(name: str) -> str:
 
 
 def build_part(
-    config: Mapping[str, Any],
+    config: ConfigSection,
     registry: Registry,
     device: str = "cpu",
     where: str = "",
-    shared: Mapping[str, Any] | None = None,
+    shared: ConfigSection | None = None,
 ) -> Any:
     """Build one stage or policy from its dict.
 
@@ -172,15 +175,15 @@ class _Assembly:
     shared: the dicts of the shared parts by name. device: for parts whose config names none.
     """
 
-    def __init__(self, shared: Any, device: str) -> None:
+    def __init__(self, shared: object, device: str) -> None:
         if not isinstance(shared, Mapping):
             raise UserError(f"pipeline.shared: expected a dict of parts by name, got {shared!r}")
         self._shared = shared
         self.device = device
-        self._known: dict[str, tuple[Callable[..., Any], _Maker]] = {}
+        self._known: dict[str, tuple[Factory, _Maker]] = {}
         self._pending: list[str] = []
 
-    def call(self, factory: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> _Maker:
+    def call(self, factory: Factory, arguments: ConfigSection, where: str) -> _Maker:
         """Check all that ``factory`` is to be called with."""
         name, signature = getattr(factory, "__name__", str(factory)), signature_of(factory)
         for key in arguments:
@@ -205,7 +208,7 @@ class _Assembly:
             makers["device"] = lambda: self.device
         return lambda: factory(**{key: make() for key, make in makers.items()})
 
-    def part(self, config: Any, hint: Any, where: str) -> _Maker:
+    def part(self, config: object, hint: Hint, where: str) -> _Maker:
         """Check a dict with a ``type``, which is to become what ``hint`` says."""
         factory, make = self._part(config, _registries_of(hint), where)
         return _in_role(factory, make, hint, where)
@@ -219,7 +222,7 @@ class _Assembly:
                     "it out. An argument says by its annotation what it takes"
                 )
 
-    def _part(self, config: Any, registries: Sequence[Registry], where: str) -> tuple[Callable[..., Any], _Maker]:
+    def _part(self, config: object, registries: Sequence[Registry], where: str) -> tuple[Factory, _Maker]:
         """Return the class or function that makes a part, and the maker that calls it."""
         if not isinstance(config, Mapping) or "type" not in config:
             known = choices("", [name for registry in registries or _ROLES.values() for name in _registered(registry)])
@@ -228,7 +231,7 @@ class _Assembly:
         factory = _class_of(arguments.pop("type"), registries, where)
         return factory, self.call(factory, arguments, where)
 
-    def _argument(self, value: Any, hint: Any, where: str) -> _Maker:
+    def _argument(self, value: object, hint: Hint, where: str) -> _Maker:
         registries = _registries_of(hint)
         try:
             plain, misfit = converted(value, hint), None
@@ -260,7 +263,7 @@ class _Assembly:
             raise UserError(f"{where}{misfit.place}: {misfit}; correct it in the config or in --set")
         return lambda: plain
 
-    def _named(self, name: str, hint: Any, where: str) -> _Maker:
+    def _named(self, name: str, hint: Hint, where: str) -> _Maker:
         """Return the maker of a shared part, which makes it once."""
         if name in self._pending:
             circle = " -> ".join([*self._pending[self._pending.index(name) :], name])
@@ -273,7 +276,7 @@ class _Assembly:
         return _in_role(*self._known[name], hint, f"{where}: shared part {name!r}")
 
 
-def _registries_of(hint: Any) -> list[Registry]:
+def _registries_of(hint: Hint) -> list[Registry]:
     """Return the registries of the roles that an annotation names: protocols, or classes that implement one."""
     return [
         registry
@@ -283,7 +286,7 @@ def _registries_of(hint: Any) -> list[Registry]:
     ]
 
 
-def _in_role(factory: Callable[..., Any], make: _Maker, hint: Any, where: str) -> _Maker:
+def _in_role(factory: Factory, make: _Maker, hint: Hint, where: str) -> _Maker:
     """Return a maker that gives what ``hint`` says; of what a function makes nothing is known before it is called."""
     if isinstance(factory, type):
         _expect_role(factory, hint, where)
@@ -298,7 +301,7 @@ def _in_role(factory: Callable[..., Any], make: _Maker, hint: Any, where: str) -
     return make_and_check
 
 
-def _expect_role(factory: type, hint: Any, where: str) -> None:
+def _expect_role(factory: type, hint: Hint, where: str) -> None:
     """Complain about a class whose instances are not what ``hint`` says."""
     kinds = [get_origin(option) or option for option in alternatives(hint)]
     wanted = [kind for kind in kinds if isinstance(kind, type) and kind is not Any]
@@ -311,15 +314,15 @@ def _expect_role(factory: type, hint: Any, where: str) -> None:
     )
 
 
-def _is_known(kind: Any) -> bool:
+def _is_known(kind: object) -> bool:
     """Say whether a ``type`` is one of ours or of the user's, so that its dict is a part and no other settings."""
     return not isinstance(kind, str) or "." in kind or any(kind in _registered(each) for each in _ROLES.values())
 
 
-def _class_of(kind: Any, registries: Sequence[Registry], where: str) -> Callable[..., Any]:
+def _class_of(kind: object, registries: Sequence[Registry], where: str) -> Factory:
     """Find a class by its name, in the registries of the role first, or by its dotted path."""
     if callable(kind):
-        return kind  # type: ignore[no-any-return]
+        return kind
     if not isinstance(kind, str):
         raise UserError(f"{where}.type: expected the name of a class, or its dotted path, got {kind!r}")
     if "." in kind:
@@ -334,7 +337,7 @@ def _class_of(kind: Any, registries: Sequence[Registry], where: str) -> Callable
     return found  # type: ignore[no-any-return]
 
 
-def _imported(path: str, where: str) -> Callable[..., Any]:
+def _imported(path: str, where: str) -> Factory:
     module, _, name = path.rpartition(".")
     try:
         return getattr(_import(module), name)  # type: ignore[no-any-return]

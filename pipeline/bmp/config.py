@@ -8,18 +8,21 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mmengine.config import Config
 
 from bmp.errors import UserError, choices
+
+ConfigSection: TypeAlias = Mapping[str, Any]
+"""A config or a part of one: plain Python values by name."""
 
 _HERE = Path(__file__).resolve().parent
 _LOGGER = logging.getLogger(__name__)
 CONFIG_FOLDERS = (_HERE / "configs", _HERE.parents[1] / "configs")  # in an installed wheel; in a checkout
 
 
-def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(name: str | Path, overrides: ConfigSection | None = None) -> Config:
     """Read a config, by the name of one of the package or by its path; see ``existing_config``."""
     config = read_config_file(_find_config(name))
     for key, value in (overrides or {}).items():
@@ -171,7 +174,7 @@ def _replaced(text: str, old: ast.expr | None, new: str) -> str:
     return f"{head.decode()}({new}{breaks}){tail.decode()}"
 
 
-def _override(config: Config, key: str, value: Any) -> None:
+def _override(config: Config, key: str, value: object) -> None:
     """Replace one value; everything on the way to it has to exist, so that a misspelt key is not a silent no-op."""
     *parents, last = key.split(".")
     if parents == ["evaluation"]:

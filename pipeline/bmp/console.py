@@ -213,7 +213,7 @@ class _Outlet:
     def flush(self) -> None:
         self._attempt(self._stream.flush)
 
-    def _attempt(self, action: Callable[[], Any]) -> None:
+    def _attempt(self, action: Callable[[], object]) -> None:
         if self.error is not None:
             return
         try:

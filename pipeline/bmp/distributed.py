@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -82,12 +82,12 @@ class Processes:
         """Do ``work`` in the first process while the others wait and get None; errors as for ``together``."""
         return self.together(work if self.rank == 0 else lambda: None)
 
-    def _gathered(self, value: Any) -> list[Any]:
+    def _gathered(self, value: str | None) -> list[str | None]:
         if self.count == 1:
             return [value]
         from torch import distributed
 
-        values: list[Any] = [None] * self.count
+        values: list[str | None] = [None] * self.count
         with _noticed():
             distributed.all_gather_object(values, value)
         return values

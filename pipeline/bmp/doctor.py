@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from bmp import __version__
 from bmp.build import weights_of
 from bmp.checkpoints.sources import cache_folder, is_present
-from bmp.config import load_config, presets
+from bmp.config import ConfigSection, load_config, presets
 from bmp.errors import how_to_install
 
 DEFAULT = "lite.py"
@@ -109,7 +108,7 @@ def _preset(name: str, purpose: str = "") -> Preset:
     return Preset(name, purpose, [weight for weight in weights if not is_present(weight)], missing)
 
 
-def _parts(node: Any) -> Iterator[Mapping[str, Any]]:
+def _parts(node: object) -> Iterator[ConfigSection]:
     if isinstance(node, Mapping):
         if "type" in node:
             yield node
@@ -120,7 +119,7 @@ def _parts(node: Any) -> Iterator[Mapping[str, Any]]:
             yield from _parts(value)
 
 
-def _extra(part: Mapping[str, Any]) -> str | None:
+def _extra(part: ConfigSection) -> str | None:
     """Return the extra that a part needs; those of OpenMMLab and Meta are one, and have a checkpoint."""
     return _LIBRARIES.get(part["type"]) or ("openmmlab" if "checkpoint" in part else None)
 

@@ -18,9 +18,12 @@ from typing import Any, Literal, Union
 
 import typing_extensions
 
-_CALLABLE: Any = collections.abc.Callable  # to mypy no object, but what the origin of a hint is
+Hint: typing.TypeAlias = object
+"""An annotation: a class, a union, a ``Literal``, ...; they have no type in common."""
 
-_NAMES: dict[Any, str] = {
+_CALLABLE: Hint = collections.abc.Callable  # to mypy no object, but what the origin of a hint is
+
+_NAMES: dict[Hint, str] = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
@@ -35,7 +38,7 @@ _NAMES: dict[Any, str] = {
 class Argument:
     """One argument of a class or function: ``hint`` is its annotation, ``Any`` for none."""
 
-    hint: Any
+    hint: Hint
     required: bool
 
 
@@ -44,13 +47,13 @@ class Signature:
     """What can be given by name: ``arguments``, and any further name with values of ``others`` unless that is None."""
 
     arguments: dict[str, Argument]
-    others: Any | None
+    others: Hint | None
 
 
 class MisfitError(Exception):
     """A value that does not fit; ``place`` is the part that does not, such as "[1]", and empty for the whole value."""
 
-    def __init__(self, value: Any, hint: Any, place: str = "") -> None:
+    def __init__(self, value: object, hint: Hint, place: str = "") -> None:
         shown = " ".join(repr(value).split())
         super().__init__(f"expected {described(hint)}, got {shown if len(shown) < 80 else f'{shown[:76]} ...'}")
         self.place = place
@@ -63,7 +66,7 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
     except (TypeError, ValueError):
         return Signature({}, Any)
     arguments: dict[str, Argument] = {}
-    others: Any = None
+    others: Hint = None
     for parameter in parameters:
         hint = Any if parameter.annotation is parameter.empty else _resolved(parameter.annotation, factory)
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -76,14 +79,14 @@ def signature_of(factory: Callable[..., Any]) -> Signature:
     return Signature(arguments, others)
 
 
-def alternatives(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Hint) -> tuple[Hint, ...]:
     """Return the members of a union, or the hint itself as the only one."""
     if typing.get_origin(hint) in (Union, types.UnionType):
         return tuple(each for member in typing.get_args(hint) for each in alternatives(member))
     return (hint,)
 
 
-def converted(value: Any, hint: Any, place: str = "") -> Any:
+def converted(value: object, hint: Hint, place: str = "") -> Any:
     """Return ``value`` as ``hint`` wants it.
 
     Text becomes a ``Path`` and a list a tuple where only that is wanted, since configs and the command line have no
@@ -104,7 +107,7 @@ def converted(value: Any, hint: Any, place: str = "") -> Any:
     raise inner or MisfitError(value, hint, place)
 
 
-def described(hint: Any) -> str:
+def described(hint: Hint) -> str:
     """Return a hint in words."""
     words = list(dict.fromkeys(_described(option) for option in alternatives(hint)))
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
@@ -115,14 +118,16 @@ def article(noun: str) -> str:
     return "an" if noun[:1].lower() in "aeiou" else "a"
 
 
-def implements(kind: type, hint: Any) -> bool:
+def implements(kind: type, hint: Hint) -> bool:
     """Say whether instances of ``kind`` fit the class or protocol ``hint``.
 
     Of a protocol only methods are checked: attributes may be set by a constructor.
     """
+    if not isinstance(hint, type):
+        return False
     if typing_extensions.is_protocol(hint):
         return all(hasattr(kind, name) for name in typing_extensions.get_protocol_members(hint) if hasattr(hint, name))
-    return isinstance(hint, type) and issubclass(kind, hint)
+    return issubclass(kind, hint)
 
 
 def _options(table: Any) -> dict[str, Argument]:
@@ -131,7 +136,7 @@ def _options(table: Any) -> dict[str, Argument]:
     return {name: Argument(hint, name in table.__required_keys__) for name, hint in hints.items()}
 
 
-def _resolved(annotation: Any, factory: Any) -> Any:
+def _resolved(annotation: Hint, factory: object) -> Hint:
     """Evaluate an annotation where the factory was written, or where one of its base classes was."""
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     owners = factory.__mro__ if isinstance(factory, type) else (factory,)
@@ -144,50 +149,47 @@ def _resolved(annotation: Any, factory: Any) -> Any:
     return Any
 
 
-def _as_one(value: Any, hint: Any, place: str) -> Any:
+def _as_one(value: object, hint: Hint, place: str) -> Any:
     """Convert to a hint that is no union."""
-    origin, members = typing_extensions.get_origin(hint), typing_extensions.get_args(hint)
-    kind: Any = origin or hint
     if supertype := getattr(hint, "__supertype__", None):  # of a typing.NewType
         return _as_one(value, supertype, place)
-    if origin is Literal:
-        if any(value == member and type(value) is type(member) for member in members):
-            return value
-    elif kind is None or kind is type(None):
-        if value is None:
-            return value
-    elif typing_extensions.is_typeddict(hint):
-        if isinstance(value, Mapping):
-            return value
-    elif kind is Any or kind is object or not isinstance(kind, type):
-        return value
-    elif kind is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-    elif kind is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    elif kind in (Path, PathLike):
-        if isinstance(value, str | PathLike):
-            return Path(value) if isinstance(value, str) else value
-    elif kind is _CALLABLE:
-        if callable(value):
-            return value
-    elif typing_extensions.is_protocol(kind):
-        if not isinstance(value, type) and _has_all(value, kind):
-            return value
-    elif issubclass(kind, Mapping):
-        if isinstance(value, Mapping):
-            return _as_mapping(value, members, place)
-    elif _is_collection(kind):
-        if not isinstance(value, str | bytes) and isinstance(value, (kind, list, tuple)):
-            return _as_collection(value, hint, kind, members, place)
-    elif isinstance(value, kind):
-        return value
-    raise MisfitError(value, hint, place)
+    members = typing_extensions.get_args(hint)
+    kind: Hint = typing_extensions.get_origin(hint) or hint
+    if not _fits(value, hint, kind):
+        raise MisfitError(value, hint, place)
+    if kind in (Path, PathLike) and isinstance(value, str):
+        return Path(value)
+    if isinstance(kind, type) and issubclass(kind, Mapping) and isinstance(value, Mapping):
+        return _as_mapping(value, members, place)
+    if isinstance(kind, type) and _is_collection(kind):
+        return _as_collection(value, hint, kind, members, place)
+    return value
 
 
-def _as_mapping(value: Mapping[Any, Any], members: tuple[Any, ...], place: str) -> Any:
+def _fits(value: object, hint: Hint, kind: Hint) -> bool:
+    """Say whether a value fits a hint that is no union, whatever the values within are. ``kind``: the hint's origin."""
+    if kind is Literal:
+        return any(value == member and type(value) is type(member) for member in typing_extensions.get_args(hint))
+    if kind is None or kind is type(None):
+        return value is None
+    if kind is Any or kind is object or not isinstance(kind, type):
+        return True
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind in (Path, PathLike):
+        return isinstance(value, str | PathLike)
+    if kind is _CALLABLE:
+        return callable(value)
+    if typing_extensions.is_protocol(kind):
+        return not isinstance(value, type) and _has_all(value, kind)
+    if typing_extensions.is_typeddict(hint) or issubclass(kind, Mapping):
+        return isinstance(value, Mapping)
+    if _is_collection(kind):
+        return not isinstance(value, str | bytes) and isinstance(value, (kind, list, tuple))
+    return isinstance(value, kind)
+
+
+def _as_mapping(value: Mapping[object, object], members: tuple[Hint, ...], place: str) -> Any:
     if len(members) == 2:
         for key, each in value.items():
             converted(key, members[0], f"{place}[{key!r}]")
@@ -202,7 +204,7 @@ def _is_collection(kind: type) -> bool:
     )
 
 
-def _as_collection(value: Any, hint: Any, kind: type, members: tuple[Any, ...], place: str) -> Any:
+def _as_collection(value: object, hint: Hint, kind: type, members: tuple[Hint, ...], place: str) -> Any:
     if not isinstance(value, collections.abc.Collection):
         return value  # an iterator can be read once, by the part that gets it
     if kind is tuple and members and members[-1] is not Ellipsis:
@@ -219,11 +221,11 @@ def _as_collection(value: Any, hint: Any, kind: type, members: tuple[Any, ...], 
     return tuple(rows) if isinstance(value, tuple) else rows
 
 
-def _has_all(value: Any, protocol: Any) -> bool:
+def _has_all(value: object, protocol: type) -> bool:
     return all(hasattr(value, name) for name in typing_extensions.get_protocol_members(protocol))
 
 
-def _described(hint: Any) -> str:
+def _described(hint: Hint) -> str:
     origin, members = typing_extensions.get_origin(hint), typing_extensions.get_args(hint)
     if origin is Literal:
         return " or ".join(map(repr, members))

@@ -19,22 +19,20 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 from rich.console import Console
-from rich.progress import Progress
 
 from bmp.errors import UserError
+from bmp.io.urls import download
 
 RANDOM = "random"
 """The checkpoint that means made-up weights, the same every time, for tests and timings."""
 
 _CHUNK = 1 << 20
-_TIMEOUT = 30.0
 _NPM_TIMEOUT = 600.0
 _PACKAGED = Path(__file__).resolve().parent / "nano"
 
@@ -109,7 +107,7 @@ class Url:
         with _alone_in(place.parent):
             if not place.is_file():
                 partial = place.with_name(place.name + ".part")
-                _download(self.url, partial, weight.name)
+                download(self.url, partial, weight.name)
                 _verified_download(partial, weight).replace(place)
         return place
 
@@ -498,66 +496,3 @@ def _alone_in(folder: Path) -> FileLock:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _download(url: str, partial: Path, title: str) -> None:
-    """Download ``url`` to ``partial``, going on after the bytes that are there if the file behind it is unchanged.
-
-    The server's ETag or date is kept beside the partial file and sent back as If-Range: a server whose file has
-    changed since, or that cannot resume, answers with the whole file.
-    """
-    tag_file = partial.with_name(partial.name + ".tag")
-    request = urllib.request.Request(url, headers={"User-Agent": "bmp-pose"})
-    done = 0
-    # One byte is requested again: an empty range, where all is there already, would be an error.
-    if partial.exists() and tag_file.exists() and (done := max(partial.stat().st_size - 1, 0)):
-        request.add_header("Range", f"bytes={done}-")
-        request.add_header("If-Range", tag_file.read_text())
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        try:
-            done, total = _extent(response, done)
-        except OSError:
-            tag_file.unlink(missing_ok=True)  # the next run starts anew
-            raise
-        # The old tag goes before the old bytes do, lest they meet again in the next run.
-        tag_file.unlink(missing_ok=True)
-        partial.touch()
-        os.truncate(partial, done)
-        if tag := response.headers.get("ETag") or response.headers.get("Last-Modified"):
-            tag_file.write_text(tag)
-        with partial.open("ab") as file, Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task(title, total=total, completed=done)
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                progress.advance(task, len(chunk))
-    if total is not None and done != total:
-        raise OSError(f"the connection ended after {done} of {total} bytes; the next run goes on from there")
-    tag_file.unlink(missing_ok=True)
-    if not done:
-        raise OSError("the server's file is empty")
-
-
-def _extent(response: http.client.HTTPResponse, asked: int) -> tuple[int, int | None]:
-    """Return at which byte of the file the response begins, and the length of the file, None if unknown.
-
-    asked: the first byte of the range that was requested, 0 for none. Raises ``OSError`` for a response that
-    contradicts itself or the request.
-    """
-    told = response.headers.get("Content-Length")
-    if told is not None and not re.fullmatch(r"\d{1,18}", told.strip()):
-        raise OSError(f"the server gives the length {told!r}")
-    length = None if told is None else int(told)
-    if encoding := response.headers.get("Content-Encoding", "").replace("identity", ""):
-        raise OSError(f"the server sends it encoded ({encoding}), which was not requested")
-    if response.status == HTTPStatus.OK:
-        return 0, length
-    if response.status != HTTPStatus.PARTIAL_CONTENT:
-        raise OSError(f"the server answers {response.status} {response.reason}")
-    span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-    if not asked or not span or int(span[1]) != asked:
-        raise OSError("the server sends a part of the file that was not requested")
-    end = int(span[2]) + 1
-    if (length is not None and length != end - asked) or (span[3] != "*" and int(span[3]) != end):
-        raise OSError(f"the server sends {length} bytes as {response.headers['Content-Range']}")
-    return asked, end

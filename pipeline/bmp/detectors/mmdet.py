@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from mmengine.config import ConfigDict
 from torch import Tensor
 
+from bmp.config import ConfigSection
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
 from bmp.errors import MissingExtraError, UserError
 from bmp.models import rtmdet_ins
@@ -68,7 +69,7 @@ class MMDetDetector:
 
     def __init__(
         self,
-        config: str | Path | Mapping[str, Any],
+        config: str | Path | ConfigSection,
         checkpoint: str,
         *,
         device: str = "cpu",
@@ -210,7 +211,7 @@ def _floats(masks: Tensor, rows: Tensor) -> Tensor:
     return masks[rows].float()
 
 
-def _test_dataset(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _test_dataset(config: ConfigSection) -> ConfigSection:
     """Return the section of the data that the model is tested on, empty if there is none."""
     dataset = config.get("test_dataloader", {}).get("dataset", {})
     while "pipeline" not in dataset and ("dataset" in dataset or "datasets" in dataset):
@@ -218,7 +219,7 @@ def _test_dataset(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return dataset  # type: ignore[no-any-return]
 
 
-def _label(label: str | int, dataset: Mapping[str, Any]) -> int:
+def _label(label: str | int, dataset: ConfigSection) -> int:
     """Return the index of a class, given by name or index."""
     if isinstance(label, int):
         return label
@@ -245,7 +246,7 @@ def _check_label(label: int, model: Any) -> None:
         )
 
 
-def _inputs(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> Inputs:
+def _inputs(config: ConfigSection, dataset: ConfigSection) -> Inputs:
     pipeline = dataset.get("pipeline") or config.get("test_pipeline")
     if not pipeline:
         raise UserError("config: expected a test_pipeline, found none; add it, or test_dataloader.dataset.pipeline")

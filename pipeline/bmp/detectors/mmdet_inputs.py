@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from bmp.config import ConfigSection
 from bmp.structures import Image
 
 
@@ -89,7 +90,7 @@ class Letterbox:
 class Transforms:
     """Runs a test pipeline of mmdet, image by image on the CPU; build it in mmengine's scope "mmdet"."""
 
-    def __init__(self, steps: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, steps: Sequence[ConfigSection]) -> None:
         from mmcv.transforms import Compose
 
         self._compose = Compose([dict(step) for step in steps])
@@ -107,13 +108,13 @@ class Transforms:
         return NetworkInput(packed["inputs"], metainfo)
 
 
-def from_pipeline(pipeline: Sequence[Mapping[str, Any]]) -> Inputs:
+def from_pipeline(pipeline: Sequence[ConfigSection]) -> Inputs:
     """Return the inputs that do what ``pipeline`` does, a list of transforms of an mmdet config, less the loading."""
     steps = [step for step in pipeline if not _name(step).startswith("Load")]
     return _letterbox(steps) or Transforms(steps)
 
 
-def _letterbox(steps: Sequence[Mapping[str, Any]]) -> Letterbox | None:
+def _letterbox(steps: Sequence[ConfigSection]) -> Letterbox | None:
     """Return the Letterbox that does what ``steps`` say, None for steps that it does not have."""
     if [_name(step) for step in steps] not in (["Resize", "PackDetInputs"], ["Resize", "Pad", "PackDetInputs"]):
         return None
@@ -133,7 +134,7 @@ def _letterbox(steps: Sequence[Mapping[str, Any]]) -> Letterbox | None:
     )
 
 
-def _name(step: Mapping[str, Any]) -> str:
+def _name(step: ConfigSection) -> str:
     """Return the name of a transform without its scope; configs in the newer style give classes."""
     kind = step["type"]
     return str(getattr(kind, "__name__", kind)).rpartition(".")[2]

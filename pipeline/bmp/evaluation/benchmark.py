@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from bmp.build import build, build_dataset, resolve_device
+from bmp.config import ConfigSection
 from bmp.distributed import Processes
 from bmp.errors import UserError, choices
 from bmp.evaluation.metrics.coco import SEGM_SCORES
@@ -25,7 +25,7 @@ _logger = logging.getLogger("bmp")
 
 
 def evaluate(
-    config: Mapping[str, Any],
+    config: ConfigSection,
     folder: Path,
     processes: Processes,
     progress: Progress,
@@ -100,7 +100,7 @@ def _say(notices: Sequence[str]) -> None:
         _logger.warning(line)
 
 
-def _settings(config: Mapping[str, Any]) -> ComparisonSettings:
+def _settings(config: ConfigSection) -> ComparisonSettings:
     given = config.get("evaluation") or {}
     if not isinstance(given, Mapping):
         raise UserError(f"evaluation: expected settings such as dict(max_poses=100), got {given!r}")
@@ -115,13 +115,12 @@ def _settings(config: Mapping[str, Any]) -> ComparisonSettings:
         value = getattr(settings, name)
         if type(value) is not int or value < 1:
             raise UserError(f"evaluation.{name}: expected a whole number of results from 1, got {value!r}")
-    if type(settings.approximate_keypoints) is not bool:
-        value = settings.approximate_keypoints
+    if type(value := given.get("approximate_keypoints", False)) is not bool:
         raise UserError(f"evaluation.approximate_keypoints: expected True or False, got {value!r}")
     return settings
 
 
-def _task(config: Mapping[str, Any], batch_size: int, limit: int | None) -> Task:
+def _task(config: ConfigSection, batch_size: int, limit: int | None) -> Task:
     dataset = build_dataset(config)
     task = Task(dataset, json.loads(json.dumps(config.get("pipeline"), default=str)), batch_size, limit)
     if not len(task):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.examples import example_sheet, image_qualities
@@ -23,6 +23,7 @@ from bmp.evaluation.run import Journals, Task
 from bmp.evaluation.timing import versions
 from bmp.io.annotations import Annotation
 from bmp.io.atomic import replacing
+from bmp.io.json_fields import JsonObject
 from bmp.label_sets import COCO_KEYPOINTS
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Evaluation:
     comparison: Comparison
     seconds: float
     processes: int
-    machine: Mapping[str, Any]
+    machine: JsonObject
 
     @property
     def people(self) -> int:
@@ -340,7 +341,7 @@ def write_results(path: Path, rows: Iterable[Annotation], segm_score: str) -> No
         file.write("\n]\n" if separator == "," else "[]\n")
 
 
-def numbers(comparison: Comparison) -> dict[str, Any]:
+def numbers(comparison: Comparison) -> JsonObject:
     """Return all numbers of a comparison as plain values; shares are in [0, 1], and None means no number."""
     return {
         "rounds": [
@@ -361,7 +362,7 @@ def numbers(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _metrics(evaluation: Evaluation) -> dict[str, Any]:
+def _metrics(evaluation: Evaluation) -> JsonObject:
     return {
         **evaluation.task.settings(),
         "limit": evaluation.task.limit,
@@ -382,7 +383,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _keypoints(comparison: Comparison) -> dict[str, Any]:
+def _keypoints(comparison: Comparison) -> JsonObject:
     """Return what poses are compared on."""
     sets, reading = comparison.sets, comparison.sets.conversion
     return {

@@ -136,7 +136,7 @@ def compare_rounds(
     mask_matches: list[Matches] = []
     for number in range(1, rounds + 1):
         rows = rows_of(number)
-        coco = {
+        coco: dict[Kind, CocoNumbers] = {
             kind: evaluate_coco(ground_truth, to_results(rows, kind, settings.segm_score), kind, settings.limit(kind))
             for kind in kinds
             if kind != "keypoints"

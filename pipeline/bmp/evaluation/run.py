@@ -27,6 +27,7 @@ from bmp.inference.batches import find_people, read_ahead
 from bmp.io.annotations import Annotation, CocoDataset, to_annotations
 from bmp.io.atomic import writing
 from bmp.io.journal import Journal, JournalEntry, JournalReader
+from bmp.io.json_fields import JsonObject
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
 
@@ -45,7 +46,7 @@ class Task:
     """
 
     dataset: PeopleDataset
-    pipeline: dict[str, Any]
+    pipeline: JsonObject
     batch_size: int = 4
     limit: int | None = None
 
@@ -61,7 +62,7 @@ class Task:
         rows = [row for row in ground_truth["annotations"] if row["image_id"] in known]
         return {**ground_truth, "images": images, "annotations": rows}
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """Return everything that the results depend on, plain values; the ground truth as a checksum."""
         checksum = hashlib.sha256(json.dumps(self.ground_truth, sort_keys=True).encode()).hexdigest()
         return {
@@ -81,7 +82,7 @@ class Journals:
         UserError: a journal was made with other settings, or cannot be read.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: JsonObject) -> None:
         self._open = ExitStack()
         self._places: dict[int | str, tuple[JournalReader, int]] = {}
         self.failed: dict[int | str, str] = {}

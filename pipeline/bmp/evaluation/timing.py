@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bmp.doctor import installed_version
+from bmp.io.json_fields import JsonObject
 from bmp.loop import Loop
 
 _PACKAGES = (
@@ -54,7 +54,7 @@ def versions() -> dict[str, str]:
     return {name: version for name in _PACKAGES if (version := installed_version(name))}
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine(device: str) -> JsonObject:
     """Describe the machine: processor, cores and threads in use, memory, GPU, versions."""
     return {
         "processor": _processor(),

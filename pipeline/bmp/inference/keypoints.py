@@ -19,14 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from torch import Tensor
 
 from bmp import __version__
 from bmp.build import build_dataset, build_part, resolve_device
-from bmp.config import load_config, parse_overrides
+from bmp.config import ConfigSection, load_config, parse_overrides
 from bmp.console import Parser, add_volume, expect_both, progress, report_failed, run_command, whole
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import with_detected_masks
@@ -105,11 +104,11 @@ def _dataset(config: Config, options: argparse.Namespace) -> PeopleDataset:
 
 def predict(
     dataset: PeopleDataset,
-    pose: dict[str, Any],
+    pose: ConfigSection,
     output: Path,
     *,
-    detector: dict[str, Any] | None = None,
-    shared: Mapping[str, Any] | None = None,
+    detector: ConfigSection | None = None,
+    shared: ConfigSection | None = None,
     device: str = "auto",
     batch_size: int = 16,
     resume: bool = False,
@@ -189,7 +188,7 @@ def predict(
     return failed
 
 
-def _settings(dataset: PeopleDataset, pose: dict[str, Any]) -> JournalEntry:
+def _settings(dataset: PeopleDataset, pose: ConfigSection) -> JournalEntry:
     boxes = [[row["id"], row["image_id"], row["bbox"]] for row in dataset.ground_truth["annotations"]]
     checksum = hashlib.sha256(json.dumps(boxes).encode()).hexdigest()
     return {"version": __version__, "pose": pose, "dataset": {"name": dataset.name, "sha256": checksum}}

@@ -10,9 +10,12 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 from bmp.errors import UserError
+
+JsonObject: TypeAlias = dict[str, Any]
+"""An object of a JSON file: its fields, of any type until they are checked."""
 
 _LARGEST_ID = 2**53
 """Up to here whole numbers are the same in every program that reads JSON."""
@@ -56,7 +59,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON, {' '.join(str(error).split())}") from None
 
 
-def rows_of(path: Path, data: Mapping[str, Any], table: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows_of(path: Path, data: Mapping[str, object], table: str) -> Iterator[tuple[str, JsonObject]]:
     """Yield a copy of each object of a list, with its location in the file for messages.
 
     Fields that are null are left out: they say as much as fields that are not there.
@@ -71,7 +74,7 @@ def rows_of(path: Path, data: Mapping[str, Any], table: str) -> Iterator[tuple[s
         yield location, {key: value for key, value in row.items() if value is not None}
 
 
-def expect_field(location: str, row: Mapping[str, Any], name: str, fits: bool, wanted: str) -> None:
+def expect_field(location: str, row: Mapping[str, object], name: str, fits: bool, wanted: str) -> None:
     """Raise ``UserError`` that says what field ``name`` should be and what it is, unless it ``fits``."""
     if not fits:
         came = (

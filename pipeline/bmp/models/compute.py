@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import new_class
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,13 @@ class _Autocast(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Name the network's own class: a pickle cannot name one that was made while the program ran."""
-        _, (_, *arguments), *state = super().__reduce_ex__(max(2, protocol))
+        reduced: Any = super().__reduce_ex__(max(2, protocol))
+        _, (_, *arguments), *state = reduced
         return (_new_under_autocast, (type(self).__bases__[1], *arguments), *state)
 
 
 def _under_autocast(kind: type[nn.Module]) -> type[nn.Module]:
-    return type(kind)(kind.__name__, (_Autocast, kind), {"__module__": kind.__module__})
+    return new_class(kind.__name__, (_Autocast, kind), {}, lambda body: body.update(__module__=kind.__module__))
 
 
 def _new_under_autocast(kind: type[nn.Module], *arguments: Any) -> nn.Module:

@@ -11,11 +11,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from bmp.config import CONFIG_FOLDERS, existing_config, read_config_file
+from bmp.config import CONFIG_FOLDERS, ConfigSection, existing_config, read_config_file
 from bmp.errors import MissingExtraError, UserError
 
 
-def load_model_config(config: str | Path | Mapping[str, Any] | Config, library: str) -> dict[str, Any]:
+def load_model_config(config: str | Path | ConfigSection | Config, library: str) -> dict[str, Any]:
     """Read the config of a network of an OpenMMLab library ("mmdet", "mmpose").
 
     config: a dict with an entry "model", or that section itself; else a path, a path within the ``configs`` of this

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
+from bmp.config import ConfigSection
 from bmp.errors import UserError
 
 
-def build_detector(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
+def build_detector(section: ConfigSection, checkpoint: str) -> nn.Module:
     """Return the network on the CPU, in evaluation mode."""
     from mmdet.models.detectors.base import BaseDetector
     from mmdet.registry import MODELS

@@ -1,4 +1,4 @@
-"""Silences warnings of the OpenMMLab packages that no user can act on; imports none of these packages.
+"""Common to all OpenMMLab packages: silence for warnings that no user can act on, and a type. Imports none of them.
 
 To build their models inside our own scope, use mmengine's:
 ``mmengine.registry.DefaultScope.overwrite_default_scope("mmdet")``.
@@ -9,6 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+Sample: TypeAlias = dict[str, Any]
+"""A sample in a data pipeline of MMDetection or MMPose: arrays and metadata by name."""
 
 _AT_IMPORT: tuple[tuple[str, type[Warning], str], ...] = (
     ("pkg_resources is deprecated as an API", UserWarning, r"mmengine\.utils\.package_utils"),

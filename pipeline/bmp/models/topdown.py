@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from mmengine.model import revert_sync_batchnorm
@@ -15,11 +13,12 @@ from torch import nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
+from bmp.config import ConfigSection
 from bmp.errors import UserError
 from bmp.models.openmmlab import quiet_models
 
 
-def build_topdown(section: Mapping[str, Any], checkpoint: str) -> nn.Module:
+def build_topdown(section: ConfigSection, checkpoint: str) -> nn.Module:
     """Build the top-down network of a config's model section, on the CPU, in eval mode, without gradients.
 
     MMEngine's default scope is the same before and after.

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from bmp.api import BMP
 from bmp.build import build
-from bmp.config import load_config
+from bmp.config import ConfigSection, load_config
 from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.openmmlab import quiet_imports, quiet_models
@@ -51,12 +51,12 @@ class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]
         ImportError: where a stage needs an extra that is not installed.
     """
 
-    def __init__(self, pipeline: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, pipeline: str | Path | ConfigSection, overrides: ConfigSection | None = None) -> None:
         super().__init__()  # with MMEngine's preprocessor, which moves images and leaves them as they are
         if isinstance(pipeline, Mapping):
             if overrides:
                 raise UserError("overrides: they are for a config's name or path; change the pipeline's dict itself")
-            self._config: Mapping[str, Any] = {"pipeline": pipeline}
+            self._config: ConfigSection = {"pipeline": pipeline}
         else:
             self._config = load_config(pipeline, dict(_dotted(overrides or {})))
         self._place(torch.device(get_device()))
@@ -164,7 +164,7 @@ def _to_instances(people: Instances) -> InstanceData:
     )
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _dotted(values: ConfigSection, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Turn nested dicts into dotted keys, down to plain values and to dicts with a type."""
     for name, value in values.items():
         if isinstance(value, Mapping) and "type" not in value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bmp.config import ConfigSection
 from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.models.compute import autocast, dtype_of, prepare, to_float32
@@ -74,7 +75,7 @@ class MMPoseEstimator:
 
     def __init__(
         self,
-        config: str | Path | Mapping[str, Any],
+        config: str | Path | ConfigSection,
         checkpoint: str,
         *,
         device: str = "cpu",
@@ -302,7 +303,7 @@ class MMPoseEstimator:
         return features if self._dtype == torch.float32 else to_float32(features)
 
 
-def _check(option: str, value: Any, allowed: Any) -> None:
+def _check(option: str, value: object, allowed: Sequence[object]) -> None:
     if value not in allowed:
         raise UserError(
             f"{option}: expected one of {', '.join(map(repr, allowed))}, got {value!r}; choose one of these"
@@ -333,7 +334,7 @@ def _input_size(codec: Any) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _is_unbiased(settings: Mapping[str, Any], codec: Any) -> bool:
+def _is_unbiased(settings: ConfigSection, codec: Any) -> bool:
     """Say whether the model was trained on UDP crops: its test pipeline tells, else its codec does."""
     dataset = settings.get("test_dataloader", {}).get("dataset", {})
     for step in dataset.get("pipeline", ()):
@@ -343,7 +344,7 @@ def _is_unbiased(settings: Mapping[str, Any], codec: Any) -> bool:
 
 
 def _decoder_of(
-    head: Any, test_cfg: Mapping[str, Any], choice: str | Decoder | None, keypoints: KeypointSet
+    head: Any, test_cfg: ConfigSection, choice: str | Decoder | None, keypoints: KeypointSet
 ) -> Decoder | None:
     """Return the batched decoder for a head with unbiased heatmaps, None for one that has to decode itself."""
     from mmpose.models.heads import HeatmapHead

@@ -10,11 +10,11 @@ from mmengine.config import Config
 
 from bmp import __version__
 from bmp.checkpoints.sources import resolve, sha256_of
-from bmp.config import load_config
+from bmp.config import ConfigSection, load_config
 from bmp.errors import UserError
 
 
-def read_config(name: str | Path, overrides: Mapping[str, Any] | None = None, work_dir: Path | None = None) -> Config:
+def read_config(name: str | Path, overrides: ConfigSection | None = None, work_dir: Path | None = None) -> Config:
     """Read the config of a training.
 
     Args:
@@ -68,7 +68,7 @@ def provenance(config: Config) -> dict[str, str]:
     return description
 
 
-def _words(dataset: Mapping[str, Any]) -> str:
+def _words(dataset: ConfigSection) -> str:
     """Return a data set's type and plain arguments; paths are left out, as they mean nothing on another machine."""
     plain = (
         f"{key}={value}"
@@ -95,14 +95,14 @@ class _GroundTruthFile(NamedTuple):
     file: Path
 
 
-def _loaders(config: Config) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _loaders(config: Config) -> tuple[ConfigSection, ConfigSection]:
     return config.train_dataloader, config.get("val_dataloader") or {}
 
 
 def _ground_truth_files(config: Config) -> list[_GroundTruthFile]:
     """Return the files of annotations and keypoints that the training and its validation read."""
 
-    def files(node: Any, place: str) -> Iterator[_GroundTruthFile]:
+    def files(node: object, place: str) -> Iterator[_GroundTruthFile]:
         if isinstance(node, Mapping):
             for key, value in node.items():
                 yield from files(value, f"{place}.{key}")
@@ -117,11 +117,11 @@ def _ground_truth_files(config: Config) -> list[_GroundTruthFile]:
     return [*files(training, "train_dataloader"), *files(validation, "val_dataloader")]
 
 
-def _file_keys(node: Mapping[str, Any]) -> list[str]:
+def _file_keys(node: ConfigSection) -> list[str]:
     return [key for key in ("ann_file", "annotations", "keypoints") if isinstance(node.get(key), str)]
 
 
-def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
+def _datasets(node: Any) -> Iterator[ConfigSection]:
     """Return the configs of the data sets in one of a loader, without those that join or change others."""
     if isinstance(node, list):
         inner = node

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from bmp.config import ConfigSection
 from bmp.errors import UserError, choices
 from bmp.evaluation.ablations.trials import CORRECTIONS, CorrectionTrial, PromptTrial, Trial
 from bmp.evaluation.published import NUMBERS, PUBLISHED_DATASETS, EvaluationProtocol, Published
@@ -113,7 +114,7 @@ class Member:
     """
 
     name: str
-    config: Mapping[str, Any]
+    config: ConfigSection
     weights: Mapping[str, str | None]
 
 
@@ -127,7 +128,7 @@ class Recipe:
 
     train: str
     segmenter: str
-    prompter: Mapping[str, Any]
+    prompter: ConfigSection
     published: str | None = None
 
 
@@ -141,14 +142,14 @@ class Family:
     conditioned on them, None for one that is not.
     """
 
-    pose: Mapping[str, Any]
+    pose: ConfigSection
     segmenters: Mapping[str, Member]
     recipes: tuple[Recipe, ...]
-    datasets: Mapping[str, Mapping[str, Any]]
-    detector: Mapping[str, Any] | None = None
+    datasets: Mapping[str, ConfigSection]
+    detector: ConfigSection | None = None
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Family:
+    def of(cls, config: ConfigSection) -> Family:
         """Read a config that has these four; ``UserError`` for any mistake in it."""
         for key in ("pose", "segmenters", "recipes", "datasets"):
             if not config.get(key):
@@ -170,7 +171,7 @@ class Family:
         return cls(config["pose"], segmenters, recipes, config["datasets"], config.get("detector"))
 
 
-def _filled(kind: type[Entry], values: Mapping[str, Any], where: str) -> Entry:
+def _filled(kind: type[Entry], values: ConfigSection, where: str) -> Entry:
     fields: dict[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
     for name in values:
         if name not in fields:

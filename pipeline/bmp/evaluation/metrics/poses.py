@@ -183,7 +183,7 @@ def _read_as(reading: Conversion, row: Annotation) -> Annotation:
     found["keypoints"] = reading.of_labels(row["keypoints"])
     for name in ("keypoint_scores", "keypoint_visibility", "keypoint_presence"):
         if name in row:
-            found[name] = reading.of_values(row[name])  # type: ignore[literal-required]
+            found[name] = reading.of_values(row[name])
     return found
 
 

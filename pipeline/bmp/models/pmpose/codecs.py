@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from mmpose.codecs.base import BaseKeypointCodec
 from mmpose.registry import KEYPOINT_CODECS
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_targets
 
-_Array = np.ndarray[Any, Any]
+_Array = NDArray[np.float32]
 _VISIBLE = 2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bmp.config import ConfigSection
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.pmpose.sparsemax import sparsemax
 from bmp.ops.heatmaps import find_maxima, oks_variances
@@ -95,8 +96,8 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         balance_visibility: bool = True,
         scores_from: str = "expected_oks",
         branch_channels: int | None = None,
-        loss: Mapping[str, Any] | None = None,
-        score_loss: Mapping[str, Any] | None = None,
+        loss: ConfigSection | None = None,
+        score_loss: ConfigSection | None = None,
         branch_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:

@@ -17,7 +17,7 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import KEYPOINT_CODECS, TRANSFORMS
 
 from bmp.errors import UserError
-from bmp.models.openmmlab import quiet_models
+from bmp.models.openmmlab import Sample, quiet_models
 from bmp.models.pmpose.codecs import OKSHeatmap
 
 SOURCES = ("coco", "mpii", "aic")
@@ -80,7 +80,7 @@ class PMPoseKeypoints(BaseTransform):  # type: ignore[misc,unused-ignore]
     ``keypoints_visibility`` (N, K). Replaces these, and what the sample says of sides and halves of the body.
     """
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results with 23 keypoints; the arrays that came in are not written to."""
         source, target = np.transpose(mapping_to_pmpose(results["dataset_name"]))
         metainfo = pmpose_metainfo()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -11,6 +9,8 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import get_box_type
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
+
+from bmp.models.openmmlab import Sample
 
 _REACH = 3  # of a mask's blurred edge, in standard deviations
 
@@ -45,7 +45,7 @@ class PaintOutPeople(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.min_pixels = min_pixels
         self.min_share = min_share
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results without those painted out; the arrays that came in are not written to.
 
         Randomness is NumPy's global one, as in MMDetection's own transforms.

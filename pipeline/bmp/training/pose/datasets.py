@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 from mmpose.datasets.datasets.body import CocoDataset
 from mmpose.registry import DATASETS
+from numpy.typing import NDArray
 
 from bmp.datasets.held_out import SHARE, Part, is_held_out
+from bmp.models.openmmlab import Sample
 
 
 @DATASETS.register_module()
@@ -39,9 +40,9 @@ class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
         self._part, self._share, self._seed = part, share, seed
         super().__init__(*arguments, **options)
 
-    def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | None:
+    def parse_data_info(self, raw_data_info: Sample) -> Sample | None:
         """Make a sample of one annotation; see MMPose's BaseCocoStyleDataset."""
-        sample: dict[str, Any] | None = super().parse_data_info(raw_data_info)
+        sample: Sample | None = super().parse_data_info(raw_data_info)
         if sample is None:
             return None
         annotation = raw_data_info["raw_ann_info"]
@@ -56,13 +57,13 @@ class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
         )
         return sample
 
-    def load_data_list(self) -> list[dict[str, Any]]:
+    def load_data_list(self) -> list[Sample]:
         """Read the file and tell each person its neighbours."""
-        samples: list[dict[str, Any]] = super().load_data_list()
+        samples: list[Sample] = super().load_data_list()
         if self._part is not None:
             wanted = self._part == "held_out"
             samples = [each for each in samples if is_held_out(each["img_id"], self._share, self._seed) == wanted]
-        groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        groups: dict[int | str, list[Sample]] = defaultdict(list)
         for sample in samples:
             groups[sample["img_id"]].append(sample)
         for group in groups.values():
@@ -74,5 +75,5 @@ class PeopleKeypoints(CocoDataset):  # type: ignore[misc,unused-ignore]
         return samples
 
 
-def _overlap(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
+def _overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
     return bool((np.maximum(first[:2], second[:2]) < np.minimum(first[2:], second[2:])).all())

@@ -7,18 +7,19 @@ numbers come from NumPy's global generator, which MMEngine seeds in each worker,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.datasets.transforms import RandomFlip
 from mmpose.registry import TRANSFORMS
+from numpy.typing import NDArray
 
 from bmp.errors import UserError
 from bmp.io.segmentations import Segmentation, checked_segmentation, to_mask
+from bmp.models.openmmlab import Sample
 
-_Array = np.ndarray[Any, Any]
+_Array = NDArray[np.uint8]
 
 
 @TRANSFORMS.register_module()
@@ -38,7 +39,7 @@ class LoadPersonMask(BaseTransform):  # type: ignore[misc,unused-ignore]
             raise ValueError(f"LoadPersonMask: expected without_mask to be 'none' or 'box', got {without_mask!r}")
         self.without_mask = without_mask
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results with the mask, None where there is none."""
         segmentation = results.get("segmentation")
         if segmentation:
@@ -88,7 +89,7 @@ class NoisyMask(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.patch_size = patch_size
         self.rim_width = rim_width
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results with another mask; the array that came in is not written to."""
         mask = results.get("mask")
         if mask is None or not mask.any():
@@ -146,7 +147,7 @@ class FlipPerson(RandomFlip):  # type: ignore[misc,unused-ignore]
     def __init__(self, prob: float = 0.5) -> None:
         super().__init__(prob=prob, direction="horizontal")
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results, flipped or not."""
         results = super().transform(results)
         if not results["flip"]:
@@ -176,7 +177,7 @@ class MaskConditioning(BaseTransform):  # type: ignore[misc,unused-ignore]
         values = np.arange(256, dtype=np.uint8)
         self._darker = cv2.addWeighted(values, 1 - alpha, np.zeros_like(values), alpha, 0)
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results with the image conditioned; the array that came in is not written to."""
         mask = results.get("mask")
         if mask is None or not mask.any():

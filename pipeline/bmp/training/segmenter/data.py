@@ -26,6 +26,7 @@ from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
 from bmp import registry
 from bmp.build import build_part
+from bmp.config import ConfigSection
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, truly_posed
 from bmp.errors import UserError
@@ -102,7 +103,7 @@ class PosedPeople:
 
     def __init__(
         self,
-        dataset: PeopleDataset | Mapping[str, Any],
+        dataset: PeopleDataset | ConfigSection,
         keypoints: str | os.PathLike[str] | None = None,
         min_area: float = 0.0,
     ) -> None:
@@ -195,7 +196,7 @@ def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield location, row
 
 
-def _values(location: str, row: Mapping[str, Any]) -> Tensor:
+def _values(location: str, row: ConfigSection) -> Tensor:
     """Return x, y, score, visibility and presence of each keypoint, float32 (K, 5)."""
     points = row.get("keypoints")
     if not are_numbers(points, -1e6, 1e6) or len(points) != 3 * _COUNT:
@@ -241,7 +242,7 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
 
     def __init__(
         self,
-        sources: Mapping[str, Mapping[str, Any]],
+        sources: Mapping[str, ConfigSection],
         size: int,
         max_people: int | None = 3,
         augment: Mapping[str, float] | None = None,

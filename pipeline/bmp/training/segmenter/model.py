@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from bmp.build import build_part
+from bmp.config import ConfigSection
 from bmp.datasets.posed import PosedImage
 from bmp.errors import UserError
 from bmp.evaluation.pose_to_mask import segment_poses
@@ -80,13 +81,13 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         self,
         model: str,
         checkpoint: str,
-        sampler: PointSampler | Mapping[str, Any],
+        sampler: PointSampler | ConfigSection,
         trainable: Literal["decoder", "all"] = "decoder",
-        loss: Mapping[str, Any] | None = None,
+        loss: ConfigSection | None = None,
         dtype: str = "auto",
         cache: str | os.PathLike[str] | None = None,
         starts: float = 0.0,
-        test: Mapping[str, Any] | None = None,
+        test: ConfigSection | None = None,
     ) -> None:
         network = build_sam2(model, checkpoint)
         side = network.image_size

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from bmp import registry
 from bmp.build import build_part
+from bmp.config import ConfigSection
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import Annotation, labelled_mask
@@ -188,7 +189,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
 
     def __init__(
         self,
-        dataset: PeopleDataset | Mapping[str, Any],
+        dataset: PeopleDataset | ConfigSection,
         parts: str | os.PathLike[str],
         size: int,
         augment: Mapping[str, float],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, METRICS
 from torch.utils.data import Dataset
 
+from bmp.config import ConfigSection
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
@@ -29,7 +30,7 @@ class PosedImages(Dataset):  # type: ignore[type-arg]
 
     def __init__(
         self,
-        dataset: PeopleDataset | Mapping[str, Any],
+        dataset: PeopleDataset | ConfigSection,
         keypoints: str | os.PathLike[str] | None = None,
         limit: int | None = None,
     ) -> None:
