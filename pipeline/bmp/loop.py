@@ -115,7 +115,7 @@ class Loop:
         suppressor: drops duplicates among the people of all rounds.
         redetector: finds people in the images of later rounds, in which everybody known is painted black.
         overlaps: decides who has the pixels that several masks claim; None for ``BestMask``.
-        rounds: how often to look at most, at least 1.
+        rounds: the greatest number of rounds, at least 1.
         repose: estimate the poses of a round's new people once more, conditioned on the segmenter's masks.
         device: where images and people are kept between stages.
 
@@ -268,9 +268,9 @@ class Loop:
         return again
 
     def _resolved(self, people: Instances) -> Instances:
-        """Settle who has which pixel, always from the masks as they were segmented, never from an earlier answer.
+        """Give each pixel to one mask, always from the masks as they were segmented, never from an earlier result.
 
-        So a person who is later found to be a duplicate gives back what was taken from others.
+        So a person who is later found to be a duplicate gives back the pixels that were taken from others.
         """
         return replace(people, masks=replace(people.masks, bits=self.overlaps.resolve(people.masks, people.round)))
 

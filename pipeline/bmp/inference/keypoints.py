@@ -2,9 +2,9 @@
 
     python -m bmp.inference.keypoints --config coco.py --set dataset.root=DIR --output FILE
 
-What it writes is what a segmenter is fine-tuned on: keypoints with the noise that they have at test time, of everybody
-in the ground truth, small people too. With --masks the detector's masks of these people condition the estimator, as
-they do in the loop, and come along, for a segmenter that is prompted with masks as well (``MaskPromptedSegmenter``).
+Its output is for the fine-tuning of a segmenter: keypoints with the noise that they have at test time, of everybody in
+the ground truth, small people too. With --masks the detector's masks of these people condition the estimator, as in the
+loop, and are written as well, for a segmenter that is prompted with masks, too (``MaskPromptedSegmenter``).
 Exit codes: 0 everything done, 1 some images cannot be read, 2 wrong use, 130 interrupted.
 """
 
@@ -123,7 +123,7 @@ def predict(
     ``segmentation``, compressed run lengths. Finished images are kept in a journal beside the file until all are.
 
     Args:
-        dataset: whose people they are.
+        dataset: the people.
         pose: config of the estimator; it is given boxes, and the masks of ``detector``.
         output: replaced when the new one is complete; its folder is made.
         detector: config of a detector that makes masks, see ``bmp.datasets.posed.with_detected_masks``; None for no

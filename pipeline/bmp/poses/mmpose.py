@@ -59,7 +59,7 @@ class MMPoseEstimator:
         without_mask: what a person without a mask, or with an empty one, is conditioned on. "box" fills the box: the
             coarsest of the masks that PMPose and MaskPose were trained with, who never saw a person without. "image"
             shows the image as it is. "refuse" raises.
-        visibility_from: "score" puts the score in the place of the visibility; None is the model's own estimate.
+        visibility_from: "score" uses the score as the visibility; None is the model's own estimate.
         presence_from: likewise for the presence.
         scores_from: "map", the height of the maximum, or "expected_oks", the model's estimate of how well it did.
             None is the latter where the model has it, as the published PMPose does, else the former.

@@ -20,9 +20,9 @@ class OKSSuppressor:
     """Of two people with the same pose the one with fewer confident keypoints goes.
 
     People are visited from the one with the most confident keypoints on, the higher detection score first in a tie,
-    then the earlier row. Who is left standing suppresses everybody after it whose pose has an OKS above
-    ``threshold`` with its own; who is suppressed suppresses nobody. The OKS is over the confident keypoints of the
-    person who stays, over all of somebody who has none, and the area is that of this person's box.
+    then the earlier row. Each one who is not suppressed yet suppresses all later people whose OKS with that person is
+    above ``threshold``; a suppressed person suppresses nobody. The OKS is over the confident keypoints of the person
+    who stays, over all keypoints where none is confident, and the area is that of this person's box.
 
     Args:
         threshold: OKS above which two people are one, in [0, 1].

@@ -25,7 +25,7 @@ def train(config: Config, *, resume: bool = False) -> Path:
         resume: go on with the last checkpoint in ``work_dir``; where there is none, begin.
 
     Raises:
-        UserError: for a ``work_dir`` with a training in it that was not asked to go on, and a ``load_from`` that
+        UserError: for a ``work_dir`` that holds a training, without ``resume``, and a ``load_from`` that
             cannot be had.
     """
     record = Path(config.work_dir) / "last_checkpoint"
