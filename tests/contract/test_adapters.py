@@ -17,6 +17,7 @@ from matplotlib import cbook
 
 from bmp import UserError
 from bmp.io import images
+from bmp.poses.released import FilledContours
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
@@ -28,10 +29,12 @@ from bmp.segmenters.prompting import (
     MaxSpread,
     MaxVisibility,
 )
+from bmp.segmenters.released import ExchangedColours, GatedMaxVisibility
 from bmp.segmenters.skeleton import SkeletonMasks
 from bmp.stages import Detector, PoseEstimator, Prompter, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Poses
 from bmp.suppression.oks import OKSSuppressor
+from bmp.suppression.released import ReleasedOKSSuppressor
 
 
 def _lite(module, name):
@@ -94,6 +97,7 @@ POSES = {
     "fake": FakePose,
     "lite": _lite("poses", "LitePoseEstimator"),
     "mmpose, probabilistic": _mmpose("pmpose"),
+    "as released": lambda: FilledContours(FakePose()),
     "mmpose, heatmaps": _mmpose("maskpose", visibility_from="score", presence_from="score"),
 }
 SEGMENTERS = {
@@ -101,6 +105,7 @@ SEGMENTERS = {
     "the detector's own": DetectedMasks,
     "cut to the skeleton": SkeletonMasks,
     "lite": _lite("segmenters", "LiteSegmenter"),
+    "as released": lambda: ExchangedColours(FakeSegmenter()),
     "sam 2.1": _sam2,
     "sam 1": _sam1,
     "sam 2.1, prompted with masks": lambda: MaskPromptedSegmenter(_sam2(), DetectedMasks()),
@@ -114,8 +119,9 @@ PROMPTERS = {
     "least visible as negative": lambda: MaxVisibility(negative=LeastVisible()),
     "closest other as negative": lambda: MaxSpread(negative=ClosestOther(), box=GivenBox()),
     "inflated box": lambda: MaxVisibility(box=InflatedBox()),
+    "max visibility, as released": GatedMaxVisibility,
 }
-SUPPRESSORS = {"fake": KeepAll, "oks": OKSSuppressor}
+SUPPRESSORS = {"fake": KeepAll, "oks": OKSSuppressor, "oks, as released": ReleasedOKSSuppressor}
 
 
 def _stage(makers):
