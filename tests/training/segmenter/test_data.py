@@ -307,3 +307,9 @@ def test_validation_compares_with_the_people_of_its_images():
     assert metric.evaluate(size=2)["segm/AP"] == pytest.approx(100)
     metric.process(None, [perfect[0], [perfect[1][0]]])
     assert 50 < metric.evaluate(size=2)["segm/AP"] < 80
+    # Somebody's wrong mask comes first in the file and last by predicted IoU.
+    wrong = {**perfect[0][0], "segmentation": perfect[1][1]["segmentation"], "mask_score": 0.1}
+    metric.process(None, [[wrong], perfect[1]])
+    numbers = metric.evaluate(size=2)
+    assert numbers["segm/AP"] == pytest.approx(100 * 67 / 101)
+    assert numbers["segm/AP_constant"] < numbers["segm/AP"]

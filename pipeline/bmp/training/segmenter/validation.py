@@ -59,7 +59,10 @@ class PosedImages(Dataset):  # type: ignore[type-arg]
 
 @METRICS.register_module()
 class SegmAP(BaseMetric):  # type: ignore[misc,unused-ignore]
-    """COCO's AP of masks, one a labelled person, ranked by predicted IoU: "segm/AP" and its relatives, in percent."""
+    """COCO's AP of masks, one a labelled person, in percent: "segm/AP" and its relatives, ranked by predicted IoU.
+
+    "segm/AP_constant" is the AP of the same masks if everybody scores 1 (Pose2Seg's protocol).
+    """
 
     default_prefix = "segm"
 
@@ -70,12 +73,16 @@ class SegmAP(BaseMetric):  # type: ignore[misc,unused-ignore]
     def compute_metrics(self, results: list[list[Annotation]]) -> dict[str, float]:
         """Compare those of all images with the ground truth."""
         rows = [row for image in results for row in image]
-        numbers = evaluate_coco(self.dataset_meta["ground_truth"], to_results(rows, "segm", segm_score="iou"), "segm")
+        numbers, unranked = (
+            evaluate_coco(self.dataset_meta["ground_truth"], to_results(rows, "segm", segm_score=ranking), "segm")
+            for ranking in ("iou", "constant")
+        )
         named = {
             "AP": numbers.ap,
             "AP50": numbers.ap50,
             "AP75": numbers.ap75,
             "AP_medium": numbers.ap_medium,
             "AP_large": numbers.ap_large,
+            "AP_constant": unranked.ap,
         }
         return {name: 100 * value for name, value in named.items() if value is not None}
