@@ -242,6 +242,29 @@ def test_the_four_sizes(size, layers, decay, channels):
     assert codec == config.model.head.decoder
 
 
+@pytest.mark.slow
+def test_probpose_learns_without_masks(data):
+    config = read_config("mmpose/probpose_s.py", {"data_root": str(data)})
+    steps = [step.type for step in config.train_dataloader.dataset.pipeline]
+    assert "EdgesBlackout" in steps
+    assert not {"MaskConditioning", "LoadPersonMask", "PMPoseKeypoints"} & set(steps)
+    config.model.backbone.update(arch=dict(embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=24))
+    config.model.head.update(in_channels=24, deconv_out_channels=(8, 8), branch_channels=8)
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        model = MODELS.build(config.model)
+        model.init_weights()
+    np.random.seed(0)
+    batch = pseudo_collate([_built(config.train_dataloader.dataset)[0]])
+    losses = model(**model.data_preprocessor(batch, True), mode="loss")
+    assert losses.keys() == {"loss_kpt", "loss_presence", "loss_visibility", "loss_oks"}
+    sum(losses.values()).backward()
+    still = {name.split(".")[1] for name, each in model.named_parameters() if each.grad is None}
+    assert still == {"error_layers"}
+    with torch.no_grad():
+        samples = model.eval().val_step(pseudo_collate([_built(config.val_dataloader.dataset)[0]]))
+    assert samples[0].pred_instances.keypoints.shape == (1, 17, 2)
+
+
 def test_nano_is_the_training_of_nano():
     ours, theirs = load_config("mmpose/pmpose_nano.py"), load_config("train/pmpose_nano.py")
     for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader"):
@@ -254,7 +277,7 @@ def test_missing_data_are_named_before_anything_is_built(tmp_path):
         read_config("mmpose/pmpose_s.py", {"data_root": str(tmp_path)})
 
 
-@pytest.mark.parametrize("size", ["nano", "s", "b", "l", "h"])
-def test_plain_mmengine_reads_the_trainings(size):
-    config = Config.fromfile(Path(__file__).resolve().parents[3] / "configs" / "mmpose" / f"pmpose_{size}.py")
+@pytest.mark.parametrize("name", ["pmpose_nano", "pmpose_s", "pmpose_b", "pmpose_l", "pmpose_h", "probpose_s"])
+def test_plain_mmengine_reads_the_trainings(name):
+    config = Config.fromfile(Path(__file__).resolve().parents[3] / "configs" / "mmpose" / f"{name}.py")
     assert config.model.head.type == "ProbabilisticHeatmapHead"
