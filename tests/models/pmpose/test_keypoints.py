@@ -232,6 +232,11 @@ def test_the_four_sizes(size, layers, decay, channels):
     config = load_config(f"mmpose/pmpose_{size}.py")
     network = load_config(f"models/pmpose_{size}.py").model
     batch = 64 if size == "h" else 128
+    maskpose = load_config(f"mmpose/maskpose_{size}.py")
+    shared = ("num_layers", "layer_decay_rate")
+    assert [maskpose.optim_wrapper.paramwise_cfg[key] for key in shared] == [layers, decay]
+    assert maskpose.optim_wrapper.optimizer.lr == pytest.approx(5e-4 * maskpose.train_dataloader.batch_size / 64)
+    assert maskpose.model.head.in_channels == channels
     assert config.train_dataloader.batch_size == config.train_dataloader.sampler.batch_size == batch
     assert config.optim_wrapper.optimizer.lr == pytest.approx(5e-4 * batch / 64)
     assert config.load_from == f"MaskPose/MaskPose-{size}-1.1.0.pth"
@@ -265,6 +270,24 @@ def test_probpose_learns_without_masks(data):
     assert samples[0].pred_instances.keypoints.shape == (1, 17, 2)
 
 
+@pytest.mark.slow
+def test_maskpose_learns_all_of_it(data):
+    config = read_config("mmpose/maskpose_b.py", {"data_root": str(data)})
+    config.model.backbone.update(arch=dict(embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=24))
+    config.model.head.update(in_channels=24, deconv_out_channels=(8, 8))
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        model = MODELS.build(config.model)
+        model.init_weights()
+    np.random.seed(0)
+    dataset = _built(config.train_dataloader.dataset)
+    losses = model(**model.data_preprocessor(pseudo_collate([dataset[row] for row in range(3)]), True), mode="loss")
+    losses["loss_kpt"].backward()
+    assert all(each.grad is not None for each in model.parameters())
+    with torch.no_grad():
+        samples = model.eval().val_step(pseudo_collate([_built(config.val_dataloader.dataset)[0]]))
+    assert samples[0].pred_instances.keypoints.shape == (1, 23, 2)
+
+
 def test_nano_is_the_training_of_nano():
     ours, theirs = load_config("mmpose/pmpose_nano.py"), load_config("train/pmpose_nano.py")
     for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader"):
@@ -277,7 +300,9 @@ def test_missing_data_are_named_before_anything_is_built(tmp_path):
         read_config("mmpose/pmpose_s.py", {"data_root": str(tmp_path)})
 
 
-@pytest.mark.parametrize("name", ["pmpose_nano", "pmpose_s", "pmpose_b", "pmpose_l", "pmpose_h", "probpose_s"])
+@pytest.mark.parametrize(
+    "name", ["pmpose_nano", "pmpose_s", "pmpose_b", "pmpose_l", "pmpose_h", "probpose_s", "maskpose_b"]
+)
 def test_plain_mmengine_reads_the_trainings(name):
     config = Config.fromfile(Path(__file__).resolve().parents[3] / "configs" / "mmpose" / f"{name}.py")
-    assert config.model.head.type == "ProbabilisticHeatmapHead"
+    assert config.model.head.type == ("HeatmapHead" if name == "maskpose_b" else "ProbabilisticHeatmapHead")
