@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID
 from bmp.io.atomic import replacing, writing
+from bmp.io.json_fields import JsonObject
 from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import to_rle
 from bmp.registry import DATASETS
@@ -68,7 +69,7 @@ class CIHP(PeopleDataset):
         self.published = "cihp_val" if split == "val" else None
 
 
-def convert(root: str | os.PathLike[str] | None, split: str) -> dict[str, Any]:
+def convert(root: str | os.PathLike[str] | None, split: str) -> JsonObject:
     """Return a split of CIHP as a COCO dataset; ``root`` and ``split`` as for ``CIHP``.
 
     A person is all pixels of one number in the map of humans: the visible mask, as compressed RLE. ``bbox`` is the
@@ -79,8 +80,8 @@ def convert(root: str | os.PathLike[str] | None, split: str) -> dict[str, Any]:
     """
     folders = _locate(root, split)
     names = _image_names(folders.images)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[JsonObject] = []
+    annotations: list[JsonObject] = []
     bar = progress(False, len(names), title=f"converting CIHP {split}", stderr=True)
     with bar as (_, advance), ThreadPoolExecutor() as pool:
         for entry, people in pool.map(lambda name: _convert_image(folders, name), names):
@@ -117,7 +118,7 @@ def _image_names(folder: Path) -> list[str]:
     return names
 
 
-def _convert_image(folders: _Folders, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _convert_image(folders: _Folders, name: str) -> tuple[JsonObject, list[JsonObject]]:
     """Return an image's entry and those of its people, without ids."""
     width, height = _size(folders.images / name)
     human_file, category_file = ((folder / name).with_suffix(".png") for folder in (folders.humans, folders.categories))
@@ -193,7 +194,7 @@ def _is_current(file: Path, folders: _Folders) -> bool:
         return False
 
 
-def _write(file: Path, data: dict[str, Any]) -> None:
+def _write(file: Path, data: JsonObject) -> None:
     """Write JSON in one step: several processes may convert the same data set, and none sees half a file."""
     with writing(file, "make room or write elsewhere"):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ _PADDING = 1.25
 
 
 @dataclass
-class _Estimates:
+class _CropPoses:
     """The network's estimates for B people: keypoints (B, K, 2) in crop pixels, the rest (B, K) or None."""
 
     keypoints: Tensor
@@ -248,7 +248,7 @@ class MMPoseEstimator:
     def _network(self) -> torch.autocast:
         return autocast(self._device, self._dtype)
 
-    def _from_maps(self, inputs: Tensor) -> _Estimates:
+    def _from_maps(self, inputs: Tensor) -> _CropPoses:
         """Run a model with unbiased heatmaps; crops and mirrored crops make one batch."""
         count = len(inputs)
         with self._network():
@@ -266,7 +266,7 @@ class MMPoseEstimator:
         cells = locations.new_tensor((maps.shape[-1] - 1, maps.shape[-2] - 1))
         keypoints = locations / cells * locations.new_tensor((self._width, self._height))
         presence, visibility, expected_oks = scalars or (None, None, None)
-        return _Estimates(keypoints, scores, visibility, presence, expected_oks)
+        return _CropPoses(keypoints, scores, visibility, presence, expected_oks)
 
     def _averaged(self, values: Tensor, count: int) -> Tensor:
         """Average the first ``count`` rows with the mirrored rest; keep the set's keypoints."""
@@ -277,7 +277,7 @@ class MMPoseEstimator:
         mirrored = values[count:, self._flip_indices[:wanted]]
         return (straight + (mirrored.flip(-1) if values.ndim == 4 else mirrored)) * 0.5
 
-    def _from_head(self, inputs: Tensor) -> _Estimates:
+    def _from_head(self, inputs: Tensor) -> _CropPoses:
         """Run any other model and let its head do the flip test and the decoding, in float32."""
         from mmpose.structures import PoseDataSample
 
@@ -295,7 +295,7 @@ class MMPoseEstimator:
         wanted = len(self.keypoints)
         keypoints = torch.stack([torch.as_tensor(each.keypoints[0, :wanted, :2]) for each in predictions])
         scores = torch.stack([torch.as_tensor(each.keypoint_scores[0, :wanted]) for each in predictions])
-        return _Estimates(keypoints.float().to(self._device), scores.float().to(self._device))
+        return _CropPoses(keypoints.float().to(self._device), scores.float().to(self._device))
 
     def _features(self, inputs: Tensor) -> Any:
         with self._network():

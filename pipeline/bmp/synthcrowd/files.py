@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID, category
 from bmp.io.atomic import replacing, writing
+from bmp.io.json_fields import JsonObject
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import to_rle
 from bmp.synthcrowd.backgrounds import Pixels
@@ -28,7 +28,7 @@ from bmp.synthcrowd.scenes import MIN_PIXELS, Scene, Settings, make_scene
 _QUALITY = 95
 
 
-def to_coco(scenes: Iterable[Scene], split: str = "scenes") -> dict[str, Any]:
+def to_coco(scenes: Iterable[Scene], split: str = "scenes") -> JsonObject:
     """Return the ground truth of ``scenes`` as a COCO dataset of persons, plain values ready for ``json``.
 
     Image ids are 1, 2, ... in the order of the scenes, and image i (from 0) is called ``<split>/<i, six digits>.jpg``.
@@ -47,7 +47,7 @@ def encode(image: Pixels) -> bytes:
 
 def render(
     split: str, settings: Settings, count: int, seed: int = 0, advance: Callable[[], None] | None = None
-) -> tuple[dict[str, Any], list[bytes]]:
+) -> tuple[JsonObject, list[bytes]]:
     """Make ``count`` scenes in memory: their COCO dataset, as ``write`` leaves it, and each one's JPEG.
 
     ``advance`` is called after each scene.
@@ -119,7 +119,7 @@ def write(
     return path
 
 
-_Rows = list[dict[str, Any]]
+_Rows = list[JsonObject]
 _Entry = tuple[tuple[int, ...], _Rows]
 """Height and width of an image and its annotations, without ids."""
 _Written = tuple[tuple[int, ...], _Rows, _Rows]
@@ -180,7 +180,7 @@ def _pieces(scene: Scene, rng: np.random.Generator) -> _Rows:
     ]
 
 
-def _people(scene: Scene) -> list[dict[str, Any]]:
+def _people(scene: Scene) -> list[JsonObject]:
     visible, amodal = (to_rle(torch.from_numpy(masks)) for masks in (scene.visible, scene.amodal))
     sizes = np.concatenate([scene.boxes[:, :2], scene.boxes[:, 2:] - scene.boxes[:, :2]], axis=1)
     areas = scene.visible.sum(axis=(1, 2))
@@ -207,7 +207,7 @@ def _rounded(points: npt.NDArray[np.float32]) -> list[float | int]:
     return [value for (x, y), v in zip(places, points[:, 2], strict=True) for value in (x, y, int(v))]
 
 
-def _info(settings: Settings, seed: int) -> dict[str, Any]:
+def _info(settings: Settings, seed: int) -> JsonObject:
     return {
         "description": "SynthCrowd, made by BMP",
         "seed": seed,
@@ -215,7 +215,7 @@ def _info(settings: Settings, seed: int) -> dict[str, Any]:
     }
 
 
-def _dataset(split: str, entries: Sequence[_Entry], info: dict[str, Any]) -> dict[str, Any]:
+def _dataset(split: str, entries: Sequence[_Entry], info: JsonObject) -> JsonObject:
     images = [
         {"id": number + 1, "file_name": f"{split}/{number:06}.jpg", "height": height, "width": width}
         for number, ((height, width), _) in enumerate(entries)

@@ -25,12 +25,10 @@ import numpy.typing as npt
 import torch
 
 from bmp.evaluation.metrics.coco import CocoNumbers, compare, summarize, to_results
+from bmp.evaluation.metrics.matching import Bools, Floats
 from bmp.io.annotations import Annotation, CocoDataset
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, Conversion, KeypointSet, conversion
 from bmp.ops.oks import oks
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 BOX_SHARE = 0.53
 """A person's usual share of the area of its box: what OKS is measured with where a set labels no areas (MMPose)."""

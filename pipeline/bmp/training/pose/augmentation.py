@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.registry import TRANSFORMS
+from numpy.typing import NDArray
 
-_Array = np.ndarray[Any, Any]
+from bmp.models.openmmlab import Sample
+
+_Array = NDArray[Any]
 _HIDDEN = 1
 
 
@@ -37,7 +40,7 @@ class MaskNoise(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.lost = lost
         self.won = won
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results with another mask; the array that came in is not written to."""
         mask = results.get("mask")
         if mask is None or not mask.any():
@@ -88,7 +91,7 @@ class EdgesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.mask_ratio_range = mask_ratio_range
         self.context_size = context_size
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results; the arrays that came in are not written to."""
         if np.random.rand() >= self.prob:
             return results
@@ -124,7 +127,7 @@ class PatchesBlackout(BaseTransform):  # type: ignore[misc,unused-ignore]
         self.grid_size = grid_size
         self.mask_ratio = mask_ratio
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Return the results; the arrays that came in are not written to."""
         if np.random.rand() >= self.prob:
             return results

@@ -34,6 +34,7 @@ from bmp.io.annotations import Annotation, ImageRow, labelled_mask, labelled_peo
 from bmp.io.json_fields import are_numbers, expect, is_id, is_whole, read_json, rows_of, short
 from bmp.io.segmentations import checked_segmentation, to_mask, to_run_lengths
 from bmp.label_sets import COCO_KEYPOINTS
+from bmp.models.openmmlab import Sample
 from bmp.segmenters.point_sampling import Keypoints
 from bmp.structures import Image, Poses
 from bmp.training.segmenter.cache import image_key
@@ -271,7 +272,7 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
         """Return how many samples an epoch has."""
         return sum(share for _, share in self._sources)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, ``PosedMasks`` with somebody in it.
 
         All chance is from torch's generator.
@@ -292,7 +293,7 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
             index -= share
         raise IndexError(index)
 
-    def _sample(self, posed: PosedImage) -> dict[str, Any]:
+    def _sample(self, posed: PosedImage) -> Sample:
         image, poses, augmentation = posed.image, posed.poses, self._augmentation
         ground_truth = torch.stack([labelled_mask(row, image) for row in posed.annotations])
         mirrored, move = (False, _STAY) if augmentation is None else _draw(augmentation, image)

@@ -28,6 +28,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import Annotation, labelled_mask
 from bmp.label_sets import CIHP_PARTS
+from bmp.models.openmmlab import Sample
 from bmp.models.sam2 import build_sam2
 from bmp.structures import Image
 from bmp.training.segmenter.data import Augmentation, recolour, to_input
@@ -219,7 +220,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         """Return the number of images."""
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, a ``PartGroundTruth`` at S / 4."""
         image = self._dataset.load(index)
         rows = self._people.get(self._dataset.ground_truth["images"][index]["id"], [])
