@@ -264,6 +264,15 @@ def test_data_and_start_of_a_fine_tuning_are_described(tmp_path):
     assert description["start"] == f"own.safetensors sha256 {hashlib.sha256(b'weights').hexdigest()}"
 
 
+def test_a_backbone_that_starts_from_weights_is_described(tmp_path):
+    _touch(tmp_path, "train.json", "val.json")
+    own = tmp_path / "earlier.pth"
+    own.write_bytes(b"weights")
+    start = {"model.backbone.init_cfg": {"type": "Pretrained", "checkpoint": str(own), "prefix": "backbone."}}
+    description = provenance(read_config("train/pmpose_nano.py", {"data_root": str(tmp_path), **start}))
+    assert description["start"] == f"earlier.pth sha256 {hashlib.sha256(b'weights').hexdigest()}"
+
+
 def test_data_without_a_file_are_described_by_their_config(tmp_path):
     names = [f"keypoints/{name}.json" for name in ("coco_train2017", "cihp_train")]
     _touch(tmp_path, *names)

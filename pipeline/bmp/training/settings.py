@@ -62,7 +62,13 @@ def provenance(config: Config) -> dict[str, str]:
     for word, key in (("iterations", "max_iters"), ("epochs", "max_epochs")):
         if key in config.train_cfg:
             description[word] = str(config.train_cfg[key])
-    if start := config.model.get("checkpoint") or config.get("load_from"):
+    backbone = config.model.get("backbone") or {}
+    starts = (
+        config.model.get("checkpoint"),
+        config.get("load_from"),
+        (backbone.get("init_cfg") or {}).get("checkpoint"),
+    )
+    if start := next(filter(None, starts), None):
         own = Path(start).expanduser().is_file()
         description["start"] = f"{Path(start).name} sha256 {sha256_of(resolve(start))}" if own else str(start)
     return description

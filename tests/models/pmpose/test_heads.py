@@ -339,6 +339,13 @@ def test_the_loss_of_the_scores_is_beside_the_others_and_changes_no_prediction()
         assert torch.equal(plain.eval()(features).heatmaps, more.eval()(features).heatmaps)
 
 
+def test_the_loss_of_the_scores_does_not_depend_on_the_factor_of_the_maps():
+    one, half = (_head(score_loss={"type": "SparsemaxLoss"}, normalize=factor) for factor in (1.0, 0.5))
+    half.load_state_dict(one.state_dict())
+    losses = [head.train().loss(_features(), _samples())["loss_scores"].item() for head in (one, half)]
+    assert losses[0] == pytest.approx(losses[1])
+
+
 @pytest.mark.slow
 def test_maps_that_lost_their_targets_find_them_with_the_loss_of_the_scores():
     def steps(**changes):

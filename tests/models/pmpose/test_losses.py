@@ -77,6 +77,8 @@ def test_sparsemax_loss_is_the_mean_over_the_labelled():
     weights = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     assert SparsemaxLoss()(scores, target, weights).item() == pytest.approx(0.125)
     assert SparsemaxLoss()(scores, target, 0 * weights).item() == 0
+    maps = sparsemax(scores.flatten(2)).view_as(scores)
+    assert SparsemaxLoss()(scores, target, weights, maps).item() == pytest.approx(0.125)
 
 
 _scores = st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=8)

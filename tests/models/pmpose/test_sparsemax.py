@@ -37,6 +37,18 @@ def test_rows_of_map_size(scale):
         torch.testing.assert_close(row, _by_definition(expected), atol=1e-6, rtol=0)
 
 
+def test_flat_and_peaked_rows_beside_each_other():
+    # Of the flat row more cells have a share than are looked at first; alone, the peaked ones need no more than those.
+    scores = torch.randn(4, 3072, generator=torch.Generator().manual_seed(2)) * torch.tensor(
+        [[3.0], [1.0], [1e-4], [9.0]]
+    )
+    result = sparsemax(scores)
+    assert (result[2] > 0).sum() > 1000 > 100 > (result[[0, 1, 3]] > 0).sum(-1).max()
+    for row, expected in zip(result, scores, strict=True):
+        torch.testing.assert_close(row, _by_definition(expected), atol=1e-6, rtol=0)
+    torch.testing.assert_close(result[[0, 1, 3]], sparsemax(scores[[0, 1, 3]]), atol=1e-7, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [

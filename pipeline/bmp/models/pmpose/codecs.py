@@ -86,7 +86,7 @@ class OKSHeatmap(BaseKeypointCodec):  # type: ignore[misc,unused-ignore]
         inside = ((places > -0.5) & (places < [columns - 0.5, rows - 0.5])).all(-1)
         flags = np.zeros_like(labelled, int) if keypoints_visibility is None else keypoints_visibility
         encoded = {
-            "heatmaps": oks_targets(torch.from_numpy(places[0]), rows, columns, self.sigmas).numpy(),
+            "heatmaps": oks_targets(torch.from_numpy(places[0]).float(), rows, columns, self.sigmas).numpy(),
             "keypoint_weights": labelled & inside,
             "keypoint_locations": places,
             "presence": inside,

@@ -204,7 +204,8 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         if "heatmaps" not in self._frozen:
             losses["loss_kpt"] = self.loss_module(found.heatmaps, targets, weights)
             if self.score_loss is not None:
-                losses["loss_scores"] = self.score_loss(scores, targets, weights)
+                known = found.heatmaps if self.normalize == 1 else None  # the costly part of the loss
+                losses["loss_scores"] = self.score_loss(scores, targets, weights, known)
         if "presence" not in self._frozen:
             values = _cross_entropy(found.presence, labels["presence"])
             losses["loss_presence"] = self._branch_loss(values, labels["presence_weights"])

@@ -67,13 +67,14 @@ class SparsemaxLoss(nn.Module):  # type: ignore[misc,unused-ignore]
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, scores: Tensor, target: Tensor, target_weights: Tensor) -> Tensor:
+    def forward(self, scores: Tensor, target: Tensor, target_weights: Tensor, maps: Tensor | None = None) -> Tensor:
         """Compute the loss.
 
         Args:
             scores: float (B, K, H, W), the input of the sparsemax over the cells of each map.
             target: (B, K, H, W), not negative; a map of zeros has no target distribution, and needs weight zero.
             target_weights: (B, K), zero for keypoints that are not labelled.
+            maps: (B, K, H, W), the sparsemax of the scores where it is known already.
 
         Returns:
             scalar, the weighted mean over the labelled keypoints, at least 0.
@@ -81,7 +82,7 @@ class SparsemaxLoss(nn.Module):  # type: ignore[misc,unused-ignore]
         cells, wanted = scores.float().flatten(2), target.float().flatten(2)
         wanted = wanted / wanted.sum(-1, keepdim=True).clamp_min(1e-6)
         # The gradient through p vanishes: p is where the maximum that defines the loss is taken.
-        given = sparsemax(cells.detach())
+        given = sparsemax(cells.detach()) if maps is None else maps.detach().flatten(2)
         apart = ((given - wanted) * cells).sum(-1) - (given.square() - wanted.square()).sum(-1) / 2
         return self.loss_weight * (apart * target_weights).sum() / target_weights.sum().clamp_min(1)
 

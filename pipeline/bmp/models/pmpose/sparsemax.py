@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_LARGEST = 256
+
 
 def sparsemax(scores: Tensor) -> Tensor:
     """Project each row onto the probability simplex.
@@ -42,6 +44,19 @@ class _Sparsemax(torch.autograd.Function):
 
 def _threshold(scores: Tensor) -> Tensor:
     """Find the threshold of rows whose maximum is 0, (..., 1).
+
+    That of the largest scores alone is the same wherever all the others lie below it, as in every peaked map.
+    """
+    if scores.shape[-1] > 2 * _LARGEST:
+        largest = scores.topk(_LARGEST, sorted=False).values
+        threshold = _newton(largest)
+        if bool((largest.amin(-1, keepdim=True) <= threshold).all()):
+            return threshold
+    return _newton(scores)
+
+
+def _newton(scores: Tensor) -> Tensor:
+    """Find the threshold from all scores of rows whose maximum is 0, (..., 1).
 
     Newton's method on the convex, piecewise linear sum of max(scores - t, 0): from the left it never overshoots, the
     support only shrinks, and when the support stands still the threshold is exact. A few passes over the data
