@@ -98,9 +98,9 @@ def distance_to_corner(points: Tensor, boxes: Tensor) -> Tensor:
     Arguments and result as for ``distance_to_edge``.
 
     Examples:
-        >>> points = torch.tensor([[5.0, 5.0], [16.0, 5.0], [13.0, 14.0]])
+        >>> points = torch.tensor([[5.0, 5.0], [14.0, 5.0], [13.0, 12.0]])
         >>> distance_to_corner(points, torch.tensor([0.0, 0.0, 10.0, 8.0])).tolist()
-        [3.0, 6.708203792572021, 6.708203792572021]
+        [3.0, 5.0, 5.0]
     """
     low, high = boxes[..., :2], boxes[..., 2:]
     inside = ((points >= low) & (points <= high)).all(dim=-1)
