@@ -9,11 +9,13 @@ Exit codes: 0 everything done, 1 some inputs failed (they are listed), 2 wrong u
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -32,7 +34,7 @@ from bmp.console import (
     whole,
 )
 from bmp.errors import UserError
-from bmp.inference.files import OVERLAYS, TRACES, Job, RunSettings, checksum, work_through
+from bmp.inference.files import OVERLAYS, TRACES, Job, RunSettings, work_through
 from bmp.io.atomic import LOCK, alone_in, writing
 
 if TYPE_CHECKING:
@@ -239,6 +241,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Check everything that can be wrong before the networks are loaded, then work through the inputs."""
     from bmp.build import build
+    from bmp.checkpoints.sources import own_files
     from bmp.config import load_config, parse_overrides
     from bmp.io.images import Found, common_root, find, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
@@ -275,26 +278,33 @@ def _run(options: argparse.Namespace) -> int:
             "version": __version__,
             "root": root,
             "pipeline": config.pipeline.to_dict(),
-            "files": _checksums(config.pipeline.to_dict()),
+            "files": own_files(config.pipeline.to_dict()),
         }
         if options.min_score is not None:
             settings["min_score"] = options.min_score
         jobs = [Job(source, name) for source, name in zip(sources, names, strict=True)]
+        notices: list[str] = []
         if options.boxes is not None:
-            jobs = _with_boxes(jobs, options)
+            jobs, notices = _with_boxes(jobs, options)
             settings["boxes"] = {
-                "sha256": checksum(options.boxes),
+                "sha256": _content(options.boxes),
                 "without_boxes": options.without_boxes or "fail",
                 "only_given": options.only_given,
-                "names": options.boxes_names and checksum(options.boxes_names),
+                "names": _content(options.boxes_names),
                 "labels_in": options.labels_in or "upright",
             }
-        for line in found.summary():
+        for line in [*notices, *found.summary()]:
             _logger.warning(line)
         model = build(config, options.device)
         skipped = [(str(entry.path), entry.reason) for entry in found.left_out]
         with PeopleFile(
-            results, model.pose.keypoints, names, resume=options.resume, skipped=skipped, info=settings
+            results,
+            model.pose.keypoints,
+            names,
+            resume=options.resume,
+            skipped=skipped,
+            notices=notices,
+            info=settings,
         ) as people_file:
             failed = work_through(
                 model,
@@ -329,8 +339,11 @@ def _min_score(config: Config, name: str) -> float:
     return float(score)
 
 
-def _with_boxes(jobs: Sequence[Job], options: argparse.Namespace) -> list[Job]:
-    """Give jobs the boxes of ``--boxes``; ``--without-boxes`` says what becomes of those that it says nothing of."""
+def _with_boxes(jobs: Sequence[Job], options: argparse.Namespace) -> tuple[list[Job], list[str]]:
+    """Give jobs the boxes of ``--boxes``, and say what was left out of these, a line each.
+
+    ``--without-boxes`` says what becomes of jobs that the file says nothing of.
+    """
     from bmp.io.boxes_file import load_boxes
     from bmp.structures import Detections
 
@@ -342,26 +355,22 @@ def _with_boxes(jobs: Sequence[Job], options: argparse.Namespace) -> list[Job]:
         labels_in=options.labels_in or "upright",
     )
     silent = options.without_boxes or "fail"
-    for line in given.notices:
-        _logger.warning(line)
     refused = given.failures(detect_silent=silent != "fail")
     boxes = dict(given.boxes)
     if silent == "nobody":
         boxes |= dict.fromkeys(given.silent, Detections.empty())
-    return [Job(job.source, job.name, boxes.get(job.name), refused.get(job.name)) for job in jobs]
+    with_boxes = [Job(job.source, job.name, boxes.get(job.name), refused.get(job.name)) for job in jobs]
+    return with_boxes, given.notices
 
 
-def _checksums(node: Any) -> dict[str, str]:
-    """Return the checksum of each file that a config names by its path, such as weights of the user's own."""
+def _content(path: Path | None) -> str | None:
+    """Return a checksum of a file, or of all files in a folder with their names; None for None."""
+    from bmp.io.images import checksum
 
-    def strings(node: Any) -> Iterator[str]:
-        if isinstance(node, str):
-            yield node
-        elif isinstance(node, Mapping | list | tuple):
-            for value in node.values() if isinstance(node, Mapping) else node:
-                yield from strings(value)
-
-    return {text: found for text in sorted(set(strings(node))) if os.sep in text and (found := checksum(text))}
+    if path is None or not path.expanduser().is_dir():
+        return path and checksum(path.expanduser())
+    files = sorted(file for file in path.expanduser().iterdir() if file.suffix.lower() == ".json")
+    return hashlib.sha256(json.dumps([(file.name, checksum(file)) for file in files]).encode()).hexdigest()
 
 
 def _relative(folder: Path, start: Path) -> str:

@@ -485,6 +485,50 @@ def test_the_limit_of_megapixels_can_be_set(tmp_path, monkeypatch):
         images.load(path)
 
 
+def test_what_stands_beside_the_pixels_is_bounded(tmp_path):
+    PIL.Image.new("L", (8, 8)).save(tmp_path / "a.jpg")
+    jpeg = (tmp_path / "a.jpg").read_bytes()
+    segment = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+    small = png(8, 8, 8, 0, bytes(9 * 8))
+    data = bytes(20 << 20)
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    for content in (
+        jpeg[:2] + segment * 300 + jpeg[2:],
+        small[:33] + chunk + small[33:],
+        small[:-12] + chunk + small[-12:],
+    ):
+        with pytest.raises(ImageError, match="too much beside its pixels"):
+            images.load(content)
+
+
+def test_tiles_larger_than_their_picture_are_refused():
+    file = io.BytesIO()
+    PIL.Image.new("L", (16, 16)).save(file, "TIFF", compression="tiff_lzw")
+    data = bytearray(file.getvalue())
+    table = struct.unpack_from("<I", data, 4)[0]
+    for index in range(struct.unpack_from("<H", data, table)[0]):
+        place = table + 2 + 12 * index
+        tag = struct.unpack_from("<H", data, place)[0]
+        # Strips become tiles: their height and place, and their width in place of how channels are stored.
+        if tag in (273, 278, 279, 284):
+            new = {273: 324, 278: 323, 279: 325, 284: 322}[tag]
+            struct.pack_into("<H", data, place, new)
+            if new in (322, 323):
+                struct.pack_into("<HII", data, place + 2, 4, 1, 60_000)
+    with pytest.raises(ImageError, match="tiles or strips of more than 256 MB"):
+        images.load(bytes(data))
+
+
+def test_frames_of_large_files_are_not_counted():
+    file = io.BytesIO()
+    PIL.Image.new("P", (4, 4)).save(file, "GIF")
+    data = file.getvalue()
+    frame = data[data.find(b"\x2c") : -1]
+    said: list[str] = []
+    images.load(data[:-1] + frame * 20_000 + b";", notice=said.append)
+    assert said == ["the bytes: the first of several frames is read"]
+
+
 def test_bytes_in_flight_are_bounded_over_threads():
     budget = decoding._Budget(10)
     inside, most, lock = [0.0], [0.0], threading.Lock()

@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -421,6 +421,31 @@ def is_present(name: str) -> bool:
         if isinstance(try_to_load_from_cache(weight.source.repo, weight.source.path), str):
             return True
     return (cache_folder() / weight.name).is_file()
+
+
+def own_files(config: Any) -> dict[str, str]:
+    """Return the sha256 of each file of the user's own that values in a config name, such as weights, by that name.
+
+    What a registered name means is always the same; what a URL means is fetched once.
+    """
+    texts = sorted(set(_texts(config)) - {weight.name for weight in table()})
+    return {text: digest for text in texts if (digest := _digest_of(text)) is not None}
+
+
+def _digest_of(text: str) -> str | None:
+    try:
+        file = _file_url(text) if text.startswith("file:") else Path(text).expanduser()
+        return _sha256(file) if file.is_file() else None
+    except (OSError, UserError, RuntimeError, ValueError):  # no name that a file can have, or one that cannot be read
+        return None
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _texts(value)
 
 
 def _file_url(url: str) -> Path:

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from bmp import __version__
 from bmp.api import People
+from bmp.checkpoints.sources import own_files
 from bmp.datasets.people import PeopleDataset
 from bmp.distributed import Processes
 from bmp.errors import UserError
@@ -68,6 +69,7 @@ class Task:
         return {
             "version": __version__,
             "pipeline": self.pipeline,
+            "files": own_files(self.pipeline),
             "dataset": {"name": self.dataset.name, "images": len(self), "sha256": checksum},
             "batch_size": self.batch_size,
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -62,6 +61,14 @@ class RunSettings:
     quiet: bool = False
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What is known of a picture that was read. sha256: of its file. notices: where it is not as in the file."""
+
+    sha256: str
+    notices: list[str]
+
+
 def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings: RunSettings) -> list[str]:
     """Send the jobs through the model and put down each result as it comes.
 
@@ -76,17 +83,21 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings:
     from bmp.inference.batches import find_people, read_ahead
     from bmp.io import images
 
-    checksums: dict[str, str | None] = {}
+    known_of: dict[str, _Read] = {}
 
     def read(job: Job) -> Image:
         if job.refused is not None:
             raise UserError(job.refused)
-        checksums[job.name] = checksum(job.source)
-        return images.load(job.source)
+        said: list[str] = []
+        image, digest = images.load_with_checksum(job.source, notice=said.append)
+        known_of[job.name] = _Read(digest, [text.removeprefix(f"{job.source}: ") for text in said])
+        for text in said:
+            images.log_notice(text)
+        return image
 
     with ThreadPoolExecutor() as pool:
         known = [job for job in jobs if people_file.done(job.name)]
-        same = list(pool.map(lambda job: people_file.done(job.name, checksum(job.source)), known))
+        same = list(pool.map(lambda job: people_file.done(job.name, images.checksum(job.source)), known))
         done = {job.name for job, unchanged in zip(known, same, strict=True) if unchanged}
         waiting = [job for job in jobs if job.name not in done]
         with progress(settings.quiet, len(waiting)) as (say, advance):
@@ -97,7 +108,7 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings:
             if people_file.spoilt:
                 lines = _number(people_file.spoilt, "line is", "lines are")
                 say(f"{lines} damaged in the journal of {people_file.path}; what they were of is done again")
-            with _Writer(people_file, settings, pool, checksums) as writer:
+            with _Writer(people_file, settings, pool, known_of) as writer:
                 groups = [
                     waiting[start : start + settings.batch_size]
                     for start in range(0, len(waiting), settings.batch_size)
@@ -123,21 +134,6 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings:
     return writer.failed
 
 
-def checksum(source: Path | str) -> str | None:
-    """Return the sha256 of a file in hexadecimal; None for what is no file, such as a URL, or cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        # Asked first: opening a pipe would wait for somebody who writes into it.
-        if not os.path.isfile(source):  # noqa: PTH113 - answers no where pathlib raises
-            return None
-        with open(source, "rb") as file:  # noqa: PTH123 - a path or a string
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError:
-        return None
-    return digest.hexdigest()
-
-
 def _certain(people: People, min_score: float) -> People:
     """Leave out people with a lower score; their pixels stay theirs, and the trace shows everybody."""
     return replace(people, instances=people.instances[people.scores >= min_score])
@@ -154,9 +150,9 @@ class _Writer:
     """
 
     def __init__(
-        self, people_file: PeopleFile, settings: RunSettings, pool: Executor, checksums: dict[str, str | None]
+        self, people_file: PeopleFile, settings: RunSettings, pool: Executor, known_of: dict[str, _Read]
     ) -> None:
-        self._people_file, self._settings, self._pool, self._checksums = people_file, settings, pool, checksums
+        self._people_file, self._settings, self._pool, self._known_of = people_file, settings, pool, known_of
         self._drawing: tuple[Job, People, Future[None]] | None = None
         self._people = self._faint = self._beside = 0
         self.failed: list[str] = []
@@ -208,9 +204,8 @@ class _Writer:
                 raise
             self.fail(job, f"its picture cannot be drawn, {error or type(error).__name__}")
             return
-        self._people_file.add(
-            job.name, people.image.height, people.image.width, people.instances, self._checksums.get(job.name)
-        )
+        known, image = self._known_of[job.name], people.image
+        self._people_file.add(job.name, image.height, image.width, people.instances, known.sha256, known.notices)
         self._people += len(people)
         self._faint += int((people.scores < self._settings.drawn_score).sum())
         if job.boxes is not None:

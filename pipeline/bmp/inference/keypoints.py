@@ -25,6 +25,7 @@ from torch import Tensor
 
 from bmp import __version__
 from bmp.build import build_dataset, build_part, resolve_device
+from bmp.checkpoints.sources import own_files
 from bmp.config import ConfigSection, load_config, parse_overrides
 from bmp.console import Parser, add_volume, expect_both, progress, report_failed, run_command, whole
 from bmp.datasets.people import PeopleDataset
@@ -147,7 +148,11 @@ def predict(
     if not resume and (output.exists() or journal_file.exists()):
         raise UserError(f"{output} was begun or made before; go on with --resume, or choose another --output")
     people = dataset.people()
-    others = {"detector": detector, "shared": dict(shared or {})}
+    others = {
+        "detector": detector,
+        "shared": dict(shared or {}),
+        "files": own_files([pose, detector, dict(shared or {})]),
+    }
     settings = _settings(dataset, pose) | {key: value for key, value in others.items() if value}
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)

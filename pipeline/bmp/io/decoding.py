@@ -14,9 +14,9 @@ import logging
 import os
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
@@ -25,6 +25,8 @@ import PIL.Image
 import PIL.ImageFile
 
 from bmp.errors import UserError
+from bmp.io.completeness import JpegScans, is_complete
+from bmp.io.samples import Samples, deep_samples, mend_planes, netpbm_samples, strips_of, to_eight_bits, unread_bits
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of what is read, whatever a file is called; HEIF needs the package pillow-heif.
@@ -40,6 +42,14 @@ For JPEG 2000 and WebP, which take more memory, the limit is 32 and 51.
 
 MAX_FILE_BYTES = 512 * 2**20
 """Longer files are refused: some decoders read the whole file first."""
+
+_MOST_WHOLE = 100 * 2**20  # bytes of a file that its decoder needs all at once
+_MOST_PNG = 256 * 2**20  # bytes; what stands behind the pixels of a PNG is kept, and twice for a moment
+_MOST_METADATA = 16 * 2**20  # bytes beside the pixels, such as EXIF, colour profiles and small pictures
+_MOST_PIECES = 2_000_000
+_MOST_TILE = 256 * 2**20  # bytes that a decoder of TIFF takes beside the picture
+_MOST_SCANS = 200  # of a progressive JPEG; each takes as long as the whole picture, and usual are ten
+_MOST_COUNTED = 2**18  # bytes of a file whose frames are counted; it takes long where there are thousands
 
 Notice = Callable[[str], None]
 """Takes one sentence about a picture that was read, but not as it stands in the file."""
@@ -64,7 +74,7 @@ _UNREAD = (
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
 _UNDONE = {6: 8, 8: 6}  # every other orientation undoes itself
-_STRIP = 2**20  # pixels that are converted at a time
+_MOST_RUN_LENGTHS = 8e6  # pixels of a BMP that is coded so; Pillow takes seconds for them, one by one
 # What decoding takes at most, the result included: progressive JPEG keeps coefficients, AVIF and WebP whole planes, and
 # JPEG 2000 planes of 32 bits, twice.
 _BYTES_A_PIXEL = 16
@@ -98,15 +108,32 @@ class _Budget:
                 self._changed.notify_all()
 
 
-class _Clamped:
-    """A file that takes no memory for bytes beyond its end, however many a broken header asks for."""
+class _Reader:
+    """A file that a broken or hostile header cannot make cost more than it is worth.
 
-    def __init__(self, file: IO[bytes], length: int) -> None:
-        self._file, self._length = file, length
+    It takes no memory for bytes beyond its end, however many are asked for. What stands before and behind the pixels,
+    which decoders keep, may have so many bytes, and may be read in so many pieces.
+
+    Args:
+        file: can seek.
+        length: of the file in bytes.
+        name: for errors.
+        whole: its decoder needs all of the file at once.
+    """
+
+    def __init__(self, file: IO[bytes], length: int, name: str, whole: bool) -> None:
+        self._file, self._length, self._name, self._whole = file, length, name, whole
+        self._calls = self._bytes = 0
+        self.opening = True
 
     def read(self, count: int = -1) -> bytes:
         left = max(0, self._length - self._file.tell())
-        return self._file.read(left if count < 0 else min(count, left))
+        wanted = left if count < 0 else min(count, left)
+        self._calls += 1
+        self._bytes = wanted + self._bytes * self.opening
+        if (self._bytes > _MOST_METADATA and not self._whole) or self._calls > _MOST_PIECES:
+            raise ImageError(f"{self._name}: too much beside its pixels; convert it to PNG")
+        return self._file.read(wanted)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -132,12 +159,15 @@ def decode(file: IO[bytes], name: str, *, upright: bool = True, notice: Notice =
             raise ImageError(f"{name}: the file is empty; fetch it again")
         _check_kind(start, name)
         file.seek(0)
-        reader = cast("IO[bytes]", _Clamped(file, length))
-        with PIL.Image.open(reader, formats=[kind for kind in FORMATS if kind in _known_formats()]) as picture:
-            pixels = to_rgb(picture, name, upright=upright, notice=notice)
-            if picture.format == "PNG" and not pixels[-2:].any() and not _png_has_all_rows(reader):
-                raise ImageError(f"{name}: broken picture, rows are missing at its end; fetch it again")
-        return pixels
+        whole = start[:4] == b"RIFF" or start[4:8] == b"ftyp"
+        most = _MOST_WHOLE if whole else _MOST_PNG if start.startswith(b"\x89PNG") else length
+        if length > most:
+            raise ImageError(f"{name}: longer than {most >> 20} MB, the most of its kind; make it smaller")
+        reader = _Reader(file, length, name, whole)
+        formats = [kind for kind in FORMATS if kind in _known_formats()]
+        with PIL.Image.open(cast("IO[bytes]", reader), formats=formats) as picture:
+            reader.opening = False
+            return to_rgb(picture, name, upright=upright, notice=notice)
 
 
 def to_rgb(
@@ -147,23 +177,81 @@ def to_rgb(
     cost = _BYTES_A_PIXEL_OF.get(picture.format or "", _BYTES_A_PIXEL)
     _check_size(picture.size, cost, name)
     with _budget.take(picture.width * picture.height * cost):
+        mend_planes(picture)
+        tiles, file = list(getattr(picture, "tile", ())), getattr(picture, "fp", None)
+        if picture.format == "PNG":
+            picture.load()  # its EXIF data may stand behind the pixels
         before = _orientation(picture)
-        picture.load()
-        _check_size(picture.size, cost, name)
+        samples = netpbm_samples(picture)
+        if samples is None:
+            samples = _loaded(picture, tiles, file, name, notice)
+            _check_size(picture.size, cost, name)
         turn = _orientation(picture)  # some decoders turn the picture while they load it
         if not upright:
             turn = 1 if turn == before else _UNDONE.get(before, before)
         width, height = picture.size
         pixels = np.empty((width, height, 3) if turn >= 5 else (height, width, 3), np.uint8)
         stored = _as_stored(pixels, turn)
-        convert = _converter(picture, lambda text: notice(f"{name}: {text}"))
-        for top, strip in _strips(picture):
-            stored[top : top + strip.height] = convert(strip)
+        if samples is not None:
+            scale = to_eight_bits(samples, lambda text: notice(f"{name}: {text}"))
+            for top, values in samples.strips():
+                stored[top : top + len(values)] = scale(values)
+        else:
+            convert = _on_white if picture.has_transparency_data else _as_rgb
+            for top, strip in strips_of(picture):
+                stored[top : top + strip.height] = convert(strip)
     with contextlib.suppress(Exception):  # what comes after the first frame may be broken
-        frames = getattr(picture, "n_frames", 1) if picture.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP") else 1
-        if frames > 1:
+        if picture.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP") and getattr(picture, "is_animated", False):
+            # Those that are read further are still open.
+            held: Any = getattr(picture, "_fp", None)
+            counted = picture.format not in ("GIF", "TIFF") or held.seek(0, os.SEEK_END) <= _MOST_COUNTED
+            frames = str(picture.n_frames) if counted else "several"  # type: ignore[attr-defined]
             notice(f"{name}: the first of {frames} frames is read")
     return pixels
+
+
+def _check_tiles(picture: PIL.Image.Image, name: str) -> None:
+    """Raise for a TIFF whose tiles or strips take more memory than the picture may."""
+    tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+    width, height = tags[256], tags[257]
+    across, down = (tags[322], tags[323]) if 322 in tags else (width, min(height, tags.get(278, height)))
+    if tags.get(259) != 1 and across * down * sum(tags.get(258, (1,))) / 8 > _MOST_TILE:
+        raise ImageError(f"{name}: tiles or strips of more than {_MOST_TILE >> 20} MB; save it anew with smaller ones")
+
+
+def _loaded(picture: PIL.Image.Image, tiles: list[Any], file: Any, name: str, notice: Notice) -> Samples | None:
+    """Let Pillow decode a picture, see that it is all there, and return its numbers if they are not of 8 bits.
+
+    tiles, file: those of the picture before it was loaded; none for a picture that is of no file.
+    """
+    if any(tile.codec_name == "bmp_rle" for tile in tiles) and picture.width * picture.height > _MOST_RUN_LENGTHS:
+        raise ImageError(f"{name}: run lengths of more than {_MOST_RUN_LENGTHS / 1e6:g} megapixels; convert it to PNG")
+    scans = None
+    if tiles and file is not None and picture.format in ("JPEG", "MPO"):
+        scans = JpegScans(file)
+        if scans.count > _MOST_SCANS:
+            raise ImageError(f"{name}: more than {_MOST_SCANS} scans, each as long as a whole picture; save it anew")
+    if picture.format == "TIFF":
+        _check_tiles(picture, name)
+    picture.load()
+    if not tiles or file is None:
+        return deep_samples(picture, tiles, lambda: None)
+    frame = picture.tell()
+    with contextlib.ExitStack() as opened:
+        if getattr(file, "closed", False):  # Pillow had opened it
+            file = opened.enter_context(Path(picture.filename).open("rb"))  # type: ignore[attr-defined]
+
+        def again() -> PIL.Image.Image:
+            file.seek(0)
+            same = PIL.Image.open(file, formats=[picture.format or ""])
+            same.seek(frame)
+            return same
+
+        if not is_complete(picture, tiles, file, scans):
+            raise ImageError(f"{name}: broken picture, rows are missing at its end; fetch it again")
+        if (bits := unread_bits(picture, file)) is not None:
+            notice(f"{name}: of its {bits} bits the upper 8 are read, and none of them is bright; convert it to PNG")
+        return deep_samples(picture, tiles, again)
 
 
 @contextmanager
@@ -282,96 +370,11 @@ def _as_stored(upright: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint
     return upright[::down, ::right]
 
 
-def _strips(picture: PIL.Image.Image) -> Iterator[tuple[int, PIL.Image.Image]]:
-    rows = max(1, _STRIP // picture.width)
-    for top in range(0, picture.height, rows):
-        yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-
-
-def _converter(picture: PIL.Image.Image, notice: Notice) -> Callable[[PIL.Image.Image], npt.NDArray[np.uint8]]:
-    """Return what makes uint8 (h, w, 3) of a strip of ``picture``, or (h, w, 1) where it is grey."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        # Pillow would clip these to 255 instead of scaling them.
-        low, high = _range(picture, notice)
-        return lambda strip: _scaled(np.asarray(strip), low, high)[..., None]
-    if picture.has_transparency_data:
-        return _on_white
-    return lambda strip: np.asarray(strip.convert("RGB"))
+def _as_rgb(strip: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    return np.asarray(strip.convert("RGB"))
 
 
 def _on_white(strip: PIL.Image.Image) -> npt.NDArray[np.uint8]:
     white = PIL.Image.new("RGBA", strip.size, "white")
     white.alpha_composite(strip.convert("RGBA"))
     return np.asarray(white.convert("RGB"))
-
-
-def _range(picture: PIL.Image.Image, notice: Notice) -> tuple[float, float]:
-    """Return the grey values of ``picture`` that become black and white; say so where that is not plain."""
-    low, high, finite = np.inf, -np.inf, True
-    for _, strip in _strips(picture):
-        values = np.asarray(strip)
-        known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        finite = finite and known.size == values.size
-        if known.size:
-            low, high = min(low, float(known.min())), max(high, float(known.max()))
-    if not finite:
-        notice("values that are no numbers (NaN) are shown black, infinite ones white")
-    if low > high:
-        return 0.0, 1.0
-    real = picture.mode == "F"
-    tops = (1.0, 255.0) if real else tuple(2.0**bits - 1 for bits in (8, 10, 12, 14, 16))
-    if low >= 0 and high <= tops[-1]:
-        top = next(top for top in tops if high <= top)
-        if not real and high and top < tops[-1]:
-            notice(f"grey values reach {high:g}, so {top:g} of {tops[-1]:g} is taken as white")
-        return 0.0, top
-    notice(f"grey values from {low:g} to {high:g} are stretched to black and white")
-    return low, high
-
-
-def _scaled(values: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
-    precise = np.float64 if max(abs(low), abs(high)) > 2**24 else np.float32
-    with np.errstate(invalid="ignore"):  # some kinds of NaN
-        known: npt.NDArray[np.float32 | np.float64] = values.astype(precise)
-    if values.dtype.kind == "f":
-        np.nan_to_num(known, copy=False, nan=low, posinf=high, neginf=low)
-    np.clip(known, low, high, out=known)
-    np.subtract(known, low, out=known)
-    np.multiply(known, 255 / max(high - low, 1e-30), out=known)
-    np.rint(known, out=known)
-    return known.astype(np.uint8)
-
-
-def scaled_to_8_bits(values: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
-    """Scale grey or colour values from [low, high] to uint8 0..255, in strips of rows."""
-    rows = max(1, _STRIP // max(1, values[:1].size))
-    parts = [_scaled(values[top : top + rows], low, high) for top in range(0, len(values), rows)]
-    return np.concatenate(parts) if parts else np.zeros(values.shape, np.uint8)
-
-
-def _png_has_all_rows(file: IO[bytes]) -> bool:
-    """Tell whether a PNG's data hold all its rows: Pillow leaves those black that a stream ends without.
-
-    Asked only for pictures whose last rows are black.
-    """
-    file.seek(8)
-    header = file.read(25)
-    width, height = int.from_bytes(header[8:12], "big"), int.from_bytes(header[12:16], "big")
-    depth, channels = header[16], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[header[17]]
-
-    def size(columns: int, rows: int) -> int:
-        return rows * (1 + -(-columns * depth * channels // 8)) if columns > 0 else 0
-
-    # Of Adam7's seven passes over an interlaced picture: first column and row, and the steps to the next ones.
-    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    passes = adam7 if header[20] else ((0, 0, 1, 1),)
-    missing = sum(size(-((x - width) // dx), max(0, -((y - height) // dy))) for x, y, dx, dy in passes)
-    inflate = zlib.decompressobj()
-    file.seek(8)
-    while missing > 0 and len(start := file.read(8)) == 8:
-        data = file.read(int.from_bytes(start[:4], "big"))
-        file.read(4)
-        while start[4:] == b"IDAT" and missing > 0 and data and not inflate.eof:
-            missing -= len(inflate.decompress(data, 2**20))
-            data = inflate.unconsumed_tail
-    return missing <= 0

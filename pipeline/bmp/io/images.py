@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import io
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, TypeAlias
@@ -20,7 +22,8 @@ from torch import Tensor
 
 from bmp.errors import UserError
 from bmp.io.decoding import ImageError as ImageError
-from bmp.io.decoding import Notice, decode, has_heif, log_notice, one_line, scaled_to_8_bits, to_rgb
+from bmp.io.decoding import Notice, decode, has_heif, log_notice, one_line, to_rgb
+from bmp.io.samples import scaled_to_8_bits
 from bmp.io.urls import fetch, is_url
 from bmp.structures import Image
 
@@ -47,6 +50,7 @@ _OTHER_PICTURES = frozenset([
     ".ai", ".arw", ".cr2", ".cr3", ".dng", ".emf", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".orf", ".pcx",
     ".pdf", ".ps", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga", ".wmf", ".xcf",
 ])  # fmt: skip
+_HELD = 16 * 2**20  # bytes of a file that are kept in memory, rather than read a second time
 _EXPECTED = (
     "expected uint8 0..255 or float 0..1, (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, or a tensor (3, H, W), "
     "with H and W at least 1"
@@ -105,10 +109,11 @@ def load(source: ImageSource, *, upright: bool = True, bgr: bool = False, notice
     - The formats are those of ``bmp.io.decoding.FORMATS``, by the content of a file whatever its name; of several
       frames the first is read.
     - Transparent pixels are laid on white, as a page would show them; black would look like a painted-out person.
-    - Integer grey of more than 8 bits: white is the smallest of 255, 1023, 4095, 16383 and 65535 that the picture
-      does not exceed, so 12 bits in 16 are not dark. Float grey of a file is taken as 0..1 if all of it lies there,
-      else as 0..255 if all of it lies there. Wider ranges are stretched from their minimum to their maximum. NaN
-      becomes black, infinity white.
+    - Integers of more than 8 bits, grey or colour: white is the smallest of 255, 1023, 4095, 16383 and 65535 that the
+      picture does not exceed, so 12 bits in 16 are not dark; PGM and PPM say it themselves. Of colours in JPEG 2000
+      the upper 8 bits are read, and it is said where that leaves them dark. Float grey of a file is taken as 0..1 if
+      all of it lies there, else as 0..255 if all of it lies there. Wider ranges are stretched from their minimum to
+      their maximum. NaN becomes black, infinity white.
 
     Raises:
         ImageError: for what is missing, no regular file, broken, cut short, empty, not a picture, longer than
@@ -128,17 +133,9 @@ def load(source: ImageSource, *, upright: bool = True, bgr: bool = False, notice
             return _image(to_rgb(source, "the PIL image", upright=upright, notice=notice))
     if isinstance(source, bytes | bytearray | memoryview):
         return _image(decode(io.BytesIO(source), "the bytes", upright=upright, notice=notice))
-    if isinstance(source, str) and is_url(source):
-        return _image(decode(io.BytesIO(fetch(source)), source, upright=upright, notice=notice))
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        with one_line(str(path)):
-            # Asked first: opening a pipe would wait for somebody who writes into it.
-            if not stat.S_ISREG(path.stat().st_mode):
-                kind = "a folder (directory)" if path.is_dir() else "no regular file"
-                raise ImageError(f"{path}: {kind}; name a picture file")
-            with path.open("rb") as file:
-                return _image(decode(file, str(path), upright=upright, notice=notice))
+        with _opened(source) as (file, name):
+            return _image(decode(file, name, upright=upright, notice=notice))
     if hasattr(source, "read") and hasattr(source, "seek"):
         name = str(getattr(source, "name", "the file object"))
         return _image(decode(source, name, upright=upright, notice=notice))
@@ -146,6 +143,52 @@ def load(source: ImageSource, *, upright: bool = True, bgr: bool = False, notice
         "expected a path, URL, bytes, file object, PIL image, uint8 or float array or tensor, got "
         f"{type(source).__name__}; open it with PIL.Image.open"
     )
+
+
+def load_with_checksum(source: Path | str, *, notice: Notice = log_notice) -> tuple[Image, str]:
+    """Return a picture, see ``load``, and the sha256 of its file or of what its URL gave, in hexadecimal.
+
+    It is read once, and the checksum is that of what was decoded.
+    """
+    with _opened(source) as (file, name):
+        if file.seek(0, os.SEEK_END) <= _HELD:
+            file.seek(0)
+            file = io.BytesIO(file.read())
+        digest = _sha256(file)
+        return _image(decode(file, name, notice=notice)), digest
+
+
+def checksum(source: Path | str) -> str | None:
+    """Return the sha256 of a file, or of what a URL gives, in hexadecimal; None for what cannot be read."""
+    try:
+        with _opened(source) as (file, _):
+            return _sha256(file)
+    except ImageError:
+        return None
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], str]]:
+    """Open a file, or what a URL gives, and say what it is called."""
+    if isinstance(source, str) and is_url(source):
+        yield io.BytesIO(fetch(source)), source
+        return
+    path = Path(source)
+    with one_line(str(path)):
+        # Asked first: opening a pipe would wait for somebody who writes into it.
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder (directory)" if path.is_dir() else "no regular file"
+            raise ImageError(f"{path}: {kind}; name a picture file")
+        with path.open("rb") as file:
+            yield file, str(path)
 
 
 def find(inputs: str | Path | Sequence[str | Path]) -> Found:

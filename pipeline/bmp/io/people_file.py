@@ -34,6 +34,7 @@ class _Entry:
     height: int
     width: int
     sha256: str | None
+    notices: list[str]
     failed: str | None
 
 
@@ -46,9 +47,11 @@ class PeopleFile:
 
     Image ids are 1, 2, ... in the order of ``file_names`` and annotation ids follow that order, so that a run that was
     interrupted and resumed ends with the same file as one that was not. Inputs that could not be read are listed under
-    ``failed``, what was no input under ``skipped``. What is resumed keeps images that are not among ``file_names``,
-    behind those that are. The file ends with a checksum of all that comes before, and only what is as it was written is
-    resumed: journal lines that are not are ``spoilt``, and their images are to be done again.
+    ``failed``, what was no input under ``skipped``; what else there is to know about the run stands under ``notices``,
+    and about an image under ``notices`` of its entry, each only where there is something. What is resumed keeps images
+    that are not among ``file_names``, behind those that are. The file ends with a checksum of all that comes before,
+    and only what is as it was written is resumed: journal lines that are not are ``spoilt``, and their images are to be
+    done again.
 
     Args:
         path: the file; its folder is made where it does not exist.
@@ -56,6 +59,7 @@ class PeopleFile:
         file_names: every image of the run, as they shall be called in the file.
         resume: go on with what ``path`` and its journal hold, instead of starting anew.
         skipped: what was met while looking for images and left out: file or folder, and why.
+        notices: what else was left out or is worth knowing, a line each.
         info: the file's ``info``: the settings of the run, plain values, nothing that differs between two runs with
             the same settings, since results of different settings are never mixed.
         interval: seconds between two writings of the file.
@@ -73,6 +77,7 @@ class PeopleFile:
         *,
         resume: bool = False,
         skipped: Sequence[tuple[str, str]] = (),
+        notices: Sequence[str] = (),
         info: dict[str, Any] | None = None,
         interval: float = 5.0,
     ) -> None:
@@ -85,6 +90,7 @@ class PeopleFile:
         if len(self._names) != len(file_names):
             raise ValueError("expected every file name once; make them distinct with bmp.io.images.output_names")
         self._skipped = [{"path": path, "reason": reason} for path, reason in skipped]
+        self._notices = list(notices)
         self._interval = interval
         self._entries: dict[str, _Entry] = {}
         with writing(self.path):
@@ -115,10 +121,21 @@ class PeopleFile:
         entry = self._entries.get(file_name)
         return entry is not None and entry.failed is None and sha256 in (None, entry.sha256)
 
-    def add(self, file_name: str, height: int, width: int, instances: Instances, sha256: str | None = None) -> None:
-        """Put down the people of an image, in place of what was known of it, and the checksum of its file."""
+    def add(
+        self,
+        file_name: str,
+        height: int,
+        width: int,
+        instances: Instances,
+        sha256: str | None = None,
+        notices: Sequence[str] = (),
+    ) -> None:
+        """Put down the people of an image, in place of what was known of it.
+
+        sha256: the checksum of its file. notices: where it was not read as it stands in the file, a sentence each.
+        """
         rows = to_annotations(instances, 0, self._keypoints)
-        self._append(_record(file_name, height, width, sha256, rows))
+        self._append(_record(file_name, height, width, sha256, notices, rows))
 
     def fail(self, file_name: str, reason: str) -> None:
         """Put down that an image could not be done."""
@@ -154,7 +171,12 @@ class PeopleFile:
         name = record["file_name"]
         self._names.setdefault(name)
         self._entries[name] = _Entry(
-            offset, record.get("height", 0), record.get("width", 0), record.get("sha256"), record.get("failed")
+            offset,
+            record.get("height", 0),
+            record.get("width", 0),
+            record.get("sha256"),
+            record.get("notices", []),
+            record.get("failed"),
         )
 
     def _write(self) -> None:
@@ -174,6 +196,7 @@ class PeopleFile:
             "images": [
                 {"id": number, "file_name": name, "height": entry.height, "width": entry.width}
                 | ({} if entry.sha256 is None else {"sha256": entry.sha256})
+                | ({"notices": entry.notices} if entry.notices else {})
                 for number, name, entry in known
                 if entry.failed is None
             ],
@@ -181,6 +204,7 @@ class PeopleFile:
                 {"file_name": name, "reason": entry.failed} for _, name, entry in known if entry.failed is not None
             ],
             "skipped": self._skipped,
+            **({"notices": self._notices} if self._notices else {}),
         }
         file.write(json.dumps(head)[:-1] + ', "annotations": [')
         annotation_id = 0
@@ -235,11 +259,17 @@ def _partial(path: Path) -> Path:
 
 
 def _record(
-    file_name: str, height: int, width: int, sha256: str | None, rows: Iterable[Mapping[str, Any]]
+    file_name: str,
+    height: int,
+    width: int,
+    sha256: str | None,
+    notices: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """A line of the journal: annotations lose the ids, which depend on the images before."""
     kept = [{key: value for key, value in row.items() if key not in ("id", "image_id")} for row in rows]
-    return {"file_name": file_name, "height": height, "width": width, "sha256": sha256, "annotations": kept}
+    said = {"notices": list(notices)} if notices else {}
+    return {"file_name": file_name, "height": height, "width": width, "sha256": sha256, **said, "annotations": kept}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -263,7 +293,14 @@ def _journal_of(path: Path) -> tuple[dict[str, Any], list[JournalEntry]]:
         rows[row["image_id"]].append(row)
     return {"keypoints": data["categories"][0]["keypoints"], **data["info"]}, [
         *(
-            _record(image["file_name"], image["height"], image["width"], image.get("sha256"), rows[image["id"]])
+            _record(
+                image["file_name"],
+                image["height"],
+                image["width"],
+                image.get("sha256"),
+                image.get("notices", []),
+                rows[image["id"]],
+            )
             for image in data["images"]
         ),
         *({"file_name": failed["file_name"], "failed": failed["reason"]} for failed in data["failed"]),
