@@ -435,7 +435,7 @@ def own_files(config: Any) -> dict[str, str]:
 def _digest_of(text: str) -> str | None:
     try:
         file = _file_url(text) if text.startswith("file:") else Path(text).expanduser()
-        return _sha256(file) if file.is_file() else None
+        return sha256_of(file) if file.is_file() else None
     except (OSError, UserError, RuntimeError, ValueError):  # no name that a file can have, or one that cannot be read
         return None
 
