@@ -7,6 +7,7 @@ import textwrap
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from prompt_fakes import NOBODY, PosePrompter, crowd, hide, pad, picture
@@ -78,6 +79,21 @@ def assert_equal_to_predictor(model, image, prompter, people, poses):
 def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
     people, poses = crowd(5, height, width)
     assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
+
+
+def test_an_answer_to_no_point_at_all_is_that_of_the_predictor(tiny):
+    """What the release does with people who have no keypoint to prompt with."""
+    image = picture(75, 91)
+    people, poses = crowd(2, 75, 91)
+    poses = hide(poses, 1, 0, 1, 2)
+    segmenter = raw(PosePrompter(), tiny, without_prompts="ask")
+    (masks,) = segmenter.segment(segmenter.open([image]), [people], [poses], [NOBODY])
+    logits, iou, _ = predictor(tiny, image).predict(
+        np.zeros((0, 2), np.float32), np.zeros(0, np.int32), multimask_output=False, return_logits=True
+    )
+    certain = torch.from_numpy(logits[0]).abs() > 1e-5
+    assert torch.equal(masks.bits[1][certain], (torch.from_numpy(logits[0]) > 0)[certain])
+    assert masks.scores[1].item() == pytest.approx(iou[0], abs=1e-5)
 
 
 @pytest.mark.parametrize("boxes", [False, True])
