@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, keypoint_set
 from bmp.structures import Detections, Image, Masks, Poses
 
 KEYPOINT_COUNT = len(COCO_KEYPOINTS)
@@ -80,10 +80,19 @@ class FakePose:
         return [self._one(rows.boxes) for rows in people]
 
     def _one(self, boxes):
-        steps = torch.linspace(0, 1, KEYPOINT_COUNT)[:, None]
+        count = len(self.keypoints)
+        steps = torch.linspace(0, 1, count)[:, None]
         keypoints = boxes[:, None, :2] + (boxes[:, None, 2:] - boxes[:, None, :2]) * steps
-        certain = torch.full((len(boxes), KEYPOINT_COUNT), 0.9)
+        certain = torch.full((len(boxes), count), 0.9)
         return Poses(keypoints, certain, certain, certain)
+
+
+class SetPose(FakePose):
+    """The same with the keypoints of another set."""
+
+    def __init__(self, keypoints: str | KeypointSet):
+        super().__init__()
+        self.keypoints = keypoint_set(keypoints)
 
 
 @dataclass

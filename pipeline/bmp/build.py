@@ -4,7 +4,9 @@ A config is an mmengine ``Config`` file in plain Python whose ``pipeline`` is a 
 ``bmp.BMP``, and whose ``dataset``, if any, is what it is evaluated on. An argument that its annotation calls a
 detector, a prompter, ... is a dict with a ``type``: a name from the registry of that role, or the full dotted path of a
 class anywhere. ``pipeline.shared`` names parts that several stages use: each is built once, and an argument takes one
-by its name. Everything is checked against signatures and annotations before anything is built.
+by its name. Everything is checked against signatures and annotations before anything is built. A part that takes
+``keypoints``, a ``KeypointSet``, and is not given them in the config gets those of the pipeline's pose estimator; a
+config names such a set as ``bmp.label_sets`` does.
 """
 
 from __future__ import annotations
@@ -26,7 +28,18 @@ from bmp.checkpoints.sources import named_weights
 from bmp.config import ConfigSection, load_config
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError, choices
-from bmp.hints import Hint, MisfitError, alternatives, article, converted, described, implements, signature_of
+from bmp.hints import (
+    Hint,
+    MisfitError,
+    Signature,
+    alternatives,
+    article,
+    converted,
+    described,
+    implements,
+    signature_of,
+)
+from bmp.label_sets import KeypointSet, keypoint_set
 from bmp.registry import (
     BOX_PROMPTS,
     DATASETS,
@@ -180,6 +193,7 @@ class _Assembly:
             raise UserError(f"pipeline.shared: expected a dict of parts by name, got {shared!r}")
         self._shared = shared
         self.device = device
+        self._pose: _Maker | None = None
         self._known: dict[str, tuple[Factory, _Maker]] = {}
         self._pending: list[str] = []
 
@@ -189,10 +203,11 @@ class _Assembly:
         for key in arguments:
             if key not in signature.arguments and signature.others is None:
                 raise UserError(f"{where}: {name} has no argument {key!r}; {choices(key, signature.arguments)}")
+        told = "keypoints" not in arguments and _takes_keypoints(factory, signature)
         missing = [
             key
             for key, argument in signature.arguments.items()
-            if argument.required and key not in arguments and key != "device"
+            if argument.required and key not in arguments and key != "device" and not (told and key == "keypoints")
         ]
         if missing:
             raise UserError(f"{where}: {name} needs {', '.join(missing)}; give a value in the config")
@@ -206,12 +221,16 @@ class _Assembly:
         }
         if "device" in signature.arguments and "device" not in arguments:
             makers["device"] = lambda: self.device
-        return lambda: factory(**{key: make() for key, make in makers.items()})
+        return lambda: factory(**{key: make() for key, make in makers.items()}, **(self._meaning() if told else {}))
 
     def part(self, config: object, hint: Hint, where: str) -> _Maker:
         """Check a dict with a ``type``, which is to become what ``hint`` says."""
         factory, make = self._part(config, _registries_of(hint), where)
-        return _in_role(factory, make, hint, where)
+        return self._noted(_in_role(factory, make, hint, where), hint)
+
+    def _meaning(self) -> dict[str, KeypointSet]:
+        """Return what the keypoints of the pipeline's pose estimator mean, for the parts that work with its poses."""
+        return {} if self._pose is None else {"keypoints": self._pose().keypoints}
 
     def expect_all_used(self) -> None:
         """Complain about a shared part that no argument names."""
@@ -233,6 +252,11 @@ class _Assembly:
 
     def _argument(self, value: object, hint: Hint, where: str) -> _Maker:
         registries = _registries_of(hint)
+        if isinstance(value, str) and KeypointSet in alternatives(hint) and str not in alternatives(hint):
+            try:
+                value = keypoint_set(value)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
         try:
             plain, misfit = converted(value, hint), None
         except MisfitError as error:
@@ -273,7 +297,13 @@ class _Assembly:
             factory, make = self._part(self._shared[name], [], f"pipeline.shared.{name}")
             self._pending.pop()
             self._known[name] = factory, functools.cache(make)
-        return _in_role(*self._known[name], hint, f"{where}: shared part {name!r}")
+        return self._noted(_in_role(*self._known[name], hint, f"{where}: shared part {name!r}"), hint)
+
+    def _noted(self, make: _Maker, hint: Hint) -> _Maker:
+        """Remember the pose estimator, which is then made once: others ask it for the meaning of its keypoints."""
+        if PoseEstimator in alternatives(hint):
+            make = self._pose = functools.cache(make)
+        return make
 
 
 def _registries_of(hint: Hint) -> list[Registry]:
@@ -312,6 +342,13 @@ def _expect_role(factory: type, hint: Hint, where: str) -> None:
     raise UserError(
         f"{where}: expected {described(hint)}, got {factory.__name__}{roles}; give a part that has its methods"
     )
+
+
+def _takes_keypoints(factory: Factory, signature: Signature) -> bool:
+    """Say whether something is told what the pose estimator's keypoints mean; the estimator itself is not."""
+    if "keypoints" not in signature.arguments or (isinstance(factory, type) and implements(factory, PoseEstimator)):
+        return False
+    return KeypointSet in alternatives(signature.arguments["keypoints"].hint)
 
 
 def _is_known(kind: object) -> bool:

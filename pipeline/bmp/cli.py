@@ -119,6 +119,9 @@ def _parser() -> Parser:
     measured.add_argument(
         "--outside", action="store_true", help="also read images whose names in --dataset lead out of --images"
     )
+    measured.add_argument(
+        "--keypoints", metavar="NAME", help="keypoint set of --dataset, such as aic, where the file does not say it"
+    )
     measured.add_argument("--limit", type=whole(1), metavar="N", help="take only the first N images of the data set")
     parser.add_argument(
         "--labels-in",
@@ -194,7 +197,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     _refuse(options, needless, "goes with photos; name some, or leave it out to evaluate")
     both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
     if not both:
-        _refuse(options, ("outside", "labels-in"), "is about the files of --dataset and --images; give them, too")
+        _refuse(
+            options,
+            ("outside", "labels-in", "keypoints"),
+            "is about the files of --dataset and --images; give them, too",
+        )
     overrides = parse_overrides(options.set)
     if both and (key := next((key for key in overrides if key.split(".")[0] == "dataset"), None)):
         raise UserError(f"--set {key} has no effect beside --dataset; leave out one of them")
@@ -206,6 +213,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             images=str(options.images),
             labels_in=options.labels_in or "upright",
             outside=options.outside,
+            keypoints=options.keypoints,
         )
     elif not config.get("dataset"):
         raise UserError(
@@ -246,7 +254,11 @@ def _run(options: argparse.Namespace) -> int:
     from bmp.io.images import Found, common_root, find, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
 
-    _refuse(options, ("dataset", "images", "limit", "outside"), "is for an evaluation; leave it out, or name no photos")
+    _refuse(
+        options,
+        ("dataset", "images", "limit", "outside", "keypoints"),
+        "is for an evaluation; leave it out, or name no photos",
+    )
     if options.boxes is None:
         _refuse(
             options,

@@ -18,5 +18,8 @@ OVERLAP_RULES = Registry("overlap rule", scope="bmp", locations=["bmp.suppressio
 DATASETS = Registry(
     "dataset",
     scope="bmp",
-    locations=[f"bmp.datasets.{name}" for name in ("people", "held_out", "ochuman", "coco", "cihp", "synthcrowd")],
+    locations=[
+        f"bmp.datasets.{name}"
+        for name in ("people", "held_out", "ochuman", "coco", "cihp", "synthcrowd", "keypoint_benchmarks", "mpii")
+    ],
 )

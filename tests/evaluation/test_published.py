@@ -1,9 +1,11 @@
 """The numbers of the literature: found by data set, kind and protocol; some of each table read off by eye."""
 
+from pathlib import Path
+
 import pytest
 
 from bmp.errors import UserError
-from bmp.evaluation.published import NUMBERS, PUBLISHED_DATASETS, published
+from bmp.evaluation.published import NUMBERS, POSE_DATASETS, POSE_NUMBERS, PUBLISHED_DATASETS, published
 
 
 def value(dataset, method, prompts, protocol="detected_poses", kind="segm"):
@@ -64,6 +66,30 @@ def test_every_number_is_of_a_known_data_set_and_stands_once():
 def test_pose2segs_numbers_are_those_without_a_ranking():
     assert {number.method for number in NUMBERS if number.ranking is not None} == {"Pose2Seg"}
     assert {number.ranking for number in NUMBERS if number.method == "Pose2Seg"} == {"constant"}
+
+
+def test_numbers_of_poses_stand_once_and_name_what_they_are():
+    assert {n.dataset for n in POSE_NUMBERS} == set(POSE_DATASETS)
+    assert all(n.kind == "keypoints" and n.verified and 10 < n.value < 100 for n in POSE_NUMBERS)
+    keys = [(n.method, n.dataset, n.protocol, n.measure) for n in POSE_NUMBERS]
+    assert len(set(keys)) == len(keys)
+    assert [n.value for n in published("crowdpose_test", "keypoints", "loop") if n.measure == "AP hard"] == [
+        50.6,
+        55.3,
+        58.2,
+    ]
+
+
+ZOO = {"crowdpose_test": "crowdpose", "aic_val": "aic", "mpii_val": "mpii", "humanart_val": "humanart"}
+
+
+@pytest.mark.parametrize("number", POSE_NUMBERS, ids=lambda n: f"{n.dataset}-{n.method}-{n.protocol}-{n.measure}")
+def test_numbers_of_poses_are_in_mmposes_own_files(number):
+    mmpose = pytest.importorskip("mmpose", reason="MMPose, whose model zoo the numbers are from")
+    configs = Path(mmpose.__file__).parent / ".mim" / "configs"
+    files = [*configs.rglob(f"{ZOO.get(number.dataset, 'coco-wholebody')}/*.yml")]
+    text = "".join(file.read_text() for file in files)
+    assert f": {number.value / 100:.3f}".rstrip("0") in text
 
 
 def test_a_data_set_without_published_numbers():

@@ -283,7 +283,7 @@ class TestFilledInAndLeftOut:
         found = labels(categories=[{"id": 1, "name": "person", "keypoints": ["snout", "tail"]}], annotations=rows)
         assert found.keypoints.name == "coco"
         assert "but 2: snout, tail" in found.unknown_keypoints
-        assert "say which (keypoints=NAME)" in found.unknown_keypoints
+        assert "say which (--keypoints NAME" in found.unknown_keypoints
 
     def test_as_many_other_keypoints_without_names_are_left_out(self, labels):
         read = labels(annotations=[person(n, keypoints=[2, 2, 2] * 14) for n in (1, 2)])
@@ -390,3 +390,55 @@ class TestRefused:
         os.mkfifo(tmp_path / "pipe.json")
         with pytest.raises(UserError, match="no regular file"):
             read_labels(tmp_path / "pipe.json")
+
+
+class TestOCHumansOwnFile:
+    def read(self, folder, **changes):
+        person = {
+            "bbox": [1, 1, 5, 4],
+            "keypoints": [2, 2, 1, 3, 3, 2, 4, 3, 3, *[0] * 48],
+            "segms": {"outer": [SQUARE], "inner": []},
+        }
+        image = {
+            "image_id": "000007",
+            "file_name": "000007.jpg",
+            "height": HEIGHT,
+            "width": WIDTH,
+            "annotations": [person | changes],
+        }
+        data = {"keypoint_names": list(KEYPOINT_SETS["ochuman19"].names), "keypoint_visible": {}, "images": [image]}
+        return read_labels(write(folder, data))
+
+    def test_it_is_read_with_its_19_keypoints_and_cocos_flags(self, tmp_path):
+        found = self.read(tmp_path)
+        assert found.keypoints.name == "ochuman19"
+        (row,) = found.dataset["annotations"]
+        assert row["bbox"] == [1, 1, 4, 3]
+        assert row["keypoints"][:9] == [2, 2, 2, 3, 3, 2, 4, 3, 1]
+        assert (row["num_keypoints"], row["segmentation"]) == (3, [SQUARE])
+        assert found.dataset["images"][0]["file_name"] == "000007.jpg"
+
+    def test_holes_are_cut_out(self, tmp_path):
+        whole = [0, 0, 8, 0, 8, 6, 0, 6]
+        row = self.read(tmp_path, segms={"outer": [whole], "inner": [[2, 2, 4, 2, 4, 4, 2, 4]]}).dataset["annotations"][
+            0
+        ]
+        assert coco_mask.area(row["segmentation"]) == 48 - 4
+
+    def test_people_without_labels_keep_their_boxes(self, tmp_path):
+        (row,) = self.read(tmp_path, keypoints=None, segms=None).dataset["annotations"]
+        assert set(row) & {"keypoints", "segmentation"} == set()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"bbox": [1, 2]}, r"images\[0\].annotations\[0\]: expected bbox to be \[left, top"),
+            ({"keypoints": [1, 1, 4] * 19}, r"images\[0\].annotations\[0\]: expected keypoints to be x, y and 0 to 3"),
+            ({"keypoints": [1, 1, 2] * 3}, "expected keypoints to be x, y, v for each of OCHuman's 19"),
+            ({"segms": "all"}, "expected segms to be the polygons"),
+            ({"segms": {"outer": [[1e9] * 6], "inner": [SQUARE]}}, r"annotations\[0\].segms: "),
+        ],
+    )
+    def test_mistakes_are_named(self, tmp_path, change, message):
+        with pytest.raises(UserError, match=message):
+            self.read(tmp_path, **change)

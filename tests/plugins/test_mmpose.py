@@ -23,7 +23,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.io.annotations import to_annotations
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS, keypoint_set
 from bmp.models.openmmlab import quiet_models
 from bmp.plugins import mmpose as plugin
 from bmp.structures import Detections, Poses
@@ -206,6 +206,15 @@ def test_keypoints_are_described_for_the_visualizers():
     assert estimator.dataset_meta is before
     estimator.dataset_meta = {"dataset_name": "other"}
     assert estimator.dataset_meta == {"dataset_name": "other"}
+
+
+@pytest.mark.parametrize("name", ["crowdpose", "coco_wholebody"])
+def test_other_keypoints_are_described_as_well(name):
+    known = keypoint_set(name)
+    found = plugin._metainfo(known)
+    assert tuple(found["keypoint_id2name"].values()) == known.names
+    assert found["flip_indices"] == list(known.flip_indices)
+    assert set(found["skeleton_links"]) == set(known.skeleton)
 
 
 def test_a_name_that_somebody_else_took():

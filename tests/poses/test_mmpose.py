@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from bmp.errors import UserError
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, keypoint_set
 from bmp.models.configs import load_model_config
 from bmp.models.topdown import build_topdown
-from bmp.poses.mmpose import MMPoseEstimator
+from bmp.poses.mmpose import MMPoseEstimator, _network_keypoints
 from bmp.stages import PoseEstimator
 from bmp.structures import Detections, Image, Poses
 
@@ -276,6 +276,8 @@ def test_a_model_of_plain_heatmaps_needs_an_explicit_choice(crowd):
         ({"alpha": 2}, r"alpha: expected a number in \[0, 1\], got 2"),
         ({"checkpoint": "no_such_weights.pth"}, "no_such_weights.pth"),
         ({"config": "no_such_model"}, "no_such_model"),
+        ({"keypoints": "crowdpose"}, "CrowdPose's 14 keypoints are not all among the 23 .* lacks top_head, neck"),
+        ({"keypoints": "everything"}, "there is no set 'everything'"),
         ({"keypoints": KeypointSet(("k",) * 24, (0.1,) * 24, (), ())}, "24 keypoints or more, got 23"),
     ],
 )
@@ -291,6 +293,66 @@ def test_a_smaller_set_takes_the_first_keypoints(crowd, checkpoint):
     few = MMPoseEstimator(pose_section(), checkpoint, keypoints=nose_and_eyes).estimate(images, people)[0]
     every = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
     torch.testing.assert_close(few.keypoints, every.keypoints[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (None, keypoint_set("coco").names),
+        ("coco", keypoint_set("coco").names),
+        ("all", keypoint_set("pmpose").names),
+        ("mpii", keypoint_set("mpii").names),
+        ("aic", keypoint_set("aic").names),
+    ],
+)
+def test_the_keypoints_that_are_wanted_come_out_in_their_order(crowd, checkpoint, wanted, names):
+    images, people = crowd
+    every = MMPoseEstimator(pose_section(), checkpoint, keypoints="all", flip_test=False).estimate(images, people)[0]
+    estimator = MMPoseEstimator(pose_section(), checkpoint, keypoints=wanted, flip_test=False)
+    assert estimator.keypoints.names == names
+    found = estimator.estimate(images, people)[0]
+    meanings = keypoint_set("pmpose").meanings
+    rows = [meanings.index(meaning) for meaning in estimator.keypoints.meanings]
+    for column in ("keypoints", "scores", "visibility", "presence"):
+        torch.testing.assert_close(getattr(found, column), getattr(every, column)[:, rows])
+
+
+def test_the_flip_test_swaps_sides_of_all_keypoints(checkpoint, crowd):
+    images, people = crowd
+    alone = MMPoseEstimator(pose_section(), checkpoint, keypoints="mpii").estimate(images, people)[0]
+    every = MMPoseEstimator(pose_section(), checkpoint, keypoints="all").estimate(images, people)[0]
+    meanings = keypoint_set("pmpose").meanings
+    rows = [meanings.index(meaning) for meaning in keypoint_set("mpii").meanings]
+    torch.testing.assert_close(alone.keypoints, every.keypoints[:, rows])
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "names"),
+    [
+        ({"keypoints": "maskpose_wb"}, 41, "maskpose_wb"),
+        ({"test_dataloader": {"dataset": {"type": "CrowdPoseDataset"}}}, 14, "crowdpose"),
+        ({"test_dataloader": {"dataset": {"type": "AicDataset"}}}, 14, "aic"),
+        ({"test_dataloader": {"dataset": {"type": "CocoWholeBodyDataset"}}}, 133, "coco_wholebody"),
+        (
+            {"test_dataloader": {"dataset": {"metainfo": {"from_file": "configs/_base_/datasets/halpe26.py"}}}},
+            26,
+            "halpe26",
+        ),
+        ({"test_dataloader": {"dataset": {"type": "CocoDataset"}}}, 23, "pmpose"),
+        ({}, 17, "coco"),
+        ({}, 23, "pmpose"),
+        ({}, 133, "coco_wholebody"),
+    ],
+)
+def test_what_a_networks_keypoints_mean(settings, count, names):
+    assert _network_keypoints(settings, count).name == names
+
+
+def test_keypoints_of_which_nothing_is_known():
+    assert _network_keypoints({}, 14).names[-1] == "keypoint_13"
+    assert _network_keypoints({}, 20).names[16:18] == ("right_ankle", "keypoint_17")
+    with pytest.raises(UserError, match="keypoints='mpii' are 16, but its model has 23"):
+        _network_keypoints({"keypoints": "mpii"}, 23)
 
 
 def _shrunk(name):

@@ -1,6 +1,7 @@
 """Prompts: which keypoints are chosen, negative points, boxes, and what never changes."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bmp.errors import UserError
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, keypoint_set
 from bmp.registry import BOX_PROMPTS, NEGATIVES, PROMPTERS
 from bmp.segmenters.prompting import (
     ClosestOther,
@@ -523,3 +524,19 @@ def test_a_gpu_gives_the_same_prompts(prompter: Prompter, points: int) -> None:
     assert torch.equal(there.points.cpu(), here.points)
     assert torch.equal(there.labels.cpu(), here.labels)
     assert torch.equal(there.keypoints.cpu(), here.keypoints)
+
+
+@pytest.mark.parametrize("prompter", [MaxVisibility, partial(MaxSpread, threshold=0.0)])
+def test_further_keypoints_may_be_kept_from_being_prompts(prompter):
+    known = keypoint_set("pmpose")
+    keypoints = torch.arange(2 * len(known), dtype=torch.float32).reshape(1, -1, 2)
+    visibility = torch.linspace(0.1, 0.9, len(known))[None]
+    poses = Poses(keypoints, visibility, visibility, visibility)
+    people = Detections(torch.tensor([[0.0, 0.0, 50.0, 50.0]]), torch.ones(1))
+    everything = prompter(count=4, keypoints=known).prompts(people, poses, poses[:0])
+    coco = prompter(count=4, keypoints=known, among=COCO_KEYPOINTS).prompts(people, poses, poses[:0])
+    assert everything.keypoints.max() == 22
+    assert coco.keypoints.max() == 16
+    assert coco.labels.tolist() == [[1, 1, 1, 1]]
+    many = prompter(count=23, keypoints=known, among=COCO_KEYPOINTS).prompts(people, poses, poses[:0])
+    assert ((many.keypoints >= 0) & (many.keypoints < 17)).sum() == (many.labels == 1).sum() >= 15

@@ -25,7 +25,7 @@ class PosedImage:
 
     annotations: of the ground truth, a row each. people: the labelled boxes with score 1, without masks. poses: those
     that guide the segmenter. unlabelled: bool (N, K), keypoints of unknown location, which must not become prompts;
-    None where the poses are estimates.
+    None where the poses are estimates. keypoints: what those of the poses mean.
     """
 
     image: Image
@@ -33,6 +33,7 @@ class PosedImage:
     people: Detections
     poses: Poses
     unlabelled: Tensor | None = None
+    keypoints: KeypointSet = COCO_KEYPOINTS
 
 
 def true_poses(dataset: PeopleDataset, hidden: float = 0.5, image_batch: int = 4) -> Iterator[list[PosedImage]]:
@@ -104,4 +105,4 @@ def truly_posed(
 ) -> PosedImage:
     """Return an image whose people, at least one, have their labelled keypoints for poses; see ``true_poses``."""
     poses = labelled_poses(annotations, hidden, keypoints)
-    return PosedImage(image, annotations, labelled_people(annotations), poses, unlabelled=poses.presence == 0)
+    return PosedImage(image, annotations, labelled_people(annotations), poses, poses.presence == 0, keypoints)

@@ -115,6 +115,8 @@ def _settings(config: ConfigSection) -> ComparisonSettings:
         value = getattr(settings, name)
         if type(value) is not int or value < 1:
             raise UserError(f"evaluation.{name}: expected a whole number of results from 1, got {value!r}")
+    if (nms := given.get("pose_nms")) is not None and (type(nms) not in (int, float) or not 0 <= nms <= 1):
+        raise UserError(f"evaluation.pose_nms: expected an OKS in [0, 1] or None, got {nms!r}")
     if type(value := given.get("approximate_keypoints", False)) is not bool:
         raise UserError(f"evaluation.approximate_keypoints: expected True or False, got {value!r}")
     return settings

@@ -22,7 +22,6 @@ from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, labelled_images, with_detected_masks
 from bmp.errors import UserError
 from bmp.io.annotations import Annotation, labelled_people, to_annotations
-from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import exclusive
 from bmp.stages import Detector, PoseEstimator, Segmenter
 from bmp.structures import Instances, Masks, Poses, Prompts
@@ -57,7 +56,7 @@ def detected_poses(
         shown = people if detector is None else with_detected_masks(images, people, detector)
         poses = pose.estimate(images, shown)
         yield [
-            PosedImage(image, annotations, boxes, own)
+            PosedImage(image, annotations, boxes, own, keypoints=pose.keypoints)
             for (image, annotations), boxes, own in zip(batch, people, poses, strict=True)
         ]
 
@@ -100,7 +99,7 @@ def annotation_rows(posed: PosedImage, rows: Sequence[int], masks: Masks) -> lis
     """Return annotations of the people ``rows`` with these masks."""
     found = torch.ones(len(rows), dtype=torch.int64)
     instances = Instances(posed.people[rows], posed.poses[rows], masks, found)
-    annotations = to_annotations(instances, 0, COCO_KEYPOINTS, exact=True)
+    annotations = to_annotations(instances, 0, posed.keypoints, exact=True)
     for own, row in zip(annotations, rows, strict=True):
         labelled = posed.annotations[row]
         own["id"], own["image_id"] = labelled["id"], labelled["image_id"]

@@ -1,7 +1,9 @@
 """Numbers from the literature to stand beside ours in a report; knows nothing of how ours come about.
 
-All are average precisions in per cent. The tables are those of the paper on SAM-pose2seg ("SAM-pose2seg: Pose-Guided
-Human Instance Segmentation in Crowds"). What they repeat is here once, under the table that has it first.
+All are average precisions in per cent, but where a measure is named. The tables are those of the paper on SAM-pose2seg
+("SAM-pose2seg: Pose-Guided Human Instance Segmentation in Crowds"). What they repeat is here once, under the table that
+has it first. Numbers of other keypoint sets are those of MMPose's model zoo, as the files beside its configs state
+them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,15 @@ PUBLISHED_DATASETS = {
     "coco_persons_val": "COCOPersons val2017",
     "cihp_val": "CIHP val",
 }
-"""Keys of the data sets that have published numbers, with their names for people."""
+"""Keys of the data sets that the paper has numbers for, with their names for people."""
+POSE_DATASETS = {
+    "crowdpose_test": "CrowdPose test",
+    "aic_val": "AIC val",
+    "mpii_val": "MPII val",
+    "humanart_val": "Human-Art val",
+    "coco_wholebody_val": "COCO-WholeBody val",
+}
+"""Keys of the data sets that others have published numbers of poses for."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +42,11 @@ class Published:
     """One number of the literature.
 
     method: the model or recipe. prompts: which keypoints it was prompted with, and what else; "" where it has none.
-    dataset: a key of ``PUBLISHED_DATASETS``. kind, protocol: what was compared, and how. value: AP in per cent. source:
-    paper and table. verified: whether it was read in that source itself, or only in what others write of it. note:
-    a caveat, "" for none. ranking: what ranked the masks, a key of ``bmp.evaluation.pose_to_mask.RANKINGS``, None where
-    the source does not say.
+    dataset: a key of ``PUBLISHED_DATASETS`` or ``POSE_DATASETS``. kind, protocol: what was compared, and how. value: in
+    per cent. source: paper and table. verified: whether it was read in that source itself, or only in what others write
+    of it. note: a caveat, "" for none. ranking: what ranked the masks, a key of
+    ``bmp.evaluation.pose_to_mask.RANKINGS``, None where the source does not say. measure: what the value is, if not the
+    AP of that kind.
     """
 
     method: str
@@ -48,6 +59,7 @@ class Published:
     verified: bool = True
     note: str = ""
     ranking: str | None = None
+    measure: str = "AP"
 
 
 def published(
@@ -56,20 +68,36 @@ def published(
     """Return the published numbers for a data set, in the order of the paper; none for a data set without any.
 
     Args:
-        dataset: a key of ``PUBLISHED_DATASETS``, or None for a data set without published numbers.
+        dataset: a key of ``PUBLISHED_DATASETS`` or ``POSE_DATASETS``, or None for a data set without published numbers.
         kind: only those of that kind.
         protocol: only those of that protocol.
 
     Raises:
         UserError: the key is unknown.
     """
-    if dataset is not None and dataset not in PUBLISHED_DATASETS:
-        raise UserError(f"no published numbers go by the key {dataset!r}; {choices(dataset, PUBLISHED_DATASETS)}")
+    keys = [*PUBLISHED_DATASETS, *POSE_DATASETS]
+    if dataset is not None and dataset not in keys:
+        raise UserError(f"no published numbers go by the key {dataset!r}; {choices(dataset, keys)}")
     return [
         number
-        for number in NUMBERS
+        for number in (*NUMBERS, *POSE_NUMBERS)
         if number.dataset == dataset and kind in (None, number.kind) and protocol in (None, number.protocol)
     ]
+
+
+def _zoo(
+    dataset: str, protocol: EvaluationProtocol, measures: tuple[str, ...], **models: tuple[float, ...]
+) -> list[Published]:
+    """Return numbers of MMPose's model zoo: for each model a value of each measure."""
+    return [
+        Published(model.replace("_", "-"), "", dataset, "keypoints", protocol, value, _ZOO, note=_NMS, measure=measure)
+        for model, values in models.items()
+        for measure, value in zip(measures, values, strict=True)
+    ]
+
+
+_ZOO = "model zoo of MMPose 1.3.2"
+_NMS = "top-down, without a loop; alike poses suppressed at OKS 0.9 where boxes are detected"
 
 
 class _Row(NamedTuple):
@@ -208,4 +236,35 @@ NUMBERS: tuple[Published, ...] = (
         )
     ),
 )
-"""Everything that is known, table by table."""
+"""Everything that is known of the paper's data sets, table by table."""
+
+POSE_NUMBERS: tuple[Published, ...] = (
+    *_zoo(
+        "crowdpose_test",
+        "loop",
+        ("AP", "AP easy", "AP medium", "AP hard"),
+        ResNet_50=(63.7, 73.8, 65.0, 50.6),
+        HRNet_w32=(67.5, 77.0, 68.7, 55.3),
+        RTMPose_m=(70.6, 79.9, 71.9, 58.2),
+    ),
+    *_zoo("aic_val", "detected_poses", ("AP",), ResNet_101=(29.4,), HRNet_w32=(32.3,)),
+    *_zoo("mpii_val", "detected_poses", ("PCKh", "PCKh@0.1"), HRNet_w32=(90.0, 33.4), HRNet_w48=(90.1, 33.7)),
+    *_zoo("humanart_val", "loop", ("AP",), ViTPose_s=(38.1,), ViTPose_b=(41.0,), ViTPose_l=(45.9,), ViTPose_h=(46.8,)),
+    *_zoo(
+        "humanart_val",
+        "detected_poses",
+        ("AP",),
+        ViTPose_s=(73.8,),
+        ViTPose_b=(75.9,),
+        ViTPose_l=(78.9,),
+        ViTPose_h=(80.0,),
+    ),
+    *_zoo(
+        "coco_wholebody_val",
+        "loop",
+        ("AP body", "AP foot", "AP face", "AP hand", "AP whole"),
+        HRNet_w32=(67.8, 54.3, 63.0, 46.7, 53.6),
+        HRNet_w48=(70.1, 67.5, 65.6, 53.5, 57.9),
+    ),
+)
+"""Numbers of poses on other keypoint sets, from MMPose's model zoo."""

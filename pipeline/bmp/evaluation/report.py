@@ -227,8 +227,11 @@ def protocol_tables(comparison: Comparison) -> list[TextTable]:
 def keypoints_sentence(comparison: Comparison) -> str | None:
     """Say on which keypoints poses are measured, where these are not simply COCO's."""
     sets = comparison.sets
-    if sets.labelled.names == sets.estimated.names == COCO_KEYPOINTS.names or comparison.rounds[-1].poses is None:
+    if comparison.rounds[-1].poses is None:
         return None
+    alike = "" if sets.alike is None else f" Poses whose OKS with a surer one is above {sets.alike} are left out."
+    if sets.labelled.names == sets.estimated.names == COCO_KEYPOINTS.names:
+        return alike.strip() or None
     reading = sets.conversion
     left_out = f", without {', '.join(reading.missing)}, which the network does not estimate" if reading.missing else ""
     near = [name for name, is_near in zip(sets.labelled.names, reading.approximate, strict=True) if is_near]
@@ -236,7 +239,7 @@ def keypoints_sentence(comparison: Comparison) -> str | None:
     words = left_out if len(left_out) <= 160 else f"{left_out[:157]}..."
     return (
         f"Poses are compared on {len(reading.known)} of {sets.labelled}{words}{nearby}; OKS has the sigmas of that set"
-        f"{' and 0.53 of the area of the labelled box' if sets.labelled.name in WITHOUT_AREAS else ''}."
+        f"{' and 0.53 of the area of the labelled box' if sets.labelled.name in WITHOUT_AREAS else ''}.{alike}"
     )
 
 
@@ -302,7 +305,7 @@ def published_table(numbers: Sequence[Published]) -> TextTable:
         (
             number.method,
             number.prompts,
-            f"AP of {_KINDS[number.kind]}",
+            f"{number.measure} of {_KINDS[number.kind]}",
             f"{number.value:.1f}",
             _PROTOCOLS[number.protocol],
             number.source if number.verified else f"{number.source}, not verified",

@@ -50,13 +50,15 @@ class ComparisonSettings:
     segm_score: the score that ranks masks, a name of ``bmp.evaluation.metrics.coco.SEGM_SCORES``. max_detections: how
     many boxes and masks of an image count for average precision, the best first. max_poses: how many poses.
     approximate_keypoints: measure poses also on labelled keypoints that are not estimated but have a neighbour that is,
-    such as the neck of another data set, see ``bmp.label_sets.conversion``.
+    such as the neck of another data set, see ``bmp.label_sets.conversion``. pose_nms: OKS above which the less sure of
+    two poses of an image is left out before poses are measured, MMPose's 0.9 for one; None for none.
     """
 
     segm_score: str = "detection_times_iou"
     max_detections: int = 100
     max_poses: int = 20
     approximate_keypoints: bool = False
+    pose_nms: float | None = None
 
     def limit(self, kind: Kind) -> int:
         """Return how many results of that kind count in an image."""
@@ -126,7 +128,7 @@ def compare_rounds(
         settings: how they are measured.
         sets: what the keypoints of the ground truth and of the rows mean; COCO's if not given.
     """
-    sets = replace(sets, approximate=settings.approximate_keypoints)
+    sets = replace(sets, approximate=settings.approximate_keypoints, alike=settings.pose_nms)
     kinds = labelled_kinds(ground_truth, sets)
     lacking = _lacking(ground_truth, sets)
     lacking_visible = lacking.get("keypoints") or _one_sort_of_keypoints(ground_truth)

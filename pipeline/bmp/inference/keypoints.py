@@ -35,7 +35,6 @@ from bmp.inference.batches import read_ahead
 from bmp.io.annotations import Annotation, PoseRow, keypoint_flags, labelled_people, to_numbers
 from bmp.io.atomic import replacing, writing
 from bmp.io.journal import Journal, JournalEntry
-from bmp.label_sets import COCO_KEYPOINTS
 from bmp.ops.masks import to_rle
 from bmp.registry import DETECTORS, POSES
 from bmp.stages import Detector, PoseEstimator
@@ -227,8 +226,6 @@ def _estimated(
 
 def _described(people: Sequence[Annotation], image: Image, poses: Poses, masks: Tensor | None) -> list[PoseRow]:
     """Return the people of an image as plain values; ``image_id`` is left to the whole."""
-    if poses.keypoints.shape[1] != len(COCO_KEYPOINTS):
-        raise UserError(f"pose: expected an estimator of COCO's 17 keypoints, got {poses.keypoints.shape[1]}")
     flags = keypoint_flags(poses, image.height, image.width, 2)
     columns = (to_numbers(values, 4) for values in (poses.scores, poses.visibility, poses.presence))
     rows: list[PoseRow] = [

@@ -28,6 +28,7 @@ from bmp.io.json_fields import (
     rows_of,
     short,
 )
+from bmp.io.ochuman_json import is_ochuman, to_coco
 from bmp.io.segmentations import LARGEST_SIDE, MOST_PIXELS, checked_segmentation, margin, mask_area, mask_box
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, keypoint_set, sets_named
 
@@ -53,7 +54,7 @@ class Labels:
 
 
 def read_labels(annotations: str | os.PathLike[str], keypoints: str | None = None) -> Labels:
-    """Read the persons of a COCO dataset and check all that evaluation and training rely on.
+    """Read the persons of a COCO dataset, or of OCHuman's own file, and check all that evaluation and training rely on.
 
     Annotations of other categories than the one called person are left out; a file with one category, or none, speaks
     of persons whatever it is called. All images stay, also those without anybody.
@@ -90,6 +91,8 @@ def read_labels(annotations: str | os.PathLike[str], keypoints: str | None = Non
     data = read_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a COCO dataset, an object with images and annotations, got {short(data)}")
+    if is_ochuman(data):
+        data = to_coco(path, data)
     notices = Notices(str(path))
     images = read_images(path, data)
     categories = Categories.of(path, data)
@@ -106,6 +109,9 @@ def read_labels(annotations: str | os.PathLike[str], keypoints: str | None = Non
             notices.add(f"keypoints left out, {unknown}", location)
         if meaning.name == "coco_wholebody":
             _join_parts(location, row)
+        if meaning.name == "humanart21" and "keypoints_21" in row:  # beside COCO's 17
+            row["keypoints"] = row.pop("keypoints_21")
+            row.pop("num_keypoints", None)
         rows.append(_person(location, row, image["height"], image["width"], meaning, notices))
         if "id" in row:
             again = row["id"] in taken
@@ -178,7 +184,7 @@ _UNNAMED = {
 def _foreign(words: str) -> str:
     return (
         f"they are not COCO's 17 in COCO's order ({words}), nor another set that is known; if they are one of "
-        f"{', '.join(KEYPOINT_SETS)}, say which (keypoints=NAME)"
+        f"{', '.join(KEYPOINT_SETS)}, say which (--keypoints NAME, or keypoints=NAME)"
     )
 
 

@@ -10,6 +10,7 @@ that knows ``freeze_backbone``. Ready configs are in ``configs/mmpose``.
 from __future__ import annotations
 
 import importlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from bmp.api import BMP
 from bmp.build import build
 from bmp.config import ConfigSection, load_config
 from bmp.errors import UserError
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.structures import Image, Instances
 
@@ -60,8 +61,7 @@ class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]
         else:
             self._config = load_config(pipeline, dict(_dotted(overrides or {})))
         self._place(torch.device(get_device()))
-        known = self._loop.pose.keypoints.names == COCO_KEYPOINTS.names
-        self._dataset_meta: dict[str, Any] | None = _coco_meta() if known else None
+        self._dataset_meta: dict[str, Any] | None = _metainfo(self._loop.pose.keypoints)
         # MMPose's inferencers write into it. Nothing is read from it: there are no heatmaps of an image to show.
         self.test_cfg: dict[str, Any] = {}
         # The stages keep their networks to themselves; without any parameter PyTorch refuses to distribute a model.
@@ -69,9 +69,10 @@ class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]
 
     @property
     def dataset_meta(self) -> dict[str, Any] | None:
-        """MMPose's description of the keypoints, by which its visualizers draw; None for other keypoints than COCO's.
+        """MMPose's description of the keypoints, by which its visualizers draw and its metrics measure.
 
-        Set it for those; None changes nothing, as MMPose's inferencers say None where the config has no training.
+        Set another one if you like; None changes nothing, as MMPose's inferencers say None where the config has no
+        training.
         """
         return self._dataset_meta
 
@@ -173,11 +174,40 @@ def _dotted(values: ConfigSection, prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", value
 
 
-def _coco_meta() -> dict[str, Any]:
+def _metainfo(keypoints: KeypointSet) -> dict[str, Any]:
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
     with quiet_models():
-        return parse_pose_metainfo({"from_file": "configs/_base_/datasets/coco.py"})  # type: ignore[no-any-return]
+        if keypoints.names == COCO_KEYPOINTS.names:
+            return parse_pose_metainfo({"from_file": "configs/_base_/datasets/coco.py"})  # type: ignore[no-any-return]
+        flips, names = keypoints.flip_indices, keypoints.names
+        colours = [_SIDES[name.partition("_")[0]] for name in names]
+        return parse_pose_metainfo(  # type: ignore[no-any-return]
+            {
+                "dataset_name": keypoints.name or "own",
+                "paper_info": {"title": keypoints.source},
+                "keypoint_info": {
+                    number: {
+                        "name": name,
+                        "id": number,
+                        "color": colours[number],
+                        "type": "",
+                        "swap": names[flips[number]] if flips[number] != number else "",
+                    }
+                    for number, name in enumerate(names)
+                },
+                "skeleton_info": {
+                    number: {"link": (names[start], names[end]), "id": number, "color": colours[end]}
+                    for number, (start, end) in enumerate(keypoints.skeleton)
+                },
+                "joint_weights": [1.0] * len(names),
+                "sigmas": list(keypoints.sigmas),
+            }
+        )
+
+
+_SIDES: defaultdict[str, list[int]] = defaultdict(lambda: [51, 153, 255], left=[0, 255, 0], right=[255, 128, 0])
+"""MMPose's colours of sides, by the first word of a keypoint's name."""
 
 
 def _register() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bmp.config import ConfigSection
 from bmp.errors import MissingExtraError, UserError
-from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, conversion, keypoint_set
 from bmp.models.compute import autocast, dtype_of, prepare, to_float32
 from bmp.models.configs import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
@@ -45,7 +45,9 @@ class MMPoseEstimator:
 
     Crops, mask conditioning, normalisation, the flip test and the decoding of unbiased (UDP) heatmaps are batched
     tensor operations; models with other codecs (SimCC, biased heatmaps, regression) decode with their own head.
-    The model's first keypoints have to be those of ``keypoints``, further ones are dropped.
+
+    What the model's keypoints mean is told by ``keypoints = "NAME"`` in its config, a name of
+    ``bmp.label_sets.KEYPOINT_SETS``, else by the data set that MMPose's config tests it on, else by their number.
 
     Args:
         config: see ``bmp.models.configs.load_model_config``: "models/pmpose_b.py", the name of an MMPose config, a
@@ -65,7 +67,9 @@ class MMPoseEstimator:
             None is the latter where the model has it, as the published PMPose does, else the former.
         dtype: "float32" or "bfloat16", in which the network computes; decoding is always in float32.
         channels_last, compile: for backbone and head, see ``bmp.models.compute.prepare``.
-        keypoints: what the keypoints mean.
+        keypoints: which of the model's keypoints are wanted: the name of a published set, all of which the model has to
+            have; "all"; or a set of one's own, which are the model's first. None is COCO's 17 where the model has
+            them, else all.
 
     Raises:
         UserError: for a config, checkpoint or option that does not go together with the model, in particular for a
@@ -90,7 +94,7 @@ class MMPoseEstimator:
         dtype: str = "float32",
         channels_last: bool = False,
         compile: bool = False,
-        keypoints: KeypointSet = COCO_KEYPOINTS,
+        keypoints: str | KeypointSet | None = None,
     ) -> None:
         _check("without_mask", without_mask, ("box", "image", "refuse"))
         _check("visibility_from", visibility_from, (None, "score"))
@@ -122,14 +126,8 @@ class MMPoseEstimator:
                 )
         if scores_from == "expected_oks" and not self._probabilistic:
             raise UserError(f'scores_from: {type(head).__name__} does not estimate the OKS; use scores_from="map"')
-        count = _keypoint_count(head)
-        if count < len(keypoints):
-            raise UserError(
-                f"config: expected a model of {len(keypoints)} keypoints or more, got {count}; "
-                "choose one that begins with these keypoints"
-            )
-
-        self.keypoints = keypoints
+        network = _network_keypoints(settings, _keypoint_count(head))
+        self.keypoints, self._chosen = _chosen_keypoints(network, keypoints)
         self._device = torch.device(device)
         self._model: Any = model.to(self._device)
         self._batch_size = batch_size
@@ -143,9 +141,8 @@ class MMPoseEstimator:
         prepare(model.backbone, model.head, channels_last=channels_last, compiled=compile)
         self._width, self._height = _input_size(head.decoder)
         self._unbiased = _is_unbiased(settings, head.decoder)
-        # Keypoints beyond the set's own are dropped in the end: whether they swap sides does not matter.
-        self._flip_indices = [*keypoints.flip_indices, *range(len(keypoints), count)]
-        self._decode = _decoder_of(head, model.test_cfg, decoder, keypoints)
+        self._flip_indices = list(network.flip_indices)
+        self._decode = _decoder_of(head, model.test_cfg, decoder, self.keypoints)
 
     def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
         """Estimate a pose for each person; see ``bmp.stages.PoseEstimator``.
@@ -269,12 +266,11 @@ class MMPoseEstimator:
         return _CropPoses(keypoints, scores, visibility, presence, expected_oks)
 
     def _averaged(self, values: Tensor, count: int) -> Tensor:
-        """Average the first ``count`` rows with the mirrored rest; keep the set's keypoints."""
-        wanted = len(self.keypoints)
-        straight = values[:count, :wanted]
+        """Average the first ``count`` rows with the mirrored rest; keep the wanted keypoints."""
+        straight = values[:count, self._chosen]
         if not self._flip_test:
             return straight
-        mirrored = values[count:, self._flip_indices[:wanted]]
+        mirrored = values[count:, [self._flip_indices[row] for row in self._chosen]]
         return (straight + (mirrored.flip(-1) if values.ndim == 4 else mirrored)) * 0.5
 
     def _from_head(self, inputs: Tensor) -> _CropPoses:
@@ -292,9 +288,8 @@ class MMPoseEstimator:
             [sample] * len(inputs),
             test_cfg={**self._model.test_cfg, "flip_test": self._flip_test, "output_heatmaps": False},
         )
-        wanted = len(self.keypoints)
-        keypoints = torch.stack([torch.as_tensor(each.keypoints[0, :wanted, :2]) for each in predictions])
-        scores = torch.stack([torch.as_tensor(each.keypoint_scores[0, :wanted]) for each in predictions])
+        keypoints = torch.stack([torch.as_tensor(each.keypoints[0, self._chosen, :2]) for each in predictions])
+        scores = torch.stack([torch.as_tensor(each.keypoint_scores[0, self._chosen]) for each in predictions])
         return _CropPoses(keypoints.float().to(self._device), scores.float().to(self._device))
 
     def _features(self, inputs: Tensor) -> Any:
@@ -322,6 +317,70 @@ def _keypoint_count(head: Any) -> int:
         return int(head.num_joints)
     offsets_too = getattr(head.decoder, "heatmap_type", "gaussian") == "combined"
     return int(head.out_channels) // (3 if offsets_too else 1)
+
+
+_MMPOSE_NAMES = {"halpe": "halpe136", "ochuman": "coco", "exlpose": "crowdpose"}
+"""Sets that MMPose calls otherwise, by the names of its files of metainfo."""
+
+
+def _network_keypoints(settings: ConfigSection, count: int) -> KeypointSet:
+    """Return what the ``count`` keypoints of a model mean; names are made up for those of which nothing is known."""
+    told = settings.get("keypoints")
+    if told is not None:
+        known = keypoint_set(told)
+        if len(known) != count:
+            raise UserError(f"config: keypoints={known.name!r} are {len(known)}, but its model has {count}; correct it")
+        return known
+    for known in _likely_sets(settings):
+        if len(known) == count:
+            return known
+    if count < len(COCO_KEYPOINTS):
+        names = tuple(f"keypoint_{number}" for number in range(count))
+        return KeypointSet(names, (0.079,) * count, (), ())
+    # Top-down models of people with more keypoints than COCO begin with COCO's, as far as is known.
+    more = tuple(f"keypoint_{number}" for number in range(len(COCO_KEYPOINTS), count))
+    sigmas = (*COCO_KEYPOINTS.sigmas, *[0.079] * len(more))
+    coco = COCO_KEYPOINTS
+    return KeypointSet((*coco.names, *more), sigmas, coco.flip_pairs, coco.skeleton, coco.face)
+
+
+def _likely_sets(settings: ConfigSection) -> Iterator[KeypointSet]:
+    """Yield the set of the data set that a config tests its model on, then those known by their number alone."""
+    dataset = settings.get("test_dataloader", {}).get("dataset", {})
+    files = [str((dataset.get("metainfo") or {}).get("from_file", "")), str(dataset.get("type", ""))]
+    for file in files:
+        name = PurePosixPath(file).stem.lower().removesuffix("dataset").replace("cocowholebody", "coco_wholebody")
+        name = _MMPOSE_NAMES.get(name, name)
+        if name in KEYPOINT_SETS:
+            yield KEYPOINT_SETS[name]
+    yield from (KEYPOINT_SETS[name] for name in ("coco", "pmpose", "maskpose_wb", "coco_wholebody", "halpe136"))
+
+
+def _chosen_keypoints(network: KeypointSet, wanted: str | KeypointSet | None) -> tuple[KeypointSet, list[int]]:
+    """Return the set that is wanted of a network's, and which of the network's keypoints they are."""
+    everything = list(range(len(network)))
+    if wanted == "all":
+        return network, everything
+    if wanted is None:
+        reading = conversion(network, COCO_KEYPOINTS)
+        if reading.missing:
+            return network, everything
+        wanted = COCO_KEYPOINTS
+    chosen = keypoint_set(wanted)
+    if not chosen.name:
+        if len(network) < len(chosen):
+            raise UserError(
+                f"config: expected a model of {len(chosen)} keypoints or more, got {len(network)}; "
+                "choose one that begins with these keypoints"
+            )
+        return chosen, everything[: len(chosen)]
+    reading = conversion(network, chosen)
+    if reading.missing:
+        raise UserError(
+            f"keypoints: {chosen} are not all among the {len(network)} of this model, it lacks "
+            f"{', '.join(reading.missing):.100}; take keypoints='all', or another model"
+        )
+    return chosen, [origin[0] for origin in reading.origins]
 
 
 def _input_size(codec: Any) -> tuple[int, int]:

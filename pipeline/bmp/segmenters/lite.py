@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from bmp.checkpoints.sources import resolve
-from bmp.label_sets import COCO_KEYPOINTS
+from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, conversion
 from bmp.models.lite import landmarks, regions
 from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import iou
@@ -86,13 +86,23 @@ class LiteSegmenter:
     Args:
         weights: of the landmark network, a path or a name that ``bmp.checkpoints.sources`` knows.
         num_threads: of the network.
+        keypoints: the meaning of the poses' keypoints.
 
     Raises:
         UserError: for a value out of range, or weights that cannot be had.
         ImportError: where LiteRT is not installed.
     """
 
-    def __init__(self, weights: str = landmarks.WEIGHTS, num_threads: int = 2) -> None:
+    def __init__(
+        self,
+        weights: str = landmarks.WEIGHTS,
+        num_threads: int = 2,
+        keypoints: KeypointSet = COCO_KEYPOINTS,
+    ) -> None:
+        self.keypoints = keypoints
+        reading = conversion(self.keypoints, COCO_KEYPOINTS)
+        self._known = list(reading.known)
+        self._rows = [reading.origins[number][0] for number in reading.known]
         self._landmarks = landmarks.load(resolve(weights), num_threads)
 
     def open(self, images: Sequence[Image]) -> list[ImagePyramid]:
@@ -108,20 +118,23 @@ class LiteSegmenter:
     ) -> list[Masks]:
         """Return masks row by row for ``people``, on the CPU; ``others`` do not matter to this network.
 
-        Raises ``ValueError`` for poses that do not start with COCO's 17 keypoints.
+        Raises ``ValueError`` for poses that do not start with the keypoints it is for.
         """
         return [self._segment(*one) for one in zip(views, people, poses, strict=True)]
 
     def _segment(self, picture: ImagePyramid, people: Detections, poses: Poses) -> Masks:
-        if poses.keypoints.shape[1] < len(COCO_KEYPOINTS):
+        if poses.keypoints.shape[1] < len(self.keypoints):
             raise ValueError(
-                f"LiteSegmenter: expected poses with COCO's 17 keypoints first, got {poses.keypoints.shape[1]}; "
-                "use a pose estimator with COCO's keypoints"
+                f"LiteSegmenter: expected poses with {self.keypoints} first, got {poses.keypoints.shape[1]}; "
+                "give LiteSegmenter the pose estimator's keypoint set"
             )
         if not len(people):
             return Masks.empty(picture.height, picture.width)
-        count = len(COCO_KEYPOINTS)
-        keypoints, scores = poses.keypoints[:, :count].cpu().numpy(), poses.scores[:, :count].cpu().numpy()
+        # A keypoint of COCO's that the poses lack is one of which nothing is known.
+        keypoints = np.zeros((len(people), len(COCO_KEYPOINTS), 2), dtype=np.float32)
+        scores = np.zeros((len(people), len(COCO_KEYPOINTS)), dtype=np.float32)
+        keypoints[:, self._known] = poses.keypoints[:, self._rows].cpu().numpy()
+        scores[:, self._known] = poses.scores[:, self._rows].cpu().numpy()
         boxes = people.boxes.cpu().numpy()
         seen = self._landmarks(picture, look_where(keypoints, scores, boxes))
         bits = np.zeros((len(people), picture.height, picture.width), dtype=np.bool_)

@@ -239,6 +239,9 @@ class MaxVisibility:
         signal: which number of the pose counts as visibility.
         negative: policy for negative points; None for none.
         box: policy for box prompts; None for none.
+        keypoints: the meaning of the poses' keypoints; for ``among`` only.
+        among: a set whose keypoints, by meaning, may be positive points, such as COCO's where the poses have further
+            ones that the segmenter was not trained with; None for all.
 
     Raises:
         UserError: for a count, threshold or signal that makes no sense.
@@ -251,19 +254,23 @@ class MaxVisibility:
         signal: Signal = "visibility",
         negative: NegativePoints | None = None,
         box: BoxPrompt | None = None,
+        keypoints: KeypointSet = COCO_KEYPOINTS,
+        among: KeypointSet | None = None,
     ) -> None:
         self.count = _check_count(count)
         self.threshold = check_fraction("threshold", threshold)
         self.signal = _check_signal(signal)
         self.negative = negative
         self.box = box
+        self._excluded = _excluded(keypoints, among)
 
     def prompts(self, people: Detections, poses: Poses, others: Poses) -> Prompts:
         """Return ``count`` positive points a person, the best first, then the negative ones, padded with label -1.
 
         Raises ``UserError`` where the poses lack the signal.
         """
-        chosen = select_max_visibility(_values(poses, self.signal), self.count, self.threshold)
+        visibility = _without(_values(poses, self.signal), self._excluded)
+        chosen = select_max_visibility(visibility, self.count, self.threshold)
         return _compose(people, poses, others, chosen, self.negative, self.box)
 
 
@@ -283,6 +290,7 @@ class MaxSpread:
         keypoints: the meaning of the poses' keypoints: which ones belong to the face.
         negative: policy for negative points; None for none.
         box: policy for box prompts; None for none.
+        among: as for ``MaxVisibility``.
 
     Raises:
         UserError: for a count, threshold, quantile, signal or ranking that makes no sense.
@@ -298,6 +306,7 @@ class MaxSpread:
         keypoints: KeypointSet = COCO_KEYPOINTS,
         negative: NegativePoints | None = None,
         box: BoxPrompt | None = None,
+        among: KeypointSet | None = None,
     ) -> None:
         self.count = _check_count(count)
         self.threshold = check_fraction("threshold", threshold)
@@ -307,6 +316,7 @@ class MaxSpread:
         self.signal = _check_signal(signal)
         self.ranking = self.signal if ranking is None else _check_signal(ranking)
         self.keypoints = keypoints
+        self._excluded = _excluded(keypoints, among)
         self.negative = negative
         self.box = box
 
@@ -322,7 +332,7 @@ class MaxSpread:
             )
         chosen = select_max_spread(
             poses.keypoints,
-            _values(poses, self.signal),
+            _without(_values(poses, self.signal), self._excluded),
             self.count,
             self.threshold,
             confidence=_values(poses, self.ranking),
@@ -382,6 +392,20 @@ def _values(poses: Poses, signal: Signal) -> Tensor:
             f"signal {signal!r}: this pose estimator gives none; use 'visibility', or a model with that branch (PMPose)"
         )
     return values
+
+
+def _excluded(keypoints: KeypointSet, among: KeypointSet | None) -> list[int]:
+    """Return the keypoints that are not among those of another set, by their meaning."""
+    if among is None:
+        return []
+    return [number for number, meaning in enumerate(keypoints.meanings) if meaning not in among.meanings]
+
+
+def _without(visibility: Tensor, excluded: Sequence[int]) -> Tensor:
+    """Return the visibility with that of excluded keypoints below any threshold."""
+    if not excluded:
+        return visibility
+    return visibility.index_fill(1, torch.tensor(excluded, device=visibility.device), -1.0)
 
 
 def _check_signal(signal: Signal) -> Signal:

@@ -28,10 +28,12 @@ from bmp.evaluation.metrics.coco import CocoNumbers, compare, summarize, to_resu
 from bmp.evaluation.metrics.matching import Bools, Floats
 from bmp.io.annotations import Annotation, CocoDataset
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, Conversion, KeypointSet, conversion
+from bmp.ops.boxes import fit_aspect, xywh_to_xyxy
 from bmp.ops.oks import oks
 
 BOX_SHARE = 0.53
 """A person's usual share of the area of its box: what OKS is measured with where a set labels no areas (MMPose)."""
+_WINDOW_ASPECT, _WINDOW_PADDING = 3 / 4, 1.25
 WITHOUT_AREAS = ("crowdpose", "aic", "mpii", "mhp", "posetrack18", "jhmdb")
 
 CROWD_LEVELS: dict[str, Callable[[float], int]] = {
@@ -64,13 +66,15 @@ class PoseSets:
     """Whose keypoints are compared with whose.
 
     labelled: of the ground truth. estimated: of the results. unknown: why the ground truth has none although its file
-    does, in words. approximate: let places nearby stand in for keypoints that the results lack.
+    does, in words. approximate: let places nearby stand in for keypoints that the results lack. alike: OKS above which
+    the less sure of two results of an image is left out first, as MMPose does from 0.9 on; None leaves out none.
     """
 
     labelled: KeypointSet = COCO_KEYPOINTS
     estimated: KeypointSet = COCO_KEYPOINTS
     unknown: str = ""
     approximate: bool = False
+    alike: float | None = None
 
     @property
     def conversion(self) -> Conversion:
@@ -172,7 +176,36 @@ def _on_common_keypoints(
         ground_truth = {**ground_truth, "annotations": labels}
     if sets.estimated.names != sets.labelled.names:
         rows = [_read_as(reading, row) for row in rows]
-    return _Compared(sets.labelled.part(known), ground_truth, list(rows), limit)
+    keypoints = sets.labelled.part(known)
+    return _Compared(keypoints, ground_truth, _unlike(rows, keypoints, sets.alike), limit)
+
+
+def _unlike(rows: Sequence[Annotation], keypoints: KeypointSet, threshold: float | None) -> list[Annotation]:
+    """Leave out results that resemble a surer one of their image, as MMPose's ``oks_nms`` does.
+
+    The area of a result is that of the window through which a top-down network sees its box.
+    """
+    if threshold is None:
+        return list(rows)
+    by_image: dict[int | str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        by_image[row["image_id"]].append(number)
+    scores = np.array([result["score"] for result in to_results(rows, "keypoints")])
+    variances = (2 * np.array(keypoints.sigmas)) ** 2
+    kept: list[int] = []
+    for numbers in by_image.values():
+        points = np.array([rows[number]["keypoints"] for number in numbers], dtype=np.float64)
+        points = points.reshape(len(numbers), -1, 3)[..., :2]
+        boxes = torch.tensor([rows[number]["bbox"] for number in numbers], dtype=torch.float64)
+        area = fit_aspect(xywh_to_xyxy(boxes), _WINDOW_ASPECT, _WINDOW_PADDING)[1].prod(dim=1).numpy()
+        order = scores[numbers].argsort()[::-1]
+        while len(order):
+            best, order = order[0], order[1:]
+            kept.append(numbers[best])
+            squared = ((points[order] - points[best]) ** 2).sum(axis=2)
+            falloff = variances * ((area[order] + area[best]) / 2 + np.spacing(1))[:, None] * 2
+            order = order[np.exp(-squared / falloff).mean(axis=1) <= threshold]
+    return [rows[number] for number in sorted(kept)]
 
 
 def _read_as(reading: Conversion, row: Annotation) -> Annotation:

@@ -138,7 +138,7 @@ class PosedPeople:
         if self._estimates is not None:
             people_found = replace(labelled_people(chosen), masks=self._estimates.masks(chosen, image))
             return PosedImage(image, chosen, people_found, self._estimates.poses(chosen))
-        return truly_posed(image, chosen, _HIDDEN)
+        return truly_posed(image, chosen, _HIDDEN, self.dataset.keypoints)
 
     def count(self, index: int) -> int:
         """Return how many people an image has."""
