@@ -18,7 +18,7 @@ from bmp.segmenters.prompting import ClosestOther, LeastVisible, MaxSpread, MaxV
 from bmp.segmenters.skeleton import SkeletonMasks
 from bmp.structures import Detections, Image, Masks, Poses
 from bmp.suppression.oks import OKSSuppressor
-from bmp.visualize import contact_sheet, overlay
+from bmp.visualize import overlay, trace_sheet
 
 FIVE = KeypointSet(("a", "left_b", "right_b", "nose", "left_eye"), (0.1,) * 5, ((1, 2),), ((0, 1), (0, 2)), (3, 4))
 SETS = [FIVE, *map(keypoint_set, ("crowdpose", "pmpose", "coco_wholebody"))]
@@ -78,7 +78,7 @@ def test_the_loop_finds_people_and_files_hold_all_their_keypoints(people, known,
 def test_pictures_show_all_keypoints(people, known):
     blank = np.asarray(overlay(SCENE, people.instances, keypoint_set("coco").part([])))
     assert (np.asarray(overlay(SCENE, people.instances, known)) != blank).any()
-    assert contact_sheet(people.trace, SCENE, known).width > SCENE.width
+    assert trace_sheet(people.trace, SCENE, known).width > SCENE.width
     rows = [{"bbox": [1, 1, 5, 5], "keypoints": [3, 3, 2] * len(known)}, {"bbox": [1, 1, 5, 5]}]
     shown = to_instances(rows, SCENE)
     assert shown.poses.keypoints.shape == (2, len(known), 2)
