@@ -1,5 +1,7 @@
 """Files are found by their path, and by their path within the package's own configs."""
 
+import gc
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -112,3 +114,16 @@ def test_mistakes_about_bases_are_one_line(tmp_path, text, words):
     with pytest.raises(UserError, match=f"it.py cannot be read: {words}") as caught:
         read_config_file(tmp_path / "it.py")
     assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_fails_leaves_no_file_open(tmp_path):
+    """mmengine copies a config to a file, which an exception that is kept would hold open."""
+
+    def left_open():
+        return {id(each) for each in gc.get_objects() if isinstance(each, io.BufferedRandom) and not each.closed}
+
+    (tmp_path / "broken.py").write_text("1 / 0")
+    before = left_open()
+    with pytest.raises(UserError, match="ZeroDivisionError") as kept:
+        read_config_file(tmp_path / "broken.py")
+    assert left_open() <= before, kept

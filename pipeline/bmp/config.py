@@ -6,6 +6,7 @@ import ast
 import logging
 import re
 import tempfile
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -76,6 +77,8 @@ def read_config_file(path: Path) -> Config:
             return Config.fromfile(_with_bases_found(path.absolute(), Path(folder)))
     except Exception as error:  # a config is a program of the user's: anything can happen in it
         reason = " ".join(str(error).split())
+        # mmengine leaves a file open where it fails; it is closed with the variables that hold it.
+        traceback.clear_frames(error.__traceback__)
         raise UserError(f"config {path} cannot be read: {type(error).__name__}: {reason}") from error
 
 
