@@ -1,23 +1,44 @@
 """Fixtures that every test may use."""
 
+import copy
+import gc
 import os
+import pickle
+import sys
 from collections import OrderedDict
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
 import pytest
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 # Continuous integration runs on slow and busy machines: how long an example takes says nothing there.
 hypothesis.settings.register_profile("bmp", deadline=None)
-hypothesis.settings.register_profile("fast", deadline=None, max_examples=20)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=10)
 
-_SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+_LARGE = 10_000_000  # parameters: networks beyond are not kept
+
+_ROOT = Path(__file__).resolve().parents[1]
+_SHARED = _ROOT / ".." / "shared"
 
 
 def pytest_configure(config):
     """Try fewer examples where the slow tests are left out, too."""
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "bmp")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that have slow tests, so that no process ends with one while the others have nothing left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """Leave what is there by now to the end: else the garbage collector goes through all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -27,14 +48,90 @@ def pytest_xdist_setupnodes():
 
 
 @pytest.fixture(autouse=True)
-def _default_scope():
-    """Begin each test without a default scope of MMEngine: whoever sets it sets it for the rest of the process.
+def _nothing_kept_by_mmengine():
+    """Begin each test without a default scope and visualizers of MMEngine, which are there for the rest of the process.
 
-    So what a test finds in a registry does not depend on the tests before it, nor on fixtures of a module.
+    So what a test finds in a registry, and where it writes, does not depend on the tests before it, nor on fixtures of
+    a module.
     """
-    before, DefaultScope._instance_dict = DefaultScope._instance_dict, OrderedDict()
+    module = sys.modules.get("mmengine.visualization")
+    kept = [DefaultScope, *(_with_subclasses(module.Visualizer) if module else ())]
+    before = [(each, each._instance_dict) for each in kept]
+    for each in kept:
+        each._instance_dict = OrderedDict()
     yield
-    DefaultScope._instance_dict = before
+    for each, instances in before:
+        each._instance_dict = instances
+
+
+def _with_subclasses(parent):
+    yield parent
+    for child in parent.__subclasses__():
+        yield from _with_subclasses(child)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _configs_are_read_once():
+    """Keep what the files in configs/ and in the packages say, which does not change: reading one takes long."""
+    read, kept = Config._file2dict, {}
+    folders = (str(_ROOT / "configs"), str(Path(hypothesis.__file__).parents[1]))
+
+    def once(filename, *arguments, **named):
+        if not str(filename).startswith(folders):
+            return read(filename, *arguments, **named)
+        key = (str(filename), arguments, tuple(named.items()))
+        if key not in kept:
+            kept[key] = pickle.dumps(read(filename, *arguments, **named))
+        return pickle.loads(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, "_file2dict", staticmethod(once))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def instantiate_anew():
+    """Make each small network of sam2 once a session and copy it from then on; return hydra's function for it as it was.
+
+    ``build_sam2`` draws made-up weights after the same seed each time, so that a copy is what it would make.
+    """
+    if find_spec("hydra") is None:
+        yield
+        return
+    import hydra.utils
+    from omegaconf import OmegaConf
+
+    anew, load, networks, configs = hydra.utils.instantiate, OmegaConf.load, {}, {}
+
+    def instantiate(config):
+        text = repr(OmegaConf.to_container(config))
+        network = networks[text] if text in networks else anew(config)
+        if sum(parameter.numel() for parameter in network.parameters()) > _LARGE:
+            return network
+        networks[text] = network
+        return copy.deepcopy(network)
+
+    def read(file):
+        text = Path(file).read_bytes()
+        if text not in configs:
+            configs[text] = load(file)
+        return copy.deepcopy(configs[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hydra.utils, "instantiate", instantiate)
+        patch.setattr(OmegaConf, "load", staticmethod(read))
+        yield anew
+
+
+@pytest.fixture
+def undrawn(monkeypatch, instantiate_anew):
+    """Full-size networks with whatever lies in memory for weights: drawing them takes seconds a network."""
+    import torch
+
+    if instantiate_anew:  # what is kept would be without weights for others
+        monkeypatch.setattr("hydra.utils.instantiate", instantiate_anew)
+    for name in ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "uniform_", "trunc_normal_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
 
 
 @pytest.fixture(scope="session")

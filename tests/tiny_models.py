@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import copy
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ VIT = {"embed_dims": 32, "num_layers": 1, "num_heads": 2, "feedforward_channels"
 
 def sam2_config(folder: Path) -> str:
     """Write the config of a SAM 2.1 of 128 x 128 pixels: that of the smallest one, shrunk. Returns its path."""
+    path = folder / "tiny.yaml"
+    path.write_text(_sam2_yaml())
+    return str(path)
+
+
+@cache
+def _sam2_yaml() -> str:
     from omegaconf import OmegaConf
 
     from bmp.models.sam2 import _config_file, _import_sam2
@@ -28,9 +36,7 @@ def sam2_config(folder: Path) -> str:
     encoder.neck.update(d_model=64, backbone_channel_list=[128, 64, 32, 16])
     encoder.neck.position_encoding.num_pos_feats = 64
     config.model.memory_attention.num_layers = 1
-    path = folder / "tiny.yaml"
-    OmegaConf.save(config, path)
-    return str(path)
+    return OmegaConf.to_yaml(config)
 
 
 def sam1() -> Any:
@@ -66,6 +72,11 @@ def sam1() -> Any:
 
 def detector_config(name: str) -> Any:
     """The config of one of mmdet's detectors for images of 320 x 320 pixels."""
+    return copy.deepcopy(_detector_config(name))
+
+
+@cache
+def _detector_config(name: str) -> Any:
     import mmdet
     from mmengine.config import Config
 
@@ -90,7 +101,13 @@ def rtmdet(name: str) -> Any:
 
 def pose_section(family: str = "pmpose") -> dict[str, Any]:
     """The model section of a small "pmpose" or "maskpose"."""
-    section: dict[str, Any] = load_model_config(f"models/{family}_b.py", "mmpose")["model"]
+    section: dict[str, Any] = copy.deepcopy(_pose_section(family))
     section["backbone"]["arch"] = VIT
     section["head"].update(in_channels=32, deconv_out_channels=(16, 16))
+    return section
+
+
+@cache
+def _pose_section(family: str) -> dict[str, Any]:
+    section: dict[str, Any] = load_model_config(f"models/{family}_b.py", "mmpose")["model"]
     return section
