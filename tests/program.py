@@ -6,8 +6,11 @@ import contextlib
 import importlib
 import io
 import logging
+import multiprocessing
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ import warnings
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from fakes import scene
 from PIL import Image as PILImage
 
@@ -83,6 +87,51 @@ def main_in(folder, *arguments, main=None):
     ):
         code = _exit_code(main, [str(argument) for argument in arguments])
     return code, out.getvalue(), err.getvalue()
+
+
+def script(arguments):
+    """Run a Python file with its arguments as ``python FILE ...`` does; a ``main`` for the functions of this module."""
+    with mock.patch.object(sys, "argv", list(arguments)):
+        sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+def together(folder, *arguments, main, count=2):
+    """Call a command in ``count`` processes, as ``torchrun`` would; return of each what ``main_in`` does, by rank.
+
+    They are forked from a server that has loaded what most of them need, which starts once a session.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch.distributed", "bmp.training.__main__", "bmp.training.pose", "mmdet.models"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pipes, processes = [], []
+    for rank in range(count):
+        receiver, sender = context.Pipe(duplex=False)
+        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": 1, "CUDA_VISIBLE_DEVICES": ""}
+        environment = os.environ | {name: str(value) for name, value in environment.items()}
+        process = context.Process(target=_one_of_several, args=(sender, environment, folder, arguments, main))
+        process.start()
+        sender.close()
+        pipes.append(receiver)
+        processes.append(process)
+    try:
+        return [pipe.recv() if pipe.poll(300) else pytest.fail("a process takes minutes") for pipe in pipes]
+    finally:
+        for process in processes:
+            process.join(30)
+            process.kill()
+
+
+def _one_of_several(pipe, environment, folder, arguments, main):
+    import torch
+
+    os.environ.clear()  # the server's is that of its start
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    pipe.send(main_in(folder, *arguments, main=main))
 
 
 def _exit_code(main, arguments):

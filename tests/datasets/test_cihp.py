@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from program import main_in
 
 from bmp.build import build_dataset
 from bmp.config import load_config
@@ -121,14 +120,11 @@ def test_the_config_needs_a_root_only(root):
     assert build_dataset(load_config("cihp.py", {"dataset.root": str(root)})).name == "CIHP val"
 
 
-@pytest.mark.slow
 def test_the_command(root, tmp_path):
     output = tmp_path / "made" / "val.json"
-    command = [sys.executable, "-W", "error", "-m", "bmp.datasets.cihp", "--root", str(root), "--output", str(output)]
-    environment = os.environ | {"PYTHONPATH": str(Path(cihp.__file__).parents[2])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"3 people in 2 images: {output}\n"
+    code, out, err = main_in(tmp_path, "--root", root, "--output", output, main=main)
+    assert (code, err) == (0, "")
+    assert out == f"3 people in 2 images: {output}\n"
     assert json.loads(output.read_text())["info"]["parts"] == list(CIHP_PARTS)
 
 

@@ -1,4 +1,4 @@
-"""BMP in programs of MMPose's users, each in a process of its own: their test tool, their inferencers, their imports."""
+"""BMP in programs of MMPose's users: their test tool, their inferencers, their imports."""
 
 import json
 import subprocess
@@ -7,14 +7,15 @@ from pathlib import Path
 
 import cv2
 import pytest
-from program import BEHIND, CONFIG, ENVIRONMENT, FRONT, ROOT, run, save
+from program import BEHIND, CONFIG, ENVIRONMENT, FRONT, ROOT, main_in, run, save, script, together
 
 from bmp import UserError
 from bmp.checkpoints import sources as weights
+from bmp.synthcrowd.__main__ import main as synthcrowd
 
 mmpose = pytest.importorskip("mmpose", reason="needs the extra openmmlab", exc_type=ImportError)
 
-pytestmark = pytest.mark.slow  # each starts Python and MMPose anew, which takes seconds
+pytestmark = pytest.mark.slow
 TOOL = Path(mmpose.__file__).parent / ".mim" / "tools" / "test.py"
 CONFIGS = ROOT / "configs" / "mmpose"
 NUMBERS = {
@@ -24,25 +25,27 @@ NUMBERS = {
 """What MMPose's metric calls the numbers, and what we call them."""
 
 
-def python(folder, *arguments, code=0):
-    """Run Python in ``folder``; return what it printed, both streams."""
-    command = [sys.executable, *map(str, arguments)]
+def call(folder, *arguments):
+    """Run a program in this process as if started in ``folder``."""
+    code, out, err = main_in(folder, *arguments, main=script)
+    assert code == 0, out + err
+
+
+def start(folder, text, code=0):
+    """Run a program in a process of its own; return what it printed, both streams."""
+    (folder / "script.py").write_text(text)
     done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
-    )
+        [sys.executable, "script.py"],
+        cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+    )  # fmt: skip
     assert done.returncode == code, done.stdout
     return done.stdout
-
-
-def script(folder, text, *arguments, code=0):
-    (folder / "script.py").write_text(text)
-    return python(folder, "script.py", *arguments, code=code)
 
 
 def numbers_of_mmpose(folder, config, **options):
     """Evaluate with MMPose's own tools/test.py, with images drawn."""
     settings = [f"{key}={value}" for key, value in ({"load_from": None} | options).items()]
-    python(
+    call(
         folder, TOOL, CONFIGS / config, "none", "--work-dir", "work", "--out", "mmpose.json",
         "--show-dir", "drawn", "--interval", 1, "--cfg-options", *settings,
     )  # fmt: skip
@@ -96,7 +99,8 @@ def test_average_precision_on_synthcrowd_is_ours_to_the_last_digit(tmp_path, req
     except UserError:  # in a checkout whose networks are not trained yet
         config = request.getfixturevalue("lite")
     folder = tmp_path / "output" / "synthcrowd"  # where the config looks
-    python(tmp_path, "-m", "bmp.synthcrowd", "--output", folder, "--splits", "test", "--count", 24)
+    options = ("--output", folder, "--splits", "test", "--count", 6, "--workers", 1)
+    assert main_in(tmp_path, *options, main=synthcrowd)[0] == 0
     theirs = numbers_of_mmpose(tmp_path, "bmp_nano.py", **{"model.pipeline": config})
     same(theirs, numbers_of_ours(tmp_path, "--dataset", folder / "test.json", "--images", folder, config=config))
 
@@ -138,7 +142,8 @@ assert result["visualization"][0].shape == (48, 64, 3)
 
 
 def test_inferencers_do_images_folders_and_videos(workplace):
-    script(workplace, INFERENCE)
+    (workplace / "script.py").write_text(INFERENCE)
+    call(workplace, "script.py")
     counts = {"a": 2, "b": 1, "c": 0}
     for folder, names in {"one": "a", "folder": "abc"}.items():
         found = {path.stem: json.loads(path.read_text()) for path in (workplace / folder / "found").iterdir()}
@@ -187,7 +192,8 @@ def test_several_processes_share_a_test(workplace):
     ground_truth = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "person"}]}
     (workplace / "truth.json").write_text(json.dumps(ground_truth))
     (workplace / "script.py").write_text(DISTRIBUTED)
-    python(workplace, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "script.py")
+    for code, out, err in together(workplace, "script.py", main=script):
+        assert code == 0, out + err
 
 
 IMPORT = """
@@ -240,7 +246,7 @@ assert all(module.startswith("bmp.") for module in added.values()), added
 
 
 def test_the_import_registers_and_changes_nothing_else(tmp_path):
-    script(tmp_path, IMPORT)
+    start(tmp_path, IMPORT)
 
 
 TAKEN = """
@@ -257,7 +263,7 @@ Config.fromfile("config.py")
 
 def test_a_name_that_another_package_took(tmp_path):
     (tmp_path / "config.py").write_text("custom_imports = dict(imports=['bmp.plugins.mmpose'])")
-    lines = script(tmp_path, TAKEN, code=1).splitlines()
+    lines = start(tmp_path, TAKEN, code=1).splitlines()
     assert lines[-1].startswith("bmp.errors.UserError: bmp.plugins.mmpose: ProbMap is already registered in")
     assert lines[-1].endswith("take the other one out of custom_imports, or use it in another process")
 
@@ -314,4 +320,5 @@ assert DefaultScope.get_current_instance().scope_name == "mmpose"
 
 
 def test_models_of_two_scopes_live_together(tmp_path):
-    script(tmp_path, SCOPES)
+    (tmp_path / "script.py").write_text(SCOPES)
+    call(tmp_path, "script.py")

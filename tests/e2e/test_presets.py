@@ -29,6 +29,7 @@ PHOTO = cbook._get_data_path("sample_data/grace_hopper.jpg")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", PAPER)
 def test_presets_build_without_a_gpu(name):
     model = bmp.load(name, device="cpu", overrides=RANDOM)
@@ -121,6 +122,7 @@ def test_the_whole_loop_runs_at_full_size():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_official_files_given_by_path_are_loaded_by_their_stages(shared, tmp_path):
     files = {"detector": "rtmdet-ins-l-mask", "pose": "PMPose-b-1.0.0", "segmenter": "sam2.1_hiera_base_plus"}
     overrides = {}
@@ -139,6 +141,7 @@ def test_official_files_given_by_path_are_loaded_by_their_stages(shared, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("stage", ["pose", "segmenter"])
 def test_a_checkpoint_of_another_size_is_refused_by_name(stage, shared, tmp_path):
     name = {"pose": "PMPose-s-1.0.0", "segmenter": "sam2.1_hiera_tiny"}[stage]

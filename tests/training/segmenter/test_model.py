@@ -97,6 +97,7 @@ def test_all_that_is_trained_gets_a_gradient(sampler, trainable, posesam):
     assert parts == (decoder if trainable == "decoder" else decoder | {"image_encoder", "no_mem_embed"})
 
 
+@pytest.mark.slow
 def test_the_encoder_is_the_same_after_training(posesam):
     model = posesam()
     images = torch.rand(1, 3, SIDE, SIDE)
@@ -138,6 +139,7 @@ def test_weight_decay_spares_what_has_one_dimension(posesam):
     assert sum(len(group["params"]) for group in groups) == len(named)
 
 
+@pytest.mark.slow
 def test_positions_are_encoded_once_and_follow_what_is_loaded_or_moved(posesam):
     model, calls = posesam(), []
     encode = model.sam_prompt_encoder.get_dense_pe
@@ -215,6 +217,7 @@ def test_points_are_added_one_by_one_and_a_single_one_may_mean_three_masks(poses
         assert torch.equal(shown, full)
 
 
+@pytest.mark.slow
 def test_some_first_predictions_correct_a_detectors_mask(posesam, monkeypatch):
     model, calls = posesam(MaskRefine(corrections=1), starts=0.5), []
     decode = model.decode
@@ -293,6 +296,7 @@ def posed(height, width, seed=0):
     return PosedImage(picture(height, width, seed), rows, boxes, poses)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_both_kinds_are_those_of_a_segmenter(posesam, tiny, tmp_path):
     model = posesam(test=dict(hole_area=3, speck_area=5, prompter=MaxVisibility(2)))
     model.train_step(batch(people(2)), optimizer(model))
@@ -316,6 +320,7 @@ def test_weights_have_the_names_and_values_of_sam2s_own_network(tiny):
     assert all(torch.equal(own[name], tensor) for name, tensor in official.items())
 
 
+@pytest.mark.slow
 def test_a_cached_image_is_not_encoded_again_and_the_losses_stay(posesam, tmp_path):
     model, seen = posesam(cache=tmp_path), []
     model.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))

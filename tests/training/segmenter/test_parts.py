@@ -2,14 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
+from program import main_in
 
 pytest.importorskip("sam2", reason="the package sam2 is not installed")
 
@@ -19,6 +18,7 @@ from bmp.checkpoints.loading import load_state_dict
 from bmp.errors import UserError
 from bmp.label_sets import CIHP_PARTS
 from bmp.ops.masks import to_rle
+from bmp.training.__main__ import main
 from bmp.training.segmenter.model import PoseSAM
 from bmp.training.segmenter.parts import PartEncoder, PartGroundTruth, PartMaps, masks_of_points
 
@@ -116,6 +116,7 @@ def test_part_maps_are_not_turned(folder, name):
         maps(folder, **{name: 5.0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("masks", "learnt"), [(0.0, {"parts": 0.6, "sides": 0.8}), (1.0, {"parts": 0.6, "masks": 0.8})]
 )
@@ -219,10 +220,9 @@ def test_the_command_exports_what_pose_sam_starts_from(folder, tmp_path):
     }
     settings = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
     exported = tmp_path / "encoder.safetensors"
-    command = [sys.executable, "-m", "bmp.training", "train/sam_nano_encoder.py", *settings]
-    command += ["--work-dir", str(tmp_path / "work"), "--export", str(exported)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    options = ("--work-dir", tmp_path / "work", "--export", exported)
+    code, _, err = main_in(tmp_path, "train/sam_nano_encoder.py", *settings, *options, main=main)
+    assert code == 0, err
     assert not any(name.startswith(("sam.", "heads.")) for name in load_state_dict(exported))
     trained = PoseSAM(yaml, str(exported), sampler={"type": "MaskRefine"})
     fresh = PoseSAM(yaml, "random", sampler={"type": "MaskRefine"})

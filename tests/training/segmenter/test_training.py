@@ -1,14 +1,13 @@
 """The command that trains, on a shrunk network and two drawn pictures: checkpoints, validation, resuming."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from fakes import scene
 from PIL import Image as PILImage
+from program import together
 
 from bmp.ops.masks import to_rle
 
@@ -118,26 +117,11 @@ def test_averaged_weights_and_the_cache_are_options(config, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_together(config, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "bmp.training",
-    ]
-    done = subprocess.run(
-        [*command, str(config), "--work-dir", str(tmp_path / "work")],
-        env={"PYTHONPATH": ":".join(path for path in sys.path if path), "OMP_NUM_THREADS": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "work" / "epoch_2.pth").exists()
-    assert len([line for line in logged(tmp_path / "work") if "loss" in line]) == 4
+    options = ("--work-dir", tmp_path / "work", "--set", "train_cfg.max_epochs=1")
+    for code, _, err in together(tmp_path, config, *options, main=main):
+        assert code == 0, err
+    assert (tmp_path / "work" / "epoch_1.pth").exists()
+    assert len([line for line in logged(tmp_path / "work") if "loss" in line]) == 2
     assert any("segm/AP" in line for line in logged(tmp_path / "work"))
 
 
