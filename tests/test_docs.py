@@ -162,6 +162,7 @@ def checkout(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # else the generator starts a process for each core
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "pipeline"), str(tmp_path)]))
     modules = set(sys.modules)
     yield tmp_path
@@ -202,7 +203,7 @@ def test_the_pages_can_be_followed_line_by_line(checkout):
     # What the pages promise about these runs.
     assert {path.name for path in Path("bmp-output").iterdir()} >= {"people.json", "overlays", "people.png"}
     assert {path.name for path in Path("output/found").iterdir()} >= {"people.json", "overlays", "traces"}
-    assert len(list(Path("output/drawn").iterdir())) == len(list(Path("output/found-by-mmpose").iterdir())) == 8
+    assert len(list(Path("output/drawn").iterdir())) == len(list(Path("output/found-by-mmpose").iterdir())) == 4
     assert Path("output/pose/iter_4.pth").is_file()
 
 

@@ -159,6 +159,7 @@ def test_figures_are_written(figures, number):
         assert np.asarray(picture.convert("L")).std() > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "label", "prompter", "weights"),
     [
@@ -178,6 +179,7 @@ def test_a_row_is_what_the_evaluation_gives(tables, folder, scenes, number, labe
     assert expected > 0
 
 
+@pytest.mark.slow
 def test_both_rankings_stand_in_one_table(tables, folder, scenes):
     rows = list(segment_poses(detected(scenes), segmenter(folder, MaxSpread(6))))
     results = to_results(rows, "segm", segm_score="constant")
@@ -191,6 +193,7 @@ def test_both_rankings_stand_in_one_table(tables, folder, scenes):
     assert f"| ovals, MaxSpread 6 | {100 * row['ap']['easy']['mean']:.1f} | {100 * expected:.1f} |" in text
 
 
+@pytest.mark.slow
 def test_published_numbers_say_what_ranked_their_masks(tables):
     text = (tables[0] / "table3.md").read_text()
     assert "| Pose2Seg |  |  | 58.2 (constant) | 58.2 (constant) | 55.2 (constant) | 54.4 (constant) |" in text
@@ -199,12 +202,14 @@ def test_published_numbers_say_what_ranked_their_masks(tables):
     assert set(found(tables, 3, "ovals, MaxSpread 6")["published_ranking"].values()) == {None}
 
 
+@pytest.mark.slow
 def test_inflated_boxes(tables):
     given, inflated = (found(tables, 4, f"ovals, MaxSpread 6, labelled box{more}") for more in ("", " inflated"))
     assert inflated["prompter"]["box"] == {"type": "InflatedBox", "factor": 0.5}  # half of the size on each side
     assert inflated["ap"]["easy"]["mean"] < given["ap"]["easy"]["mean"]
 
 
+@pytest.mark.slow
 def test_labelled_poses_and_crops(tables, folder, scenes):
     labelled = found(tables, 3, "ovals, MaxSpread 6")["ap"]["easy"]["mean"]
     assert labelled == pytest.approx(ap(scenes, segment_poses(true_poses(scenes), segmenter(folder, MaxSpread(6)))))
@@ -215,6 +220,7 @@ def test_labelled_poses_and_crops(tables, folder, scenes):
     assert row["ap"]["easy"]["mean"] != found(tables, 7, "ovals, MaxSpread 6")["ap"]["easy"]["mean"]
 
 
+@pytest.mark.slow
 def test_curves_of_points(figures, folder, scenes):
     numbers = json.loads((figures(3) / "figure3.json").read_text())
     assert numbers["x"] == list(range(1, 9))
@@ -228,6 +234,7 @@ def test_curves_of_points(figures, folder, scenes):
     assert [len(curve["values"]["easy"][0]["values"]) for curve in before_and_after["curves"]] == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_the_curve_of_corrections(figures, folder, scenes):
     corrected = json.loads((figures(2) / "figure2.json").read_text())
     assert corrected["x"] == list(range(8))
@@ -243,6 +250,7 @@ def test_the_curve_of_corrections(figures, folder, scenes):
     assert posed["values"] != base["values"]
 
 
+@pytest.mark.slow
 def test_poses_are_estimated_once_and_images_encoded_once_for_what_shares_them(tables, scenes):
     people = len(scenes.ground_truth["annotations"])
     assert tables[1] == people
@@ -250,6 +258,7 @@ def test_poses_are_estimated_once_and_images_encoded_once_for_what_shares_them(t
     assert tables[2] == 3 * (2 * SCENES + people) + SCENES
 
 
+@pytest.mark.slow
 def test_seeds_are_a_mean_and_a_spread(tables, folder):
     row = found(tables, 1, "Pose, MaxVisibility 3")["ap"]["easy"]
     values = [row["weights"][str(folder / f"tuned{n}.txt")]["ap"] for n in range(2)]
@@ -263,6 +272,7 @@ def test_seeds_are_a_mean_and_a_spread(tables, folder):
     assert found(tables, 1, "none, MaxSpread 6")["ap"]["easy"]["half_width"] is None
 
 
+@pytest.mark.slow
 def test_published_numbers_stand_beside(tables, figures):
     text = (tables[0] / "table1.md").read_text()
     assert "paper, COCO val2017 | paper, OCHuman test | paper, CIHP val |" in text
@@ -274,6 +284,7 @@ def test_published_numbers_stand_beside(tables, figures):
     assert "81.0 before any correction" in (figures(2) / "figure2.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_row_without_weights_stays(tables, folder):
     text = (tables[0] / "table1.md").read_text()
     assert "| Other, MaxVisibility 3 | no number | no number |" in text
@@ -282,6 +293,7 @@ def test_a_row_without_weights_stays(tables, folder):
     assert "other.txt" not in (tables[0] / "table2.md").read_text()
 
 
+@pytest.mark.slow
 def test_seeds_that_are_there_count(program, folder):
     weights = f"segmenters.pose2seg.weights={{'{folder}/tuned1.txt': None, '{folder}/gone.txt': 'train 9'}}"
     assert run(program, folder, "--table", "2", "--set", weights) == 0
@@ -291,6 +303,7 @@ def test_seeds_that_are_there_count(program, folder):
     assert "gone.txt is missing; this makes it: train 9" in (folder / "out" / "table2.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_data_set_that_is_missing(tables, program, folder, capsys):
     line = "OCHuman test: no root is given"
     remedy = "give it with --set datasets.ochuman_test.root=DIR"

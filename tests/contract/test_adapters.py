@@ -70,6 +70,7 @@ def _mmpose(family, **options):
     return make
 
 
+@functools.cache
 def _sam2():
     pytest.importorskip("sam2")
     from bmp.segmenters.sam2 import SAM2Segmenter
@@ -78,6 +79,7 @@ def _sam2():
         return SAM2Segmenter(MaxVisibility(), "random", tiny_models.sam2_config(Path(folder)))
 
 
+@functools.cache
 def _sam1():
     segment_anything = pytest.importorskip("segment_anything")
     from bmp.segmenters.sam1 import SAM1Segmenter
@@ -91,14 +93,16 @@ DETECTORS = {
     "fake": FakeDetector,
     "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
     "mmdet with masks": _mmdet("rtmdet-ins"),
-    "mmdet without masks": _mmdet("rtmdet"),
+    "mmdet without masks": pytest.param(_mmdet("rtmdet"), marks=pytest.mark.slow),
 }
 POSES = {
     "fake": FakePose,
     "lite": _lite("poses", "LitePoseEstimator"),
     "mmpose, probabilistic": _mmpose("pmpose"),
     "as released": lambda: FilledContours(FakePose()),
-    "mmpose, heatmaps": _mmpose("maskpose", visibility_from="score", presence_from="score"),
+    "mmpose, heatmaps": pytest.param(
+        _mmpose("maskpose", visibility_from="score", presence_from="score"), marks=pytest.mark.slow
+    ),
 }
 SEGMENTERS = {
     "fake": FakeSegmenter,
@@ -109,7 +113,9 @@ SEGMENTERS = {
     "sam 2.1": _sam2,
     "sam 1": _sam1,
     "sam 2.1, prompted with masks": lambda: MaskPromptedSegmenter(_sam2(), DetectedMasks()),
-    "sam 1, prompted with masks": lambda: MaskPromptedSegmenter(_sam1(), DetectedMasks()),
+    "sam 1, prompted with masks": pytest.param(
+        lambda: MaskPromptedSegmenter(_sam1(), DetectedMasks()), marks=pytest.mark.slow
+    ),
     "sam 2.1 on crops": lambda: CroppedSegmenter(_sam2()),
 }
 PROMPTERS = {
@@ -228,6 +234,7 @@ class TestDetector:
             same(found, *other.detect([photo()]))
 
 
+@pytest.mark.slow
 def test_copies_of_a_detector_in_bfloat16_give_the_same():
     detector = _mmdet("rtmdet-ins", dtype="bfloat16")()
     (found,) = detector.detect([photo()])

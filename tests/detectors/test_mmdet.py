@@ -153,8 +153,8 @@ def saved(calm, tmp_path_factory):
     return of
 
 
-# The others share all of our code with these two, and take longer.
-_QUICK = ("rtmdet-ins", "faster r-cnn")
+# The others share nearly all of our code with this one.
+_QUICK = ("rtmdet-ins",)
 
 
 @pytest.fixture(

@@ -393,6 +393,7 @@ def test_points_depend_on_seed_and_id_and_on_nobody_else():
     assert dict(correction_curve(other, NoiseSegmenter()))[-100] != curve[100]
 
 
+@pytest.mark.slow
 def test_all_pixels_of_the_region_are_equally_likely():
     dataset, segmenter = Scenes([(10, 20, 14, 22)]), ColourSegmenter()
     (label,) = dataset.ground_truth["annotations"]
@@ -500,6 +501,7 @@ def test_the_first_point_is_the_most_visible_keypoint_where_an_estimator_sees_it
     torch.testing.assert_close(torch.cat([asked.points[:, 0] for asked in segmenter.prompts]), expected)
 
 
+@pytest.mark.slow
 @hypothesis.given(st.integers(0, 2**32))
 @hypothesis.settings(max_examples=10)
 def test_corrections_are_keypoints_while_one_is_wrong(seed):

@@ -116,7 +116,7 @@ def test_a_resumed_run_feeds_the_networks_the_same_batches(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-@pytest.mark.parametrize("later", [1, 2, 4])
+@pytest.mark.parametrize("later", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_processes_share_and_any_number_of_them_goes_on(tmp_path, count, later):
     (tmp_path / "one").mkdir()
     work(tmp_path / "one", task())

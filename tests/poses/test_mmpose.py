@@ -79,6 +79,7 @@ def test_it_is_a_pose_estimator(crowd, checkpoint):
     assert not poses[0].keypoints.requires_grad
 
 
+@pytest.mark.slow
 def test_batch_size_changes_nothing(crowd, checkpoint):
     images, people = crowd
     expected = MMPoseEstimator(pose_section(), checkpoint, batch_size=64).estimate(images, people)
@@ -205,6 +206,7 @@ def test_the_arguments_stay_as_they_are(crowd, checkpoint):
         assert torch.equal(each.masks, masks)
 
 
+@pytest.mark.slow
 def test_decoders(crowd, checkpoint):
     images, people = crowd
     dark = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]

@@ -1,5 +1,6 @@
 """SAM 1 against segment_anything's own predictor, on a shrunk network with made-up weights; the full size is slow."""
 
+import importlib
 import sys
 import warnings
 
@@ -47,7 +48,10 @@ def assert_equal_to_predictor(model, image, prompter, people, poses):
 
 
 @pytest.mark.parametrize("boxes", [False, True])
-@pytest.mark.parametrize(("height", "width"), [(128, 128), (37, 91), (301, 150), (5, 40)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(37, 91), *[pytest.param(*size, marks=pytest.mark.slow) for size in ((128, 128), (301, 150), (5, 40))]],
+)
 def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
     people, poses = crowd(5, height, width)
     assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
@@ -84,8 +88,13 @@ def test_corrections_equal_those_of_the_predictor(tiny):
 
 
 @pytest.mark.slow
-def test_masks_equal_those_of_the_predictor_at_full_size(shared):
+def test_masks_equal_those_of_the_predictor_at_full_size(shared, monkeypatch):
+    """ViT-B on 1024 x 1024 pixels, with three of its twelve layers: one of them attends to the whole image."""
     from bmp.io.images import load
+
+    registry = segment_anything.sam_model_registry
+    builder = importlib.import_module("segment_anything.build_sam")
+    monkeypatch.setitem(registry, "vit_b", lambda: builder._build_sam(768, 3, 12, [2]))
 
     image = load(shared / "data" / "ochuman_mini" / "000817.jpg")
     people, poses = crowd(2, image.height, image.width)

@@ -114,7 +114,7 @@ def test_who_looks_to_the_right_has_the_nose_there() -> None:
 
 
 @pytest.mark.parametrize("kind", PoseKind)
-@pytest.mark.parametrize("height", [40, 150])
+@pytest.mark.parametrize("height", [40, pytest.param(150, marks=pytest.mark.slow)])
 def test_keypoints_that_are_not_hidden_lie_on_the_figure(kind: PoseKind, height: float) -> None:
     for seed in range(10):
         person = figure(seed, kind=kind, height=height)
