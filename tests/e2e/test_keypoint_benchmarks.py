@@ -186,6 +186,18 @@ def test_human_art_has_21_keypoints_beside_the_17(root):
     assert found.ground_truth["annotations"][0]["keypoints"][-3:] == [1, 1, 2]
 
 
+def test_posetrack_is_read_frame_by_frame(tmp_path):
+    data = labels("posetrack18", tmp_path / "images" / "val", bbox_head=[20, 10, 3, 4])
+    for image in data["images"]:
+        image["file_name"] = f"images/val/{image['file_name']}"
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "posetrack18_val.json").write_text(json.dumps(data))
+    found = build_dataset({"dataset": {"type": "PoseTrack18", "root": str(tmp_path)}})
+    assert (found.name, found.keypoints.name, len(found)) == ("PoseTrack18 val", "posetrack18", len(SCENES))
+    assert found.ground_truth["annotations"][0]["bbox_head"] == [20, 10, 3, 4]
+    assert found.load(0).width == 64
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_says_what_it_needs(preset, tmp_path):
     with pytest.raises(ValueError, match=r"no root is given; expected a folder with annotations|no root .*HumanArt"):

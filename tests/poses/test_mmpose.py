@@ -350,6 +350,27 @@ def test_what_a_networks_keypoints_mean(settings, count, names):
     assert _network_keypoints(settings, count).name == names
 
 
+def test_the_whole_body_of_maskpose_comes_out_by_its_config(crowd):
+    config = load_model_config("models/maskpose_wb_b.py", "mmpose")
+    config["model"]["backbone"]["arch"] = VIT
+    config["model"]["head"].update(in_channels=32, deconv_out_channels=(16, 16))
+    stand_ins = {"visibility_from": "score", "presence_from": "score"}
+    estimator = MMPoseEstimator(config, "random", keypoints="all", **stand_ins)
+    images, people = crowd
+    poses = estimator.estimate(images, people)
+    assert estimator.keypoints.name == "maskpose_wb"
+    assert [each.keypoints.shape[1:] for each in poses] == [(41, 2)] * 3
+    assert MMPoseEstimator(config, "random", **stand_ins).keypoints.name == "coco"
+
+
+def test_a_network_of_another_set_gives_that_set(crowd):
+    config = _shrunk("td-hm_res50_8xb64-210e_crowdpose-256x192")
+    estimator = MMPoseEstimator(config, "random", visibility_from="score", presence_from="score", alpha=0)
+    images, people = crowd
+    assert estimator.keypoints.name == "crowdpose"
+    assert estimator.estimate(images[:1], people[:1])[0].keypoints.shape == (3, 14, 2)
+
+
 def test_keypoints_of_which_nothing_is_known():
     assert _network_keypoints({}, 14).names[-1] == "keypoint_13"
     assert _network_keypoints({}, 20).names[16:18] == ("right_ankle", "keypoint_17")

@@ -314,6 +314,10 @@ def read_images(path: Path, data: Mapping[str, Any], sized: bool = True) -> dict
             )
         crowded = "crowdIndex" not in row or is_number(row["crowdIndex"], 0, 1)
         expect_field(location, row, "crowdIndex", crowded, "CrowdPose's crowd index, a number in [0, 1]")
+        for field in ("ignore_regions_x", "ignore_regions_y"):
+            regions = row.get(field, [])
+            fits = isinstance(regions, list) and all(are_numbers(column, -UNSIZED, UNSIZED) for column in regions)
+            expect_field(location, row, field, fits, "PoseTrack18's regions, a list of coordinates for each")
         images[number] = cast("ImageRow", row)
         file_names.add(name)
     return images

@@ -12,10 +12,11 @@ import torch
 
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID
-from bmp.io.json_fields import expect, expect_field, is_whole, rows_of
+from bmp.io.json_fields import are_numbers, expect, expect_field, is_whole, rows_of
 from bmp.io.segmentations import LARGEST_SIDE, MOST_PIXELS, Segmentation, checked_segmentation, to_mask
 from bmp.ops.masks import to_rle
 
+_FARTHEST = 1e6  # pixels; nearer limits are those of the image
 _FLAGS = {0: 0, 1: 2, 2: 2, 3: 1}
 """COCO's v for missing, visible, hidden by the own body, hidden by others; as in OCHuman's files in COCO's format."""
 
@@ -52,7 +53,7 @@ def to_coco(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _person(where: str, person: dict[str, Any], number: int, image: int, height: int, width: int) -> dict[str, Any]:
     edges = person.get("bbox")
-    fits = isinstance(edges, list) and len(edges) == 4 and all(isinstance(edge, int | float) for edge in edges)
+    fits = are_numbers(edges, -_FARTHEST, _FARTHEST) and len(edges) == 4
     expect_field(where, person, "bbox", fits, "[left, top, right, bottom] in pixels")
     box: list[float] = person["bbox"]
     row: dict[str, Any] = {"id": number, "image_id": image, "category_id": CATEGORY_ID, "iscrowd": 0}
