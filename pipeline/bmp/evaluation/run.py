@@ -181,6 +181,11 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
         with writing(path):
             journal = Journal(path, settings, resume=True)
         closing.callback(journal.close)
+
+        def note(record: JournalEntry) -> None:
+            with writing(path):
+                journal.append(record)
+
         stopwatch = Stopwatch()
         stages = timed(model, stopwatch)
         for batch in read_ahead(waiting, task.dataset.load, pool):
@@ -188,12 +193,9 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
             with stopwatch.time("all"):
                 for index, outcome in find_people(stages, batch, trace=True, debug=debug):
                     if ids[index] not in done:
-                        record = _record(outcome, model.pose.keypoints)
-                        with writing(path):
-                            journal.append({"image": ids[index], **record})
+                        note({"image": ids[index], **_record(outcome, model.pose.keypoints)})
                         advance()
-            with writing(path):
-                journal.append({"seconds": stopwatch.seconds})
+            note({"seconds": stopwatch.seconds})
 
 
 def _record(outcome: People | Exception, keypoints: KeypointSet) -> JournalEntry:

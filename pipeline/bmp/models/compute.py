@@ -81,8 +81,12 @@ def prepare(*modules: nn.Module, channels_last: bool, compiled: bool) -> None:
         if channels_last:
             module.to(memory_format=torch.channels_last)
         if compiled:
-            for part in module.modules():
-                for name, value in vars(part).items():
-                    if isinstance(value, np.generic):  # mmpretrain's drop rates, over which torch.compile stumbles
-                        vars(part)[name] = value.item()
+            _to_python_numbers(module)
             module.compile()
+
+
+def _to_python_numbers(module: nn.Module) -> None:
+    """Replace attributes that are NumPy's numbers: torch.compile fails on mmpretrain's drop rates."""
+    for part in module.modules():
+        numbers = {name: value.item() for name, value in vars(part).items() if isinstance(value, np.generic)}
+        vars(part).update(numbers)

@@ -116,16 +116,9 @@ class MMPoseEstimator:
         head = model.head
         self._probabilistic = isinstance(head, heads.ProbabilisticHeatmapHead)
         if self._probabilistic:
-            head.error_layers = None  # a fifth of the head's work, and nobody here asks for it
-        for option, value in (("visibility_from", visibility_from), ("presence_from", presence_from)):
-            if value is None and not self._probabilistic:
-                what = option.removesuffix("_from")
-                raise UserError(
-                    f'{option}: {type(head).__name__} does not estimate {what}; say {option}="score" to let the '
-                    "score stand in for it"
-                )
-        if scores_from == "expected_oks" and not self._probabilistic:
-            raise UserError(f'scores_from: {type(head).__name__} does not estimate the OKS; use scores_from="map"')
+            head.error_layers = None  # a fifth of the head's work, and not used here
+        else:
+            _expect_substitutes(type(head).__name__, visibility_from, presence_from, scores_from)
         network = _network_keypoints(settings, _keypoint_count(head))
         self.keypoints, self._chosen = _chosen_keypoints(network, keypoints)
         self._device = torch.device(device)
@@ -303,6 +296,20 @@ def _check(option: str, value: object, allowed: Sequence[object]) -> None:
         raise UserError(
             f"{option}: expected one of {', '.join(map(repr, allowed))}, got {value!r}; choose one of these"
         )
+
+
+def _expect_substitutes(
+    head: str, visibility_from: str | None, presence_from: str | None, scores_from: str | None
+) -> None:
+    """Raise ``UserError`` where an estimate is wanted that a head without branches for it does not make."""
+    for option, value in (("visibility_from", visibility_from), ("presence_from", presence_from)):
+        if value is None:
+            what = option.removesuffix("_from")
+            raise UserError(
+                f'{option}: {head} does not estimate {what}; say {option}="score" to let the score stand in for it'
+            )
+    if scores_from == "expected_oks":
+        raise UserError(f'scores_from: {head} does not estimate the OKS; use scores_from="map"')
 
 
 def _join(parts: Sequence[tuple[Tensor, Windows]]) -> tuple[Tensor, Windows]:
