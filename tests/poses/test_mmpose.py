@@ -12,6 +12,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+import bmp.models.pmpose  # noqa: F401 -- registers the head
 from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, keypoint_set
 from bmp.models.configs import load_model_config
