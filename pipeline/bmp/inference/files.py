@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -31,8 +32,8 @@ _LONGEST_JPEG = 65500
 class Job:
     """One input.
 
-    source: its path or URL. name: what it is called in the output. boxes: who is to be started from, None for those
-    the detector finds. refused: why it cannot be done, if that is known before.
+    source: its path or URL. name: its name in the output. boxes: the people to start from, None for the detector's.
+    refused: why it cannot be done, if that is known before.
     """
 
     source: Path | str
@@ -43,11 +44,11 @@ class Job:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How jobs are done and what is written.
+    """The settings of a run over jobs.
 
     output: folder of the pictures. batch_size: images that go through the networks together. trace: draw what happened
     round by round. min_score: people below it are left out of everything. drawn_score: people below it are not drawn.
-    only_given: look for nobody else where a job has boxes. debug: let an error of the model through. quiet: print
+    only_given: look for no other people where a job has boxes. debug: let an error of the model through. quiet: print
     nothing.
     """
 
@@ -63,16 +64,16 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class _Read:
-    """What is known of a picture that was read. sha256: of its file. notices: where it is not as in the file."""
+    """What reading a picture gave besides. sha256: of its file. notices: how the picture differs from the file."""
 
     sha256: str
     notices: list[str]
 
 
 def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings: RunSettings) -> list[str]:
-    """Send the jobs through the model and put down each result as it comes.
+    """Send the jobs through the model and write each result as it comes.
 
-    An image whose file is another than that whose people are known is done again.
+    An image whose file has changed since an earlier run is done again.
 
     Returns:
         why jobs failed, a line each.
@@ -80,8 +81,8 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings:
     Raises:
         UserError: what is found cannot be written, for a reason that concerns all images.
     """
-    from bmp.inference.batches import find_people, read_ahead
     from bmp.io import images
+    from bmp.io.decoding import log_notice
 
     known_of: dict[str, _Read] = {}
 
@@ -92,7 +93,7 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings:
         image, digest = images.load_with_checksum(job.source, notice=said.append)
         known_of[job.name] = _Read(digest, [text.removeprefix(f"{job.source}: ") for text in said])
         for text in said:
-            images.log_notice(text)
+            log_notice(text)
         return image
 
     with ThreadPoolExecutor() as pool:
@@ -101,37 +102,49 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings:
         done = {job.name for job, unchanged in zip(known, same, strict=True) if unchanged}
         waiting = [job for job in jobs if job.name not in done]
         with progress(settings.quiet, len(waiting)) as (say, advance):
-            if done:
-                say(f"{len(done)} of {len(jobs)} images were done before")
-            if changed := len(known) - len(done):
-                say(f"{_number(changed, 'image has', 'images have')} changed since and will be done again")
-            if people_file.spoilt:
-                lines = _number(people_file.spoilt, "line is", "lines are")
-                say(f"{lines} damaged in the journal of {people_file.path}; what they were of is done again")
+            for line in _beginning(people_file, len(jobs), len(known), len(done)):
+                say(line)
             with _Writer(people_file, settings, pool, known_of) as writer:
-                groups = [
-                    waiting[start : start + settings.batch_size]
-                    for start in range(0, len(waiting), settings.batch_size)
-                ]
-                for batch in read_ahead(groups, read, pool):
-                    for job, outcome in find_people(
-                        model,
-                        batch,
-                        attrgetter("boxes"),
-                        only_given=settings.only_given,
-                        trace=settings.trace,
-                        debug=settings.debug,
-                    ):
-                        if isinstance(outcome, Exception):
-                            writer.fail(job, str(outcome) or type(outcome).__name__)
-                        else:
-                            people = _certain(outcome, settings.min_score)
-                            writer.add(job, people)
-                            say(f"{job.name}: {_number(len(people), 'person', 'people')}")
-                        advance()
+                for job, outcome in _outcomes(model, waiting, settings, read, pool):
+                    if isinstance(outcome, Exception):
+                        writer.fail(job, str(outcome) or type(outcome).__name__)
+                    else:
+                        people = _certain(outcome, settings.min_score)
+                        writer.add(job, people)
+                        say(f"{job.name}: {_number(len(people), 'person', 'people')}")
+                    advance()
             for line in writer.summary(len(waiting)):
                 say(line)
     return writer.failed
+
+
+def _beginning(people_file: PeopleFile, jobs: int, known: int, done: int) -> Iterator[str]:
+    """Yield what a resumed run found of the earlier one: ``known`` images, of which ``done`` have not changed since."""
+    if done:
+        yield f"{done} of {jobs} images were done before"
+    if changed := known - done:
+        yield f"{_number(changed, 'image has', 'images have')} changed since and will be done again"
+    if people_file.spoilt:
+        lines = _number(people_file.spoilt, "line is", "lines are")
+        yield f"{lines} damaged in the journal of {people_file.path}; what they were of is done again"
+
+
+def _outcomes(
+    model: BMP, jobs: Sequence[Job], settings: RunSettings, read: Callable[[Job], Image], pool: Executor
+) -> Iterator[tuple[Job, People | Exception]]:
+    """Yield the people of each job, or why there are none; pictures are read ahead and go through in batches."""
+    from bmp.inference.batches import find_people, read_ahead
+
+    batches = [jobs[start : start + settings.batch_size] for start in range(0, len(jobs), settings.batch_size)]
+    for batch in read_ahead(batches, read, pool):
+        yield from find_people(
+            model,
+            batch,
+            attrgetter("boxes"),
+            only_given=settings.only_given,
+            trace=settings.trace,
+            debug=settings.debug,
+        )
 
 
 def _certain(people: People, min_score: float) -> People:
