@@ -12,7 +12,7 @@ import torch
 from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, detections, scene
 
 import bmp
-from bmp.api import BMP, People, Person
+from bmp.api import BMP, People, Person, PicturesError
 from bmp.errors import UserError
 from bmp.io.images import ImageError
 from bmp.structures import Detections, Image, Instances
@@ -197,11 +197,44 @@ class TestSeveralPictures:
     def test_one_picture_can_be_streamed(self, model):
         assert [len(people) for people in model(scene(*TWO), stream=True)] == [2]
 
-    def test_those_before_a_broken_picture_are_given(self, model, folder):
-        stream = model([folder / "b.png", folder / "clip.mp4"], stream=True, batch_size=1)
-        assert len(next(stream)) == 2
-        with pytest.raises(ImageError, match=r"clip\.mp4"):
+    @pytest.mark.parametrize("batch_size", [1, 2, 4])
+    def test_a_broken_picture_stops_no_other_and_nothing_is_lost(self, model, folder, batch_size, caplog):
+        pictures = [folder / name for name in ("b.png", "clip.mp4", "c.png")] + [None, folder / "a.png"]
+        boxes = [None, None, None, None, [[1, 2]]]
+        for options, counts in (({}, [2, None, 1, None, 0]), ({"boxes": boxes}, [2, None, 1, None, None])):
+            with pytest.raises(PicturesError) as caught:
+                model(pictures, batch_size=batch_size, **options)
+            found = [None if people is None else len(people) for people in caught.value.people]
+            assert found == counts
+            assert list(caught.value.failed) == [i for i, count in enumerate(counts) if count is None]
+            words = f"{counts.count(None)} of 5 pictures failed, the first is number 1: {folder / 'clip.mp4'}: "
+            assert str(caught.value).startswith(words)
+            assert isinstance(caught.value.failed[1], ImageError)
+        assert "picture 1 failed: " in caplog.text
+
+    def test_a_stream_tells_what_failed_at_its_end(self, model, folder):
+        stream = model([folder / "b.png", folder / "clip.mp4", folder / "c.png"], stream=True, batch_size=1)
+        assert [len(next(stream)), len(next(stream))] == [2, 1]
+        with pytest.raises(PicturesError, match=r"1 of 3 pictures failed, .*clip\.mp4") as caught:
             next(stream)
+        assert caught.value.people == []
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+    def test_a_picture_that_a_stage_fails_on_fails_alone(self, folder, monkeypatch):
+        model = new_model()
+        detect = model.detector.detect
+
+        def fail_on_three(images):
+            found = detect(images)
+            if any(len(people) == 1 for people in found):
+                raise RuntimeError("no memory")
+            return found
+
+        monkeypatch.setattr(model.detector, "detect", fail_on_three)
+        with pytest.raises(PicturesError, match="number 2: no memory") as caught:
+            model(folder)
+        assert [people and people.source for people in caught.value.people][2] is None
+        assert [len(people) for people in caught.value.people[:2]] == [0, 2]
 
     def test_progress_is_shown(self, model, capsys):
         model([scene()] * 3, progress=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bmp.api import BMP as BMP
     from bmp.api import People as People
     from bmp.api import Person as Person
+    from bmp.api import PicturesError as PicturesError
     from bmp.build import load as load
     from bmp.config import presets as presets
     from bmp.errors import UserError as UserError
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 logging.getLogger("bmp").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
-__all__ = ["BMP", "People", "Person", "UserError", "load", "presets"]
+__all__ = ["BMP", "People", "Person", "PicturesError", "UserError", "load", "presets"]
 _HOMES = {
     "BMP": "bmp.api",
     "People": "bmp.api",
     "Person": "bmp.api",
+    "PicturesError": "bmp.api",
     "UserError": "bmp.errors",
     "load": "bmp.build",
     "presets": "bmp.config",

@@ -26,7 +26,7 @@ from bmp.io import images
 from bmp.io.atomic import replacing, writing
 from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
-from bmp.loop import Loop, RoundTrace
+from bmp.loop import Loop, RoundTrace, checked_rounds
 from bmp.structures import Detections, Image, Instances
 
 if TYPE_CHECKING:
@@ -452,6 +452,26 @@ class ModelInfo:
         return "\n".join([*lines, f"{self.rounds} rounds, images and people on {self.device}"])
 
 
+class PicturesError(UserError):
+    """Some of several pictures could not be done; the message has the first of them.
+
+    people: of all pictures in order, None for those that failed; empty where they were given one by one (``stream``).
+    failed: why, by the number of the picture, from 0.
+    """
+
+    def __init__(self, people: list[People | None], failed: Mapping[int, Exception], count: int) -> None:
+        self.people, self.failed, self._count = people, dict(failed), count
+        number, first = next(iter(self.failed.items()))
+        message = f"{len(self.failed)} of {count} pictures failed, the first is number {number}: {_in_words(first)}"
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[PicturesError], tuple[list[People | None], dict[int, Exception], int]]:
+        return type(self), (self.people, self.failed, self._count)
+
+
+_Outcome: TypeAlias = "People | Exception"
+
+
 class BMP(Loop):
     """The loop, called with any kind of picture. Built from parts (see ``Loop``) or by ``bmp.load``."""
 
@@ -557,8 +577,10 @@ class BMP(Loop):
             ``People`` for one picture; for several a list of them, in order, or an iterator with ``stream``.
 
         Raises:
-            ImageError: a picture cannot be read. With ``stream``, those before it have been returned.
-            ValueError: an argument is wrong; ``ImageError`` is one, too.
+            ImageError: the one picture cannot be read.
+            PicturesError: some of several pictures could not be done. All others were done first; it has their
+                people, unless ``stream`` has given them. Each failure is a warning of the logger ``bmp``, too.
+            ValueError: an argument is wrong; the two errors above are such errors, too.
 
         Example:
             A model of stages that need no weights: any bright area is a person.
@@ -578,6 +600,8 @@ class BMP(Loop):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size: expected a whole number from 1, got {batch_size!r}")
         _share("min_score", min_score)
+        if rounds is not None:
+            checked_rounds(rounds)
         several = _several(image)
         if several is None:
             pictures: Iterable[Any] = [image]
@@ -592,14 +616,14 @@ class BMP(Loop):
                     "to be detected in"
                 )
             pictures, given = several, boxes
-        everybody = self._stream(
+        outcomes = self._outcomes(
             pictures, given, bgr, batch_size, progress, min_score, trace=trace, only_given=only_given, rounds=rounds
         )
-        if stream:
-            return everybody
-        return list(everybody) if several is not None else next(everybody)
+        if several is None:
+            return _streamed(outcomes, alone=True) if stream else next(_streamed(outcomes, alone=True))
+        return _streamed(outcomes) if stream else _together(outcomes)
 
-    def _stream(
+    def _outcomes(
         self,
         pictures: Iterable[Any],
         boxes: Iterable[Any] | None,
@@ -608,20 +632,37 @@ class BMP(Loop):
         progress: bool,
         min_score: float,
         **options: Any,
-    ) -> Iterator[People]:
+    ) -> Iterator[_Outcome]:
+        """Yield what becomes of each picture, in order: its people, or what it is called and why there are none."""
         pairs = zip(pictures, itertools.repeat(None)) if boxes is None else _pairs(pictures, boxes)
         if progress:
             from rich.progress import track
 
             pairs = iter(track(pairs, "BMP", total=_count(pictures)))
         while batch := list(itertools.islice(pairs, batch_size)):
-            read = [images.load(picture, bgr=bgr) for picture, _ in batch]
-            given = [_given(rows, image) for (_, rows), image in zip(batch, read, strict=True)]
-            results = sorted(self.run(read, given, **options), key=lambda result: result.index)
-            for result in results:
-                kept = result.people[result.people.detections.scores >= min_score]
-                name = _name(batch[result.index][0])
-                yield People(read[result.index], kept, self.pose.keypoints, result.trace, name)
+            prepared = [_prepared(picture, rows, bgr) for picture, rows in batch]
+            ready = [entry for entry in prepared if isinstance(entry, _Ready)]
+            found = self._found(ready, min_score, options)
+            for entry in prepared:
+                yield next(found) if isinstance(entry, _Ready) else entry
+
+    def _found(self, ready: Sequence[_Ready], min_score: float, options: Mapping[str, Any]) -> Iterator[_Outcome]:
+        """Yield the outcome of pictures with their boxes, in order; a picture that breaks the batch breaks it alone."""
+        try:
+            results = sorted(
+                self.run([entry.image for entry in ready], [entry.boxes for entry in ready], **options),
+                key=lambda result: result.index,
+            )
+        except Exception as error:
+            if len(ready) == 1:
+                yield error
+            else:
+                for entry in ready:
+                    yield from self._found([entry], min_score, options)
+            return
+        for entry, result in zip(ready, results, strict=True):
+            kept = result.people[result.people.detections.scores >= min_score]
+            yield People(entry.image, kept, self.pose.keypoints, result.trace, entry.name)
 
     def info(self) -> ModelInfo:
         """Return the stages of the model, with devices, numbers of parameters and weights."""
@@ -656,6 +697,60 @@ def _several(image: Any) -> Iterable[Any] | None:
     if isinstance(image, bytes | bytearray | memoryview | Image) or hasattr(image, "read"):
         return None
     return image if isinstance(image, Iterable) else None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A picture that is read, the boxes to start from, and what it is called."""
+
+    image: Image
+    boxes: Detections | None
+    name: str
+
+
+def _prepared(picture: Any, rows: Any, bgr: bool) -> _Ready | Exception:
+    """Read a picture and its boxes, or return why that cannot be."""
+    try:
+        image = images.load(picture, bgr=bgr)
+        return _Ready(image, _given(rows, image), _name(picture))
+    except (ValueError, TypeError) as error:
+        return error
+
+
+def _streamed(outcomes: Iterator[_Outcome], alone: bool = False) -> Iterator[People]:
+    """Yield the people of the pictures that can be done, then raise for the others; at once for one that is alone."""
+    failed: dict[int, Exception] = {}
+    count = 0
+    for count, outcome in enumerate(outcomes, 1):
+        if isinstance(outcome, People):
+            yield outcome
+        elif alone:
+            raise outcome
+        else:
+            _logger.warning("picture %d failed: %s", count - 1, _in_words(outcome))
+            failed[count - 1] = outcome
+    if failed:
+        raise PicturesError([], failed, count) from next(iter(failed.values()))
+
+
+def _together(outcomes: Iterator[_Outcome]) -> list[People]:
+    """Return the people of all pictures; ``PicturesError``, which has them, if some could not be done."""
+    people: list[People | None] = []
+
+    def kept() -> Iterator[_Outcome]:
+        for outcome in outcomes:
+            people.append(outcome if isinstance(outcome, People) else None)
+            yield outcome
+
+    try:
+        return list(_streamed(kept()))
+    except PicturesError as error:
+        error.people = people
+        raise
+
+
+def _in_words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _count(values: Any) -> int | None:

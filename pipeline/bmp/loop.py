@@ -138,7 +138,7 @@ class Loop:
         repose: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        _checked_rounds(rounds)
+        checked_rounds(rounds)
         self.detector = detector
         self.redetector = redetector or detector
         self.pose = pose
@@ -170,7 +170,7 @@ class Loop:
             only_given: an image with ``boxes`` is finished after round 1: the loop looks for no further people.
             rounds: the greatest number of rounds, in place of the loop's own.
         """
-        rounds = self.rounds if rounds is None else _checked_rounds(rounds)
+        rounds = self.rounds if rounds is None else checked_rounds(rounds)
         states = [
             ImageState(index, image.to(self.device), Instances.empty(image, len(self.pose.keypoints), self.device))
             for index, image in enumerate(images)
@@ -278,7 +278,8 @@ class Loop:
         return Result(state.index, self._resolved(state.people), state.trace)
 
 
-def _checked_rounds(rounds: int) -> int:
+def checked_rounds(rounds: int) -> int:
+    """Return a number of rounds; ``UserError`` for what is none."""
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
         raise UserError(f"rounds: expected a whole number, at least 1, got {rounds!r}")
     return rounds
