@@ -125,7 +125,9 @@ def test_a_network_with_the_sets_keypoints_is_measured_on_all_of_them(root, pres
     assert last["bbox"]["ap"] == pytest.approx(1)
     assert last["keypoints"]["ap"] == pytest.approx(1)
     assert all(value is None or value == pytest.approx(1) for value in last.get("keypoints_protocol", {}).values())
-    if preset in ("crowdpose", "mpii", "wholebody"):
+    told = {"crowdpose": "AP hard (released)", "mpii": "PCKh at 0.1", "wholebody": "AR left hand"}
+    assert f"| {told.get(preset, 'poses')} |" in report
+    if preset in told:
         assert keypoint_set(name).title in report
         assert last["keypoints_protocol"]
     assert f"on {len(keypoint_set(name))} of" in report or preset == "humanart"

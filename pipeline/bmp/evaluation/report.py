@@ -194,34 +194,57 @@ def _precisions(found: CocoNumbers | None) -> tuple[float | None, float | None, 
     return (None, None, None) if found is None else (found.ap, found.ap50, found.ap75)
 
 
-_PROTOCOL_TITLES = {
-    "crowdpose": "Poses of CrowdPose by crowd index, as the paper divides it (to 0.1, to 0.8, above) and as the "
-    "released programs do, which published numbers are from (below 0.2, below 0.8, above)",
-    "coco_wholebody": "Poses by parts of the body, COCO-WholeBody",
-    "mpii": "Poses by PCKh, MPII: within half a head",
-    "jhmdb": "Poses by PCK, JHMDB: within a fifth of the box, tPCK of the torso",
-    "posetrack18": "Poses by AP of joints, PoseTrack18",
+_PROTOCOL_TABLES = {
+    "crowdpose": (
+        "Poses by crowd index, CrowdPose",
+        "Easy, medium and hard images have a crowd index up to 0.1, up to 0.8 and above, as the paper divides them; in "
+        "the released programs, which published numbers are from, below 0.2, below 0.8 and from 0.8 on.",
+    ),
+    "coco_wholebody": (
+        "Poses by parts of the body, COCO-WholeBody",
+        "The numbers of hands are the mean of left and right.",
+    ),
+    "mpii": (
+        "Poses by PCKh, MPII",
+        "Share of keypoints within half the size of the head (or 0.1 of it). Each labelled person has the result most "
+        "like it; who has none has everything wrong.",
+    ),
+    "jhmdb": (
+        "Poses by PCK, JHMDB",
+        "Share of keypoints within a fifth of the longer side of the box, tPCK of the torso. Each labelled person has "
+        "the result most like it; who has none has everything wrong.",
+    ),
+    "posetrack18": ("Poses by joints, PoseTrack18", "AP of joints within half the size of the head, frame by frame."),
 }
+"""Title of the table of a set's own protocol, and how it measures."""
+
+_SHORT = {"ap": "AP", "ar": "AR", "pck": "PCK", "pckh": "PCKh", "tpck": "tPCK", "released": "(released)"}
+
+
+def _measure(name: str) -> str:
+    """Write the name of a number for people: "left_hand_ap" is "AP left hand"."""
+    words = name.split("_")
+    if words[-1] in ("ap", "ar"):
+        words = [words[-1], *words[:-1]]
+    return " ".join(_SHORT.get(word, word) for word in words)
 
 
 def protocol_tables(comparison: Comparison) -> list[TextTable]:
-    """Return what the benchmark of the labelled keypoints asks for besides, after each round in per cent, if anything.
-
-    Results belong to the labelled people whose poses they resemble most, where PCK is measured.
-    """
+    """Return the numbers of the labelled set's own protocol after each round in per cent, if it has one."""
     known = [entry for entry in comparison.rounds if entry.poses is not None and entry.poses.protocol]
     if not known:
         return []
     columns = {entry.number: entry.poses.protocol for entry in known if entry.poses}
     names = next(iter(columns.values()))
-    rows = tuple((name, *(_percent(column[name]) for column in columns.values())) for name in names)
+    rows = tuple((_measure(name), *(_percent(column[name]) for column in columns.values())) for name in names)
     reasons_of = {name: why for entry in known if entry.poses for name, why in entry.poses.reasons.items()}
     notes: dict[str, list[str]] = {}
     for name, why in reasons_of.items():
-        notes.setdefault(why, []).append(name)
-    header = ("per cent", *(f"round {number}" for number in columns))
+        notes.setdefault(why, []).append(_measure(name))
+    title, method = _PROTOCOL_TABLES[comparison.sets.labelled.name]
+    header = ("measure", *(f"round {number}" for number in columns))
     sentences = tuple(f"No number of {', '.join(whose)}: {why}." for why, whose in notes.items())
-    return [TextTable(_PROTOCOL_TITLES[comparison.sets.labelled.name], header, rows, sentences)]
+    return [TextTable(title, header, rows, (method, *sentences))]
 
 
 def keypoints_sentence(comparison: Comparison) -> str | None:
