@@ -8,8 +8,9 @@ import PIL.Image
 import pytest
 import torch
 
+from bmp.config import load_config
 from bmp.detectors import lite
-from bmp.detectors.lite import Candidates, LiteDetector, Logistic
+from bmp.detectors.lite import Candidates, LiteDetector
 from bmp.errors import UserError
 from bmp.models.lite.landmarks import COCO_LANDMARKS, Landmarks
 from bmp.models.lite.regions import ImagePyramid
@@ -53,17 +54,19 @@ def test_options_out_of_range_are_the_users_mistake(option):
         LiteDetector(**option)
 
 
-def test_a_logistic_model_is_one():
-    model = Logistic({"a": 2.0, "b": -1.0}, 0.5)
-    signals = {"a": np.array([0, 1], np.float32), "b": np.array([0, 3], np.float32), "c": np.array([9, 9], np.float32)}
-    assert model(signals) == pytest.approx([1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(0.5))])
-
-
 def test_what_boxes_say_by_themselves():
     signals = lite.shape_signals(np.array([[0, 0, 200, 100], [50, 20, 70, 60]], np.float32), 200, 100)
     assert signals["edge"].tolist() == [4, 0]
     assert signals["size"] == pytest.approx([np.log(1.001), np.log(np.sqrt(800 / 20_000) + 0.001)], abs=1e-5)
     assert signals["aspect"] == pytest.approx([np.log(0.5), np.log(2)])
+
+
+def test_boxes_say_which_are_parts_of_others_and_which_hold_several_people():
+    boxes = np.array([[0, 0, 100, 100], [10, 10, 30, 40], [90, 0, 110, 100], [-5, 0, 100, 100]], np.float32)
+    signals = lite.nesting(boxes, np.array([0.9, 0.4, 0.3, 0.2], np.float32))
+    assert signals["inside"] == pytest.approx([0, 1, 0.5, 100 / 105])
+    assert signals["holds"] == pytest.approx([0.4, 0, 0, 0.4])
+    assert lite.nesting(boxes[:0], np.zeros(0, np.float32))["holds"].shape == (0,)
 
 
 def test_a_box_holds_landmarks_and_mask_and_ends_with_the_image():
@@ -110,7 +113,8 @@ def test_silhouettes_of_painted_out_people_are_told_by_keypoints_or_boxes():
 @pytest.mark.slow
 def test_a_portrait_is_one_person(detector, portrait):
     found = detector.detect([portrait])[0]
-    assert (found.scores > 0.5).tolist() == [True] + [False] * (len(found) - 1)
+    shown = found.scores >= load_config("lite.py").min_score
+    assert shown.tolist() == [True] + [False] * (len(found) - 1)  # no medal, no part of the face
     assert found.masks is None
     face = torch.tensor([[150.0, 100, 410, 380]])
     x1, y1, x2, y2 = found.boxes[0].tolist()

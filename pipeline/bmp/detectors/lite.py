@@ -7,7 +7,7 @@ Scores are probabilities, from two logistic models that ``benchmarks/fit_lite.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +21,7 @@ from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.lite import landmarks, regions, ssd
 from bmp.models.lite.landmarks import BODY, COCO_LANDMARKS, Landmarks
+from bmp.models.lite.logistic import Logistic, logit
 from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import area, iou
 from bmp.ops.oks import oks
@@ -32,48 +33,40 @@ LOOKED_AT = 0.2  # and from which the landmark network looks at it
 CANDIDATES = 60  # of an image, the best ones
 BOX_SCALE = 1.25  # side of the region that is looked at first, over the box's longer edge
 TRUSTED = 0.65  # IoU of a box and its landmarks' extent from which both have a say in the box
-SAME = 0.5  # likeness from which two people are one
+HELD, LARGER = 0.8, 1.3  # share of a box within another, and ratio of their areas, from which the other holds it
+SAME = 0.6  # likeness from which two people are one
 EDGE = 0.01  # of the image's width or height: a box that ends as near to an edge as this ends there
 PAINTED = 0.5  # share of a candidate that is painted out from which there is nobody
 CANVAS = 256  # longer edge in pixels on which masks are compared
 
 
-@dataclass(frozen=True)
-class Logistic:
-    """A logistic model of named signals: the probability that a box is a person's, by IoU above one half."""
-
-    weights: Mapping[str, float]
-    bias: float
-
-    def __call__(self, signals: Mapping[str, Array]) -> Array:
-        """Return the probabilities (N,) for ``signals``, each (N,)."""
-        total = sum((weight * signals[name] for name, weight in self.weights.items()), np.float32(self.bias))
-        return landmarks.sigmoid(np.asarray(total, dtype=np.float32))
-
-
 # Fitted by benchmarks/fit_lite.py.
 LOOKED = Logistic(
     {
-        "found": 0.752,
-        "flags": 0.979,
-        "heat": 0.856,
-        "agreement": 3.707,
-        "size": 0.664,
-        "aspect": 0.188,
-        "edge": 0.172,
-        "repeated": -3.575,
+        "found": 0.666,
+        "flags": 0.993,
+        "heat": 0.979,
+        "agreement": 3.583,
+        "size": 0.705,
+        "aspect": 0.17,
+        "edge": 0.076,
+        "repeated": -2.745,
+        "inside": -0.889,
+        "holds": -0.661,
     },
-    -0.892,
+    -0.603,
 )
 UNLOOKED = Logistic(
     {
-        "found": 1.094,
-        "size": 0.784,
-        "aspect": 0.035,
-        "edge": -0.028,
-        "repeated": -1.894,
+        "found": 1.079,
+        "size": 0.877,
+        "aspect": -0.006,
+        "edge": -0.066,
+        "repeated": -1.289,
+        "inside": -0.622,
+        "holds": -2.315,
     },
-    0.701,
+    1.287,
 )
 
 
@@ -97,18 +90,10 @@ class Candidates:
 
 def extents(people: Landmarks, width: int, height: int) -> Tensor:
     """Return the boxes (N, 4) that hold each person's landmarks and mask, cut to the image."""
-    mask = people.masks > 0.5
-    inside = np.expand_dims(mask.any(axis=2), 2)
-    rows = np.broadcast_to(np.arange(landmarks.SIZE), mask.shape[:2])
-    left = np.stack([mask.argmax(axis=2), rows], axis=2)
-    right = np.stack([landmarks.SIZE - mask[..., ::-1].argmax(axis=2), rows + 1], axis=2)
     body = people.points[:, BODY]
-    # the ends of a mask's rows hold its whole outline; rows without any are a point of the body instead
-    ends = [
-        np.where(inside, regions.to_image((end / landmarks.SIZE).astype(np.float32), people.regions), body[:, :1])
-        for end in (left, right)
-    ]
-    points = np.concatenate([body, *ends], axis=1)
+    drawn, some = regions.extents(people.masks > 0.5, people.regions)
+    ends = np.where(some[:, None, None], drawn.reshape(-1, 2, 2), body[:, :1])
+    points = np.concatenate([body, ends], axis=1)
     boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
     return torch.from_numpy(np.clip(boxes, 0, [width, height, width, height]).astype(np.float32))
 
@@ -127,6 +112,21 @@ def shape_signals(boxes: Array, width: int, height: int) -> dict[str, Array]:
     return {"size": size.astype(np.float32), "aspect": aspect.astype(np.float32), "edge": ends.astype(np.float32)}
 
 
+def nesting(boxes: Array, scores: Array) -> dict[str, Array]:
+    """Return what ``boxes`` (N, 4) with ``scores`` (N,) say of each other, each (N,) in [0, 1].
+
+    inside: the greatest share of a box that lies within a surer one, as parts of people do. holds: the best score of
+    a clearly smaller box that lies within it, as people do within boxes of several people.
+    """
+    low, high = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-3)
+    within = np.clip(high - low, 0, None).prod(axis=2) / areas[:, None]
+    surer = scores > scores[:, None]
+    held = (within.T > HELD) & (areas[:, None] > LARGER * areas)
+    values = {"inside": (within * surer).max(axis=1, initial=0), "holds": (held * scores).max(axis=1, initial=0)}
+    return {name: value.astype(np.float32) for name, value in values.items()}
+
+
 def inside(people: Landmarks, picture: ImagePyramid) -> NDArray[np.bool_]:
     """Return bool (N, 17): which of COCO's keypoints lie in the image."""
     places = people.points[:, COCO_LANDMARKS]
@@ -141,8 +141,8 @@ def painted(boxes: Array, looked: NDArray[np.bool_], seen: Landmarks, picture: I
     The silhouette of a painted-out person looks like one to both networks. Photos hardly have pixels that are all
     zero, so such pixels tell them apart.
     """
-    black = (picture.levels[0] == 0).all(axis=2)
-    total = cv2.integral(black.astype(np.uint8))
+    black = cv2.inRange(picture.levels[0], (0, 0, 0), (0, 0, 0)) & 1
+    total = cv2.integral(black)
     left, top, right, bottom = np.round(boxes).astype(np.int64).T
     pixels = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
     shares = (pixels / np.maximum((right - left) * (bottom - top), 1)).astype(np.float32)
@@ -208,7 +208,7 @@ class LiteDetector:
             )
         self.threshold = threshold
         self.max_looks = max_looks
-        self._boxes = ssd.BoxNetwork(resolve(weights), num_threads)
+        self.boxes = ssd.BoxNetwork(resolve(weights), num_threads)
         self._landmarks = landmarks.load(resolve(landmark_weights), num_threads)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
@@ -217,14 +217,14 @@ class LiteDetector:
 
     def candidates(self, picture: ImagePyramid) -> Candidates:
         """Return what may be people, with the signals that tell whether they are."""
-        boxes, scores = (rows[:CANDIDATES] for rows in self._boxes(picture, FOUND))
+        boxes, scores = (rows[:CANDIDATES] for rows in self.boxes(picture, FOUND))
         looked = (scores >= LOOKED_AT) & (np.arange(len(scores)) < self.max_looks)
         first = self._landmarks(picture, regions.from_boxes(boxes[looked], BOX_SCALE))
         seen = self._landmarks(picture, first.next_regions())
         drawn = extents(seen, picture.width, picture.height)
         agreement = np.zeros(len(boxes), dtype=np.float32)
         agreement[looked] = iou(torch.from_numpy(boxes[looked]), drawn).diagonal().numpy()
-        signals = {"found": np.log(scores.clip(0.02, 0.98) / (1 - scores.clip(0.02, 0.98))), "agreement": agreement}
+        signals = {"found": logit(scores, 0.02), "agreement": agreement}
         signals |= shape_signals(boxes, picture.width, picture.height)
         within = inside(seen, picture)
         heat = (seen.heat[:, COCO_LANDMARKS] * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
@@ -238,6 +238,7 @@ class LiteDetector:
         alike = iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
         surer = scores > scores[:, None]
         signals["repeated"] = (alike * surer).max(axis=1, initial=0)
+        signals |= nesting(boxes, scores)
         return Candidates(boxes, signals, looked, seen)
 
     def _detect(self, picture: ImagePyramid) -> Detections:

@@ -1,4 +1,4 @@
-"""A segmenter that runs anywhere: the landmark network's own mask of the person whose pose it is given.
+"""A segmenter that runs anywhere: the landmark network's masks of a person, and the shape that people in boxes have.
 
 Knows no prompts, and nothing of who made the poses.
 """
@@ -15,21 +15,48 @@ from numpy.typing import NDArray
 from bmp.checkpoints.sources import resolve
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, conversion
 from bmp.models.lite import landmarks, regions
+from bmp.models.lite.landmarks import Landmarks
+from bmp.models.lite.logistic import Logistic, logit
 from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import iou
-from bmp.ops.masks import to_boxes
 from bmp.registry import SEGMENTERS
 from bmp.structures import Detections, Image, Masks, Poses
 
 BOX_SCALE = 1.25
 # Radius of the circle that encloses a body, over the root mean square distance of its keypoints from the hips.
 REACH = 1.7
-STOUT = np.array([0.42, 0.5], dtype=np.float32)  # half axes of the ellipse over the box's width and height
-FITS = 0.5  # IoU of a mask's extent and the box from which the mask is the person's
-QUALITY = (0.25, 0.45, 0.11)  # of a mask: constant, share of that IoU, share of the network's flag
-GUESSED = 0.5  # of an ellipse
+GRID = 64  # cells along each edge of a box, of which it is told whether they are the person's
+OWN = 0.375  # probability from which they are
+RANK = 0.25  # power of a person's score by which claims to the same pixel are weighed
+FAINT = 0.007  # probabilities of the network's masks nearer to 0 or 1 say no more than this does
 SHOULDERS = [COCO_KEYPOINTS.names.index(f"{side}_shoulder") for side in ("left", "right")]
 HIPS = [COCO_KEYPOINTS.names.index(f"{side}_hip") for side in ("left", "right")]
+
+# Fitted by benchmarks/fit_lite.py.
+CELLS = Logistic(
+    {
+        "across^2": -2.866,
+        "across^4": -0.792,
+        "down": 0.06,
+        "down^2": -1.339,
+        "down^4": -0.989,
+        "across^2 down": 0.791,
+        "across^2 down^2": -0.378,
+        "second": -0.09,
+        "posed": -0.135,
+        "fit": -0.672,
+        "across^2 fit": 1.914,
+        "across^4 fit": 0.674,
+        "down fit": -0.646,
+        "down^2 fit": 0.195,
+        "down^4 fit": 1.378,
+        "across^2 down fit": 0.275,
+        "across^2 down^2 fit": 1.263,
+        "second fit": 0.375,
+        "posed fit": 0.41,
+    },
+    1.111,
+)
 
 
 def look_where(keypoints: Array, scores: Array, boxes: Array) -> Array:
@@ -54,34 +81,110 @@ def _mean(values: Array, weights: Array) -> Array:
     return np.asarray((values * share[..., None]).sum(axis=1), dtype=np.float32)
 
 
-def silhouette(box: Array, width: int, height: int) -> NDArray[np.bool_]:
-    """Return bool (height, width): the ellipse in ``box`` (4,) that people of unknown pose resemble most."""
-    canvas = np.zeros((height, width), dtype=np.uint8)
-    middle = (box[:2] + box[2:]) / 2 - 0.5
-    axes = np.maximum((box[2:] - box[:2]) * STOUT, 0.5)
-    centre, half = (tuple(np.round(pair * 16).clip(-(2**24), 2**24).astype(int).tolist()) for pair in (middle, axes))
-    cv2.ellipse(canvas, centre, half, 0, 0, 360, 1, cv2.FILLED, cv2.LINE_8, 4)  # sixteenths of a pixel
-    return canvas.astype(np.bool_)
+def fit(seen: Landmarks, boxes: Array, width: int, height: int) -> Array:
+    """Return the IoU (N,) of ``boxes`` (N, 4) and the extents of the masks ``seen``, cut to the image."""
+    extents, some = regions.extents(seen.masks > 0.5, seen.regions)
+    drawn = np.clip(extents, 0, np.array([width, height] * 2, dtype=np.float32))
+    overlap = iou(torch.from_numpy(drawn), torch.from_numpy(boxes)).diagonal().numpy()
+    return np.asarray(overlap * some, dtype=np.float32)
 
 
-def within(bits: NDArray[np.bool_], box: Array) -> tuple[NDArray[np.bool_], float]:
-    """Return ``bits`` (H, W) cut to ``box`` (4,), and how far the two agree: the IoU of their extents, in [0, 1]."""
-    height, width = bits.shape
-    left, top = np.clip(np.floor(box[:2]), 0, (width, height)).astype(int)
-    right, bottom = np.clip(np.ceil(box[2:]), 0, (width, height)).astype(int)
-    cut = np.zeros_like(bits)
-    cut[top:bottom, left:right] = bits[top:bottom, left:right]
-    extent = to_boxes(torch.from_numpy(bits[None]))
-    return cut, float(iou(extent, torch.from_numpy(box[None]))[0, 0])
+def cell_signals(second: Array, posed: Array, second_fit: float, posed_fit: float) -> dict[str, Array]:
+    """Return what tells whether the cells of a box are the person's, (n, n) each.
+
+    second, posed: (n, n), the probabilities of two looks. second_fit, posed_fit: IoU of their masks' extents and the
+    box: a mask that does not fit is somebody else's. The powers of the place in the box, from -1 to 1 each way, are
+    the shape that people have.
+    """
+    place = ((np.arange(len(posed)) + 0.5) / len(posed) * 2 - 1).astype(np.float32)
+    across, down = (np.asarray(values, dtype=np.float32) for values in np.meshgrid(place, place))
+    shape: dict[str, Array] = {
+        "across^2": across**2,
+        "across^4": across**4,
+        "down": down,
+        "down^2": down**2,
+        "down^4": down**4,
+        "across^2 down": across**2 * down,
+        "across^2 down^2": across**2 * down**2,
+    }
+    looks = {"second": logit(second, FAINT), "posed": logit(posed, FAINT)}
+    return {
+        **shape,
+        **looks,
+        "fit": np.full_like(across, posed_fit),
+        **{f"{name} fit": values * np.float32(posed_fit) for name, values in shape.items()},
+        "second fit": looks["second"] * np.float32(second_fit),
+        "posed fit": looks["posed"] * np.float32(posed_fit),
+    }
+
+
+def shared_out(claims: Array, weights: Array, boxes: Array, width: int, height: int) -> NDArray[np.bool_]:
+    """Give each pixel of an image to one person at most: to whom it is likeliest to belong.
+
+    Args:
+        claims: (N, n, n), the probability that a cell of a person's box is the person's.
+        weights: (N,), what people's claims are multiplied by before they are compared.
+        boxes: (N, 4).
+        width: of the image.
+        height: of the image.
+
+    Returns:
+        bool (N, height, width), disjoint; true only where a claim is `OWN` or more.
+    """
+    best = np.zeros((height, width), dtype=np.float32)
+    owner = np.full((height, width), -1, dtype=np.int32)
+    low = np.clip(np.floor(boxes[:, :2]), 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(boxes[:, 2:]), 0, (width, height)).astype(int)
+    windows = [(slice(y1, y2), slice(x1, x2)) for (x1, y1), (x2, y2) in zip(low, high, strict=True)]
+    filled = [row for row in range(len(boxes)) if (high[row] > low[row]).all()]
+    for row in filled:
+        cells = len(claims[row]) / np.maximum(boxes[row, 2:] - boxes[row, :2], 1e-3)
+        # From pixel numbers of the window to those of the cells.
+        matrix = np.column_stack([np.diag(cells), (low[row] + 0.5 - boxes[row, :2]) * cells - 0.5])
+        extent = tuple(int(edge) for edge in high[row] - low[row])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        claim = cv2.warpAffine(claims[row], matrix, extent, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        weighed = claim * weights[row]
+        wins = (claim >= OWN) & (weighed > best[windows[row]])
+        best[windows[row]][wins] = weighed[wins]
+        owner[windows[row]][wins] = row
+    bits = np.zeros((len(boxes), height, width), dtype=np.bool_)
+    for row in filled:
+        bits[row][windows[row]] = owner[windows[row]] == row
+    return bits
+
+
+def expected_iou(claims: Array) -> Array:
+    """Return the IoU (N,) that masks of all cells from `OWN` on are expected to have, if ``claims`` (N, n, n) hold.
+
+    It is the expected intersection over the expected union: of a person whom the box holds, before others take a part.
+    """
+    own = claims >= OWN
+    union = (own + claims * ~own).sum(axis=(1, 2))
+    return np.asarray((claims * own).sum(axis=(1, 2)) / np.maximum(union, 1e-6), dtype=np.float32)
+
+
+def claims(signals: Sequence[dict[str, Array]]) -> Array:
+    """Return the probability (N, n, n) that the cells of each box are the person's, given that the box is right."""
+    return np.stack([CELLS(each) for each in signals]) if signals else np.zeros((0, GRID, GRID), np.float32)
+
+
+def to_masks(claims: Array, people: Detections, width: int, height: int) -> Masks:
+    """Return disjoint masks of ``people``, made of their ``claims`` (N, n, n) to the cells of their boxes."""
+    weights = people.scores.cpu().numpy().clip(1e-3) ** np.float32(RANK)
+    bits = shared_out(claims, weights, people.boxes.cpu().numpy(), width, height)
+    return Masks(torch.from_numpy(bits), torch.from_numpy(expected_iou(claims)))
 
 
 @SEGMENTERS.register_module()
 class LiteSegmenter:
-    """Masks of the landmark network, in the region where the pose says that the person is; nothing outside the box.
+    """Masks of the landmark network and the shape that people in boxes have, joined by a logistic model.
 
-    Where such a mask does not fit the box, the network saw another person or none: then an ellipse in the box,
-    which overlaps a person's mask by half on average, has to do. The scores are the IoU that masks of that fit had
-    on photos.
+    The network's masks come from two looks: one that it chose itself after a look at the box, and one where the pose
+    says that the person is. How much each counts depends on how well its extent fits the box: where the network has
+    seen somebody else or nobody, the shape alone remains. Pixels that several people of a call claim go to whose
+    they are likeliest, people's own scores considered, so that these masks do not overlap. Nothing lies outside the
+    box. The scores are the expected IoU.
 
     Args:
         weights: of the landmark network, a path or a name that ``bmp.checkpoints.sources`` knows.
@@ -136,13 +239,22 @@ class LiteSegmenter:
         keypoints[:, self._known] = poses.keypoints[:, self._rows].cpu().numpy()
         scores[:, self._known] = poses.scores[:, self._rows].cpu().numpy()
         boxes = people.boxes.cpu().numpy()
-        seen = self._landmarks(picture, look_where(keypoints, scores, boxes))
-        bits = np.zeros((len(people), picture.height, picture.width), dtype=np.bool_)
-        quality = np.full(len(people), GUESSED, dtype=np.float32)
-        for row, (mask, region, box) in enumerate(zip(seen.masks, seen.regions, boxes, strict=True)):
-            bits[row], fit = within(regions.paste(mask, region, picture.width, picture.height), box)
-            if fit >= FITS:
-                quality[row] = np.dot(QUALITY, (1, fit, seen.flags[row]))
-            else:
-                bits[row] = silhouette(box, picture.width, picture.height)
-        return Masks(torch.from_numpy(bits), torch.from_numpy(quality.clip(0, 1)))
+        return to_masks(claims(self.signals(picture, boxes, keypoints, scores)), people, picture.width, picture.height)
+
+    def signals(self, picture: ImagePyramid, boxes: Array, keypoints: Array, scores: Array) -> list[dict[str, Array]]:
+        """Return what tells which cells of a box are the person's, a dict of (n, n) for each person.
+
+        boxes: (N, 4). keypoints: (N, 17, 2). scores: (N, 17).
+        """
+        first = self._landmarks(picture, regions.from_boxes(boxes, BOX_SCALE))
+        second = self._landmarks(picture, first.next_regions())
+        posed = self._landmarks(picture, look_where(keypoints, scores, boxes))
+        second_fits, posed_fits = (fit(seen, boxes, picture.width, picture.height) for seen in (second, posed))
+
+        def over(seen: Landmarks, row: int) -> Array:
+            return regions.over_box(seen.masks[row], seen.regions[row], boxes[row], GRID)
+
+        return [
+            cell_signals(over(second, row), over(posed, row), float(second_fits[row]), float(posed_fits[row]))
+            for row in range(len(boxes))
+        ]

@@ -139,3 +139,37 @@ def test_paste_on_a_smaller_canvas_scales_with_it():
     bits = regions.paste(mask, np.array([100, 60, 80, 0], np.float32), 50, 30, 0.25)
     assert bits.sum() == pytest.approx(20 * 20, abs=4)  # the corners are rounded
     assert np.argwhere(bits).min(axis=0).tolist() == [5, 15]
+
+
+def test_a_mask_over_a_box_is_the_part_of_the_region_in_it():
+    mask = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    wanted = np.array([50, 50, 64, 0], np.float32)  # from 18 to 82, a cell a pixel
+    part = regions.over_box(mask, wanted, np.array([26, 34, 58, 66], np.float32), 32)
+    assert part == pytest.approx(mask[16:48, 8:40], abs=1e-3)
+    beyond = regions.over_box(mask, wanted, np.array([66, 34, 98, 66], np.float32), 32)
+    assert beyond[:, :15] == pytest.approx(mask[16:48, 48:63], abs=1e-3)
+    assert not beyond[:, 17:].any()
+
+
+def test_a_mask_over_a_box_is_turned_with_its_region_and_averaged_where_it_shrinks():
+    mask = np.zeros((64, 64), np.float32)
+    mask[:, 32:] = 1
+    turned = np.array([50, 50, 64, np.pi / 2], np.float32)  # its right is down
+    part = regions.over_box(mask, turned, np.array([18, 18, 82, 82], np.float32), 8)
+    assert part[:3].mean() < 0.05
+    assert part[5:].mean() > 0.8
+    stripes = np.tile(np.array([0, 1], np.float32), (64, 32))
+    shrunk = regions.over_box(stripes, np.array([32, 32, 64, 0], np.float32), np.array([0, 0, 64, 64], np.float32), 8)
+    assert shrunk == pytest.approx(np.full((8, 8), 0.5), abs=0.1)
+
+
+def test_extents_hold_masks_wherever_their_regions_are():
+    masks = np.zeros((3, 64, 64), bool)
+    masks[:2, 10:20, 30:50] = True
+    wanted = np.array([[32, 32, 64, 0], [32, 32, 128, np.pi / 2], [7, 8, 64, 0]], np.float32)
+    boxes, some = regions.extents(masks, wanted)
+    assert boxes[0].tolist() == [30, 10, 50, 20]
+    assert boxes[1] == pytest.approx([56, 28, 76, 68], abs=1e-3)  # right is down, and twice as large
+    assert some.tolist() == [True, True, False]
+    assert boxes[2].tolist() == [7, 8, 7, 8]
+    assert regions.extents(masks[:0], wanted[:0])[0].shape == (0, 4)

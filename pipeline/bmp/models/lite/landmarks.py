@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmp.models.lite import litert, regions
+from bmp.models.lite.logistic import sigmoid
 from bmp.models.lite.regions import Array, ImagePyramid
 
 COCO_LANDMARKS = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
@@ -62,11 +63,6 @@ class Landmarks:
         return regions.from_points(self.points[:, 33], self.points[:, 34], REGION_SCALE)
 
 
-def sigmoid(logits: Array) -> Array:
-    """Return the probabilities of ``logits``."""
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), dtype=np.float32)
-
-
 def refine(places: Array, heat_maps: Array) -> tuple[Array, Array]:
     """Move each landmark to the weighted mean of the 7 x 7 cells around it, where one of these exceeds one half.
 
@@ -92,13 +88,13 @@ def refine(places: Array, heat_maps: Array) -> tuple[Array, Array]:
 class LandmarkModel:
     """The network, with a memory of its latest results, so that no region of an image is ever looked at twice.
 
-    ``remember``: how many results are kept (300 kB each). The answer is the same with and without.
+    ``remember``: how many results are kept (70 kB each). The answer is the same with and without.
     """
 
-    def __init__(self, path: Path, num_threads: int, remember: int = 128) -> None:
+    def __init__(self, path: Path, num_threads: int, remember: int = 512) -> None:
         self._model = litert.load(path, num_threads)
-        self._remember = remember
-        self._known: OrderedDict[tuple[bytes, bytes], tuple[Array, ...]] = OrderedDict()
+        self.remember = remember
+        self._known: OrderedDict[tuple[bytes, bytes], tuple[NDArray[Any], ...]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_known": OrderedDict()}  # copies remember for themselves
@@ -106,29 +102,35 @@ class LandmarkModel:
     def __call__(self, picture: ImagePyramid, wanted: Array) -> Landmarks:
         """Return the landmarks of the regions ``wanted`` (N, 4) of ``picture``."""
         rows = [self._look(picture, region) for region in wanted]
-        places, *others = (
+        places, visibility, presence, heat, flags, masks = (
             np.asarray([row[i] for row in rows], dtype=np.float32).reshape(len(rows), *shape)
             for i, shape in enumerate(_SHAPES)
         )
-        return Landmarks(wanted, regions.to_image(places, wanted), *others)
+        points = regions.to_image(places, wanted)
+        return Landmarks(wanted, points, visibility, presence, heat, flags, masks / np.float32(255))
 
-    def _look(self, picture: ImagePyramid, region: Array) -> tuple[Array, ...]:
+    def _look(self, picture: ImagePyramid, region: Array) -> tuple[NDArray[Any], ...]:
         key = (picture.key, region.tobytes())
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._run(picture.crop(region, SIZE))
-            if len(self._known) > self._remember:
+            if len(self._known) > self.remember:
                 self._known.popitem(last=False)
         return known
 
-    def _run(self, crop: NDArray[np.uint8]) -> tuple[Array, ...]:
-        """Return places (39, 2), visibility, presence, heat (39,), flag () and mask (256, 256) of one crop."""
+    def _run(self, crop: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+        """Return places (39, 2), visibility, presence, heat (39,), flag () and mask (256, 256) of one crop.
+
+        The mask is uint8, 255 for certain.
+        """
         landmarks, flag, mask, heat_maps, _ = self._model(crop.astype(np.float32) / np.float32(255))
         landmarks = landmarks.reshape(39, 5)
         places, heat = refine(landmarks[:, :2] / np.float32(SIZE), sigmoid(heat_maps))
         places[33:] = landmarks[33:, :2] / SIZE  # these two have no sharp place in the picture, and refining hurts them
         seen = sigmoid(landmarks[:, 3:])
-        return places, seen[:, 0], seen[:, 1], heat, flag[0], sigmoid(mask[..., 0])
+        # Bytes take up a quarter of the memory.
+        rounded = np.round(sigmoid(mask[..., 0]) * np.float32(255)).astype(np.uint8)
+        return places, seen[:, 0], seen[:, 1], heat, flag[0], rounded
 
 
 @functools.cache

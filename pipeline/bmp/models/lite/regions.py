@@ -132,6 +132,43 @@ def pixel_matrix(region: Array, size: int, scale: Any, origin: NDArray[np.int64]
     return np.column_stack([step, corner + step @ np.full(2, 0.5) - 0.5 - origin])
 
 
+def extents(masks: NDArray[np.bool_], regions: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the xyxy boxes (N, 4) in the image that hold ``masks`` (N, size, size) over ``regions`` (N, 4).
+
+    And which masks (N,) hold anything; the box of one that does not is its region's centre.
+    """
+    size = masks.shape[-1]
+    held: NDArray[np.bool_] = np.asarray(masks.any(axis=2))
+    rows = np.broadcast_to(np.arange(size), held.shape)
+    # The ends of a mask's rows hold its whole outline.
+    left = np.stack([masks.argmax(axis=2), rows], axis=2)
+    right = np.stack([size - masks[..., ::-1].argmax(axis=2), rows + 1], axis=2)
+    points = np.concatenate([to_image((end / size).astype(np.float32), regions) for end in (left, right)], axis=1)
+    points = np.where(np.concatenate([held, held], axis=1)[..., None], points, np.nan)
+    some: NDArray[np.bool_] = np.asarray(held.any(axis=1))
+    points[~some] = regions[~some, None, :2]
+    boxes = np.concatenate([np.nanmin(points, axis=1), np.nanmax(points, axis=1)], axis=1)
+    return boxes.astype(np.float32), some
+
+
+def over_box(mask: Array, region: Array, box: Array, size: int) -> Array:
+    """Return ``mask`` over ``region`` (4,) as (size, size) cells of the xyxy ``box`` (4,); 0 outside the region.
+
+    mask: (S, S), values of any kind. Neighbouring cells of ``mask`` are averaged where the result has fewer.
+    """
+    edges = np.maximum(box[2:] - box[:2], 1e-3)
+    cells = np.array([[0, 0], [1, 0], [0, 1]], dtype=np.float32) * size - 0.5  # corners of the box
+    corners = np.stack([box[:2], [box[0] + edges[0], box[1]], [box[0], box[1] + edges[1]]]).astype(np.float32)
+    source = to_region(corners[None], region[None])[0] * len(mask) - np.float32(0.5)
+    shrinking = float(edges.max()) / size / float(region[2]) * len(mask)
+    reach = 2 * int(shrinking / 2) + 1
+    smooth = cv2.blur(mask, (reach, reach), borderType=cv2.BORDER_REPLICATE) if reach > 1 else mask
+    matrix = cv2.getAffineTransform(cells.astype(np.float32), source.astype(np.float32))
+    return np.asarray(
+        cv2.warpAffine(smooth, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), dtype=np.float32
+    )
+
+
 def paste(mask: Array, region: Array, width: int, height: int, scale: float = 1.0) -> NDArray[np.bool_]:
     """Return bool (height, width): where ``mask`` (size, size), probabilities over ``region`` (4,), exceeds one half.
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bmp.models.lite import landmarks, litert
+from bmp.models.lite import litert
+from bmp.models.lite.logistic import sigmoid
 from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import iou
 
@@ -59,7 +60,7 @@ def decode_boxes(offsets: Array, logits: Array, threshold: float) -> tuple[Array
     Returns:
         xyxy boxes (n, 4) of people, in fractions of the window, beyond which they may reach, and scores (n,).
     """
-    scores = landmarks.sigmoid(logits[:, PERSON])
+    scores = sigmoid(logits[:, PERSON])
     rows = np.flatnonzero(scores >= threshold)
     start = anchors()[rows]
     centres = offsets[rows][:, [1, 0]] / _CENTRE * start[:, 2:] + start[:, :2]
