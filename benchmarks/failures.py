@@ -31,9 +31,9 @@ TINY = 24.0  # edge in pixels, as the square root of the box's area, below which
 SMALL = 48.0
 CUT = 0.01  # of the image's edge: a person whose box ends as near to it as this is cut off
 CROWDED = 0.3  # IoU of two people's boxes from which they are entangled
-LITTLE = 0.1  # IoU with any person up to which a false alarm is background
-PART = 0.7  # share of a false alarm within a person's box from which it is a part of that person
-HELD = 0.5  # share of a person's box within a false alarm from which it holds that person
+LITTLE = 0.1  # IoU with any person up to which a false positive is background
+PART = 0.7  # share of a false positive within a person's box from which it is a part of that person
+HELD = 0.5  # share of a person's box within a false positive from which it holds that person
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{name}, from a score of {options.min_score} on")
     for title, counts in (
         ("people who are missed", missed(labels, rows, options.min_score)),
-        ("false alarms", false_alarms(labels, rows, options.min_score)),
+        ("false positives", false_positives(labels, rows, options.min_score)),
         ("masks below IoU 0.5 in boxes that are right", poor_masks(labels, rows, options.min_score)),
     ):
         total = sum(counts.values())
@@ -96,7 +96,7 @@ def missed(labels: CocoDataset, rows: Sequence[Annotation], min_score: float) ->
     )
 
 
-def false_alarms(labels: CocoDataset, rows: Sequence[Annotation], min_score: float) -> Counter[str]:
+def false_positives(labels: CocoDataset, rows: Sequence[Annotation], min_score: float) -> Counter[str]:
     """Sort the boxes of at least ``min_score`` that are nobody's, those in labelled crowds left out."""
     matches = match(labels, rows)
     wrong = (matches.person < 0) & ~matches.ignored & (matches.scores >= min_score)

@@ -292,7 +292,7 @@ def _boxes(labels: Sequence[Annotation]) -> torch.Tensor:
 def _persons(boxes: torch.Tensor, example: Example) -> Iterator[tuple[int, int]]:
     """Yield the boxes that are right, the first ones before others, by IoU above one half, and whose they are.
 
-    As average precision is counted: of several boxes of one person the first is right, the others are false alarms.
+    As average precision is counted: of several boxes of one person the first is right, the others are false positives.
     """
     overlaps = iou(boxes, _boxes(example.people))
     for row in range(len(boxes) if len(example.people) else 0):

@@ -66,9 +66,9 @@ def test_people_who_are_missed_are_sorted_by_what_makes_them_hard(labels):
         ([140, 60, 80, 160], "a person, but the box does not fit"),
     ],
 )
-def test_false_alarms_are_sorted_by_what_they_show(labels, box, kind):
+def test_false_positives_are_sorted_by_what_they_show(labels, box, kind):
     rows = found((PEOPLE["alone"], 0.9), (box, 0.8), (box, 0.1))
-    assert failures.false_alarms(labels, rows, 0.3) == {kind: 1}
+    assert failures.false_positives(labels, rows, 0.3) == {kind: 1}
 
 
 def test_a_mask_that_misses_its_person_is_one_of_a_right_box(labels):

@@ -140,8 +140,9 @@ def test_the_expected_iou_is_that_of_the_claims():
 
 def test_masks_of_two_people_do_not_overlap(monkeypatch):
     """The network sees the same square whatever it is asked: right for the first person, wrong for the second."""
-    segmenter = object.__new__(LiteSegmenter)
-    segmenter._landmarks = lambda picture, wanted: seen(np.ones((2, SIZE, SIZE)))
+    monkeypatch.setattr(lite, "resolve", lambda name: name)
+    monkeypatch.setattr(lite.landmarks, "load", lambda path, threads: lambda image, at: seen(np.ones((2, SIZE, SIZE))))
+    segmenter = LiteSegmenter()
     image = Image(torch.zeros(100, 200, 3, dtype=torch.uint8))
     people = Detections(torch.tensor([[10.0, 10, 50, 50], [40, 0, 140, 100]]), torch.tensor([1.0, 0.0]))
     pose = poses(torch.zeros(2, 17, 2), torch.zeros(2, 17))
