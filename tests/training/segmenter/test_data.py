@@ -10,6 +10,7 @@ from fakes import scene
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import labelled_mask
+from bmp.label_sets import keypoint_set
 from bmp.ops.masks import to_rle
 from bmp.training.segmenter.data import PosedPeople, PoseMaskDataset
 from bmp.training.segmenter.validation import PosedImages, SegmAP
@@ -313,3 +314,12 @@ def test_validation_compares_with_the_people_of_its_images():
     numbers = metric.evaluate(size=2)
     assert numbers["segm/AP"] == pytest.approx(100 * 67 / 101)
     assert numbers["segm/AP_constant"] < numbers["segm/AP"]
+
+
+def test_keypoints_of_another_set_are_no_prompts_to_train_with():
+    other = Scenes([(8, 10, 20, 30)])
+    other.keypoints = keypoint_set("crowdpose")
+    with pytest.raises(
+        UserError, match=r"trained with COCO's keypoints, these are CrowdPose's 14 .*inference.keypoints"
+    ):
+        PosedPeople(other)

@@ -111,6 +111,12 @@ class PosedPeople:
         self.dataset: PeopleDataset = (
             build_part(dataset, registry.DATASETS) if isinstance(dataset, Mapping) else dataset
         )
+        labelled = self.dataset.keypoints
+        if keypoints is None and labelled.names != COCO_KEYPOINTS.names:
+            raise UserError(
+                f"{self.dataset.name}: SAM is trained with COCO's keypoints, these are {labelled}; estimate COCO's "
+                "with python -m bmp.inference.keypoints, and give them as keypoints"
+            )
         people = {
             image_id: large
             for image_id, rows in self.dataset.people().items()
@@ -138,7 +144,7 @@ class PosedPeople:
         if self._estimates is not None:
             people_found = replace(labelled_people(chosen), masks=self._estimates.masks(chosen, image))
             return PosedImage(image, chosen, people_found, self._estimates.poses(chosen))
-        return truly_posed(image, chosen, _HIDDEN, self.dataset.keypoints)
+        return truly_posed(image, chosen, _HIDDEN)
 
     def count(self, index: int) -> int:
         """Return how many people an image has."""
