@@ -19,7 +19,8 @@ pytest.importorskip("sam2", reason="the package sam2 is not installed")
 
 import tiny_models
 
-from bmp.models.sam2 import build_sam2, fingerprint
+from bmp.models.compute import weights_digest
+from bmp.models.sam2 import build_sam2
 from bmp.models.sam2_encoder import SAM2Encoder
 from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
@@ -105,7 +106,7 @@ def test_an_encoder_that_the_decoder_was_not_trained_with_is_refused(tiny, encod
     if part == "trunk":
         with torch.no_grad():
             next(encoder.module.trunk.parameters()).add_(1e-3)
-        encoder.fingerprint = fingerprint(encoder.module)
+        encoder.fingerprint = weights_digest(encoder.module)
     else:
         encoder.side *= 2
     with pytest.raises(
@@ -118,10 +119,10 @@ def test_an_encoder_that_the_decoder_was_not_trained_with_is_refused(tiny, encod
 def test_a_fingerprint_is_of_the_weights_alone(tiny):
     one, two = (build_sam2(tiny, "random").image_encoder for _ in range(2))
     two.to(memory_format=torch.channels_last)
-    assert fingerprint(one) == fingerprint(two)
+    assert weights_digest(one) == weights_digest(two)
     with torch.no_grad():
         next(two.parameters()).add_(1e-3)
-    assert fingerprint(one) != fingerprint(two)
+    assert weights_digest(one) != weights_digest(two)
 
 
 @pytest.mark.parametrize("trace", [pytest.param(False, marks=pytest.mark.slow), True])

@@ -1,7 +1,8 @@
-"""How networks compute: number format, memory layout, compilation. Knows no network and no stage."""
+"""Common to all networks: number format, memory layout, compilation, a digest of weights. Knows no stage."""
 
 from __future__ import annotations
 
+import hashlib
 from types import new_class
 from typing import Any
 
@@ -90,3 +91,17 @@ def _to_python_numbers(module: nn.Module) -> None:
     for part in module.modules():
         numbers = {name: value.item() for name, value in vars(part).items() if isinstance(value, np.generic)}
         vars(part).update(numbers)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return a digest of a module's weights: equal for equal weights of equal names, on any device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the values of a tensor on any device as they are in memory."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data

@@ -5,7 +5,6 @@ It does not know which keypoints prompt it, nor anything of SAM's video side.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -150,15 +149,6 @@ def to_input(image: Image, side: int, device: torch.device | str) -> Tensor:
 
     normal: Tensor = normalize(resize(pixels, [side, side], antialias=True), PIXEL_MEAN, PIXEL_STD)
     return normal
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Return a digest of a module's weights: equal for equal weights of equal names, on any device."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def build_sam2(model: str, checkpoint: str) -> Any:

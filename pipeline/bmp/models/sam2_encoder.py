@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bmp.errors import UserError
-from bmp.models.compute import autocast, dtype_of, prepare
-from bmp.models.sam2 import build_sam2, fingerprint, to_input
+from bmp.models.compute import autocast, dtype_of, prepare, weights_digest
+from bmp.models.sam2 import build_sam2, to_input
 from bmp.registry import ENCODERS
 from bmp.structures import Image
 
@@ -59,7 +59,7 @@ class SAM2Encoder:
         self.module: nn.Module = network.image_encoder.to(device)
         prepare(self.module, channels_last=channels_last, compiled=compile)
         self.side: int = network.image_size
-        self.fingerprint = fingerprint(self.module)
+        self.fingerprint = weights_digest(self.module)
         self.device = device
         self._image_batch = image_batch
         self._known = weakref.WeakKeyDictionary[Image, tuple[Tensor, ...]]()

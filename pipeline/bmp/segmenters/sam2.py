@@ -13,8 +13,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from bmp.errors import UserError
-from bmp.models.compute import dtype_of, prepare
-from bmp.models.sam2 import SAM2Network, build_sam2, fingerprint, to_input
+from bmp.models.compute import dtype_of, prepare, weights_digest
+from bmp.models.sam2 import SAM2Network, build_sam2, to_input
 from bmp.models.sam2_encoder import SAM2Encoder
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, PromptingOptions, best_mask
@@ -114,7 +114,7 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
         number_format = dtype_of(dtype)
         network = build_sam2(model, checkpoint)
         if encoder is not None:
-            if encoder.side != network.image_size or encoder.fingerprint != fingerprint(network.image_encoder):
+            if encoder.side != network.image_size or encoder.fingerprint != weights_digest(network.image_encoder):
                 raise UserError(
                     f"encoder: its weights are not those of the image encoder in {checkpoint!r}, and the mask decoder "
                     "knows no other; give both the same base model, or leave the encoder out"

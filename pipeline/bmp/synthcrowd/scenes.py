@@ -247,7 +247,7 @@ class _Crowd:
                 return False
         if len(seen) < 2:
             return True
-        overlaps = box_iou(np.array([mask_box(mask) for mask in seen], np.float32))
+        overlaps = box_iou(np.array([box_around(mask) for mask in seen], np.float32))
         if paired:
             if not settings.pair_iou[0] <= overlaps[0, 1] <= settings.pair_iou[1]:
                 return False
@@ -255,7 +255,7 @@ class _Crowd:
         return bool(overlaps.max() <= settings.max_iou)
 
 
-def mask_box(mask: npt.NDArray[np.uint8]) -> tuple[int, int, int, int]:
+def box_around(mask: npt.NDArray[np.uint8]) -> tuple[int, int, int, int]:
     """Return the xyxy edges around the ones of a mask (H, W)."""
     x, y, width, height = cv2.boundingRect(mask)
     return x, y, x + width, y + height
@@ -423,7 +423,7 @@ def _paint(rng: np.random.Generator, crowd: _Crowd, canvas: Pixels) -> tuple[Pix
 def _cast_shadow(canvas: Pixels, item: _Item, shade: float) -> None:
     """Darken the ground around what stands on it."""
     height, width = item.sprite.mask.shape
-    first, _, last, _ = mask_box(item.sprite.mask[-max(1, max(height, width) // 10) :])
+    first, _, last, _ = box_around(item.sprite.mask[-max(1, max(height, width) // 10) :])
     radius_x = max(2, (last - first) * 2 // 3)
     radius_y = max(1, radius_x // 3)
     x, y = item.sprite.left + (first + last) // 2, item.sprite.top + height - radius_y // 2
@@ -461,7 +461,7 @@ def _develop(rng: np.random.Generator, canvas: Pixels, owner: _Mask) -> Pixels:
 def _ground_truth(crowd: _Crowd, image: Pixels, parts: _Mask, things: _Mask) -> Scene:
     size = crowd.settings.size
     nearness = np.array([person.depth for person in crowd.people])
-    boxes = np.array([mask_box(mask) for mask in crowd.visible], np.float32).reshape(-1, 4)
+    boxes = np.array([box_around(mask) for mask in crowd.visible], np.float32).reshape(-1, 4)
     points = [_keypoints(person, mask) for person, mask in zip(crowd.people, crowd.visible, strict=True)]
     keypoints = np.array(points, np.float32).reshape(-1, 17, 3)
     occluded = np.array([person.figure.hidden for person in crowd.people if person.figure], bool).reshape(-1, 17)

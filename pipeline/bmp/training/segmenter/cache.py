@@ -6,13 +6,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bmp.errors import UserError
 from bmp.io.atomic import replacing_path
+from bmp.models.compute import tensor_bytes, weights_digest
 
 
 class EmbeddingCache:
@@ -28,7 +27,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, folder: str | os.PathLike[str], encoder: nn.Module, detail: str = "") -> None:
-        self.folder = Path(folder).expanduser() / fingerprint(encoder, detail)
+        self.folder = Path(folder).expanduser() / encoder_key(encoder, detail)
 
     def read(self, key: str) -> tuple[Tensor, ...] | None:
         """Return the embedding of image ``key``, float16 on the CPU, None where there is none or a broken one."""
@@ -61,19 +60,12 @@ class EmbeddingCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
 
-def fingerprint(encoder: nn.Module, detail: str = "") -> str:
+def encoder_key(encoder: nn.Module, detail: str = "") -> str:
     """Return 32 hexadecimal digits that change with any weight of the encoder, its structure, or ``detail``."""
-    digest = hashlib.blake2b(f"{detail}\n{encoder!r}".encode(), digest_size=16)
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
+    content = f"{detail}\n{encoder!r}\n{weights_digest(encoder)}"
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def image_key(pixels: Tensor) -> str:
     """Return 32 hexadecimal digits that identify the content of a network's input, uint8 (3, S, S)."""
-    return hashlib.blake2b(_bytes(pixels), digest_size=16).hexdigest()
-
-
-def _bytes(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return hashlib.blake2b(tensor_bytes(pixels), digest_size=16).hexdigest()

@@ -307,7 +307,7 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
         if not masks.any():  # everybody was moved out of the image
             mirrored, move = False, _STAY
             masks = _move_masks(ground_truth, move, self._size)
-        inputs = to_input(image.pixels if move is _STAY else _move_pixels(image.pixels, move), self._size)
+        inputs = to_square(image.pixels if move is _STAY else _move_pixels(image.pixels, move), self._size)
         if augmentation is not None:
             inputs = recolour(inputs, augmentation)
         points = poses.keypoints @ poses.keypoints.new_tensor(move[:, :2]).T + poses.keypoints.new_tensor(move[:, 2])
@@ -355,7 +355,7 @@ def _move_masks(masks: Tensor, move: Matrix, size: int) -> Tensor:
     return torch.from_numpy(np.stack(moved))
 
 
-def to_input(pixels: Tensor, size: int) -> Tensor:
+def to_square(pixels: Tensor, size: int) -> Tensor:
     """Stretch uint8 (H, W, 3) to uint8 (3, size, size), as ``SAM2Segmenter`` does but for the rounding."""
     stretched: Tensor = resize(pixels.permute(2, 0, 1).float(), [size, size], antialias=True)
     return stretched.round().clamp(0, 255).to(torch.uint8)

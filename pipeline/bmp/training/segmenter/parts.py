@@ -31,7 +31,7 @@ from bmp.label_sets import CIHP_PARTS
 from bmp.models.openmmlab import Sample
 from bmp.models.sam2 import build_sam2
 from bmp.structures import Image
-from bmp.training.segmenter.data import Augmentation, recolour, to_input
+from bmp.training.segmenter.data import Augmentation, recolour, to_square
 from bmp.training.segmenter.losses import dice_loss
 from bmp.training.segmenter.model import PosePreprocessor
 
@@ -228,7 +228,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         if labels is None:
             raise UserError(f"{self._parts[index]}: not a picture; make the data set anew")
         owners, boxes = _owners(rows, image)
-        pixels = to_input(image.pixels, self._size)
+        pixels = to_square(image.pixels, self._size)
         if float(torch.rand(())) < self._augmentation.flip:
             pixels, labels, owners = pixels.flip(2), _MIRRORED[labels[:, ::-1]], owners[:, ::-1]
             boxes[:, [0, 2]] = 1 - boxes[:, [2, 0]]
