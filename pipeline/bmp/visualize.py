@@ -234,12 +234,16 @@ def _draw_prompts(canvas: BGRImage, entry: RoundTrace, scale: float, people: Num
     labels, indices = prompts.labels.cpu().numpy(), prompts.keypoints.cpu().numpy()
     hues = _colours(people)
     points = np.rint((prompts.points * scale).cpu().numpy().clip(-1e6, 1e6)).astype(int)
+    written: list[tuple[int, int]] = []
     for row, column in zip(*np.nonzero(labels >= 0), strict=True):
         place = (int(points[row, column, 0]), int(points[row, column, 1]))
         colour = _POSITIVE if labels[row, column] else _NEGATIVE
         for tint, thickness in ((_BLACK, 4), (colour, 2)):
             cv2.drawMarker(canvas, place, tint, cv2.MARKER_CROSS, 11 + thickness // 2, thickness)
-        if indices[row, column] >= 0:
+        # One number on another could not be read.
+        free = all(abs(place[0] - x) > 28 or abs(place[1] - y) > 11 for x, y in written)
+        if indices[row, column] >= 0 and free:
+            written.append(place)
             owner = _LIGHT.by_idx(int(hues[row])).as_bgr()
             _write(canvas, f"{shown[row, column]:.2f}", (place[0] + 6, place[1] - 5), owner, 0.38)
     return f"{int((labels == 1).sum())} positive, {int((labels == 0).sum())} negative"

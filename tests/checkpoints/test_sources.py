@@ -766,3 +766,20 @@ def test_a_hub_out_of_reach_is_one_line_and_nothing_is_printed(tmp_path):
     (line,) = done.stdout.splitlines()
     assert str(tmp_path / "SAM-pose2seg_hiera_b+.pt") in line
     assert "hf://vrg-prague/BBoxMaskPose/SAM-pose2seg_hiera_b+.pt" in line
+
+
+def test_files_of_the_users_own_are_known_by_their_content(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "own.pth"
+    file.write_bytes(b"weights")
+    named = ["own.pth", "./own.pth", file.as_uri(), str(file)]
+    config = {"pose": [{"checkpoint": text} for text in named], "other": ("no such file", "~\0", "bmp", 3, None)}
+    first = weights.own_files(config)
+    assert sorted(first) == sorted(named)
+    assert len(set(first.values())) == 1
+    file.write_bytes(b"others")
+    assert not set(weights.own_files(config).values()) & set(first.values())
+    registered = weights.table()[0].name
+    (tmp_path / registered).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / registered).write_bytes(b"lies around")
+    assert weights.own_files([registered]) == {}

@@ -273,3 +273,70 @@ def test_ids_of_boxes_are_explained_by_a_second_file(photos, tmp_path):
     code, _, err = run(tmp_path, "--input", "photos", "--output", "out", *given)
     assert code == 0, err
     assert [person["score"] for person in _people(tmp_path / "out")["annotations"]][:1] == [0.75]
+
+
+def test_what_is_worth_knowing_of_an_image_is_written_beside_it(photos, tmp_path):
+    PILImage.fromarray(np.full((48, 64), 100, np.uint16)).save(photos / "dark.png")
+    frames = [PILImage.new("L", (64, 48), shade) for shade in (0, 99)]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    (photos / "clip.mp4").write_bytes(b"")
+    rows = [{"image_id": "a.png", "category_id": 1, "bbox": box} for box in ([1, 1, 9, 9], [70, 0, 5, 5])]
+    (tmp_path / "boxes.json").write_text(json.dumps(rows))
+    options = ("photos", "-o", "out", "--boxes", "boxes.json", "--without-boxes", "detect")
+    code, _, err = run(tmp_path, *options)
+    assert code == 0
+    assert "dark.png: its values reach 100, so 255 of 65535 is taken as white" in err
+    found = _people(tmp_path / "out")
+    said = {image["file_name"]: image.get("notices") for image in found["images"]}
+    assert said == {
+        "a.png": None,
+        "b.png": None,
+        "c.png": None,
+        "dark.png": ["its values reach 100, so 255 of 65535 is taken as white"],
+        "moving.gif": ["the first of 2 frames is read"],
+    }
+    assert "boxes.json: boxes outside their picture, left out: 1, the first is a.png" in found["notices"]
+    assert [entry["path"] for entry in found["skipped"]] == ["photos/clip.mp4"]
+    before = (tmp_path / "out" / "people.json").read_bytes()
+    assert run(tmp_path, *options, "--resume")[0] == 0
+    assert (tmp_path / "out" / "people.json").read_bytes() == before
+
+
+def test_a_url_whose_picture_changed_is_done_again(tmp_path, monkeypatch):
+    from bmp.io import images
+
+    (tmp_path / "config.py").write_text(CONFIG)
+    pictures = {name: save(tmp_path / name, *squares).read_bytes() for name, squares in (("a.png", ()), ("b.png", ()))}
+
+    def fetch(url):
+        if (content := pictures[url.rpartition("/")[2]]) is None:
+            raise images.ImageError(f"{url}: no answer in time; check the address")
+        return content
+
+    monkeypatch.setattr(images, "fetch", fetch)
+    options = ("http://host/a.png", "http://host/b.png", "-o", "out")
+    assert run(tmp_path, *options)[0] == 0
+    pictures["a.png"] = save(tmp_path / "new.png", FRONT).read_bytes()
+    code, out, _ = run(tmp_path, *options, "--resume")
+    assert code == 0
+    assert "1 image has changed since and will be done again" in out
+    assert "a.png: 1 person" in out
+    pictures["a.png"] = None
+    code, out, _ = run(tmp_path, *options, "--resume")
+    assert code == 0, "what is known stays where nobody can look whether it changed"
+    assert "2 of 2 images were done before" in out
+    assert len(_people(tmp_path / "out")["annotations"]) == 1
+
+
+def test_resuming_after_a_file_of_boxes_in_a_folder_changed_is_refused(photos, tmp_path):
+    changing = tmp_path / "boxes" / "a.json"
+    changing.parent.mkdir()
+    people = [{"keypoints": [[1, 1]], "bbox": [[1, 1, 9, 9]]}]
+    changing.write_text(json.dumps(people))
+    options = ("photos", "-o", "out", "--without-boxes", "detect", "--boxes", "boxes")
+    code, _, err = run(tmp_path, *options)
+    assert code == 0, err
+    changing.write_text(json.dumps(people * 2))
+    code, _, err = run(tmp_path, *options, "--resume")
+    assert code == 2
+    assert "made with other settings (boxes)" in err
