@@ -17,7 +17,7 @@ pipeline = dict(
             model="sam2.1_hiera_b+",
             checkpoint="SAM-pose2seg_hiera_b+.pt",
             prompter=dict(type="GatedMaxVisibility", count=3, threshold=0.5, score_threshold=0.5),
-            without_prompts="ask",
+            without_prompts="unprompted",
         ),
     ),
     suppressor=dict(type="ReleasedOKSSuppressor", threshold=0.8, keypoint_threshold=0.5),

@@ -379,9 +379,12 @@ def _content(path: Path | None) -> str | None:
     """Return a checksum of a file, or of all files in a folder with their names; None for None."""
     from bmp.io.images import checksum
 
-    if path is None or not path.expanduser().is_dir():
-        return path and checksum(path.expanduser())
-    files = sorted(file for file in path.expanduser().iterdir() if file.suffix.lower() == ".json")
+    if path is None:
+        return None
+    path = path.expanduser()
+    if not path.is_dir():
+        return checksum(path)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".json")
     return hashlib.sha256(json.dumps([(file.name, checksum(file)) for file in files]).encode()).hexdigest()
 
 

@@ -62,10 +62,10 @@ def test_somebody_without_prompts_is_asked_about_all_the_same():
 
     empty, decoded = masks()
     assert (empty.scores[1], bool(empty.bits[1].any()), sum(decoded)) == (0, False, 1)
-    asked, decoded = masks(without_prompts="ask")
+    asked, decoded = masks(without_prompts="unprompted")
     assert (asked.scores[1], sum(decoded)) == (1, 2)  # what the network says of no points
     assert torch.equal(asked.bits[0], empty.bits[0])
-    with pytest.raises(UserError, match="without_prompts: expected 'empty' or 'ask', got 'all'"):
+    with pytest.raises(UserError, match="without_prompts: expected 'empty' or 'unprompted', got 'all'"):
         BlobSegmenter(PosePrompter(), without_prompts="all")
 
 

@@ -86,7 +86,7 @@ def test_an_answer_to_no_point_at_all_is_that_of_the_predictor(tiny):
     image = picture(75, 91)
     people, poses = crowd(2, 75, 91)
     poses = hide(poses, 1, 0, 1, 2)
-    segmenter = raw(PosePrompter(), tiny, without_prompts="ask")
+    segmenter = raw(PosePrompter(), tiny, without_prompts="unprompted")
     (masks,) = segmenter.segment(segmenter.open([image]), [people], [poses], [NOBODY])
     logits, iou, _ = predictor(tiny, image).predict(
         np.zeros((0, 2), np.float32), np.zeros(0, np.int32), multimask_output=False, return_logits=True

@@ -98,7 +98,7 @@ def _jpeg_is_complete(picture: PIL.Image.Image, file: IO[bytes], pieces: _Pieces
         return False
     if scans.end is None or not _ends_flat(picture):
         return True
-    with PIL.Image.open(_Joined(file, [*_cut(pieces, scans.end), _MORE]), formats=["JPEG"]) as longer:
+    with PIL.Image.open(_joined(file, [*_cut(pieces, scans.end), _MORE]), formats=["JPEG"]) as longer:
         longer.load()
         if (longer.size, longer.mode) != (picture.size, picture.mode):  # a draft
             return True
@@ -204,9 +204,9 @@ def _jpeg_strips(picture: PIL.Image.Image) -> list[tuple[int, list[bytes | tuple
 
 def _strip_is_complete(rows: int, file: IO[bytes], pieces: _Pieces) -> bool:
     try:
-        with PIL.Image.open(_Joined(file, pieces), formats=["JPEG"]) as strip:
+        with PIL.Image.open(_joined(file, pieces), formats=["JPEG"]) as strip:
             strip.load()
-            scans = JpegScans(_Joined(file, pieces))
+            scans = JpegScans(_joined(file, pieces))
             return strip.height >= rows and _jpeg_is_complete(strip, file, pieces, scans)
     except OSError as error:
         # Other strips Pillow alone cannot read, but libtiff could.
@@ -222,6 +222,11 @@ def _cut(pieces: _Pieces, end: int) -> list[bytes | tuple[int, int]]:
         kept.append(piece[:wanted] if isinstance(piece, bytes) else (piece[0], piece[0] + wanted))
         end -= wanted
     return kept
+
+
+def _joined(file: IO[bytes], pieces: _Pieces) -> IO[bytes]:
+    """Return the pieces as one file."""
+    return cast("IO[bytes]", _Joined(file, pieces))
 
 
 class _Joined(io.RawIOBase):

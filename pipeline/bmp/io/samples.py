@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -134,7 +134,13 @@ def unread_bits(picture: PIL.Image.Image, file: IO[bytes]) -> int | None:
     start = file.read(2**16)
     header = start.find(b"\xff\x4f\xff\x51") + 2  # the codestream's start, and its table of sizes
     bits = (start[header + 40] & 127) + 1 if 2 <= header < len(start) - 40 else 8
-    return bits if bits > 8 and max(high for _, high in picture.getextrema()[:3]) < 64 else None
+    return bits if bits > 8 and _brightest(picture) < 64 else None
+
+
+def _brightest(picture: PIL.Image.Image) -> float:
+    """Return the greatest value of a picture of several channels, without its fourth, the opacity."""
+    extrema = cast("tuple[tuple[float, float], ...]", picture.getextrema())
+    return max(high for _, high in extrema[:3])
 
 
 def deep_samples(
@@ -156,11 +162,10 @@ def deep_samples(
             transparent=(key,) if isinstance(key, int) else None,
         )
     kinds = {kind for tile in tiles if (kind := _raw_mode(tile))}
-    colours = picture.getextrema()[:3] if picture.mode in ("RGB", "RGBA") else ()
     # Of other pictures the upper bytes are all there is to see, unless a colour of theirs is transparent.
     key = picture.info.get("transparency")
     keyed = isinstance(key, tuple)
-    if not kinds or not all(map(_DEEP.match, kinds)) or (not keyed and max(high for _, high in colours) >= 64):
+    if not kinds or not all(map(_DEEP.match, kinds)) or (not keyed and _brightest(picture) >= 64):
         return None
     lower = again()
     if lower is None:

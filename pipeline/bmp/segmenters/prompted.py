@@ -44,7 +44,7 @@ class PromptingOptions(TypedDict, total=False):
     prompt_chunk: int | None
     hole_area: int
     speck_area: int
-    without_prompts: Literal["empty", "ask"]
+    without_prompts: Literal["empty", "unprompted"]
 
 
 class PromptedSegmenter(abc.ABC):
@@ -59,8 +59,8 @@ class PromptedSegmenter(abc.ABC):
         hole_area: fill holes of up to so many pixels, counted in the decoder's mask (256 x 256 for SAM); 0 is off.
         speck_area: likewise remove specks.
         without_prompts: a person for whom the prompter has neither a point nor a box gets an "empty" mask with score 0.
-            "ask" asks the network for a mask of nobody in particular, as BBoxMaskPose 2.0.0 does; what comes shows
-            whatever the network sees first, and this is for comparison only.
+            "unprompted" runs the network without a prompt, as BBoxMaskPose 2.0.0 does; the mask then shows no person in
+            particular, so this is for comparison only.
 
     Masks take their
     (N, H, W) bytes; beside them up-sampling takes chunks of at most 256 MB, or one mask's logits if those are larger.
@@ -78,10 +78,10 @@ class PromptedSegmenter(abc.ABC):
         prompt_chunk: int | None = None,
         hole_area: int = 0,
         speck_area: int = 0,
-        without_prompts: Literal["empty", "ask"] = "empty",
+        without_prompts: Literal["empty", "unprompted"] = "empty",
     ) -> None:
-        if without_prompts not in ("empty", "ask"):
-            raise UserError(f"without_prompts: expected 'empty' or 'ask', got {without_prompts!r}")
+        if without_prompts not in ("empty", "unprompted"):
+            raise UserError(f"without_prompts: expected 'empty' or 'unprompted', got {without_prompts!r}")
         if prompt_chunk is None:
             prompt_chunk = 4 if torch.device(device).type == "cpu" else 32
         for name, value, least in (
@@ -250,7 +250,7 @@ def _without_padding(prompts: Prompts, size: int, without_prompts: str) -> Itera
     """Yield (rows, their prompts) of at most ``size`` rows with equally many points, padding cut off.
 
     A padding point is one more token to SAM and changes its answer, so those who need it must not be decoded with
-    those who do not. Rows without any prompt are left out unless ``without_prompts`` is "ask".
+    those who do not. Rows without any prompt are left out unless ``without_prompts`` is "unprompted".
     """
     real = prompts.labels != -1
     counts = real.sum(1).tolist()
