@@ -354,7 +354,7 @@ def table() -> list[Weight]:
     return list(_TABLE)
 
 
-def named_weights(factory: Callable[..., Any] | None, arguments: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+def named_weights(factory: Callable[..., Any] | None, arguments: Mapping[str, object] | None = None) -> tuple[str, ...]:
     """Return the names of the files of weights that a stage reads when ``factory`` is called with ``arguments``.
 
     These are its arguments whose names end in "checkpoint" or "weights", given or, of a factory that is known, by
@@ -423,7 +423,7 @@ def is_present(name: str) -> bool:
     return (cache_folder() / weight.name).is_file()
 
 
-def own_files(config: Any) -> dict[str, str]:
+def own_files(config: object) -> dict[str, str]:
     """Return the sha256 of each file of the user's own that values in a config name, such as weights, by that name.
 
     What a registered name means is always the same; what a URL means is fetched once.
@@ -440,7 +440,7 @@ def _digest_of(text: str) -> str | None:
         return None
 
 
-def _texts(node: Any) -> Iterator[str]:
+def _texts(node: object) -> Iterator[str]:
     if isinstance(node, str):
         yield node
     elif isinstance(node, Mapping | list | tuple):

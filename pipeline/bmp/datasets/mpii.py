@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,16 @@ from bmp.errors import UserError
 from bmp.io import images as pictures
 from bmp.io.annotations import CATEGORY_ID
 from bmp.io.atomic import replacing, writing
-from bmp.io.json_fields import are_numbers, expect, expect_field, is_file_name, is_number, read_json, rows_of
+from bmp.io.json_fields import (
+    JsonObject,
+    are_numbers,
+    expect,
+    expect_field,
+    is_file_name,
+    is_number,
+    read_json,
+    rows_of,
+)
 from bmp.io.orientation import read_orientation
 from bmp.label_sets import KEYPOINT_SETS
 from bmp.registry import DATASETS
@@ -61,7 +69,7 @@ class MPII(PeopleDataset):
         self.published = "mpii_val" if split == "val" else None
 
 
-def convert(annotations: Path, images: Path, heads: Path | None) -> dict[str, Any]:
+def convert(annotations: Path, images: Path, heads: Path | None) -> JsonObject:
     """Return MPII's labels, as MMPose has them, as a COCO dataset.
 
     Args:
@@ -76,8 +84,8 @@ def convert(annotations: Path, images: Path, heads: Path | None) -> dict[str, An
     sizes = [0.0] * len(people) if heads is None else _head_sizes(heads, len(people))
     numbers: dict[str, int] = {}
     limits: dict[int, tuple[int, int]] = {}
-    entries: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    entries: list[JsonObject] = []
+    rows: list[JsonObject] = []
     for (location, person), size in zip(people, sizes, strict=True):
         name, center, scale, joints, visible = _checked(location, person)
         if name not in numbers:
@@ -108,7 +116,7 @@ def convert(annotations: Path, images: Path, heads: Path | None) -> dict[str, An
     }
 
 
-def _checked(location: str, person: Mapping[str, Any]) -> tuple[str, list[float], float, list[list[float]], list[int]]:
+def _checked(location: str, person: JsonObject) -> tuple[str, list[float], float, list[list[float]], list[int]]:
     """Return what is needed of a person: image, center, scale, joints and which of them are labelled."""
     count = len(KEYPOINT_SETS["mpii"])
     name, center, joints, visible = (person.get(field) for field in ("image", "center", "joints", "joints_vis"))

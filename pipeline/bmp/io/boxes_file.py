@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,18 @@ from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID
 from bmp.io.coco_json import UNSIZED, Categories, checked_box, person_rows, read_images
 from bmp.io.file_names import Name, match_names
-from bmp.io.json_fields import Notices, expect, expect_field, is_id, is_number, is_whole, read_json, rows_of, short
+from bmp.io.json_fields import (
+    JsonObject,
+    Notices,
+    expect,
+    expect_field,
+    is_id,
+    is_number,
+    is_whole,
+    read_json,
+    rows_of,
+    short,
+)
 from bmp.io.orientation import LabelsIn, Orientation, checked_size, read_orientation
 from bmp.io.segmentations import LARGEST_SIDE, checked_segmentation, margin, mask_box
 from bmp.ops.boxes import xywh_to_xyxy
@@ -176,7 +187,7 @@ def _picture_of(file: Path) -> str:
     return file.stem.removeprefix("results_")
 
 
-def _of_dataset(path: Path, data: dict[str, Any], notices: Notices) -> dict[Name, _Picture]:
+def _of_dataset(path: Path, data: JsonObject, notices: Notices) -> dict[Name, _Picture]:
     images = read_images(path, data, sized=False)
     pictures = {number: _Picture() for number in images}
     for number, image in images.items():
@@ -268,7 +279,7 @@ def _of_one_picture(path: Path, data: Any, notices: Notices) -> _Picture | None:
     return picture
 
 
-def _of_mmdetection(path: Path, data: Mapping[str, Any], notices: Notices) -> list[list[float]]:
+def _of_mmdetection(path: Path, data: JsonObject, notices: Notices) -> list[list[float]]:
     columns = [data[name] for name in ("bboxes", "scores", "labels")]
     fits = all(isinstance(column, list) for column in columns) and len(set(map(len, columns))) == 1
     expect(fits, str(path), "expected bboxes, scores and labels to be lists of one length, as MMDetection writes them")
@@ -295,7 +306,7 @@ def _of_edges(location: str, box: object, score: object) -> list[float]:
     return _box_and_score(location, {"bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}, None)
 
 
-def _box_and_score(location: str, row: Mapping[str, Any], size: tuple[int, int] | None) -> list[float]:
+def _box_and_score(location: str, row: JsonObject, size: tuple[int, int] | None) -> list[float]:
     if "bbox" not in row and "segmentation" in row:
         row = {**row, "bbox": _box_of_mask(location, row["segmentation"], size)}
     box = checked_box(location, row, size, UNSIZED if size is None else margin(*size))

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID, Annotation, CocoDataset, ImageRow, category
 from bmp.io.json_fields import (
+    JsonObject,
     Notices,
     are_numbers,
     expect,
@@ -139,7 +140,7 @@ def read_labels(annotations: str | os.PathLike[str], keypoints: str | None = Non
 
 
 def _meaning(
-    path: Path, data: Mapping[str, Any], categories: Categories, given: str | None, notices: Notices
+    path: Path, data: JsonObject, categories: Categories, given: str | None, notices: Notices
 ) -> tuple[KeypointSet, str]:
     """Return what the keypoints of a file mean, or COCO's and why those of the file are none that is known."""
     if given is not None:
@@ -188,7 +189,7 @@ def _foreign(words: str) -> str:
     )
 
 
-def _join_parts(location: str, row: dict[str, Any]) -> None:
+def _join_parts(location: str, row: JsonObject) -> None:
     """Join the five fields of COCO-WholeBody; those that a person lacks are unlabelled."""
     if not any(part in row for part in _PARTS[1:]):
         return
@@ -212,7 +213,7 @@ class Categories:
     """What the file says the keypoints of persons are called."""
 
     @classmethod
-    def of(cls, path: Path, data: Mapping[str, Any]) -> Categories:
+    def of(cls, path: Path, data: JsonObject) -> Categories:
         """Read them; ``UserError`` for a file that has several and calls none of them person."""
         names: dict[int | str, str] = {}
         keypoints: dict[int | str, list[str]] = {}
@@ -237,7 +238,7 @@ class Categories:
         named.sort(key=lambda points: bool(sets_named(points)))
         return cls(names, used or None, named[0] if named else ())
 
-    def of_row(self, location: str, row: Mapping[str, Any]) -> str | None:
+    def of_row(self, location: str, row: JsonObject) -> str | None:
         """Return None for a row of a person, else the name of its category; ``UserError`` where that is unclear."""
         number = row.get("category_id")
         if self.persons is None or (number is None and len(self.names) == 1):
@@ -251,8 +252,8 @@ class Categories:
 
 
 def person_rows(
-    path: Path, data: Mapping[str, Any], categories: Categories, notices: Notices
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    path: Path, data: JsonObject, categories: Categories, notices: Notices
+) -> Iterator[tuple[str, JsonObject]]:
     """Yield each annotation of a person with its location; ``iscrowd`` is 0 or 1 in all of them.
 
     ``UserError`` for a file that has annotations and none of a person.
@@ -289,7 +290,7 @@ def person_rows(
         notices.add(f"annotations of other categories left out ({counts})", first, others.total())
 
 
-def read_images(path: Path, data: Mapping[str, Any], sized: bool = True) -> dict[int | str, ImageRow]:
+def read_images(path: Path, data: JsonObject, sized: bool = True) -> dict[int | str, ImageRow]:
     """Read the images of a dataset by id; unless they have to be ``sized``, height and width may be missing."""
     images: dict[int | str, ImageRow] = {}
     file_names = set()
@@ -324,7 +325,7 @@ def read_images(path: Path, data: Mapping[str, Any], sized: bool = True) -> dict
 
 
 def _person(
-    location: str, row: dict[str, Any], height: int, width: int, keypoints: KeypointSet, notices: Notices
+    location: str, row: JsonObject, height: int, width: int, keypoints: KeypointSet, notices: Notices
 ) -> Annotation:
     """Check an annotation and bring it to one form; ``row`` itself is filled in."""
     if "id" in row:
@@ -385,7 +386,7 @@ def _person(
     return cast("Annotation", row)
 
 
-def checked_box(location: str, row: Mapping[str, Any], size: tuple[int, int] | None, beyond: float) -> list[float]:
+def checked_box(location: str, row: JsonObject, size: tuple[int, int] | None, beyond: float) -> list[float]:
     """Return the box of a row; it may reach so many pixels ``beyond`` its image of that size, if that is known."""
     box: object = row.get("bbox")
     height, width = size or (0, 0)

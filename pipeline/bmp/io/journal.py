@@ -7,12 +7,13 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from bmp.errors import UserError
 from bmp.io.atomic import replacing
+from bmp.io.json_fields import JsonObject
 
-JournalEntry = dict[str, Any]
+JournalEntry = JsonObject
 
 
 class JournalReader:
@@ -28,7 +29,7 @@ class JournalReader:
         UserError: the file is no journal or was made with other settings; it stays as it was.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], mode: Literal["rb", "r+b"] = "rb") -> None:
+    def __init__(self, path: Path, settings: Mapping[str, object], mode: Literal["rb", "r+b"] = "rb") -> None:
         self._file: IO[bytes] = path.open(mode)
         self.spoilt = 0
         try:
@@ -89,7 +90,7 @@ class Journal(JournalReader):
     """
 
     def __init__(
-        self, path: Path, settings: Mapping[str, Any], *, resume: bool = False, records: Iterable[JournalEntry] = ()
+        self, path: Path, settings: Mapping[str, object], *, resume: bool = False, records: Iterable[JournalEntry] = ()
     ) -> None:
         if not (resume and path.exists()):
             with replacing(path) as file:
@@ -108,13 +109,13 @@ class Journal(JournalReader):
         return offset
 
 
-def journal_settings(path: Path) -> dict[str, Any]:
+def journal_settings(path: Path) -> JsonObject:
     """Return the settings that the journal at ``path`` was begun with; none if they are not as they were written."""
     with path.open("rb") as file:
         return dict(_parsed(file.readline()).get("settings", {}))
 
 
-def check_settings(path: Path, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
+def check_settings(path: Path, old: Mapping[str, object] | None, new: Mapping[str, object]) -> None:
     """Raise ``UserError`` unless what ``path`` holds was made with the settings ``new``; ``old`` are those found."""
     if old is None:
         raise UserError(f"{path}: not a journal of this program; move it away or do not resume")
@@ -131,7 +132,7 @@ _CHECKED = b'{"crc32": "%08x", '
 _LENGTH = len(_CHECKED % 0)
 
 
-def _settings(line: bytes) -> dict[str, Any] | None:
+def _settings(line: bytes) -> JsonObject | None:
     """Return the settings in a first line, None where there are none; they are compared, so no checksum is needed."""
     try:
         settings = json.loads(line)["settings"]
@@ -149,7 +150,7 @@ def _parsed(line: bytes) -> JournalEntry:
     return record
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def _line(record: Mapping[str, object]) -> str:
     """Return a record, which has fields, as a line that begins with the checksum of the others."""
     text = json.dumps(record, allow_nan=False)
     return (_CHECKED % zlib.crc32(text.encode())).decode() + text[1:] + "\n"

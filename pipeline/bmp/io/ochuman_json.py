@@ -4,15 +4,13 @@ where COCO datasets are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID
-from bmp.io.json_fields import are_numbers, expect, expect_field, is_whole, rows_of
+from bmp.io.json_fields import JsonObject, are_numbers, expect, expect_field, is_whole, rows_of
 from bmp.io.segmentations import LARGEST_SIDE, MOST_PIXELS, Segmentation, checked_segmentation, to_mask
 from bmp.ops.masks import to_rle
 
@@ -21,12 +19,12 @@ _FLAGS = {0: 0, 1: 2, 2: 2, 3: 1}
 """COCO's v for missing, visible, hidden by the own body, hidden by others; as in OCHuman's files in COCO's format."""
 
 
-def is_ochuman(data: Mapping[str, Any]) -> bool:
+def is_ochuman(data: JsonObject) -> bool:
     """Tell whether a file is in OCHuman's own format: people within their images."""
     return "keypoint_names" in data and "annotations" not in data and isinstance(data.get("images"), list)
 
 
-def to_coco(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+def to_coco(path: Path, data: JsonObject) -> JsonObject:
     """Return the people of such a file as a COCO dataset, with its 19 keypoints and masks without their holes.
 
     People whose labels were not made, neither keypoints nor mask, keep their boxes.
@@ -34,8 +32,8 @@ def to_coco(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: for the first row that is not as OCHuman's.
     """
-    images: list[dict[str, Any]] = []
-    people: list[dict[str, Any]] = []
+    images: list[JsonObject] = []
+    people: list[JsonObject] = []
     for location, image in rows_of(path, data, "images"):
         fits = all(is_whole(image.get(side)) and 1 <= image[side] <= LARGEST_SIDE for side in ("height", "width"))
         fits = fits and image["height"] * image["width"] <= MOST_PIXELS
@@ -51,12 +49,12 @@ def to_coco(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"images": images, "annotations": people, "categories": [category]}
 
 
-def _person(where: str, person: dict[str, Any], number: int, image: int, height: int, width: int) -> dict[str, Any]:
+def _person(where: str, person: JsonObject, number: int, image: int, height: int, width: int) -> JsonObject:
     edges = person.get("bbox")
     fits = are_numbers(edges, -_FARTHEST, _FARTHEST) and len(edges) == 4
     expect_field(where, person, "bbox", fits, "[left, top, right, bottom] in pixels")
     box: list[float] = person["bbox"]
-    row: dict[str, Any] = {"id": number, "image_id": image, "category_id": CATEGORY_ID, "iscrowd": 0}
+    row: JsonObject = {"id": number, "image_id": image, "category_id": CATEGORY_ID, "iscrowd": 0}
     row["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
     points = person.get("keypoints")
     if points is not None:
@@ -71,7 +69,7 @@ def _person(where: str, person: dict[str, Any], number: int, image: int, height:
     return row
 
 
-def _mask(where: str, shapes: Mapping[str, Any], height: int, width: int) -> Segmentation:
+def _mask(where: str, shapes: JsonObject, height: int, width: int) -> Segmentation:
     """Return polygons, or where there are holes run lengths."""
     outer: Segmentation = shapes["outer"]
     if not shapes.get("inner"):

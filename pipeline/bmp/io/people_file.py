@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 from typing_extensions import Self
 
@@ -22,6 +22,7 @@ from bmp.errors import UserError
 from bmp.io.annotations import category, to_annotations
 from bmp.io.atomic import replacing, writing
 from bmp.io.journal import Journal, JournalEntry, check_settings, journal_settings
+from bmp.io.json_fields import JsonObject
 from bmp.label_sets import KeypointSet
 from bmp.structures import Instances
 
@@ -78,7 +79,7 @@ class PeopleFile:
         resume: bool = False,
         skipped: Sequence[tuple[str, str]] = (),
         notices: Sequence[str] = (),
-        info: dict[str, Any] | None = None,
+        info: JsonObject | None = None,
         interval: float = 5.0,
     ) -> None:
         self.path = Path(path)
@@ -159,7 +160,7 @@ class PeopleFile:
     ) -> None:
         self.close()
 
-    def _append(self, record: dict[str, Any]) -> None:
+    def _append(self, record: JsonObject) -> None:
         if record["file_name"] not in self._names:
             raise ValueError(f"expected one of the run's file names, got {record['file_name']!r}; pass all up front")
         with writing(self.path):
@@ -167,7 +168,7 @@ class PeopleFile:
             if time.monotonic() >= self._due:
                 self._write()
 
-    def _remember(self, record: dict[str, Any], offset: int) -> None:
+    def _remember(self, record: JsonObject, offset: int) -> None:
         name = record["file_name"]
         self._names.setdefault(name)
         self._entries[name] = _Entry(
@@ -237,7 +238,7 @@ _CHECKSUM = ', "sha256": "{}"}}\n'
 _CHECKSUM_LENGTH = len(_CHECKSUM.format("0" * 64))
 
 
-def recorded_settings(path: str | Path) -> dict[str, Any] | None:
+def recorded_settings(path: str | Path) -> JsonObject | None:
     """Return the ``info`` that a run which can be resumed has left at ``path``; None where there is none.
 
     Raises:
@@ -249,7 +250,7 @@ def recorded_settings(path: str | Path) -> dict[str, Any] | None:
         if partial.exists():
             return {key: value for key, value in journal_settings(partial).items() if key != "keypoints"}
         if path.exists():
-            info: dict[str, Any] = _read(path)["info"]
+            info: JsonObject = _read(path)["info"]
             return info
     return None
 
@@ -264,15 +265,15 @@ def _record(
     width: int,
     sha256: str | None,
     notices: Sequence[str],
-    rows: Iterable[Mapping[str, Any]],
-) -> dict[str, Any]:
+    rows: Iterable[Mapping[str, object]],
+) -> JsonObject:
     """A line of the journal: annotations lose the ids, which depend on the images before."""
     kept = [{key: value for key, value in row.items() if key not in ("id", "image_id")} for row in rows]
     said = {"notices": list(notices)} if notices else {}
     return {"file_name": file_name, "height": height, "width": width, "sha256": sha256, **said, "annotations": kept}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     """Return a finished file, which has to be as it was written."""
     content = path.read_bytes()
     body, end = content[:-_CHECKSUM_LENGTH], content[-_CHECKSUM_LENGTH:]
@@ -281,14 +282,14 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: not written by this program, or changed since; move it away, replace it with --overwrite, or do "
             "not resume"
         )
-    data: dict[str, Any] = json.loads(content)
+    data: JsonObject = json.loads(content)
     return data
 
 
-def _journal_of(path: Path) -> tuple[dict[str, Any], list[JournalEntry]]:
+def _journal_of(path: Path) -> tuple[JsonObject, list[JournalEntry]]:
     """Turn a finished file back into the settings and records of its journal."""
     data = _read(path)
-    rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    rows: dict[int, list[JsonObject]] = defaultdict(list)
     for row in data["annotations"]:
         rows[row["image_id"]].append(row)
     return {"keypoints": data["categories"][0]["keypoints"], **data["info"]}, [

@@ -247,7 +247,7 @@ def _labelled_poses(family: Family) -> PaperTable:
 
 
 def _boxes_as_prompts(family: Family) -> PaperTable:
-    boxes: dict[str, dict[str, Any]] = {
+    boxes: dict[str, ConfigSection] = {
         ", labelled box": {"box": {"type": "GivenBox"}},
         ", labelled box inflated": {"box": {"type": "InflatedBox", "factor": 0.5}},
         "": {},
@@ -262,7 +262,7 @@ def _boxes_as_prompts(family: Family) -> PaperTable:
 
 
 def _negative_points(family: Family) -> PaperTable:
-    negatives: dict[str, dict[str, Any]] = {
+    negatives: dict[str, ConfigSection] = {
         ", least visible as negative": {"negative": {"type": "LeastVisible", "count": 1}},
         ", closest of others as negative": {"negative": {"type": "ClosestOther", "count": 1}},
     }
