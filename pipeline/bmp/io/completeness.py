@@ -1,4 +1,4 @@
-"""Tells whether the data of a picture reach to its end; decoders fill what is missing with black or grey, unasked.
+"""Tells whether the data of a picture are complete: decoders fill missing parts with black or grey, without a word.
 
 It is asked with a picture that is decoded, and looks at the file only where the last rows could be such a filling.
 """

@@ -1,4 +1,4 @@
-"""Pictures of other than 8 bits a channel: what of their numbers is black and what is white.
+"""Pictures of other than 8 bits a channel: which of their numbers are black and white.
 
 Pillow keeps one byte of colours of 16 bits, so the other bytes are read a second time where a picture would be dark
 without them. It reads the Netpbm formats number by number, which takes minutes; here they are read in strips. This

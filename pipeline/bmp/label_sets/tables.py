@@ -2,7 +2,7 @@
 
 Names, sigmas and limbs are those of MMPose 1.3.2 (``configs/_base_/datasets``), a test compares them; where a set is
 not MMPose's, its source says whose it is. A meaning says which place on the body a name stands for where that is not
-plain from the name: annotators of different data sets put the top of a head or a neck at different places.
+plain from the name: annotators of different data sets put the top of a head or a neck at different locations.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ MIRRORED_FACE = (
     *((21, 22), (31, 35), (32, 34), (36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46), (48, 54), (49, 53)),
     *((50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67)),
 )
-"""Which of the 68 places on a face swap in a mirrored image."""
+"""The pairs of the 68 points on a face that swap in a mirrored image."""
 
 _SHOULDERS, _HIPS = ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")
 _HEAD_TOPS = ("mpii_head_top", "aic_head_top", "posetrack_head_top", "crowdpose_head_top", "halpe_head", "ochuman_head")
@@ -277,4 +277,4 @@ NEAR: dict[str, tuple[tuple[str, ...], ...]] = {
     "left_big_toe": (("left_toe",),),
     "right_big_toe": (("right_toe",),),
 }
-"""What may stand in for a place on the body, the nearest first: another place, or the mean of several."""
+"""Substitutes for a point on the body, the nearest first: another point, or the mean of several."""

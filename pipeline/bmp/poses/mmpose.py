@@ -58,7 +58,7 @@ class MMPoseEstimator:
         flip_test: average with the mirrored crop.
         decoder: for unbiased heatmaps: "dark_udp", "expected_oks" or a function; None is the model's own.
         alpha: strength of the mask conditioning in [0, 1]; 0 is none, for models that were trained without.
-        without_mask: what a person without a mask, or with an empty one, is conditioned on. "box" fills the box: the
+        without_mask: the condition for a person without a mask, or with an empty one. "box" fills the box: the
             coarsest of the masks that PMPose and MaskPose were trained with, who never saw a person without. "image"
             shows the image as it is. "refuse" raises.
         visibility_from: "score" uses the score as the visibility; None is the model's own estimate.
@@ -140,8 +140,8 @@ class MMPoseEstimator:
     def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
         """Estimate a pose for each person; see ``bmp.stages.PoseEstimator``.
 
-        People are conditioned on their masks; ``without_mask`` says what on if there is none. Raises ``UserError``
-        where that is "refuse" and somebody has none.
+        People are conditioned on their masks, or as ``without_mask`` says. Raises ``UserError`` where that is "refuse"
+        and a person has no mask.
         """
         if len(images) != len(people):
             raise ValueError(f"estimate: expected people of {len(images)} images, got {len(people)}; pair them up")

@@ -66,7 +66,7 @@ class PoseSets:
     """Whose keypoints are compared with whose.
 
     labelled: of the ground truth. estimated: of the results. unknown: why the ground truth has none although its file
-    does, in words. approximate: let places nearby stand in for keypoints that the results lack. alike: OKS above which
+    does, in words. approximate: let keypoints nearby stand in for those that the results lack. alike: OKS above which
     the less sure of two results of an image is left out first, as MMPose does from 0.9 on; None leaves out none.
     """
 
@@ -347,7 +347,7 @@ def within(labels: Floats, results: Floats, labelled: Bools, sizes: Floats, thre
         threshold: in sizes.
 
     Returns:
-        K shares in [0, 1], None where nobody is labelled; distances are rounded to single precision, as MMPose does.
+        K shares in [0, 1], None without labels; distances are rounded to single precision, as MMPose does.
     """
     counts = labelled & (sizes > 0)[:, None]
     with np.errstate(invalid="ignore"):
@@ -477,7 +477,7 @@ def _pose_track(compared: _Compared) -> _Protocol:
 
 
 def _owners(shares: Floats) -> npt.NDArray[np.int64]:
-    """Return whom each result belongs to, -1 for nobody, out of the shares (results, people) of joints it has right."""
+    """Return the person of each result, -1 for none, from the shares (results, people) of joints it has right."""
     owner = np.full(len(shares), -1)
     if not shares.size:
         return owner
@@ -491,7 +491,7 @@ def _owners(shares: Floats) -> npt.NDArray[np.int64]:
 
 
 def _ignored(image: Mapping[str, Any]) -> list[npt.NDArray[np.float32]]:
-    """Return the polygons of an image in which PoseTrack18 labels nobody."""
+    """Return the polygons of an image in which PoseTrack18 has no labels."""
     columns = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
     polygons = (np.array([x, y], dtype=np.float32).T for x, y in zip(*columns, strict=False) if len(x) == len(y) > 2)
     return [np.ascontiguousarray(polygon) for polygon in polygons]
