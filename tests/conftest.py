@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, config
 from mmengine.registry import DefaultScope
 
 # Continuous integration runs on slow and busy machines: how long an example takes says nothing there.
@@ -72,8 +72,11 @@ def _with_subclasses(parent):
 
 @pytest.fixture(scope="session", autouse=True)
 def _configs_are_read_once():
-    """Keep what the files in configs/ and in the packages say, which does not change: reading one takes long."""
-    read, kept = Config._file2dict, {}
+    """Keep what the files in configs/ and in the packages say, which does not change: reading one takes long.
+
+    So does laying out the text of a config, which each checkpoint of a training has.
+    """
+    read, lay_out, kept, texts = Config._file2dict, config.FormatCode, {}, {}
     folders = (str(_ROOT / "configs"), str(Path(hypothesis.__file__).parents[1]))
 
     def once(filename, *arguments, **named):
@@ -84,7 +87,13 @@ def _configs_are_read_once():
             kept[key] = pickle.dumps(read(filename, *arguments, **named))
         return pickle.loads(kept[key])
 
+    def laid_out(text, **style):
+        if text not in texts:
+            texts[text] = lay_out(text, **style)
+        return texts[text]
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "FormatCode", laid_out)
         patch.setattr(Config, "_file2dict", staticmethod(once))
         yield
 
