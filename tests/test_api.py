@@ -375,6 +375,7 @@ class TestCollection:
         with pytest.raises(ValueError, match="min_score"):
             people.plot(min_score=2)
 
+    @pytest.mark.slow
     def test_a_notebook_shows_a_light_picture(self, model):
         big = model(torch.zeros(3000, 4000, 3, dtype=torch.uint8), boxes=[[100, 100, 2000, 2900]])
         shown = PIL.Image.open(io.BytesIO(big._repr_png_()))
@@ -416,6 +417,7 @@ class TestModel:
         model.weights = {"detector": ("own.pth",)}
         assert model.info().stages[0].weights == ("own.pth",)
 
+    @pytest.mark.slow
     def test_info_of_a_built_model(self):
         stages = {stage.role: stage for stage in bmp.load("nano.py", device="cpu").info().stages}
         assert stages["pose"].weights == ("nano/pmpose-nano.safetensors",)

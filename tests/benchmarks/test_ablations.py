@@ -318,6 +318,7 @@ def test_a_data_set_that_is_missing(tables, program, folder, capsys):
     assert remedy in printed.out
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_paper_has_its_column(program, folder, first_scene, tmp_path):
     """Beside the paper's numbers for it, in those tables where the paper has it."""
     shutil.copytree(folder / "photos", tmp_path / "images")

@@ -153,14 +153,7 @@ def saved(calm, tmp_path_factory):
     return of
 
 
-# The others share nearly all of our code with this one.
-_QUICK = ("rtmdet-ins",)
-
-
-@pytest.fixture(
-    scope="module",
-    params=[name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MAKERS],
-)
+@pytest.fixture(scope="module", params=list(MAKERS))
 def model(request, saved):
     return request.param, *saved(request.param)
 
@@ -253,6 +246,7 @@ def test_an_image_gets_the_same_answer_in_any_company(model, photos):
             assert (people.masks != alone.masks).float().mean() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [(1, 1), (37, 53), *(pytest.param(size, marks=pytest.mark.slow) for size in ((1, 700), (999, 2), (3000, 4000)))],
@@ -270,6 +264,7 @@ def test_any_size_of_image(model, photos, size):
         assert len(people) > 1
 
 
+@pytest.mark.slow
 def test_no_image_and_nobody(model):
     _, config, checkpoint = model
     detector = MMDetDetector(config, str(checkpoint), score_threshold=1.0)
@@ -397,6 +392,7 @@ def test_weights_made_up_are_the_same_every_time(photos):
     assert torch.equal(first.boxes, second.boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", [None, "mmpose"])
 def test_nothing_is_left_behind_or_printed(saved, photos, capfd, caplog, scope):
     config, checkpoint = saved("rtmdet-ins")
@@ -470,6 +466,7 @@ def test_mistakes_get_one_line(message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused(saved):
     config, _ = saved("rtmdet-ins")
     _, other = saved("rtmdet")

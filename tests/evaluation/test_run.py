@@ -115,7 +115,7 @@ def test_a_resumed_run_feeds_the_networks_the_same_batches(tmp_path):
         assert sorted(filter(None, written)) == [f"i{n}" for n in range(len(SCENES))]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, 2, 3, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("later", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_processes_share_and_any_number_of_them_goes_on(tmp_path, count, later):
     (tmp_path / "one").mkdir()

@@ -154,6 +154,7 @@ def test_values_out_of_range():
         SAM2Encoder("random", image_batch=0)
 
 
+@pytest.mark.slow
 def test_a_config_shares_one_between_the_parts_of_a_preset():
     pipeline = load_config("nano.py").pipeline.to_dict()
     sam = pipeline["segmenter"]["segmenter"]["segmenter"]

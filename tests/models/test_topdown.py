@@ -1,6 +1,7 @@
 """Reading configs of models and building them: the published ones have exactly the official weights' names."""
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -24,10 +25,15 @@ def _tiny():
     return section
 
 
+@cache
+def _published(config):
+    with torch.device("meta"):
+        return build_topdown(load_model_config(config, "mmpose")["model"], "random")
+
+
 @pytest.mark.parametrize(("config", "family", "size"), _PUBLISHED)
 def test_published_models_build(config, family, size):
-    with torch.device("meta"):
-        model = build_topdown(load_model_config(config, "mmpose")["model"], "random")
+    model = _published(config)
     assert model.head.out_channels == 23
     assert model.head.decoder.input_size == (192, 256)
     assert not model.training
@@ -38,9 +44,7 @@ def test_official_weights_fit(shared, config, family, size):
     listing = shared / "reference" / "checkpoints" / f"{_OFFICIAL[family].format(size)}.json"
     if not listing.exists():
         pytest.skip(f"no listing of {listing.stem} in shared/")
-    with torch.device("meta"):
-        model = build_topdown(load_model_config(config, "mmpose")["model"], "random")
-    ours = {name: list(value.shape) for name, value in model.state_dict().items()}
+    ours = {name: list(value.shape) for name, value in _published(config).state_dict().items()}
     assert ours == json.loads(listing.read_text())["state_dict"]
 
 

@@ -112,6 +112,7 @@ def _tiny_model(shared, vectors, folder):
     return section, str(folder / "tiny.pth"), expected, people
 
 
+@pytest.mark.slow
 def test_pose_model_end_to_end(shared, vectors, photos, tmp_path):
     pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
     from bmp.poses.mmpose import MMPoseEstimator

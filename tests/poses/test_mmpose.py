@@ -224,6 +224,7 @@ def test_decoders(crowd, checkpoint):
     torch.testing.assert_close(own.keypoints[0], window_corner.expand(17, 2))
 
 
+@pytest.mark.slow
 def test_scores_may_be_the_expected_oks(crowd, checkpoint):
     images, people = crowd
     by_map = MMPoseEstimator(pose_section(), checkpoint, scores_from="map").estimate(images, people)[0]

@@ -96,7 +96,7 @@ def test_an_answer_to_no_point_at_all_is_that_of_the_predictor(tiny):
     assert masks.scores[1].item() == pytest.approx(iou[0], abs=1e-5)
 
 
-@pytest.mark.parametrize("boxes", [False, True])
+@pytest.mark.parametrize("boxes", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_corrections_equal_those_of_the_predictor(tiny, boxes):
     """Asked with one point, three masks to choose from; then with more points and the logits of the answer before."""
     image = picture(75, 91)
@@ -306,7 +306,7 @@ def test_weights_of_the_nano_model_survive_their_export(tmp_path):
     assert (answers[2] - answers[1]).abs().mean() > 0.1 * answers[1].std()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_network_that_there_is_gives_what_its_checkpoint_gives(tiny, dtype):
     people, poses = crowd(3, 60, 80)
     network, images = build_sam2(tiny, "random"), [picture(60, 80)]

@@ -170,6 +170,7 @@ def test_things_hide_people() -> None:
     assert hidden > 100
 
 
+@pytest.mark.slow
 def test_things_are_what_hides_people_and_nothing_without_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes, "_seat", lambda *_: None)
     few = [make_scene(0, index, dataclasses.replace(CROWDED, objects=(0, 0))) for index in range(3)]
@@ -360,6 +361,7 @@ def test_memory_and_disk_agree(tmp_path: Path) -> None:
     assert close.mean() < 8, "red and blue have changed places, or the picture is another"
 
 
+@pytest.mark.slow
 def test_parts_are_written_as_extras(tmp_path: Path) -> None:
     files.write(tmp_path, "val", CROWDED, 2, extras=True)
     for index in range(2):

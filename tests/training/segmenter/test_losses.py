@@ -282,6 +282,7 @@ def test_the_loss_is_in_float32_whatever_the_network_computes_in():
     assert torch.stack([*losses.values()]).tolist() == pytest.approx(torch.stack([*expected.values()]).tolist())
 
 
+@pytest.mark.slow
 def test_following_the_gradient_leads_to_the_truth():
     ground_truth = torch.zeros(1, 8, 8, dtype=torch.bool)
     ground_truth[:, 2:6, 3:7] = True

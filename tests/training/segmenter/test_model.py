@@ -82,7 +82,7 @@ def optimizer(model, **options):
     return build_optim_wrapper(model, config)
 
 
-@pytest.mark.parametrize("trainable", ["decoder", "all"])
+@pytest.mark.parametrize("trainable", ["decoder", pytest.param("all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sampler", [dict(type="MaskRefine", corrections=2), REFINE, MaxVisibilityPoints(3)])
 def test_all_that_is_trained_gets_a_gradient(sampler, trainable, posesam):
     """Several processes wait for each of them."""
