@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -102,15 +102,21 @@ def _detector(**options):
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["channels_last", "compile"])
 @pytest.mark.parametrize("stage", ["detector", "pose", "segmenter"])
-def test_every_network_takes_the_options(stage, option, tmp_path):
+def test_every_network_takes_the_options(stage, option, tmp_path, monkeypatch):
+    """All are traced and run as graphs; one of them is made C++ of, too, which takes a minute of compiling for each."""
+
     def answer(**options):
         if stage == "segmenter":
             return _sam2(tmp_path, **options)
         return (_pose if stage == "pose" else _detector)(**options)
 
-    from torch._inductor import config  # slow to import
+    from torch._dynamo.utils import counters  # slow to import
+    from torch._inductor import config
 
-    # The C++ compiler without its optimisations, which take most of the time and are not ours.
-    with config.patch("aot_inductor.debug_compile", True) if option == "compile" else nullcontext():
+    counters.clear()
+    if stage != "pose":
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    with config.patch("aot_inductor.debug_compile", True):  # the compiler's optimisations are not ours
         found = answer(**{option: True})
+    assert (counters["stats"]["unique_graphs"] > 0) == (option == "compile")
     torch.testing.assert_close(found, answer(**{option: False}), atol=2e-3, rtol=0)
