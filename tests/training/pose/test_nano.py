@@ -92,8 +92,8 @@ def test_a_step_of_training(config, make_figures, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_learns_eight_figures_by_heart(config, make_figures, tmp_path):
-    batch = _batch(config, make_figures(tmp_path, 8, seed=5), 8, augmented=False)
+def test_it_learns_four_figures_by_heart(config, make_figures, tmp_path):
+    batch = _batch(config, make_figures(tmp_path, 4, seed=5), 4, augmented=False)
     model = _network(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(150):
@@ -105,7 +105,7 @@ def test_it_learns_eight_figures_by_heart(config, make_figures, tmp_path):
         found = model.head(model.extract_feat(model.data_preprocessor(batch)["inputs"]))
     labels = [sample.gt_instance_labels for sample in batch["data_samples"]]
     inside = torch.cat([each.keypoint_weights for each in labels]) > 0
-    assert inside.sum() > 100
+    assert inside.sum() > 50
     places = torch.cat([each.keypoint_locations for each in labels])
     assert (decode_expected_oks(found.heatmaps)[0] - places).norm(dim=-1)[inside].max() < 1
     assert found.presence[inside].min() > 0.5
