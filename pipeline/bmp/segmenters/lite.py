@@ -26,8 +26,8 @@ BOX_SCALE = 1.25
 # Radius of the circle that encloses a body, over the root mean square distance of its keypoints from the hips.
 REACH = 1.7
 GRID = 64  # cells along each edge of a box, of which it is told whether they are the person's
-OWN = 0.375  # probability from which they are
-RANK = 0.25  # power of a person's score by which claims to the same pixel are weighed
+OWN = 0.35  # probability from which they are
+RANK = 0.5  # power of a person's score by which claims to the same pixel are weighed
 FAINT = 0.007  # probabilities of the network's masks nearer to 0 or 1 say no more than this does
 SHOULDERS = [COCO_KEYPOINTS.names.index(f"{side}_shoulder") for side in ("left", "right")]
 HIPS = [COCO_KEYPOINTS.names.index(f"{side}_hip") for side in ("left", "right")]
