@@ -57,7 +57,8 @@ train-nano-pose: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 	$(TRAIN) train/sam_nano_encoder.py --resume --export output/nano/sam2-nano-parts.safetensors
 	$(TRAIN) train/sam_nano_encoder_people.py --resume --export output/nano/sam2-nano-encoder.safetensors
-	$(TRAIN) train/sam_nano_base.py --resume --export $(NANO)/sam2-nano.safetensors
+	$(TRAIN) train/sam_nano_base.py --resume --export output/nano/sam2-nano-base.safetensors
+	$(TRAIN) train/sam_nano.py --resume --export $(NANO)/sam2-nano.safetensors
 
 train-nano-keypoints: train-nano-pose
 	for split in train val; do $(RUN) -m bmp.inference.keypoints --config nano.py --dataset $(SYNTHCROWD)/$$split.json \

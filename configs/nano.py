@@ -32,7 +32,7 @@ pipeline = dict(
                 model="models/sam2_nano.yaml",
                 checkpoint="nano/sam-pose2seg-nano.safetensors",
                 prompter=dict(type="MaxVisibility", count=3),
-                # The decoder's masks have 64 x 64 pixels here, in which an arm is as small as a speck is at SAM's size.
+                # The decoder's masks have 80 x 80 pixels here, in which an arm is as small as a speck is at SAM's size.
                 hole_area=2,
                 speck_area=4,
             ),

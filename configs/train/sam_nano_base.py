@@ -1,9 +1,9 @@
-"""Trains SAM nano on SynthCrowd's people, their parts, and things, as SAM 2 was trained on objects of all kinds.
+"""Trains SAM nano's decoder on SynthCrowd's people, their parts, and things, as SAM 2 was trained on objects of all kinds.
 
-    python -m bmp.training train/sam_nano_base.py --export pipeline/bmp/checkpoints/nano/sam2-nano.safetensors
+    python -m bmp.training train/sam_nano_base.py --export output/nano/sam2-nano-base.safetensors
 
 It is prompted for any object at a point, so it learns that a point on a sleeve may mean the sleeve or the person. The
-encoder is frozen: it has learnt more from part maps than it would from prompts, and the embedding of an image is
+encoder is frozen here: it has learnt more from part maps than it would from prompts, and the embedding of an image is
 computed once.
 """
 

@@ -23,7 +23,7 @@ train_dataloader = dict(
             type="PartMaps",
             dataset=dict(type="PeopleDataset", annotations=f"{data_root}/train.json", images=data_root),
             parts=f"{data_root}/train_parts",
-            size=256,
+            size=320,
             augment=dict(flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2, grey=0.05),
         ),
     ),
@@ -31,7 +31,7 @@ train_dataloader = dict(
 train_cfg = dict(type="ResumableTrainLoop", max_iters=iterations)
 optim_wrapper = dict(
     type="OptimWrapper",
-    constructor="DecayMatrices",
+    constructor="SAM2Parameters",
     optimizer=dict(type="AdamW", lr=learning_rate, weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
 )

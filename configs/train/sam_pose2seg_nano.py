@@ -1,8 +1,8 @@
 r"""Fine-tunes SAM nano to the SAM-pose2seg nano that comes with the package, which nano.py runs.
 
-The paper's recipe with two additions that a network of this size needs: several keypoints at once, and the detector's
-masks as first prompts. Half of the people start from such a mask, so the same weights work with it (nano.py) and
-without (nano_points.py).
+The paper's recipe with two additions that a network of this size needs: several keypoints at once, and masks as first
+prompts. Half of the people start from a mask, so the same weights work with one (nano.py) and without (nano_points.py):
+from the detector's, from the ground truth, or from that with errors.
 
     python -m bmp.training train/sam_pose2seg_nano.py \
         --export pipeline/bmp/checkpoints/nano/sam-pose2seg-nano.safetensors
@@ -10,13 +10,15 @@ without (nano_points.py).
 
 _base_ = ["_base_/sam_nano_finetune.py"]
 
-iterations = 1200
+iterations = 3000
 learning_rate = 5e-4
 
 model = dict(
     sampler=dict(type="PoseMaskRefine", corrections=2, ground_truth_probability=0.1, first_points=3),
     starts=0.5,
+    loss=dict(focal=10.0, dice=3.0, iou=3.0),
 )
+train_dataloader = dict(dataset=dict(dataset=dict(starts=dict(true=0.2, noisy=0.3))))
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=learning_rate))
 param_scheduler = [

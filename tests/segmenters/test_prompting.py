@@ -410,6 +410,16 @@ def test_closest_to_any_of_the_positive_prompts() -> None:
     assert prompts.points[0, 2].tolist() == [120, 0]
 
 
+@pytest.mark.parametrize(("closest_to", "expected"), [("prompts", [-30, 60]), ("box_center", [61, 60])])
+def test_closest_to_the_prompts_or_to_the_middle_of_the_box(closest_to: Any, expected: list[int]) -> None:
+    """The only prompt is at the left edge of the box, and somebody stands in front of its middle."""
+    poses = _on_a_line(([0, 100, 1, 2], [0.9, 0.0, 0.0, 0.0]))
+    others = _on_a_line(([-30, 120, 60, 61], [0.9] * 4))
+    people = Detections(torch.tensor([[0.0, -10.0, 140.0, 10.0]]), torch.ones(1))
+    prompts = MaxVisibility(1, negative=ClosestOther(2, closest_to=closest_to)).prompts(people, poses, others)
+    assert prompts.points[0, 1:, 0].tolist() == expected
+
+
 def test_padding_is_not_a_place_to_be_close_to() -> None:
     poses = _on_a_line(([500, 510, 520, 530], [0.9, 0.1, 0.1, 0.1]))
     others = _on_a_line(([0, 560, 700, 800], [0.9] * 4))  # padding lies at the origin
@@ -476,6 +486,7 @@ def test_boxes(box: Any, expected: list[list[float]] | None) -> None:
         (MaxVisibility, {"threshold": 50}, r"threshold: expected a number in \[0, 1\], got 50"),
         (MaxSpread, {"threshold": -0.1}, "threshold"),
         (ClosestOther, {"threshold": 2}, "threshold"),
+        (ClosestOther, {"closest_to": "box"}, "closest_to: expected prompts or box_center, got 'box'"),
         (MaxSpread, {"candidate_quantile": 80}, "candidate_quantile: expected None or 0 <= q < 1, got 80"),
         (MaxSpread, {"candidate_quantile": 1.0}, "candidate_quantile"),
         (InflatedBox, {"factor": -0.5}, "factor"),

@@ -14,7 +14,7 @@ randomness = dict(seed=0, diff_rank_seed=True)
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    constructor="DecayMatrices",
+    constructor="SAM2Parameters",
     optimizer=dict(type="AdamW", lr=5e-6, weight_decay=0.1),
     clip_grad=dict(max_norm=0.1),
     # With fewer than 8 GPUs, a higher number keeps the effective batch size.

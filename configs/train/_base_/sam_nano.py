@@ -11,13 +11,13 @@ model = dict(
     cache="output/train/sam_nano_embeddings",
     # A pixel of the decoder's masks is four of the input's.
     loss=dict(stride=2),
-    # The decoder's masks have 64 x 64 pixels here, in which an arm is as small as a speck is at SAM's size.
+    # The decoder's masks have 80 x 80 pixels here, in which an arm is as small as a speck is at SAM's size.
     test=dict(hole_area=2, speck_area=4),
 )
 train_dataloader = dict(
     num_workers=1,
     sampler=dict(type="PositionSampler"),
-    dataset=dict(type="PositionedDataset", dataset=dict(type="PoseMaskDataset", size=256, max_people=3, augment=None)),
+    dataset=dict(type="PositionedDataset", dataset=dict(type="PoseMaskDataset", size=320, max_people=3, augment=None)),
 )
 train_cfg = dict(type="ResumableTrainLoop")
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -121,8 +121,7 @@ class SAM2Network:
             (N, 1), all float32.
         """
         stride4, stride8, stride16 = features
-        # Extreme logits are clamped, as sam2's predictors do before they hand them back to the network.
-        masks = None if previous is None else previous.clamp(-32, 32).unsqueeze(1)
+        masks = None if previous is None else previous.unsqueeze(1)
         # Neither positions nor prompts under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
         positions = self._positions
         sparse, dense = self.prompt_encoder(points=(points, labels.int()), boxes=None, masks=masks)

@@ -110,8 +110,8 @@ def _last_argmax(values: Tensor) -> Tensor:
 class NegativePoints(Protocol):
     """A policy for points that are not on the person."""
 
-    def points(self, poses: Poses, others: Poses, positive: Prompts) -> Prompts:
-        """Return the negative points row by row for ``poses``, who are prompted with ``positive`` already."""
+    def points(self, people: Detections, poses: Poses, others: Poses, positive: Prompts) -> Prompts:
+        """Return the negative points row by row for ``poses`` of ``people``, who are prompted with ``positive``."""
         ...
 
 
@@ -141,8 +141,8 @@ class LeastVisible:
         self.count = _check_count(count)
         self.signal = _check_signal(signal)
 
-    def points(self, poses: Poses, others: Poses, positive: Prompts) -> Prompts:
-        """Return the points; ``others`` do not matter here."""
+    def points(self, people: Detections, poses: Poses, others: Poses, positive: Prompts) -> Prompts:
+        """Return the points; ``people`` and ``others`` do not matter here."""
         visibility = _values(poses, self.signal)
         # one column more, where padding may point to
         taken = torch.zeros(len(poses), visibility.shape[1] + 1, dtype=torch.bool, device=visibility.device)
@@ -156,25 +156,36 @@ class LeastVisible:
 class ClosestOther:
     """The keypoints of other people that lie closest as negative points (supplement, A.1).
 
-    "Closest" is measured to the nearest positive prompt of the person: its remaining keypoints may be hidden and
-    guessed onto the very body that the negative point should exclude. Others are the other new people and those who
-    have a mask already; only their visible keypoints count, since a hidden one lies on another person's body.
+    Others are the other new people and those who have a mask already; only their visible keypoints count, since a
+    hidden one lies on another person's body.
 
     Args:
         count: how many.
         threshold: keypoints of others with a signal below it do not count.
         signal: which number of the pose counts as visibility.
+        closest_to: "prompts", the nearest positive prompt of the person: its remaining keypoints may be hidden and
+            guessed onto the very body that the negative point should exclude. Or "box_center", the middle of the
+            person's box, as BBoxMaskPose 2.0.0 has it; in a crowd that may be far from what is seen of the person.
 
     Raises:
         UserError: for a count, threshold or signal that makes no sense.
     """
 
-    def __init__(self, count: int = 1, threshold: float = 0.3, signal: Signal = "visibility") -> None:
+    def __init__(
+        self,
+        count: int = 1,
+        threshold: float = 0.3,
+        signal: Signal = "visibility",
+        closest_to: Literal["prompts", "box_center"] = "prompts",
+    ) -> None:
         self.count = _check_count(count)
         self.threshold = check_fraction("threshold", threshold)
         self.signal = _check_signal(signal)
+        if closest_to not in ("prompts", "box_center"):
+            raise UserError(f"closest_to: expected prompts or box_center, got {closest_to!r}")
+        self.closest_to = closest_to
 
-    def points(self, poses: Poses, others: Poses, positive: Prompts) -> Prompts:
+    def points(self, people: Detections, poses: Poses, others: Poses, positive: Prompts) -> Prompts:
         """Return the points: for person i from rows of ``poses`` but i, and from all rows of ``others``."""
         everybody = Poses.concat([poses, others])
         visible = _values(everybody, self.signal) >= self.threshold
@@ -183,9 +194,15 @@ class ClosestOther:
         ).unsqueeze(1)
         usable = (visible & ~own[:, :, None]).flatten(1)  # (N, everybody's keypoints)
         candidates = everybody.keypoints.flatten(0, 1)
+        centers = people.boxes.reshape(-1, 2, 2).mean(dim=1, keepdim=True)
+        by_prompts = self.closest_to == "prompts"
         # the matrix product that cdist would take for many points loses the pixels of large coordinates
-        distances = torch.cdist(positive.points, candidates, compute_mode="donot_use_mm_for_euclid_dist")
-        distances = distances.masked_fill((positive.labels != 1)[:, :, None], float("inf")).amin(dim=1)
+        distances = torch.cdist(
+            positive.points if by_prompts else centers, candidates, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        if by_prompts:
+            distances = distances.masked_fill((positive.labels != 1)[:, :, None], float("inf"))
+        distances = distances.amin(dim=1)
         ordered, index = distances.masked_fill(~usable, float("inf")).sort(dim=1, stable=True)
         found = ordered[:, : self.count].isfinite()
         points = candidates[index[:, : self.count]].where(found[:, :, None], 0.0)
@@ -358,7 +375,7 @@ def _compose(
         )
     parts = [_own_points(poses, chosen, label=1)]
     if negative is not None:
-        parts.append(_with_positive(negative.points(poses, others, parts[0]), parts[0]))
+        parts.append(_with_positive(negative.points(people, poses, others, parts[0]), parts[0]))
     return Prompts(
         points=torch.cat([part.points for part in parts], dim=1),
         labels=torch.cat([part.labels for part in parts], dim=1),

@@ -67,6 +67,8 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
             corners = labels.new_tensor([[2, 3]]).expand(len(prompts), -1)
             points = torch.cat([prompts.boxes.reshape(-1, 2, 2), points], dim=1)
             labels = torch.cat([corners, labels], dim=1)
+        if previous is not None:  # as sam2's predictors do with extreme logits, and its training does not
+            previous = previous.clamp(-32, 32)
         logits, ious, _ = self.network.decode(features, points, labels, previous, multimask)
         return best_mask(logits, ious)
 

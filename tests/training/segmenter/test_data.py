@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from fakes import scene
@@ -12,11 +13,11 @@ from bmp.errors import UserError
 from bmp.io.annotations import labelled_mask
 from bmp.label_sets import keypoint_set
 from bmp.ops.masks import to_rle
-from bmp.training.segmenter.data import PosedPeople, PoseMaskDataset
+from bmp.training.segmenter.data import PosedPeople, PoseMaskDataset, Starts
 from bmp.training.segmenter.validation import PosedImages, SegmAP
 
 HEIGHT, WIDTH = 48, 64
-STILL = dict(flip=0, rotation=0, shear=0, brightness=0, contrast=0, saturation=0, grey=0)
+STILL = dict(flip=0, rotation=0, shear=0, brightness=0, contrast=0, saturation=0, grey=0, jitter_before_grey=(0, 0, 0))
 
 
 class Scenes(PeopleDataset):
@@ -323,3 +324,55 @@ def test_keypoints_of_another_set_are_no_prompts_to_train_with():
         UserError, match=r"trained with COCO's keypoints, these are CrowdPose's 14 .*inference.keypoints"
     ):
         PosedPeople(other)
+
+
+def mask(x1, y1, x2, y2):
+    bits = torch.zeros(48, 64, dtype=torch.bool)
+    bits[y1:y2, x1:x2] = True
+    return bits
+
+
+TWO, FOUND = torch.stack([mask(8, 8, 24, 40), mask(30, 4, 60, 44)]), torch.stack([mask(9, 8, 24, 44), mask(0, 0, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("chances", "detected", "expected"),
+    [
+        ({}, None, None),
+        ({}, FOUND, FOUND),
+        ({"true": 1.0}, None, TWO),
+        ({"true": 1.0}, FOUND, TWO),
+    ],
+)
+def test_what_people_start_from(chances, detected, expected):
+    starts = Starts(**chances).draw(TWO, detected)
+    assert starts is None if expected is None else torch.equal(starts, expected)
+
+
+def test_starts_are_drawn_for_each_person_with_their_chances():
+    pytest.importorskip("mmpose", reason="mmpose is not installed")
+    torch.manual_seed(0)
+    np.random.seed(0)
+    kinds = {"true": 0, "noisy": 0, "detected": 0}
+    for _ in range(200):
+        starts = Starts(true=0.2, noisy=0.5).draw(TWO, FOUND)
+        for own, ground_truth, found in zip(starts, TWO, FOUND, strict=True):
+            kind = "true" if torch.equal(own, ground_truth) else "detected" if torch.equal(own, found) else "noisy"
+            kinds[kind] += 1
+            if kind == "noisy":  # a mask of the same person
+                assert (own & ground_truth).sum() > 0.3 * (own | ground_truth).sum()
+    assert 100 < kinds["true"] < 200  # some noise leaves a mask as it is
+    assert 120 < kinds["noisy"] < 220
+    assert 80 < kinds["detected"] < 160
+    assert torch.equal(TWO[0], mask(8, 8, 24, 40))
+
+
+def test_a_sample_starts_from_what_was_drawn():
+    people = dataset(CROWD, max_people=None, starts={"true": 1.0}, augment={**STILL, "rotation": 25})[0]["data_samples"]
+    assert torch.equal(people.starts, people.masks)
+
+
+@pytest.mark.parametrize("chances", [{"true": 0.7, "noisy": 0.4}, {"true": -0.1}])
+def test_chances_of_starts_are_checked(chances):
+    with pytest.raises(UserError, match=r"starts: expected chances from 0 whose sum is at most 1, got true="):
+        dataset(ONE, starts=chances)

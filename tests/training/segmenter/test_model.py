@@ -25,7 +25,7 @@ from bmp.segmenters.point_sampling import Keypoints, MaskRefine, MaxVisibilityPo
 from bmp.segmenters.prompted import mask_prompt
 from bmp.segmenters.prompting import MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
-from bmp.training.segmenter import optim  # noqa: F401 - registers DecayMatrices
+from bmp.training.segmenter import optim  # noqa: F401 - registers SAM2Parameters
 from bmp.training.segmenter.data import PosedMasks
 from bmp.training.segmenter.model import PoseSAM
 
@@ -78,7 +78,7 @@ def total(model, data, seed=0):
 
 
 def optimizer(model, **options):
-    config = dict(constructor="DecayMatrices", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.1, **options))
+    config = dict(constructor="SAM2Parameters", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.1, **options))
     return build_optim_wrapper(model, config)
 
 

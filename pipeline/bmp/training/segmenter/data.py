@@ -35,6 +35,7 @@ from bmp.io.json_fields import are_numbers, expect, is_id, is_whole, read_json, 
 from bmp.io.segmentations import checked_segmentation, to_mask, to_run_lengths
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.openmmlab import Sample
+from bmp.ops.masks import to_rle
 from bmp.segmenters.point_sampling import Keypoints
 from bmp.structures import Image, Poses
 from bmp.training.segmenter.cache import image_key
@@ -75,7 +76,8 @@ class Augmentation:
 
     flip: chance of a mirror image. rotation, shear: largest angles in degrees, to either side, about the middle of the
     image; what comes in from outside is grey. brightness, contrast, saturation: largest relative changes. grey: chance
-    of an image without colours.
+    of an image without colours. jitter_before_grey: brightness, contrast and saturation once more: SAM 2 first changes
+    all frames of a video alike, then some lose their colours, then each is changed by itself.
     """
 
     flip: float = 0.5
@@ -85,6 +87,52 @@ class Augmentation:
     contrast: float = 0.05
     saturation: float = 0.05
     grey: float = 0.05
+    jitter_before_grey: tuple[float, float, float] = (0.1, 0.03, 0.03)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Chances that the mask a person starts from is made of the ground truth, and not the detector's.
+
+    A network learns from true masks to copy them, from noisy ones how the image corrects them, and from the detector's
+    which errors to expect.
+
+    true: chance of the ground truth itself. noisy: chance of the ground truth with errors, those of ``NoisyMask`` with
+    somebody else of the image as the neighbour. The rest starts from the detector's masks, or, where there is none,
+    from nothing.
+    """
+
+    true: float = 0.0
+    noisy: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.true, self.noisy) < 0 or self.true + self.noisy > 1:
+            raise UserError(
+                f"starts: expected chances from 0 whose sum is at most 1, got true={self.true} and noisy={self.noisy}"
+            )
+
+    def draw(self, ground_truth: Tensor, detected: Tensor | None) -> Tensor | None:
+        """Choose of masks bool (N, H, W), and None for no detector's: such masks, empty for nothing, None for all."""
+        if not self.true + self.noisy:
+            return detected
+        starts = torch.zeros_like(ground_truth) if detected is None else detected.clone()
+        for row, chance in enumerate(torch.rand(len(ground_truth)).tolist()):
+            if chance < self.true:
+                starts[row] = ground_truth[row]
+            elif chance < self.true + self.noisy:
+                starts[row] = with_errors(ground_truth, row)
+        return starts
+
+
+def with_errors(masks: Tensor, row: int) -> Tensor:
+    """Give one of the masks bool (N, H, W) a detector's errors: a part of another one, gaps, a moved outline."""
+    from bmp.training.pose.transforms import NoisyMask  # imports mmpose
+
+    others = [other for other in range(len(masks)) if other != row]
+    noise = NoisyMask(none=0.0, neighbour=0.5, patches=0.3, rim=0.8)
+    neighbours = [to_rle(masks[[other]])[0] for other in others]
+    noisy = noise.transform({"mask": masks[row].numpy(), "neighbours": neighbours})["mask"]
+    return torch.from_numpy(noisy)
 
 
 class PosedPeople:
@@ -242,6 +290,7 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
         max_people: of a crowd, so many are drawn each time; None takes all.
         augment: arguments of ``Augmentation``; None leaves images as they are, and then they can be cached.
         min_area: people with a smaller mask, in square pixels, are left out.
+        starts: what the mask is that a person starts from, see ``Starts``; None for the detector's, where there is one.
 
     Raises:
         UserError: for sources that cannot be had or have nobody, and for numbers out of their range.
@@ -252,14 +301,16 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
         sources: Mapping[str, ConfigSection],
         size: int,
         max_people: int | None = 3,
-        augment: Mapping[str, float] | None = None,
+        augment: Mapping[str, Any] | None = None,
         min_area: float = 10.0,
+        starts: Mapping[str, float] | None = None,
     ) -> None:
         if size < 1 or (max_people is not None and max_people < 1):
             raise UserError(f"size, max_people: expected at least 1, got {size} and {max_people}")
         self._size = size
         self._max_people = max_people
         self._augmentation = None if augment is None else Augmentation(**augment)
+        self._starts = Starts(**(starts or {}))
         self._sources: list[tuple[PosedPeople, int]] = []  # with how many samples of an epoch are its own
         for name, source in sources.items():
             arguments = dict(source)
@@ -322,7 +373,8 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
         key = image_key(inputs) if augmentation is None else None
         # A mask so small that stretching loses it: it is the only one, and the network learns that nobody is there.
         rows = seen if seen.any() else ~seen
-        starts = None if posed.people.masks is None else _move_masks(posed.people.masks, move, self._size)[rows]
+        begun = self._starts.draw(ground_truth, posed.people.masks)
+        starts = None if begun is None else _move_masks(begun, move, self._size)[rows]
         return {"inputs": inputs, "data_samples": PosedMasks(masks[rows], keypoints[rows], key, starts)}
 
 
@@ -363,8 +415,8 @@ def to_square(pixels: Tensor, size: int) -> Tensor:
 
 def recolour(image: Tensor, augmentation: Augmentation) -> Tensor:
     """Change the colours of uint8 (3, H, W) at random, as far as ``augmentation`` allows."""
-    jitter = ColorJitter(augmentation.brightness, augmentation.contrast, augmentation.saturation)
-    image = jitter(image)
+    image = ColorJitter(*augmentation.jitter_before_grey)(image)
     if float(torch.rand(())) < augmentation.grey:
         image = rgb_to_grayscale(image, num_output_channels=3)
-    return image
+    changed: Tensor = ColorJitter(augmentation.brightness, augmentation.contrast, augmentation.saturation)(image)
+    return changed

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
@@ -75,6 +76,17 @@ def object_score_loss(scores: Tensor, present: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores[:, 0], present.to(scores.dtype), reduction="none")
 
 
+def mean_people(count: int, device: torch.device | str = "cpu") -> float:
+    """Return how many people a process of the training has in this step, the mean over all of them, at least 1.
+
+    Gradients are averaged over the processes. Divided by this number, everybody counts alike, in whichever process they
+    are; divided by a process's own number, somebody in a crowd would count less.
+    """
+    total = torch.tensor(float(count), device=device)
+    all_reduce(total, "mean")
+    return max(1.0, float(total))
+
+
 class SAMLoss(nn.Module):
     """The loss of all predictions of a training step: the first one and those after each correction.
 
@@ -100,12 +112,16 @@ class SAMLoss(nn.Module):
         self._stride = stride
         self.weights = {"focal": focal, "dice": dice, "iou": iou, "object_score": object_score}
 
-    def forward(self, predictions: Sequence[Prediction], ground_truth: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, predictions: Sequence[Prediction], ground_truth: Tensor, people: float | None = None
+    ) -> dict[str, Tensor]:
         """Compute the losses, which are to be added up.
 
         Args:
             predictions: at least one, each about the same B people; the numbers of masks may differ.
             ground_truth: bool (B, H, W).
+            people: what the sum over the B people is divided by, where they are not all that the step is about; see
+                ``mean_people``. None for B.
 
         Returns:
             scalars "loss_focal", "loss_dice", "loss_iou" and "loss_object_score", weighted: the sum over the
@@ -116,7 +132,7 @@ class SAMLoss(nn.Module):
             # A square counts as the person's where at least half of its pixels are.
             ground_truth = F.avg_pool2d(ground_truth.float()[:, None], self._stride)[:, 0] >= _HALF
         rows = torch.stack([self._one(prediction, ground_truth, present) for prediction in predictions]).sum(dim=0)
-        losses = rows.sum(dim=1) / max(1, len(ground_truth))
+        losses = rows.sum(dim=1) / max(1, len(ground_truth) if people is None else people)
         return {f"loss_{name}": loss for name, loss in zip(self.weights, losses, strict=True)}
 
     def _one(self, prediction: Prediction, ground_truth: Tensor, present: Tensor) -> Tensor:

@@ -33,11 +33,12 @@ from bmp.segmenters.prompted import best_mask, mask_prompt
 from bmp.segmenters.sam2 import SAM2NetworkSegmenter
 from bmp.stages import Prompter, Segmenter
 from bmp.training.segmenter.cache import EmbeddingCache
-from bmp.training.segmenter.losses import Prediction, SAMLoss
+from bmp.training.segmenter.losses import Prediction, SAMLoss, mean_people
 
 if TYPE_CHECKING:
     from bmp.training.segmenter.data import PosedMasks
 
+_NOBODY = -1024.0  # logits of the mask of somebody who is not there
 _HALF = 0.5  # the prompt encoder adds half a pixel of the network's input
 
 
@@ -62,10 +63,11 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             device is a GPU that has it.
         cache: folder of an ``EmbeddingCache``, None for none. For samples without augmentation, and for "decoder".
             An image takes 44 MB with b+.
-        starts: chance in [0, 1] that a person's first prediction is a correction of the mask that a detector drew,
-            where the samples have one; then ``segmenter`` starts from such masks as well. 0 is SAM's training.
-        test: how ``segmenter`` makes masks: "prompter", a config, and what else ``SAM2Segmenter`` takes but for
-            network, device and dtype. None prompts as SAM-pose2seg, with the three most visible keypoints.
+        starts: chance in [0, 1] that a person's first prediction is a correction of a mask that the sample has for it,
+            such as a detector's. 0 is SAM's training.
+        test: how ``segmenter`` makes masks: "prompter", a config; "starts", whether it starts from detected masks, by
+            default where ``starts`` is not 0; and what else ``SAM2Segmenter`` takes but for network, device and dtype.
+            None prompts as SAM-pose2seg, with the three most visible keypoints.
 
     Raises:
         ImportError: where sam2 is not installed.
@@ -104,6 +106,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         if dtype != "auto":
             dtype_of(dtype)
         self._test = dict(test or {})
+        self._tested_with_starts = bool(self._test.pop("starts", starts > 0))
         prompter = self._test.pop("prompter", {"type": "MaxVisibility", "count": 3})
         self._prompter: Prompter = build_part(prompter, PROMPTERS) if isinstance(prompter, Mapping) else prompter
         self._cache_folder = cache
@@ -166,7 +169,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
     def segmenter(self) -> Segmenter:
         """Return the segmenter that these weights make, for the model's device; it shares them."""
         segmenter = SAM2NetworkSegmenter(self._prompter, self._network, **self._test)
-        return MaskPromptedSegmenter(segmenter, DetectedMasks()) if self._starts else segmenter
+        return MaskPromptedSegmenter(segmenter, DetectedMasks()) if self._tested_with_starts else segmenter
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
@@ -190,7 +193,10 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             previous: logits (N, h, w) of an earlier answer, which the points are to correct.
             multimask: three masks instead of one.
         """
-        return Prediction(*self._network.decode(features, points - _HALF, labels, previous, multimask))
+        logits, ious, object_scores = self._network.decode(features, points - _HALF, labels, previous, multimask)
+        # As in SAM 2's training: who is said not to be there has no mask, and no gradient passes through it.
+        logits = logits.where(object_scores[:, :, None, None] > 0, _NOBODY)
+        return Prediction(logits, ious, object_scores)
 
     def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Turn the output of ``encode`` into the input of the mask decoder, by the decoder's own first layers."""
@@ -207,6 +213,7 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         points, labels = self.sampler.first(ground_truth, keypoints, generator)
         counts = (labels != -1).sum(dim=1)
         starts, begun = self._begun(people) if self._starts else (None, torch.zeros_like(counts, dtype=torch.bool))
+        people_a_process = mean_people(len(ground_truth), ground_truth.device)
         losses: dict[str, Tensor] = defaultdict(lambda: ground_truth.new_zeros((), dtype=torch.float32))
         # A padding point is a token to SAM and changes its answer, so those who need it are decoded by themselves.
         # Nor is a mask that is not there the same as an empty one.
@@ -220,8 +227,8 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
                 None if starts is None or not with_start else starts[rows],
                 generator,
             )
-            for name, loss in self.loss(list(predictions), ground_truth[rows]).items():
-                losses[name] = losses[name] + loss * (len(rows) / len(ground_truth))
+            for name, loss in self.loss(list(predictions), ground_truth[rows], people_a_process).items():
+                losses[name] = losses[name] + loss
         return dict(losses)
 
     def _predictions(

@@ -193,9 +193,11 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         dataset: PeopleDataset | ConfigSection,
         parts: str | os.PathLike[str],
         size: int,
-        augment: Mapping[str, float],
+        augment: Mapping[str, Any],
     ) -> None:
-        self._augmentation = Augmentation(**{"rotation": 0.0, "shear": 0.0, **augment})
+        self._augmentation = Augmentation(
+            **{"rotation": 0.0, "shear": 0.0, "jitter_before_grey": (0.0, 0.0, 0.0), **augment}
+        )
         if self._augmentation.rotation or self._augmentation.shear:
             raise UserError("augment: part maps can be mirrored only; leave rotation and shear out")
         self._dataset: PeopleDataset = (
