@@ -4,7 +4,7 @@
 
 Everybody labelled is prompted with labelled keypoints, and beside them with no mask, with the ground-truth mask, and
 with that mask after a detector's errors. A segmenter that learnt to copy returns a right mask as it was, as far as its
-resolution allows, and a wrong one better than it came.
+resolution allows, and a wrong one better than it came. People without any labelled keypoint count for AP alone.
 
 The masks from keypoints alone are ranked by predicted IoU, by nothing (all scores alike), and by the actual IoU. The
 worth of the ranking is the share of what the last gains over the second that the first gains.
@@ -48,8 +48,9 @@ LARGE = 160  # pixels: who is at least so tall is reported apart
 
 @dataclass
 class Measured:
-    """What is known of everybody's masks: float (N,) each, by how they came about."""
+    """What is known of everybody's masks: float (N,) each, by how they came about; bool who had a keypoint at all."""
 
+    prompted: Tensor
     height: Tensor
     ceiling: Tensor
     copied: Tensor
@@ -98,11 +99,11 @@ def measure(dataset: PeopleDataset, segmenter: PromptedSegmenter) -> dict[str, f
             ]
     columns = zip(*(vars(batch).values() for batch in batches), strict=True)
     everybody = Measured(*(torch.cat(column) for column in columns))
-    large = everybody.height >= LARGE
-    numbers: dict[str, float] = {"people": len(large), "large people": int(large.sum())}
+    prompted, large = everybody.prompted, everybody.prompted & (everybody.height >= LARGE)
+    numbers: dict[str, float] = {"people": int(prompted.sum()), "large people": int(large.sum())}
     for name in ("ceiling", "copied", "with_errors", "corrected", "from_keypoints"):
         values = getattr(everybody, name)
-        numbers[f"IoU {name}"] = float(values.mean())
+        numbers[f"IoU {name}"] = float(values[prompted].mean())
         numbers[f"IoU {name}, large"] = float(values[large].mean())
     rankings = {
         "predicted IoU": everybody.predicted,
@@ -136,18 +137,18 @@ def _measure(
         segmenter.bits(view, segmenter.mask_prompts(view, masks))
         for view, masks in zip(views, ground_truth, strict=True)
     ]
-    ious = (
-        torch.cat([_iou(own, masks) for own, masks in zip(bits, ground_truth, strict=True)])
-        for bits in (
-            ceiling,
-            [masks.bits for masks in segment(prompted, both, ground_truth)],
-            errors,
-            [masks.bits for masks in segment(prompted, both, errors)],
-            [masks.bits for masks in alone],
-        )
+    copied, corrected = (segment(prompted, both, masks) for masks in (ground_truth, errors))
+    measured = Measured(
+        prompted=torch.cat([(posed.poses.visibility > 0).any(dim=1) for posed in images]),
+        height=torch.tensor([float(row["bbox"][3]) for posed in images for row in posed.annotations]),
+        ceiling=_ious(ceiling, ground_truth),
+        copied=_ious([masks.bits for masks in copied], ground_truth),
+        with_errors=_ious(errors, ground_truth),
+        corrected=_ious([masks.bits for masks in corrected], ground_truth),
+        from_keypoints=_ious([masks.bits for masks in alone], ground_truth),
+        predicted=torch.cat([masks.scores for masks in alone]),
     )
-    heights = torch.tensor([float(row["bbox"][3]) for posed in images for row in posed.annotations])
-    return Measured(heights, *ious, torch.cat([masks.scores for masks in alone])), alone
+    return measured, alone
 
 
 def _with_errors(posed: PosedImage, masks: Tensor) -> Tensor:
@@ -159,10 +160,13 @@ def _with_errors(posed: PosedImage, masks: Tensor) -> Tensor:
     return torch.stack(noisy)
 
 
-def _iou(first: Tensor, second: Tensor) -> Tensor:
-    """Compare masks bool (N, H, W) row by row: float (N,)."""
-    shared, joined = (first & second).flatten(1).sum(1), (first | second).flatten(1).sum(1)
-    return shared / joined.clamp(min=1)
+def _ious(bits: Sequence[Tensor], ground_truth: Sequence[Tensor]) -> Tensor:
+    """Compare masks bool (N, H, W) of each image row by row: float, a number for everybody in all of them."""
+    ious = []
+    for own, true in zip(bits, ground_truth, strict=True):
+        shared, joined = (own & true).flatten(1).sum(1), (own | true).flatten(1).sum(1)
+        ious.append(shared / joined.clamp(min=1))
+    return torch.cat(ious)
 
 
 def table(split: str, numbers: dict[str, float]) -> Table:

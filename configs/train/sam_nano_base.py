@@ -1,4 +1,4 @@
-"""Trains SAM nano's decoder on SynthCrowd's people, their parts, and things, as SAM 2 was trained on objects of all kinds.
+"""Trains SAM nano's decoder on SynthCrowd's people, their parts, and things, as SAM 2 was on objects of all kinds.
 
     python -m bmp.training train/sam_nano_base.py --export output/nano/sam2-nano-base.safetensors
 

@@ -265,7 +265,7 @@ def test_the_nano_model_is_of_its_size_and_segments():
     segmenter.network.image_encoder.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
     people, poses = crowd(3, 75, 91)
     views = segmenter.open([picture(75, 91)])
-    assert shapes == [(1, 3, 256, 256)]
+    assert shapes == [(1, 3, 320, 320)]
     (masks,) = segmenter.segment(views, [people], [poses], [NOBODY])
     assert masks.bits.shape == (3, 75, 91)
     assert ((masks.scores >= 0) & (masks.scores <= 1)).all()

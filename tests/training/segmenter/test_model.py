@@ -40,7 +40,10 @@ def tiny(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def network(tiny):
-    return build_sam2(tiny, "random")
+    """Made-up weights that see somebody everywhere: nobody's mask gets no gradient."""
+    network = build_sam2(tiny, "random")
+    network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.data.fill_(5.0)
+    return network
 
 
 @pytest.fixture
@@ -126,17 +129,42 @@ def test_the_encoder_learns_where_all_is_trained(posesam):
     assert model.image_encoder.training
 
 
-def test_weight_decay_spares_what_has_one_dimension(posesam):
+def test_weight_decay_spares_biases_and_the_normalisation_of_tokens(posesam):
     groups = optimizer(model := posesam()).optimizer.param_groups
-    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
-    spared = {id(parameter) for parameter in groups[1]["params"]}
-    named = {name: id(parameter) in spared for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert named["sam_mask_decoder.transformer.layers.0.norm1.weight"]
-    assert named["sam_mask_decoder.output_upscaling.1.weight"]
-    assert named["sam_mask_decoder.conv_s0.bias"]
-    assert not named["sam_mask_decoder.conv_s0.weight"]
-    assert not named["sam_mask_decoder.mask_tokens.weight"]
-    assert sum(len(group["params"]) for group in groups) == len(named)
+    assert len(groups) == 2
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    named = {name: decays[id(parameter)] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert named["sam_mask_decoder.transformer.layers.0.norm1.weight"] == 0
+    assert named["sam_mask_decoder.output_upscaling.1.weight"] == 0.1  # of images: SAM 2's LayerNorm2d
+    assert named["sam_mask_decoder.conv_s0.bias"] == 0
+    assert named["sam_mask_decoder.conv_s0.weight"] == 0.1
+    assert named["sam_mask_decoder.mask_tokens.weight"] == 0.1
+    assert len(decays) == len(named)
+
+
+@pytest.mark.parametrize("options", [{"encoder_rate": 0}, {"layer_decay": -1}, {"lr_mult": 2}])
+def test_rates_that_make_no_sense_are_refused(options, posesam):
+    with pytest.raises(UserError, match=r"paramwise_cfg: expected encoder_rate and layer_decay above 0, got \{"):
+        build_optim_wrapper(
+            posesam(), dict(constructor="SAM2Parameters", optimizer=dict(type="AdamW", lr=1e-3), paramwise_cfg=options)
+        )
+
+
+def test_who_is_not_there_has_no_mask_in_training(posesam):
+    model = posesam()
+    model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.data.fill_(-50.0)
+    result = losses(model, batch(people(2)))
+    # Everything but the object score is the same for any mask that is not there.
+    gradients = torch.autograd.grad(
+        result["loss_focal"], model.sam_mask_decoder.output_upscaling.parameters(), allow_unused=True
+    )
+    assert all(gradient is None or not gradient.any() for gradient in gradients)
+    segmenter = model.segmenter()
+    ((logits, _),) = segmenter.logits(
+        segmenter.open([picture(SIDE, SIDE)]),
+        [Prompts(torch.ones(1, 1, 2), torch.ones(1, 1, dtype=torch.int8), torch.zeros(1, 1, dtype=torch.int64))],
+    )
+    assert (logits > -1024).all()
 
 
 @pytest.mark.slow
