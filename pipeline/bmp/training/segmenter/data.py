@@ -301,7 +301,7 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
         sources: Mapping[str, ConfigSection],
         size: int,
         max_people: int | None = 3,
-        augment: Mapping[str, Any] | None = None,
+        augment: ConfigSection | None = None,
         min_area: float = 10.0,
         starts: Mapping[str, float] | None = None,
     ) -> None:

@@ -193,7 +193,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         dataset: PeopleDataset | ConfigSection,
         parts: str | os.PathLike[str],
         size: int,
-        augment: Mapping[str, Any],
+        augment: ConfigSection,
     ) -> None:
         self._augmentation = Augmentation(
             **{"rotation": 0.0, "shear": 0.0, "jitter_before_grey": (0.0, 0.0, 0.0), **augment}
