@@ -30,7 +30,7 @@ from bmp.config import load_config, parse_overrides
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import PosedImage, true_poses
 from bmp.datasets.synthcrowd import SynthCrowd
-from bmp.evaluation.metrics.coco import Result, evaluate_coco
+from bmp.evaluation.metrics.coco import CocoResult, evaluate_coco
 from bmp.io.annotations import labelled_mask
 from bmp.ops.masks import to_rle
 from bmp.registry import SEGMENTERS
@@ -87,14 +87,14 @@ def with_points(segmenter: Any) -> PromptedSegmenter:
 def measure(dataset: PeopleDataset, segmenter: PromptedSegmenter) -> dict[str, float]:
     """Return the numbers of a data set with labelled masks and keypoints, IoU as shares and AP in percent."""
     batches: list[Measured] = []
-    results: list[Result] = []
+    results: list[CocoResult] = []
     for images in true_poses(dataset):
         ground_truth = [torch.stack([labelled_mask(row, posed.image) for row in posed.annotations]) for posed in images]
         measured, masks = _measure(images, ground_truth, segmenter)
         batches.append(measured)
         for posed, own in zip(images, masks, strict=True):
             results += [
-                Result(image_id=row["image_id"], category_id=row["category_id"], score=0.0, segmentation=rle)
+                CocoResult(image_id=row["image_id"], category_id=row["category_id"], score=0.0, segmentation=rle)
                 for row, rle in zip(posed.annotations, to_rle(own.bits), strict=True)
             ]
     columns = zip(*(vars(batch).values() for batch in batches), strict=True)

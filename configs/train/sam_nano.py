@@ -20,7 +20,7 @@ model = dict(
     cache=None,
     # With fewer corrections than in fine-tuning it sees more people in the same time. Several first points teach it
     # the meaning of several points, which SAM 2 learns from its corrections.
-    sampler=dict(type="MaskRefine", corrections=1, truth_probability=0.1, first_points=4),
+    sampler=dict(type="MaskRefine", corrections=1, ground_truth_probability=0.1, first_points=4),
     starts=0.4,
     # The IoU is what masks are ranked by, and a mask of few pixels has most of its errors at the outline, which the
     # focal loss hardly counts.

@@ -270,7 +270,7 @@ def test_the_nano_model_is_of_its_size_and_segments():
     assert masks.bits.shape == (3, 75, 91)
     assert ((masks.scores >= 0) & (masks.scores <= 1)).all()
     ((logits, _),) = segmenter.logits(views, [masks.prompts])
-    assert logits.shape == (3, 64, 64)
+    assert logits.shape == (3, 80, 80)
     assert logits.std() > 0
 
 

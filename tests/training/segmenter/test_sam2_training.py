@@ -264,7 +264,7 @@ def test_points_are_drawn_from_where_sam2_draws_them(case, generator):
     many, others = ground_truth.expand(4000, -1, -1), prediction.expand(4000, -1, -1)
     torch.manual_seed(0)
     theirs, their_labels = sample_random_points_from_errors(many[:, None], others[:, None])
-    own, labels = MaskRefine(truth_probability=0.0).correct(many, others, Keypoints.none(4000), generator)
+    own, labels = MaskRefine(ground_truth_probability=0.0).correct(many, others, Keypoints.none(4000), generator)
     cells = [
         (points[:, 0, 1].long() * 6 + points[:, 0, 0].long()) * 2 + label[:, 0].long()
         for points, label in ((own - 0.5, labels), (theirs, their_labels))
@@ -297,7 +297,8 @@ def sam2_optimizer(model, trainable):
 
 
 @pytest.mark.parametrize("trainable", ["decoder", "all"])
-def test_each_parameter_has_sam2s_learning_rate_and_weight_decay(trainable, posesam, monkeypatch):
+def test_each_parameter_has_sam2s_learning_rate_and_weight_decay(trainable, posesam, instantiate_anew, monkeypatch):
+    monkeypatch.setattr("hydra.utils.instantiate", instantiate_anew)
     monkeypatch.setattr(posesam, "trainable", trainable)
     posesam._choose_trained()
     config = dict(
