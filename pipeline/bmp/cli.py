@@ -40,6 +40,9 @@ from bmp.io.atomic import LOCK, alone_in, writing
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from bmp.io.images import Found
+    from bmp.io.json_fields import JsonObject
+
 
 _logger = logging.getLogger("bmp")
 _ELSEWHERE = {
@@ -251,7 +254,7 @@ def _run(options: argparse.Namespace) -> int:
     from bmp.build import build
     from bmp.checkpoints.sources import own_files
     from bmp.config import load_config, parse_overrides
-    from bmp.io.images import Found, common_root, find, output_names
+    from bmp.io.images import common_root, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
 
     _refuse(
@@ -268,11 +271,7 @@ def _run(options: argparse.Namespace) -> int:
     output = options.output or Path("bmp-output")
     results = output / "people.json"
     inputs = [*options.paths, *options.input]
-    found = find(inputs)
-    sources = [source for source in found.sources if not _is_own(source, output)]
-    found = Found(sources, [entry for entry in found.left_out if not _is_own(entry.path, output)])
-    if not sources:
-        raise UserError(f"the only pictures found are this program's own, in {output}; name other inputs")
+    found = _found(inputs, output)
     config = load_config(options.config, parse_overrides(options.set))
     drawn_score = _min_score(config, options.config)
     _make_writable(output)
@@ -284,8 +283,8 @@ def _run(options: argparse.Namespace) -> int:
             )
         earlier = (recorded_settings(results) if options.resume else None) or {}
         root = str(earlier.get("root") or _relative(common_root(inputs), output))
-        names = output_names(sources, Path(os.path.abspath(output / root)))  # noqa: PTH100 - resolve() follows links
-        settings: dict[str, Any] = {
+        names = output_names(found.sources, Path(os.path.abspath(output / root)))  # noqa: PTH100 - resolve() follows links
+        settings: JsonObject = {
             "description": "people found by BMP",
             "version": __version__,
             "root": root,
@@ -294,17 +293,11 @@ def _run(options: argparse.Namespace) -> int:
         }
         if options.min_score is not None:
             settings["min_score"] = options.min_score
-        jobs = [Job(source, name) for source, name in zip(sources, names, strict=True)]
+        jobs = [Job(source, name) for source, name in zip(found.sources, names, strict=True)]
         notices: list[str] = []
         if options.boxes is not None:
             jobs, notices = _with_boxes(jobs, options)
-            settings["boxes"] = {
-                "sha256": _content(options.boxes),
-                "without_boxes": options.without_boxes or "fail",
-                "only_given": options.only_given,
-                "names": _content(options.boxes_names),
-                "labels_in": options.labels_in or "upright",
-            }
+            settings["boxes"] = _box_settings(options)
         for line in [*notices, *found.summary()]:
             _logger.warning(line)
         model = build(config, options.device)
@@ -334,6 +327,28 @@ def _run(options: argparse.Namespace) -> int:
                 ),
             )
     return report_failed("bmp", failed)
+
+
+def _found(inputs: Sequence[str], output: Path) -> Found:
+    """Find the pictures that ``inputs`` name, but for those that this program has written to its output folder."""
+    from bmp.io.images import Found, find
+
+    found = find(inputs)
+    sources = [source for source in found.sources if not _is_own(source, output)]
+    if not sources:
+        raise UserError(f"the only pictures found are this program's own, in {output}; name other inputs")
+    return Found(sources, [entry for entry in found.left_out if not _is_own(entry.path, output)])
+
+
+def _box_settings(options: argparse.Namespace) -> JsonObject:
+    """Return everything about ``--boxes`` that a resumed run has to have in common with the first."""
+    return {
+        "sha256": _content(options.boxes),
+        "without_boxes": options.without_boxes or "fail",
+        "only_given": options.only_given,
+        "names": _content(options.boxes_names),
+        "labels_in": options.labels_in or "upright",
+    }
 
 
 def _is_own(path: Path | str, output: Path) -> bool:

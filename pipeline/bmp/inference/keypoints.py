@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -177,19 +177,27 @@ def predict(
                 image_id = dataset.ground_truth["images"][index]["id"]
                 with writing(journal_file):
                     done[image_id] = journal.append({"image": image_id, "people": outcome})
-        with writing(output), replacing(output) as file:
-            # Row by row: the people of a large data set would take gigabytes as one object.
-            file.write(f'{{"settings": {json.dumps(settings)}, "annotations": [')
-            comma = ""
-            for image in dataset.ground_truth["images"]:
-                if image["id"] in done:
-                    for row in journal.read(done[image["id"]])["people"]:
-                        file.write(f"{comma}\n{json.dumps({'image_id': image['id'], **row})}")
-                        comma = ","
-            file.write("\n]}\n")
+        rows = (
+            {"image_id": image["id"], **row}
+            for image in dataset.ground_truth["images"]
+            if image["id"] in done
+            for row in journal.read(done[image["id"]])["people"]
+        )
+        _write(output, settings, rows)
     if not failed:
         journal_file.unlink()
     return failed
+
+
+def _write(output: Path, settings: JournalEntry, rows: Iterable[JournalEntry]) -> None:
+    """Write the file row by row: the people of a large data set would take gigabytes as one object."""
+    with writing(output), replacing(output) as file:
+        file.write(f'{{"settings": {json.dumps(settings)}, "annotations": [')
+        comma = ""
+        for row in rows:
+            file.write(f"{comma}\n{json.dumps(row)}")
+            comma = ","
+        file.write("\n]}\n")
 
 
 def _settings(dataset: PeopleDataset, pose: ConfigSection) -> JournalEntry:
