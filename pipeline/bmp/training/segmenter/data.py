@@ -379,7 +379,7 @@ class PoseMaskDataset(Dataset):  # type: ignore[type-arg]
 
 
 def _draw(augmentation: Augmentation, image: Image) -> tuple[bool, Matrix]:
-    """Draw whether the image is mirrored, and how its pixels move, that included: from old places to new ones."""
+    """Draw whether the image is mirrored, and how its pixels move, that included: from old locations to new ones."""
     chance, turn, lean = torch.rand(3).tolist()
     turn, lean = (
         math.radians(limit * (2 * share - 1))
