@@ -449,7 +449,7 @@ class ModelInfo:
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join([*lines, f"{self.rounds} rounds, images and people on {self.device}"])
+        return "\n".join([*lines, f"{self.rounds} round{'s' * (self.rounds != 1)}, images and people on {self.device}"])
 
 
 class PicturesError(UserError):
