@@ -19,12 +19,14 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from bmp.errors import UserError
 from bmp.evaluation.metrics.coco import CocoResult, compare, summarize
-from bmp.io.annotations import Annotation
+from bmp.io.annotations import CATEGORY_ID, Annotation, CocoDataset, ImageRow
+from bmp.io.segmentations import mask_area, mask_box
+from bmp.ops.masks import RunLengths, to_rle
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -257,8 +259,8 @@ def space_time_iou(ground_truth: Bools, found: Bools) -> Floats:
     check_masks(ground_truth, found, objects_align=False)
     result = np.zeros((len(ground_truth), len(found)))
     for row, column in np.ndindex(result.shape):
-        union = np.count_nonzero(ground_truth[row] | found[column])
-        result[row, column] = np.count_nonzero(ground_truth[row] & found[column]) / max(union, 1)
+        union = int(np.count_nonzero(ground_truth[row] | found[column]))
+        result[row, column] = int(np.count_nonzero(ground_truth[row] & found[column])) / max(union, 1)
     return result
 
 
@@ -268,26 +270,26 @@ def space_time_ap(videos: Sequence[SpaceTimeMasks]) -> SpaceTimeAP:
     A track is right where its space-time IoU with a free labelled track reaches the threshold. The engine is
     pycocotools, which is given each video as one tall image. Numbers by size are left out.
     """
-    labels: list[Annotation] = []
+    ground_truth = CocoDataset(info={}, images=[], annotations=[], categories=[{"id": CATEGORY_ID, "name": "object"}])
     results: list[CocoResult] = []
     for number, video in enumerate(videos):
-        for masks in video.ground_truth:
-            runs = _encode(masks)
-            box = coco_mask.toBbox(runs).tolist()
-            area = int(coco_mask.area(runs))
-            labels.append(
-                {"id": 0, "image_id": number, "category_id": 1, "segmentation": runs, "bbox": box, "area": area}
+        height, width = math.prod(video.found.shape[1:3]), video.found.shape[3]
+        ground_truth["images"].append(ImageRow(id=number, file_name="", height=height, width=width))
+        for runs in _encode(video.ground_truth):
+            box, area = mask_box(runs, height, width), mask_area(runs, height, width)
+            ground_truth["annotations"].append(
+                Annotation(
+                    id=0,  # compare() numbers them
+                    image_id=number,
+                    category_id=CATEGORY_ID,
+                    bbox=box,
+                    area=area,
+                    iscrowd=0,
+                    segmentation=runs,
+                )
             )
-        for masks, score in zip(video.found, video.scores, strict=True):
-            results.append(CocoResult(image_id=number, category_id=1, score=float(score), segmentation=_encode(masks)))
-    ground_truth = {
-        "images": [
-            {"id": number, "height": math.prod(video.found.shape[1:3]), "width": video.found.shape[3]}
-            for number, video in enumerate(videos)
-        ],
-        "categories": [{"id": 1, "name": "object"}],
-        "annotations": labels,
-    }
+        for runs, score in zip(_encode(video.found), video.scores.tolist(), strict=True):
+            results.append(CocoResult(image_id=number, category_id=CATEGORY_ID, score=score, segmentation=runs))
     numbers = summarize(compare(ground_truth, results, "segm"))
     return SpaceTimeAP(numbers.ap, numbers.ap50, numbers.ap75, numbers.ar)
 
@@ -330,8 +332,7 @@ def _mean(summaries: Sequence[FrameSummary]) -> FrameSummary:
     return FrameSummary(*map(float, rows.mean(axis=0)))
 
 
-def _encode(masks: Bools) -> dict[str, object]:
-    """Return the run lengths of (T, H, W) as of one image whose frames lie below each other."""
-    tall = masks.reshape(-1, masks.shape[-1])
-    runs: dict[str, object] = coco_mask.encode(np.asfortranarray(tall, dtype=np.uint8))
-    return runs
+def _encode(tracks: Bools) -> list[RunLengths]:
+    """Return the run lengths of each track of (N, T, H, W), as of one image whose frames lie below each other."""
+    count, frames, height, width = tracks.shape
+    return to_rle(torch.from_numpy(tracks.reshape(count, frames * height, width)))
