@@ -151,7 +151,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _head_sizes(path: Path, count: int) -> list[float]:
     """Return the size of each head: 0.6 of the diagonal of its box."""
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     try:
         boxes: npt.NDArray[np.float64] = np.asarray(loadmat(path)["headboxes_src"], dtype=np.float64)
