@@ -35,6 +35,9 @@ class Numbered(PeopleDataset):
     def load(self, index):
         return scene((index % 60, 0, index % 60 + 1, 1))
 
+    def checksum(self, index):
+        return f"sha256 of {index}"
+
 
 def test_the_rule_is_the_documented_one():
     held_out = [n for n in range(100_000) if is_held_out(n)]
@@ -59,6 +62,7 @@ def test_both_parts_are_the_whole():
         assert len(part.ground_truth["annotations"]) == 2 * len(own)
         for index, number in enumerate(own):
             assert torch.equal(part.load(index).pixels, whole.load(number).pixels)
+            assert part.checksum(index) == whole.checksum(number)
             assert part.file_name(index) == f"{number}.png"
         assert part.notices == whole.notices
         assert part.published is None

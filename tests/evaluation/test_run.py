@@ -28,6 +28,7 @@ class Scenes:
     def __init__(self, broken=()):
         self.broken = set(broken)
         self.loaded = {}
+        self.changed = {}
         self.ground_truth = {
             "images": [{"id": f"i{n}", "file_name": f"{n}.png", "height": 48, "width": 64} for n in range(len(SCENES))],
             "annotations": [],
@@ -46,6 +47,9 @@ class Scenes:
         image = scene(*SCENES[index])
         self.loaded[id(image.pixels)] = index, image
         return image
+
+    def checksum(self, index):
+        return self.changed.get(index, f"sha256 of {index}")
 
     def batches(self, detector):
         """Which images the detector saw together in round 1; later ones are painted copies."""
@@ -113,6 +117,18 @@ def test_a_resumed_run_feeds_the_networks_the_same_batches(tmp_path):
         assert rows(folder, job) == rows(tmp_path / "whole", job)
         written = [json.loads(line).get("image") for line in (folder / "journal.0.jsonl").open()]
         assert sorted(filter(None, written)) == [f"i{n}" for n in range(len(SCENES))]
+
+
+def test_a_run_whose_photos_changed_is_not_gone_on_with(tmp_path):
+    work(tmp_path, task(limit=3))
+    job = task(limit=3)
+    job.dataset.changed = {1: "another", 2: None, 5: "beyond the limit"}
+    before = (tmp_path / "journal.0.jsonl").read_text()
+    with pytest.raises(UserError, match=r"2 of 3 photos changed .* first 1\.png; .*--overwrite"):
+        work(tmp_path, job)
+    assert (tmp_path / "journal.0.jsonl").read_text() == before
+    job.dataset.changed = {}
+    assert not work(tmp_path, job).detector.calls
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, pytest.param(5, marks=pytest.mark.slow)])

@@ -83,3 +83,7 @@ class HeldOut(PeopleDataset):
     def load(self, index: int) -> Image:
         """Read image ``index``; see ``PeopleDataset``."""
         return self._whole.load(self._places[index])
+
+    def checksum(self, index: int) -> str | None:
+        """Return the sha256 of a photo; see ``PeopleDataset``."""
+        return self._whole.checksum(self._places[index])

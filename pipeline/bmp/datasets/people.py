@@ -150,6 +150,10 @@ class PeopleDataset:
                 raise pictures.ImageError(f"{path}: {error}") from None
         return image
 
+    def checksum(self, index: int) -> str | None:
+        """Return the sha256 of the file of image ``index``; None where there is none that could change."""
+        return pictures.checksum(self._folder / self._files[index])
+
     def _find(self, names: Sequence[str], annotations: str | os.PathLike[str]) -> list[str]:
         """Return where below the folder the images are."""
         # os.path answers no where pathlib raises, for paths that are too long.

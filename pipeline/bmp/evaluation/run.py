@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +31,7 @@ from bmp.io.journal import Journal, JournalEntry, JournalReader
 from bmp.io.json_fields import JsonObject
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
+from bmp.structures import Image
 
 Progress = Callable[[int], AbstractContextManager[tuple[Callable[[str], None], Callable[[], None]]]]
 """Shows how far a run is: given the number of images, a context with a function to say a line and one to count one."""
@@ -87,6 +88,7 @@ class Journals:
     def __init__(self, folder: Path, settings: JsonObject) -> None:
         self._open = ExitStack()
         self._places: dict[int | str, tuple[JournalReader, int]] = {}
+        self._photos: dict[int | str, str | None] = {}
         self.failed: dict[int | str, str] = {}
         self.seconds: dict[str, float] = {}
         try:
@@ -104,6 +106,7 @@ class Journals:
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         if "rounds" in record:
             self._places[record["image"]] = place
+            self._photos[record["image"]] = record.get("photo")
             self.failed.pop(record["image"], None)
         elif "failed" in record and record["image"] not in self._places:
             self.failed[record["image"]] = record["failed"]
@@ -111,6 +114,10 @@ class Journals:
     def done(self, image_id: int | str) -> bool:
         """Tell whether the people of this image are known; images that failed are to be tried again."""
         return image_id in self._places
+
+    def photo(self, image_id: int | str) -> str | None:
+        """Return the sha256 of the file that an image which is done was read from; None where there is no file."""
+        return self._photos[image_id]
 
     def rows(self, ground_truth: CocoDataset, round_number: int) -> Iterator[Annotation]:
         """Yield an annotation for each person known after a round, by image in the order of ``ground_truth``.
@@ -162,22 +169,32 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
     """Find the people of all images that are this process's share and are not done yet, and write them down.
 
     Raises:
-        UserError: the results in the folder were made with other settings, or the folder cannot be written.
+        UserError: the results in the folder were made with other settings or photos, or the folder cannot be written.
     """
     settings = task.settings()
     with Journals(folder, settings) as found:
-        done = {image["id"] for image in task.ground_truth["images"] if found.done(image["id"])}
+        images = task.ground_truth["images"]
+        done = {image["id"]: found.photo(image["id"]) for image in images if found.done(image["id"])}
     batches = [range(start, min(start + task.batch_size, len(task))) for start in range(0, len(task), task.batch_size)]
     ids = [image["id"] for image in task.ground_truth["images"]]
     share = batches[processes.rank :: processes.count]
     waiting = [batch for batch in share if any(ids[index] not in done for index in batch)]
     path = folder / f"journal.{processes.rank}.jsonl"
-    images = sum(ids[index] not in done for batch in waiting for index in batch)
-    with ThreadPoolExecutor() as pool, progress(images) as (say, advance), ExitStack() as closing:
+    count = sum(ids[index] not in done for batch in waiting for index in batch)
+    known = {index: done[ids[index]] for batch in share for index in batch if ids[index] in done}
+    photos: dict[int, str | None] = {}
+
+    def read(index: int) -> Image:
+        image = task.dataset.load(index)
+        photos[index] = task.dataset.checksum(index)
+        return image
+
+    with ThreadPoolExecutor() as pool, progress(count) as (say, advance), ExitStack() as closing:
+        _check_photos(folder, task, known, pool)
         if done:
             say(f"{len(done)} of {len(task)} images were done before")
         if processes.count > 1:
-            say(f"{processes.count} processes; the first one's share is {images} images")
+            say(f"{processes.count} processes; the first one's share is {count} images")
         with writing(path):
             journal = Journal(path, settings, resume=True)
         closing.callback(journal.close)
@@ -188,14 +205,28 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
 
         stopwatch = Stopwatch()
         stages = timed(model, stopwatch)
-        for batch in read_ahead(waiting, task.dataset.load, pool):
+        for batch in read_ahead(waiting, read, pool):
             stopwatch.seconds.clear()
             with stopwatch.time("all"):
                 for index, outcome in find_people(stages, batch, trace=True, debug=debug):
                     if ids[index] not in done:
-                        note({"image": ids[index], **_record(outcome, model.pose.keypoints)})
+                        note(
+                            {"image": ids[index], "photo": photos.get(index), **_record(outcome, model.pose.keypoints)}
+                        )
                         advance()
             note({"seconds": stopwatch.seconds})
+
+
+def _check_photos(folder: Path, task: Task, known: dict[int, str | None], pool: Executor) -> None:
+    """Raise ``UserError`` where a photo is not what the results in the folder, by index in ``known``, were made of."""
+    had = {index: digest for index, digest in known.items() if digest is not None}
+    has = pool.map(task.dataset.checksum, had)
+    changed = [index for (index, digest), now in zip(had.items(), has, strict=True) if now != digest]
+    if changed:
+        raise UserError(
+            f"{folder}: {len(changed)} of {len(task)} photos changed since this evaluation was begun, first "
+            f"{task.dataset.file_name(changed[0])}; put them back, or start anew with --overwrite"
+        )
 
 
 def _record(outcome: People | Exception, keypoints: KeypointSet) -> JournalEntry:
