@@ -62,8 +62,8 @@ class PromptedSegmenter(abc.ABC):
             "unprompted" runs the network without a prompt, as BBoxMaskPose 2.0.0 does; the mask then shows no person in
             particular, so this is for comparison only.
 
-    Masks take their
-    (N, H, W) bytes; beside them up-sampling takes chunks of at most 256 MB, or one mask's logits if those are larger.
+    Masks take their (N, H, W) bytes; beside them up-sampling takes chunks of at most 256 MB, or one mask's logits if
+    those are larger.
     """
 
     logit_size: tuple[int, int]  # height and width of the decoder's masks; set by the subclass, as is the next
