@@ -52,10 +52,11 @@ from bmp.registry import (
     PROMPTERS,
     SEGMENTERS,
     SUPPRESSORS,
+    TRACKERS,
 )
 from bmp.segmenters.point_sampling import PointSampler
 from bmp.segmenters.prompting import BoxPrompt, NegativePoints
-from bmp.stages import Detector, ImageEncoder, OverlapRule, PoseEstimator, Prompter, Segmenter, Suppressor
+from bmp.stages import Detector, ImageEncoder, OverlapRule, PointTracker, PoseEstimator, Prompter, Segmenter, Suppressor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ _ROLES: dict[Hint, Registry] = {
     NegativePoints: NEGATIVES,
     BoxPrompt: BOX_PROMPTS,
     PointSampler: POINT_SAMPLERS,
+    PointTracker: TRACKERS,
     PeopleDataset: DATASETS,
 }
 """What an argument's annotation says that it is, and where the names of such parts are."""

@@ -13,6 +13,7 @@ NEGATIVES = Registry("negative points", scope="bmp", locations=["bmp.segmenters.
 BOX_PROMPTS = Registry("box prompt", scope="bmp", locations=["bmp.segmenters.prompting"])
 POINT_SAMPLERS = Registry("point sampler", scope="bmp", locations=["bmp.segmenters.point_sampling"])
 SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])
+TRACKERS = Registry("point tracker", scope="bmp", locations=["bmp.trackers"])
 OVERLAP_RULES = Registry("overlap rule", scope="bmp", locations=["bmp.suppression"])
 # Each module by itself: importing one data set loads no other.
 DATASETS = Registry(

@@ -102,3 +102,42 @@ class OverlapRule(Protocol):
         rounds: int64 (N,), the round from 1 in which each person was found.
         """
         ...
+
+
+@runtime_checkable
+class PointTracker(Protocol):
+    """Follows points through a video, one frame at a time and without knowing what they are on.
+
+    Every point is followed for itself: rows may be added, dropped, moved and reordered between two steps.
+
+    Attributes:
+        delay: how many frames later than it is handed in a frame is answered, 0 for at once.
+        recovers: whether a point that was not seen may be found again. Where it is false, such a point is lost: what
+            the tracker says of it later is about something else.
+    """
+
+    delay: int
+    recovers: bool
+
+    def start(self, image: Image) -> Any:
+        """Begin with the first frame: return what the tracker keeps from frame to frame, and only it reads."""
+        ...
+
+    def step(self, state: Any, previous: Image, image: Image, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Follow points to the next frame; ``state`` is brought up to date.
+
+        Args:
+            state: from ``start``; for each part of a video that is followed by itself another one.
+            previous: the frame that was handed in before, of the same size.
+            image: the newest frame. After the last frame of a video, a tracker with a delay is handed this once more
+                as often as it is late.
+            points: float32 (M, 2), x and y in pixels, M may be 0. They lie in the frame before the one that is
+                answered: ``previous`` without delay, and the frame ``delay`` frames before that with one.
+
+        Returns:
+            For the frame that is answered, ``image`` or the one ``delay`` frames before it: where the points are,
+            float32 (M, 2); whether they are seen, bool (M,); and how doubtful that is, float32 (M,), in a unit of the
+            tracker's own, infinite where it has nothing to say. Points that are not seen have their last or supposed
+            places. The first ``delay`` steps answer nothing: the points come back as they were, not seen.
+        """
+        ...

@@ -1,0 +1,3 @@
+"""Point trackers, one file a backend; importing this registers them all, without their libraries."""
+
+from bmp.trackers import lucas_kanade as lucas_kanade
