@@ -43,7 +43,9 @@ class LucasKanade:
     """Pyramidal Lucas-Kanade, forward and backward.
 
     A point is seen if it comes back to within ``round_trip`` pixels of where it was, and does not lie in the outermost
-    hundredth of the image. Where the whole picture moves, which phase correlation of small pictures tells, the search begins that much farther on, and again from the point's own place where that leads nowhere.
+    hundredth of the image. Each is looked for twice, and what looks more alike counts: far away, around where the
+    motion of the whole picture would have carried it, which phase correlation of small pictures tells; and near to its
+    own place, as small things that move otherwise than what is around them are lost in a far search.
 
     Its verdict is about each point alone: on fine texture, far jumps come back to where they were and are wrong all
     the same. ``bmp.ops.point_motion.agreeing`` compares the points of an object with each other.
@@ -89,35 +91,40 @@ class LucasKanade:
     def _follow(self, before: Memory, after: Memory, places: _Points) -> tuple[_Points, _Points]:
         """Return where the points are and the error of the round trip, infinite for those that are nowhere."""
         moved, error = places.copy(), np.full(len(places), np.inf, np.float32)
-        usable = np.isfinite(places).all(axis=1)
         if before.grey.shape != after.grey.shape:
             return moved, error
+        rows = np.flatnonzero(np.isfinite(places).all(axis=1))
+        if not len(rows):
+            return moved, error
         shift = _motion(before.small, after.small, before.reduction)
-        for guess in (shift, np.zeros(2, np.float32)) if shift.any() else (shift,):
-            rows = np.flatnonzero(usable & (error >= self.round_trip))
-            if not len(rows):
-                break
-            there, found = self._flow(before.grey, after.grey, places[rows], places[rows] + guess)
-            back, returned = self._flow(after.grey, before.grey, there, there - guess)
+        # What does not move with the rest gets lost on the coarsest levels, where the rest is nearly all that there is.
+        searches = ((shift, self.levels), (np.zeros_like(shift), min(2, self.levels)))
+        unlike = np.full(len(rows), np.inf, np.float32)
+        for guess, levels in searches:
+            there, found, difference = self._flow(before.grey, after.grey, places[rows], places[rows] + guess, levels)
+            back, returned, _ = self._flow(after.grey, before.grey, there, there - guess, levels)
             trip = np.where(found & returned, np.hypot(*(back - places[rows]).T), np.inf)
-            better = trip < error[rows]
+            difference = np.where(trip < self.round_trip, difference, np.inf)
+            better = (difference < unlike) | (np.isinf(unlike) & (trip < error[rows]))
             moved[rows[better]], error[rows[better]] = there[better], trip[better]
+            unlike[better] = difference[better]
         return moved, error
 
     def _flow(
-        self, first: _Grey, second: _Grey, places: _Points, guess: _Points
-    ) -> tuple[_Points, npt.NDArray[np.bool_]]:
-        found, status, _ = cv2.calcOpticalFlowPyrLK(
+        self, first: _Grey, second: _Grey, places: _Points, guess: _Points, levels: int
+    ) -> tuple[_Points, npt.NDArray[np.bool_], _Points]:
+        """Return where the points are in the second picture, whether they were found, and how unlike they look."""
+        found, status, difference = cv2.calcOpticalFlowPyrLK(
             first,
             second,
             places,
             guess.copy(),
             winSize=(self.window, self.window),
-            maxLevel=self.levels - 1,
+            maxLevel=levels - 1,
             criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ROUNDS, _PRECISION),
             flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
         )
-        return found, status[:, 0] > 0
+        return found, status[:, 0] > 0, difference[:, 0]
 
 
 def _remembered(image: Image) -> Memory:
