@@ -8,7 +8,7 @@ with names that stand in the file, names that an ``__init__`` hands on, and attr
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -36,11 +36,13 @@ def imports_of(package: Path) -> list[Import]:
     files = {_dotted(file, package): file for file in sorted(package.rglob("*.py"))}
     texts = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
     exports = {name: _exports(texts[name], name) if _is_package(file) else {} for name, file in files.items()}
+    named = {name: _named(texts[name], name, _is_package(file)) for name, file in files.items()}
+    homes = {target: _homes(target, exports) for target in {target for each in named.values() for _, target in each}}
     found = {
-        Import(file, line, name, home)
-        for name, file in files.items()
-        for line, target in _named(texts[name], name, _is_package(file))
-        for home in _homes(target, exports)
+        Import(files[name], line, name, home)
+        for name, each in named.items()
+        for line, target in each
+        for home in homes[target]
     }
     return sorted(found, key=lambda one: (one.importer, one.line, one.imported))
 
@@ -99,10 +101,10 @@ def _base(node: ast.ImportFrom, name: str, is_package: bool) -> str:
 @cache
 def _named(text: str, name: str, is_package: bool) -> tuple[tuple[int, str], ...]:
     """Line and dotted name of everything that the module ``name`` imports."""
-    tree, top = ast.parse(text), name.partition(".")[0]
+    nodes, top = list(ast.walk(ast.parse(text))), name.partition(".")[0]
     bound: dict[str, str] = {}
     found: list[tuple[int, str]] = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 found.append((node.lineno, alias.name))
@@ -114,8 +116,8 @@ def _named(text: str, name: str, is_package: bool) -> tuple[tuple[int, str], ...
             for alias in node.names:
                 found.append((node.lineno, f"{base}.{alias.name}"))
                 bound[alias.asname or alias.name] = f"{base}.{alias.name}"
-    texts = _Texts(tree)
-    for node in ast.walk(tree):
+    texts = _Texts(nodes)
+    for node in nodes:
         if isinstance(node, ast.Call) and _called(node) in _BY_NAME:
             for target in texts.of(_argument(node)):
                 plain = target.partition(":")[0]  # resolve_name takes "module:name"
@@ -152,9 +154,9 @@ def _attribute(node: ast.expr, bound: Mapping[str, str]) -> str | None:
 class _Texts:
     """The strings that an expression can be, as far as they stand in the same file."""
 
-    def __init__(self, tree: ast.AST) -> None:
+    def __init__(self, nodes: Sequence[ast.AST]) -> None:
         self._values: dict[str, list[ast.expr]] = {}
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Assign):
                 pairs = [(target, node.value) for target in node.targets]
             elif isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.For | ast.comprehension):

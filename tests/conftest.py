@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import logging
 import os
 import pickle
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from mmengine.config import Config, config
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 # Continuous integration runs on slow and busy machines: how long an example takes says nothing there.
@@ -39,6 +40,10 @@ def pytest_collection_finish():
     """Leave what is there by now to the end: else the garbage collector goes through all of it again and again."""
     gc.collect()
     gc.freeze()
+    # PyTorch has sixty loggers that hand nothing on. Pytest adds two handlers to each of those six times a test, which
+    # takes as long as a short test does; where they hand on, the root's are enough.
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]:
+        logging.getLogger(name).propagate = True
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -72,11 +77,8 @@ def _with_subclasses(parent):
 
 @pytest.fixture(scope="session", autouse=True)
 def _configs_are_read_once():
-    """Keep what the files in configs/ and in the packages say, which does not change: reading one takes long.
-
-    So does laying out the text of a config, which each checkpoint of a training has.
-    """
-    read, lay_out, kept, texts = Config._file2dict, config.FormatCode, {}, {}
+    """Keep what the files in configs/ and in the packages say, which does not change: reading one takes long."""
+    read, kept = Config._file2dict, {}
     folders = (str(_ROOT / "configs"), str(Path(hypothesis.__file__).parents[1]))
 
     def once(filename, *arguments, **named):
@@ -87,13 +89,7 @@ def _configs_are_read_once():
             kept[key] = pickle.dumps(read(filename, *arguments, **named))
         return pickle.loads(kept[key])
 
-    def laid_out(text, **style):
-        if text not in texts:
-            texts[text] = lay_out(text, **style)
-        return texts[text]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "FormatCode", laid_out)
         patch.setattr(Config, "_file2dict", staticmethod(once))
         yield
 

@@ -1,11 +1,13 @@
 """Files are found by their path, and by their path within the package's own configs."""
 
+import copy
 import gc
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from bmp import UserError
 from bmp.config import load_config, packaged, read_config_file
@@ -127,3 +129,10 @@ def test_a_config_that_fails_leaves_no_file_open(tmp_path):
     with pytest.raises(UserError, match="ZeroDivisionError") as kept:
         read_config_file(tmp_path / "broken.py")
     assert left_open() <= before, kept
+
+
+def test_the_text_of_a_config_says_the_same_and_takes_no_time(monkeypatch):
+    """Each checkpoint of a training holds it; formatting it would take longer than an iteration of a small network."""
+    monkeypatch.setattr("mmengine.config.config.FormatCode", None)
+    config = load_config("lite.py")
+    assert Config.fromstring(copy.deepcopy(config).pretty_text, ".py").to_dict() == config.to_dict()

@@ -4,6 +4,7 @@ import shutil
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,19 @@ def _place(name, package="bmp"):
     return f"benchmarks.{name}" if top in (*PROGRAMS, "benchmarks") else None
 
 
+@cache
+def _forbidding(importer, imported):
+    """The rows of the rules that forbid this; full names."""
+    place = _place(imported)
+    return [rule.row for rule in RULES if place and rule.forbids(_place(importer), place)]
+
+
 def breaches(package):
     """A line for each import that a rule forbids: file, line, what is imported, the rule."""
     return [
-        f"{each.file.relative_to(package.parent)}:{each.line} imports {each.imported}; never: {rule.row}"
+        f"{each.file.relative_to(package.parent)}:{each.line} imports {each.imported}; never: {row}"
         for each in imports_of(package)
-        for rule in RULES
-        if (imported := _place(each.imported)) and rule.forbids(_place(each.importer), imported)
+        for row in _forbidding(each.importer, each.imported)
     ]
 
 

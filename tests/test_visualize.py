@@ -165,9 +165,7 @@ class TestOverlay:
 
     @pytest.mark.parametrize("side", [60, 200, 1000])
     def test_a_mask_on_clothes_of_its_own_colour_has_an_edge(self, side):
-        red = Image(
-            torch.tensor(visualize._PALETTE.by_idx(0).as_rgb(), dtype=torch.uint8).expand(side, side, 3).clone()
-        )
+        red = Image(torch.tensor(visualize._PALETTE[0][::-1], dtype=torch.uint8).expand(side, side, 3).clone())
         people = people_in(red, [[side * 0.2, side * 0.2, side * 0.8, side * 0.8]])
         values = np.asarray(overlay(red, people, COCO_KEYPOINTS, boxes=False, skeletons=False, labels=False)).astype(
             int

@@ -74,12 +74,16 @@ def read_config_file(path: Path) -> Config:
     """Read a config and its bases; ``UserError`` where that fails."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return Config.fromfile(_with_bases_found(path.absolute(), Path(folder)))
+            config = Config.fromfile(_with_bases_found(path.absolute(), Path(folder)))
     except Exception as error:  # a config is a program of the user's: anything can happen in it
         reason = " ".join(str(error).split())
         # mmengine leaves a file open where it fails; it is closed with the variables that hold it.
         traceback.clear_frames(error.__traceback__)
         raise UserError(f"config {path} cannot be read: {type(error).__name__}: {reason}") from error
+    # Else yapf lays out the text, at each checkpoint, in tenths of a second. mmengine's ``fromfile`` takes this as an
+    # argument, and forgets it for configs that are not imported lazily.
+    object.__setattr__(config, "_format_python_code", False)
+    return config
 
 
 def _find_config(name: str | Path) -> Path:

@@ -10,6 +10,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,6 +125,7 @@ def _extra(part: ConfigSection) -> str | None:
     return _LIBRARIES.get(part["type"]) or ("openmmlab" if "checkpoint" in part else None)
 
 
+@cache
 def installed_version(package: str) -> str | None:
     """Return the version of a package, None where it is not installed."""
     try:

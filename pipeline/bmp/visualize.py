@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImageColor
 import PIL.ImageDraw
 import PIL.ImageFont
-import supervision as sv
 import torch
 from torch import Tensor
 
@@ -25,24 +25,33 @@ if TYPE_CHECKING:
     from bmp.loop import RoundTrace
 
 BGRImage = npt.NDArray[np.uint8]
-"""Uint8 (H, W, 3), BGR as OpenCV and supervision have it; functions named ``_draw`` change it in place."""
+"""Uint8 (H, W, 3), BGR as OpenCV has it; functions named ``_draw`` change it in place."""
 Numbers = npt.NDArray[np.int64]
 """A number for each person, which gives its colour; -1 is grey."""
 Widths = npt.NDArray[np.float64]
 """How thick each person's limbs are, in pixels."""
+Places: TypeAlias = Sequence[Sequence[int]]
+"""Pixels (x, y) of one person's keypoints."""
+Flags: TypeAlias = npt.NDArray[np.bool_]
+"""Which keypoints are drawn, (K,)."""
+
+Colour: TypeAlias = tuple[int, ...]
+"""Three bytes, BGR on a canvas and RGB in a picture."""
 
 # Bright and far apart in hue, the first ones farthest; dark or greyish ones would be lost in photos. Grey comes last.
-_PALETTE = sv.ColorPalette.from_hex(
-    [
+_PALETTE: list[Colour] = [
+    PIL.ImageColor.getrgb(hue)[::-1]
+    for hue in (
         "#ff3b30", "#1fa2ff", "#ffd60a", "#34c759", "#e040fb", "#ff8c1a", "#00e5d0", "#ff5c9e",
         "#8f7bff", "#b4e51e", "#c97b3d", "#6fd3ff", "#ffb3a1", "#2bd98c", "#d9a6ff", "#f2e28c",
         "#8c8c8c",
-    ]
-)  # fmt: skip
+    )
+]  # fmt: skip
 _HUES = len(_PALETTE) - 1
 # For what is drawn over masks of the same colours or must be read: halfway to white.
-_LIGHT = sv.ColorPalette([sv.Color(*((value + 255) // 2 for value in hue.as_rgb())) for hue in _PALETTE.colors])
-_POSITIVE, _NEGATIVE, _BLACK, _PAPER, _INK = (80, 255, 80), (70, 70, 255), (0, 0, 0), (32, 32, 32), (235, 235, 235)
+_LIGHT = [tuple((value + 255) // 2 for value in hue) for hue in _PALETTE]
+_POSITIVE, _NEGATIVE, _BLACK, _WHITE = (80, 255, 80), (70, 70, 255), (0, 0, 0), (255, 255, 255)
+_PAPER, _INK = (32, 32, 32), (235, 235, 235)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PANEL = 480
 _SMALLEST_LETTERS = 10.0
@@ -244,7 +253,7 @@ def _draw_prompts(canvas: BGRImage, entry: RoundTrace, scale: float, people: Num
         free = all(abs(place[0] - x) > 28 or abs(place[1] - y) > 11 for x, y in written)
         if indices[row, column] >= 0 and free:
             written.append(place)
-            owner = _LIGHT.by_idx(int(hues[row])).as_bgr()
+            owner = _LIGHT[hues[row]]
             _write(canvas, f"{shown[row, column]:.2f}", (place[0] + 6, place[1] - 5), owner, 0.38)
     return f"{int((labels == 1).sum())} positive, {int((labels == 0).sum())} negative"
 
@@ -260,7 +269,7 @@ def _draw_masks(canvas: BGRImage, bits: Tensor, people: Numbers, widths: Widths)
             slice(max(0, start - line - 1), start + size + line + 1) for start, size in ((top, high), (left, wide))
         )
         window, inside = canvas[rows, columns], mask[rows, columns]
-        tint = _PALETTE.by_idx(int(colour)).as_bgr()
+        tint = _PALETTE[colour]
         window[inside] = (window[inside] * 0.6 + np.array(tint) * 0.4 + 0.5).astype(np.uint8)
         lines.append((window, inside, tint, line))
     # Behind tints of others lines would be lost.
@@ -278,8 +287,8 @@ def _disc(radius: int) -> npt.NDArray[np.uint8]:
 
 def _draw_boxes(canvas: BGRImage, boxes: Tensor, people: Numbers, widths: Widths) -> None:
     for box, colour, width in zip(_boxes(boxes), _colours(people), widths, strict=True):
-        annotator = sv.BoxAnnotator(_PALETTE, thickness=max(1, round(width / 2)))
-        annotator.annotate(canvas, sv.Detections(xyxy=box[None]), custom_color_lookup=np.array([colour]))
+        x1, y1, x2, y2 = map(int, box)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), _PALETTE[colour], max(1, round(width / 2)))
 
 
 def _words(people: Numbers, scores: Tensor, rounds: Tensor | None = None) -> list[tuple[str, str]]:
@@ -314,7 +323,7 @@ def _labelled(
         wide, high = pen.textlength(text, font) + size * 0.4, size * 1.2
         place = _best_place(box, wide, high, picture.size, faces, taken)
         taken.append(place)
-        pen.rectangle(place.tolist(), fill=_PALETTE.by_idx(int(colour)).as_rgb(), outline=(0, 0, 0))
+        pen.rectangle(place.tolist(), fill=_PALETTE[colour][::-1], outline=(0, 0, 0))
         pen.text((place[0] + size * 0.2, place[1] + high / 2), text, (0, 0, 0), font, anchor="lm")
     return picture
 
@@ -372,32 +381,36 @@ def _faces(poses: Poses, keypoints: KeypointSet, boxes: Tensor) -> npt.NDArray[n
 
 
 def _draw_skeletons(
-    canvas: BGRImage, poses: Poses, keypoints: KeypointSet, people: Numbers, widths: Widths, palette: sv.ColorPalette
+    canvas: BGRImage, poses: Poses, keypoints: KeypointSet, people: Numbers, widths: Widths, palette: Sequence[Colour]
 ) -> None:
-    points = poses.keypoints.cpu().numpy()
+    # OpenCV's lines overflow far outside.
+    points = poses.keypoints.cpu().numpy().clip(-1e6, 1e6).astype(int).tolist()
     flags = poses.flags().cpu().numpy()
-    present, visible = flags > 0, flags == 2
-    edges = [(start + 1, end + 1) for start, end in keypoints.skeleton]
-    for i, (colour, width) in enumerate(zip(_colours(people), widths, strict=True)):
+    for places, flag, colour, width in zip(points, flags, _colours(people), widths, strict=True):
         # On the smallest people rims would hide everything else.
-        tint, limb, rim = palette.by_idx(int(colour)), round(max(width, 2 * (width > 1.2))), round(width / 4 + 0.2)
-        hidden, shown = (_key_points(points[i], which) for which in (present[i], visible[i]))
-        sv.EdgeAnnotator(tint, max(1, rim), edges).annotate(canvas, hidden[0])
-        sv.VertexAnnotator(tint, max(1, 2 * rim)).annotate(canvas, hidden[1])
-        sv.EdgeAnnotator(sv.Color.BLACK, limb + 2 * rim, edges).annotate(canvas, shown[0])
-        sv.EdgeAnnotator(tint, limb, edges).annotate(canvas, shown[0])
+        tint, limb, rim = palette[colour], round(max(width, 2 * (width > 1.2))), round(width / 4 + 0.2)
         dot = max(1, round(width * 0.8))
-        sv.VertexAnnotator(sv.Color.BLACK, dot + rim).annotate(canvas, shown[1])
-        sv.VertexAnnotator(sv.Color.WHITE, dot).annotate(canvas, shown[1])
+        present, visible = flag > 0, flag == 2
+        _draw_limbs(canvas, places, keypoints, present, tint, max(1, rim))
+        _draw_dots(canvas, places, present, tint, max(1, 2 * rim))
+        _draw_limbs(canvas, places, keypoints, visible, _BLACK, limb + 2 * rim)
+        _draw_limbs(canvas, places, keypoints, visible, tint, limb)
+        _draw_dots(canvas, places, visible, _BLACK, dot + rim)
+        _draw_dots(canvas, places, visible, _WHITE, dot)
 
 
-def _key_points(places: npt.NDArray[np.float32], which: npt.NDArray[np.bool_]) -> tuple[sv.KeyPoints, sv.KeyPoints]:
-    """Return those that ``which`` picks, for edges and for vertices.
+def _draw_limbs(
+    canvas: BGRImage, places: Places, keypoints: KeypointSet, there: Flags, colour: Colour, thickness: int
+) -> None:
+    for start, end in keypoints.skeleton:
+        if there[start] and there[end]:
+            cv2.line(canvas, places[start], places[end], colour, thickness)
 
-    Edges go by the number of a keypoint, and supervision draws none to the corner (0, 0); vertices stand alone.
-    """
-    near = places.clip(-1e6, 1e6)  # OpenCV's lines overflow far outside
-    return sv.KeyPoints(xy=np.where(which[:, None], near, 0)[None]), sv.KeyPoints(xy=near[None, which])
+
+def _draw_dots(canvas: BGRImage, places: Places, there: Flags, colour: Colour, radius: int) -> None:
+    for place, is_there in zip(places, there, strict=True):
+        if is_there:
+            cv2.circle(canvas, place, radius, colour, cv2.FILLED)
 
 
 def _widths(canvas: BGRImage, boxes: Tensor, line_width: float | None = None) -> Widths:
