@@ -35,6 +35,8 @@ ROOMS = {
     "registry.py": "the names that configs use",
     "ops": "pure functions on tensors: boxes, masks, heatmaps, OKS",
     "loop.py": "the algorithm, on any stages that fit the protocols",
+    "tracking": "who is who from frame to frame: matching, appearance, scene cuts",
+    "video_loop.py": "the loop over the frames of a video, of which the image loop is a part",
     "io": "reading images, COCO JSON; writing people.json and journals; annotations to records and back",
     "checkpoints": "a name, the file behind it, and its tensors; the packaged nano weights",
     "config.py": "reading config files",

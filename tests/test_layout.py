@@ -18,6 +18,7 @@ PACKAGE = ROOT / "pipeline" / "bmp"
 ROLES = ("detectors", "poses", "segmenters", "suppression", "parsers", "trackers")
 FLOOR = ("ops", "structures", "label_sets", "errors")
 PROGRAMS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
+LOOPS = ("loop", "video_loop", "tracking")
 ANY = ("any room",)
 
 
@@ -57,7 +58,7 @@ RULES = [
         ROLES,
         ("loop", "build", "datasets", "evaluation", "inference", "training"),
     ),
-    Rule("`loop` | adapters, io, config", ("loop",), (*ROLES, "models", "io", "config")),
+    Rule("`loop`, `video_loop`, `tracking` | adapters, io, config", LOOPS, (*ROLES, "models", "io", "config")),
     Rule("`evaluation/metrics` | datasets, config, models", ("evaluation.metrics",), ("datasets", "config", "models")),
     Rule(
         "`datasets`, `synthcrowd` | roles, evaluation, training",

@@ -5,5 +5,16 @@ pipeline = dict(
     suppressor=dict(type="OKSSuppressor", threshold=0.8, keypoint_threshold=0.5),
 )
 
+# The loop over videos: between two looks people are followed by points on them.
+video = dict(
+    tracker=dict(type="LucasKanade"),
+    prompts=dict(type="TrackedKeypoints", count=3),
+    identities=dict(type="Identities", threshold=0.3, lead=0.1, same_look=0.85),
+    keyframe_every=12,
+    mask_every=1,
+    rounds=1,
+    patience=24,
+)
+
 # The score of a mask in an evaluation: "detection_times_iou", "detection" or "iou" (predicted).
 evaluation = dict(segm_score="detection_times_iou")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import inspect
 import io
@@ -10,7 +11,7 @@ import json
 import logging
 import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import supervision
 
     from bmp.io.annotations import Annotation
+    from bmp.video_loop import VideoLoop
 
 Picture: TypeAlias = "bytes | IO[bytes] | PIL.Image.Image | Image"
 """Types that are always one picture; paths, arrays and tensors may also be several."""
@@ -477,6 +479,18 @@ class BMP(Loop):
 
     weights: Mapping[str, tuple[str, ...]] = {}
     """Files of weights by role, as the config that the model was built from names them; for ``info``."""
+
+    make_video_loop: Callable[[], VideoLoop] | None = None
+    """Makes the loop over videos when it is first needed; None for one with the usual parts."""
+
+    @functools.cached_property
+    def video_loop(self) -> VideoLoop:
+        """The loop over the frames of a video, in which this model finds people."""
+        from bmp.segmenters.tracked import TrackedKeypoints
+        from bmp.trackers.lucas_kanade import LucasKanade
+        from bmp.video_loop import VideoLoop
+
+        return VideoLoop(LucasKanade(), TrackedKeypoints()) if self.make_video_loop is None else self.make_video_loop()
 
     @overload
     def __call__(

@@ -1,7 +1,8 @@
 """From a config to a pipeline or a data set; the only module that knows configs. It knows no stage by name.
 
 A config is an mmengine ``Config`` file in plain Python whose ``pipeline`` is a dict of constructor arguments of
-``bmp.BMP``, and whose ``dataset``, if any, is what it is evaluated on. An argument that its annotation calls a
+``bmp.BMP``, whose ``video``, if any, has those of ``bmp.video_loop.VideoLoop``, and whose ``dataset``, if any, is what
+it is evaluated on. An argument that its annotation calls a
 detector, a prompter, ... is a dict with a ``type``: a name from the registry of that role, or the full dotted path of a
 class anywhere. ``pipeline.shared`` names parts that several stages use: each is built once, and an argument takes one
 by its name. Everything is checked against signatures and annotations before anything is built. A part that takes
@@ -45,6 +46,7 @@ from bmp.registry import (
     DATASETS,
     DETECTORS,
     ENCODERS,
+    IDENTITIES,
     NEGATIVES,
     OVERLAP_RULES,
     POINT_SAMPLERS,
@@ -52,11 +54,24 @@ from bmp.registry import (
     PROMPTERS,
     SEGMENTERS,
     SUPPRESSORS,
+    TRACK_PROMPTERS,
     TRACKERS,
 )
 from bmp.segmenters.point_sampling import PointSampler
 from bmp.segmenters.prompting import BoxPrompt, NegativePoints
-from bmp.stages import Detector, ImageEncoder, OverlapRule, PointTracker, PoseEstimator, Prompter, Segmenter, Suppressor
+from bmp.stages import (
+    Detector,
+    ImageEncoder,
+    OverlapRule,
+    PointTracker,
+    PoseEstimator,
+    Prompter,
+    Segmenter,
+    Suppressor,
+    TrackPrompter,
+)
+from bmp.tracking.identities import Identities
+from bmp.video_loop import VideoLoop
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,6 +87,8 @@ _ROLES: dict[Hint, Registry] = {
     BoxPrompt: BOX_PROMPTS,
     PointSampler: POINT_SAMPLERS,
     PointTracker: TRACKERS,
+    TrackPrompter: TRACK_PROMPTERS,
+    Identities: IDENTITIES,
     PeopleDataset: DATASETS,
 }
 """What an argument's annotation says that it is, and where the names of such parts are."""
@@ -106,13 +123,23 @@ def build(config: ConfigSection, device: str = "auto") -> BMP:
     arguments = dict(config["pipeline"])
     assembly = _Assembly(arguments.pop("shared", {}), resolve_device(device))
     make = assembly.call(BMP, arguments, "pipeline")
+    make_video_loop = assembly.call(VideoLoop, _video_section(config), "video")
     assembly.expect_all_used()
     _LOGGER.info("device %s, for stages whose config names no other", assembly.device)
     model: BMP = make()
+    model.make_video_loop = make_video_loop
     # A name stands for a shared part: one level of them is looked up.
     shared = config["pipeline"].get("shared", {})
     model.weights = {role: tuple(dict.fromkeys(weights_of(stage, shared))) for role, stage in arguments.items()}
     return model
+
+
+def _video_section(config: ConfigSection) -> dict[str, Any]:
+    """Return the arguments of ``VideoLoop`` in a config; what is not there is as in the base of every pipeline."""
+    section = config.get("video", {})
+    if not isinstance(section, Mapping):
+        raise UserError(f"video: expected a dict of settings of the loop over videos, got {section!r}")
+    return {"tracker": dict(type="LucasKanade"), "prompts": dict(type="TrackedKeypoints"), **section}
 
 
 def weights_of(config: object, shared: ConfigSection | None = None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from bmp.label_sets import KeypointSet
-from bmp.structures import Detections, Image, Masks, Poses, Prompts
+from bmp.structures import Detections, Image, Masks, Poses, Prompts, TrackedPeople
 
 ImageView = Any
 """Anything that a segmenter keeps for an image, such as an embedding; only that segmenter reads it."""
@@ -139,5 +139,18 @@ class PointTracker(Protocol):
             float32 (M, 2); whether they are seen, bool (M,); and how doubtful that is, float32 (M,), in a unit of the
             tracker's own, infinite where it has nothing to say. Points that are not seen have their last or supposed
             places. The first ``delay`` steps answer nothing: the points come back as they were, not seen.
+        """
+        ...
+
+
+@runtime_checkable
+class TrackPrompter(Protocol):
+    """Turns the points by which people are followed through a video into prompts of a segmenter."""
+
+    def prompted_masks(self, segmenter: Segmenter, view: ImageView, people: TrackedPeople) -> Masks:
+        """Return masks row by row for people of one frame, decoded together; they may lie over each other.
+
+        view: the frame, as ``segmenter.open`` returned it. people: in this frame, each with at least three points that
+        are seen; their masks are those of the frame before, moved.
         """
         ...

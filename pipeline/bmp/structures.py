@@ -297,3 +297,71 @@ class Instances(Record):
             Masks.empty(image.height, image.width, device),
             torch.zeros(0, dtype=torch.int64, device=device),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame of a video.
+
+    index: its number, from 0 for the first frame of the video, whatever part of it is read; frames that cannot be
+    decoded have numbers too. time: when it is shown, in seconds from the beginning of the video, from its own time
+    stamp. image: upright.
+    """
+
+    index: int
+    time: float
+    image: Image
+
+
+NEW, CONFIRMED, LOST = 0, 1, 2
+"""States of people who are followed: seen in a few frames only, in more, and not in this one."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedPeople(Record):
+    """The people of a video as they are in one frame, and what is needed to follow them into the next.
+
+    ids: int64 (N,), from 1, a person's own for as long as the video lasts. instances: box, pose and mask in this frame;
+    somebody who is lost has an empty mask, and a supposed pose. points: float32 (N, P, 2), x and y in pixels, those
+    that are followed. kinds: int64 (N, P), the number of a joint, or ``SURFACE`` or ``NEGATIVE`` of
+    ``bmp.ops.query_points``. seen: bool (N, P). state: int64 (N,), ``NEW``, ``CONFIRMED`` or ``LOST``. age: int64
+    (N,), frames since the person was first seen, this one included. missed: int64 (N,), frames since the person was
+    last seen. unmatched: int64 (N,), detections in a row that did not find the person. velocity: float32 (N, 2), in
+    pixels a frame. areas: float32 (N,), pixels of the mask when the person was last found. looks: float32 (N, B), the
+    colours then, see ``bmp.tracking.appearance``. drawn: bool (N, H, W), the mask as the segmenter last drew it, which
+    may lie over others. motion: float32 (N, 2, 3), how the person has moved since then: shift, turn and scale.
+    """
+
+    ids: Tensor = column("N", dtype=torch.int64)
+    instances: Instances
+    points: Tensor = column("N", "P", 2)
+    kinds: Tensor = column("N", "P", dtype=torch.int64)
+    seen: Tensor = column("N", "P", dtype=torch.bool)
+    state: Tensor = column("N", dtype=torch.int64)
+    age: Tensor = column("N", dtype=torch.int64)
+    missed: Tensor = column("N", dtype=torch.int64)
+    unmatched: Tensor = column("N", dtype=torch.int64)
+    velocity: Tensor = column("N", 2)
+    areas: Tensor = column("N", low=0.0)
+    looks: Tensor = column("N", "B", low=0.0)
+    drawn: Tensor = column("N", "H", "W", dtype=torch.bool)
+    motion: Tensor = column("N", 2, 3)
+
+    @property
+    def present(self) -> Tensor:
+        """Bool (N,), who is in this frame."""
+        return self.state != LOST
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame:
+    """What the loop over a video makes of a frame.
+
+    people: everybody in it, by their ids; nobody who is lost. cut: the frame is the first of another scene. detected:
+    people were looked for, and not only followed.
+    """
+
+    frame: Frame
+    people: TrackedPeople
+    cut: bool
+    detected: bool

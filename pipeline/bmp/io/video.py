@@ -14,7 +14,6 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,7 +25,7 @@ import torch
 from bmp.errors import MissingExtraError, UserError
 from bmp.io.atomic import replacing_path, writing
 from bmp.io.decoding import Notice, log_notice
-from bmp.structures import Image
+from bmp.structures import Frame, Image
 
 if TYPE_CHECKING:
     import av
@@ -48,20 +47,6 @@ _HIGH_DEFINITION = 720  # rows
 
 class VideoError(UserError):
     """A video cannot be read: one line that names it and says what is wrong."""
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A frame of a video.
-
-    index: its number, from 0 for the first frame of the video, whatever part of it is read; frames that cannot be
-    decoded have numbers too. time: when it is shown, in seconds from the beginning of the video, from its own time
-    stamp. image: upright.
-    """
-
-    index: int
-    time: float
-    image: Image
 
 
 class VideoReader:

@@ -1,0 +1,154 @@
+"""The loop over a video on parts that cannot be wrong: squares that move, hide each other, and change places."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from fakes import FakeDetector, FakeSegmenter
+from track_fakes import boxes_of, film, image_loop, moving, video_loop
+
+from bmp.errors import UserError
+from bmp.structures import CONFIRMED, NEW
+
+LEFT, RIGHT = (4, 10, 14, 30), (44, 12, 54, 36)
+
+
+def follow(loop, frames, images=None):
+    return list(loop.run(images or image_loop(), frames))
+
+
+def test_two_squares_are_followed_between_two_detections():
+    squares = moving(LEFT, dx=1), moving(RIGHT, dy=-1)
+    detector, segmenter = FakeDetector(), FakeSegmenter()
+    frames = film(*squares, count=12)
+    found = follow(video_loop({0: (1, 0), 1: (0, -1)}), frames, image_loop(detector=detector, segmenter=segmenter))
+    for number, each in enumerate(found):
+        assert boxes_of(each) == {1: squares[0](number), 2: squares[1](number)}
+        assert each.frame.index == number
+        masks = each.people.instances.masks.bits
+        assert masks.sum(dim=(1, 2)).tolist() == [200, 240]
+    assert [each.detected for each in found] == [True] + [False] * 11
+    assert len(detector.calls) == 1
+    assert len(segmenter.opened) == 12  # a frame is encoded once, the first with its detection, too
+    assert [each.people.state.tolist() for each in found[:4]] == [
+        [NEW] * 2,
+        [NEW] * 2,
+        [CONFIRMED] * 2,
+        [CONFIRMED] * 2,
+    ]
+    assert [each.people.age.tolist() for each in found[:3]] == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_a_frame_with_nobody_is_not_encoded():
+    segmenter = FakeSegmenter()
+    found = follow(video_loop(), film(count=14), image_loop(segmenter=segmenter))
+    assert [len(each.people) for each in found] == [0] * 14
+    assert segmenter.opened == []
+    assert [each.detected for each in found] == [number % 12 == 0 for number in range(14)]
+
+
+def test_who_passes_behind_another_keeps_the_identity():
+    squares = moving((0, 15, 8, 30), dx=2), moving((20, 5, 40, 40))
+    found = follow(video_loop({0: (2, 0)}, keyframe_every=4), film(*squares, count=28))
+    assert boxes_of(found[3]) == {1: (6, 15, 14, 30), 2: (20, 5, 40, 40)}
+    assert boxes_of(found[13]) == {2: (20, 5, 40, 40)}
+    assert boxes_of(found[-1]) == {1: (54, 15, 62, 30), 2: (20, 5, 40, 40)}
+
+
+def test_who_walks_out_is_lost_then_retired_and_a_newcomer_gets_another_number():
+    squares = moving((50, 10, 60, 30), dx=3), lambda number: LEFT if number >= 40 else None
+    loop = video_loop({0: (3, 0)}, patience=6)
+    images = image_loop()
+    state = loop.begin(images)
+    found = list(loop.run(images, film(*squares, count=20), state))
+    assert boxes_of(found[0]) == {1: (50, 10, 60, 30)}
+    assert len(found[-1].people) == len(state.people) == 0
+    assert state.retired.ids.tolist() == [1]
+
+
+def test_two_that_change_places_keep_their_identities():
+    squares = moving((4, 5, 14, 20), dx=2), moving((44, 25, 54, 45), dx=-2)
+    found = follow(video_loop({0: (2, 0), 1: (-2, 0)}, keyframe_every=5), film(*squares, count=21))
+    assert boxes_of(found[0]) == {1: (4, 5, 14, 20), 2: (44, 25, 54, 45)}
+    assert boxes_of(found[20]) == {1: (44, 5, 54, 20), 2: (4, 25, 14, 45)}
+
+
+class Shuffled(FakeDetector):
+    """Finds people in an order of its own from the second look on."""
+
+    def detect(self, images):
+        found = super().detect(images)
+        return found if len(self.calls) == 1 else [people[list(range(len(people)))[::-1]] for people in found]
+
+
+def test_rows_of_a_frame_in_another_order_are_the_same_people():
+    frames = film(moving(LEFT, dx=1), moving(RIGHT), moving((24, 32, 34, 46)), count=20)
+    one = follow(video_loop({0: (1, 0)}, keyframe_every=3), frames)
+    other = follow(video_loop({0: (1, 0)}, keyframe_every=3), frames, image_loop(detector=Shuffled()))
+    for first, second in zip(one, other, strict=True):
+        assert first.people.ids.tolist() == [1, 2, 3]
+        for name, value in first.people.instances.detections._values().items():
+            assert torch.equal(value, getattr(second.people.instances.detections, name)) if value is not None else True
+        assert torch.equal(first.people.points, second.people.points)
+
+
+def test_another_scene_retires_everybody():
+    first, second = film(moving(LEFT), count=3), film(moving(RIGHT), count=6, start=3)
+    bright = [replace(frame, image=type(frame.image)(frame.image.pixels.clone())) for frame in second]
+    for frame in bright:
+        frame.image.pixels[..., 1:] = 180
+    found = follow(video_loop(), first + bright)
+    assert [each.cut for each in found] == [False] * 3 + [True] + [False] * 5
+    assert found[3].detected
+    assert boxes_of(found[2]) == {1: LEFT}
+    assert boxes_of(found[3]) == boxes_of(found[8]) == {2: RIGHT}
+
+
+def test_another_size_is_another_scene():
+    found = follow(video_loop(), film(moving(LEFT), count=2) + film(moving(LEFT), count=2, start=2, height=60))
+    assert [each.cut for each in found] == [False, False, True, False]
+
+
+def test_masks_between_drawn_ones_move_with_the_points():
+    segmenter = FakeSegmenter()
+    loop = video_loop({0: (1, 0)}, mask_every=4)
+    found = follow(loop, film(moving(LEFT, dx=1), count=12), image_loop(segmenter=segmenter))
+    assert len(segmenter.opened) == 3
+    for number, each in enumerate(found):
+        x1, y1, *_ = moving(LEFT, dx=1)(number)
+        assert each.people.instances.masks.bits[0].nonzero().aminmax(dim=0).min.tolist() == [y1, x1]
+        assert int(each.people.instances.masks.bits.sum()) == 200
+
+
+def test_a_newcomer_is_found_at_the_next_look():
+    late = lambda number: RIGHT if number >= 5 else None  # noqa: E731
+    found = follow(video_loop(keyframe_every=4), film(moving(LEFT), late, count=10))
+    assert [sorted(boxes_of(each)) for each in found] == [[1]] * 8 + [[1, 2]] * 2
+
+
+def test_a_loop_goes_on_from_its_state():
+    frames = film(moving(LEFT, dx=1), moving(RIGHT), count=20)
+    loop, images = video_loop({0: (1, 0)}), image_loop()
+    whole = list(loop.run(images, frames))
+    state = loop.begin(images)
+    first = list(loop.run(images, frames[:7], state))
+    loop.resume(state, state.previous)
+    rest = list(loop.run(images, frames[7:], state))
+    assert list(map(boxes_of, whole)) == list(map(boxes_of, first + rest))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keyframe_every": 0},
+        {"mask_every": 0},
+        {"rounds": 0},
+        {"patience": -1},
+        {"max_unmatched": 0},
+        {"points": 2},
+        {"min_mask_score": 1.5},
+    ],
+)
+def test_values_that_make_no_sense(options):
+    with pytest.raises(UserError, match=f"video.{next(iter(options))}"):
+        video_loop(**options)

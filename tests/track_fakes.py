@@ -1,0 +1,81 @@
+"""Parts of the loop over a video whose right answer is plain: squares of one bright colour each that move steadily."""
+
+from dataclasses import dataclass, field
+
+import torch
+from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
+
+from bmp.loop import Loop
+from bmp.segmenters.tracked import TrackedKeypoints
+from bmp.structures import Frame
+from bmp.video_loop import VideoLoop
+
+
+@dataclass
+class FakeTracker:
+    """Moves each point with the square that it is on, which it sees if the same colour is there.
+
+    speeds: of the squares by their numbers, pixels a frame; still ones are left out.
+    """
+
+    speeds: dict[int, tuple[float, float]] = field(default_factory=dict)
+    steps: list[int] = field(default_factory=list)
+    delay = 0
+    recovers = False
+
+    def start(self, image):
+        return None
+
+    def step(self, state, previous, image, points):
+        self.steps.append(len(points))
+        before, after = (_colours(frame) for frame in (previous, image))
+        colours = _at(before, points)
+        speeds = torch.zeros(256, 2)
+        for number, speed in self.speeds.items():
+            speeds[200 + number] = torch.tensor(speed)
+        found = points + speeds[colours.clamp(min=0)]
+        return found, _at(after, found) == colours, torch.zeros(len(points))
+
+
+def _colours(image):
+    """The colour of each pixel, or the brightest beside it: the joints at a square's corners lie just outside of it."""
+    red = image.pixels[..., 0].float()
+    around = torch.nn.functional.max_pool2d(red[None], 3, stride=1, padding=1)[0]
+    return torch.where(red > 0, red, around).long()
+
+
+def _at(colours, points):
+    height, width = colours.shape
+    x, y = points.floor().long().unbind(1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return colours[y.clamp(0, height - 1), x.clamp(0, width - 1)].where(inside, -1)
+
+
+def film(*squares, count, height=48, width=64, start=0):
+    """Frames of squares, each a function from the number of the frame to its box, or None where it is not there."""
+    frames = []
+    for number in range(start, start + count):
+        boxes = [square(number) or (0, 0, 0, 0) for square in squares]
+        frames.append(Frame(number, number / 25, scene(*boxes, height=height, width=width)))
+    return frames
+
+
+def moving(box, dx=0, dy=0):
+    """A square that starts in ``box`` and moves by so many pixels a frame."""
+    x1, y1, x2, y2 = box
+    return lambda number: (x1 + dx * number, y1 + dy * number, x2 + dx * number, y2 + dy * number)
+
+
+def image_loop(**parts):
+    given = {"detector": FakeDetector(), "pose": FakePose(), "segmenter": FakeSegmenter(), "suppressor": KeepAll()}
+    return Loop(**(given | parts))
+
+
+def video_loop(speeds=None, **options):
+    return VideoLoop(FakeTracker(speeds or {}), TrackedKeypoints(), **options)
+
+
+def boxes_of(found):
+    """The box of each person of a frame, by id."""
+    boxes = found.people.instances.detections.boxes.round().int().tolist()
+    return {number: tuple(box) for number, box in zip(found.people.ids.tolist(), boxes, strict=True)}
