@@ -132,7 +132,7 @@ def test_a_state_that_lags_behind_does_no_harm():
     assert torch.allclose(moved, grid() - torch.tensor([2.0, 0.0]), atol=0.1)
 
 
-@pytest.mark.parametrize("options", [{"window": 2}, {"levels": 0}, {"round_trip": 0}])
+@pytest.mark.parametrize("options", [{"window": 2}, {"levels": 0}, {"round_trip": 0}, {"likeness": 2}])
 def test_wrong_options(options):
     with pytest.raises(UserError, match=f"LucasKanade: {next(iter(options))}: expected"):
         LucasKanade(**options)

@@ -42,10 +42,11 @@ class Memory:
 class LucasKanade:
     """Pyramidal Lucas-Kanade, forward and backward.
 
-    A point is seen if it comes back to within ``round_trip`` pixels of where it was, and does not lie in the outermost
-    hundredth of the image. Each is looked for twice, and what looks more alike counts: far away, around where the
-    motion of the whole picture would have carried it, which phase correlation of small pictures tells; and near to its
-    own place, as small things that move otherwise than what is around them are lost in a far search.
+    A point is seen if it comes back to within ``round_trip`` pixels of where it was, still looks alike, and does not
+    lie in the outermost hundredth of the image. Each is looked for twice, and what looks more alike counts: far away,
+    around where the motion of the whole picture would have carried it, which phase correlation of small pictures
+    tells; and near to its own place, as small things that move otherwise than what is around them are lost in a far
+    search.
 
     Its verdict is about each point alone: on fine texture, far jumps come back to where they were and are wrong all
     the same. ``bmp.ops.point_motion.agreeing`` compares the points of an object with each other.
@@ -54,23 +55,27 @@ class LucasKanade:
         window: side of the square around a point that is compared, in pixels.
         levels: of the pyramid; each doubles how far a point may go, about 20 pixels with 4.
         round_trip: error in pixels from which a point is not seen.
+        likeness: correlation of the squares below which a point is not seen, from -1 to 1.
 
     Raises:
-        UserError: for a window below 3, no level, or a round trip that is not above 0.
+        UserError: for a window below 3, no level, a round trip that is not above 0, or a likeness out of its range.
     """
 
     delay = 0
     recovers = False
 
-    def __init__(self, window: int = 21, levels: int = 4, round_trip: float = 1.0) -> None:
+    def __init__(self, window: int = 21, levels: int = 4, round_trip: float = 1.0, likeness: float = 0.5) -> None:
         for name, value, least in (("window", window, 3), ("levels", levels, 1)):
             if value < least:
                 raise UserError(f"LucasKanade: {name}: expected at least {least}, got {value}")
         if not round_trip > 0:
             raise UserError(f"LucasKanade: round_trip: expected more than 0 pixels, got {round_trip}")
+        if not -1 <= likeness <= 1:
+            raise UserError(f"LucasKanade: likeness: expected -1 to 1, got {likeness}")
         self.window = window
         self.levels = levels
         self.round_trip = round_trip
+        self.likeness = likeness
 
     def start(self, image: Image) -> Memory:
         """Begin with the first frame."""
@@ -99,22 +104,26 @@ class LucasKanade:
         shift = _motion(before.small, after.small, before.reduction)
         # What does not move with the rest gets lost on the coarsest levels, where the rest is nearly all that there is.
         searches = ((shift, self.levels), (np.zeros_like(shift), min(2, self.levels)))
-        unlike = np.full(len(rows), np.inf, np.float32)
+        patches = self._patches(before.grey, places[rows])
+        alike = np.full(len(rows), -1, np.float32)
         for guess, levels in searches:
-            there, found, difference = self._flow(before.grey, after.grey, places[rows], places[rows] + guess, levels)
-            back, returned, _ = self._flow(after.grey, before.grey, there, there - guess, levels)
+            there, found = self._flow(before.grey, after.grey, places[rows], places[rows] + guess, levels)
+            back, returned = self._flow(after.grey, before.grey, there, there - guess, levels)
             trip = np.where(found & returned, np.hypot(*(back - places[rows]).T), np.inf)
-            difference = np.where(trip < self.round_trip, difference, np.inf)
-            better = (difference < unlike) | (np.isinf(unlike) & (trip < error[rows]))
+            likeness = (patches * self._patches(after.grey, there)).sum(axis=1)
+            # Of two that came back the one that looks like the point; on texture, wrong ones come back as well.
+            trip = np.where(likeness < self.likeness, np.inf, trip)
+            likeness = np.where(trip < self.round_trip, likeness, -1)
+            better = (likeness > alike) | ((alike < 0) & (trip < error[rows]))
             moved[rows[better]], error[rows[better]] = there[better], trip[better]
-            unlike[better] = difference[better]
+            alike[better] = likeness[better]
         return moved, error
 
     def _flow(
         self, first: _Grey, second: _Grey, places: _Points, guess: _Points, levels: int
-    ) -> tuple[_Points, npt.NDArray[np.bool_], _Points]:
-        """Return where the points are in the second picture, whether they were found, and how unlike they look."""
-        found, status, difference = cv2.calcOpticalFlowPyrLK(
+    ) -> tuple[_Points, npt.NDArray[np.bool_]]:
+        """Return where the points are in the second picture, and whether they were found."""
+        found, status, _ = cv2.calcOpticalFlowPyrLK(
             first,
             second,
             places,
@@ -124,7 +133,20 @@ class LucasKanade:
             criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ROUNDS, _PRECISION),
             flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
         )
-        return found, status[:, 0] > 0, difference[:, 0]
+        return found, status[:, 0] > 0
+
+    def _patches(self, picture: _Grey, places: _Points) -> _Points:
+        """Return the squares around points, of mean 0 and length 1, or 0 where all is of one grey: (M, window²)."""
+        height, width = picture.shape
+        # Far outside is as good as just outside, and OpenCV cannot count that far.
+        centres = np.clip(np.nan_to_num(places), -1, [width, height]).astype(np.float32)
+        line = np.arange(self.window, dtype=np.float32) - self.window // 2
+        across = centres[:, :1] + np.tile(line, self.window)
+        down = centres[:, 1:] + np.repeat(line, self.window)
+        values = cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        values -= values.mean(axis=1, keepdims=True)
+        unit: _Points = values / np.maximum(np.sqrt((values**2).sum(axis=1, keepdims=True)), 1e-6)
+        return unit
 
 
 def _remembered(image: Image) -> Memory:
