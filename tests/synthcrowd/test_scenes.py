@@ -139,7 +139,7 @@ def test_what_is_painted_is_what_is_true(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(scenes, "draw", flat)
     monkeypatch.setattr(scenes, "background", lambda rng, size, horizon: np.zeros((size, size, 3), np.uint8))
-    monkeypatch.setattr(scenes, "_develop", lambda rng, canvas, owner: canvas)
+    monkeypatch.setattr(scenes.Exposure, "develop", lambda self, canvas, owner, rng: canvas)
     monkeypatch.setattr(scenes, "_cast_shadow", lambda canvas, item, shade: None)
     seen = 0
     for index in range(4):
@@ -230,18 +230,18 @@ def test_every_clear_scene_has_a_pair_and_shows_half_of_everybody(monkeypatch: p
     assert 1 - (1 - CLEAR.teams) ** 2 <= 0.1, "everybody, or the two of the pair, dressed alike"
 
 
-def _dolls(*depths: float) -> list[scenes._Item]:
+def _dolls(*depths: float) -> list[scenes.Item]:
     """People of one pose in one place, 100 pixels high, at these depths."""
     rng = np.random.default_rng(3)
     body, look = sample_body(rng, PoseKind.STANDING, 0.0), sample_look(rng)
     figure = draw(body, look, 100, rng)
-    return [scenes._put(figure, 80, 140, depth, 160) for depth in depths]
+    return [scenes.put(figure, 80, 140, depth, 160) for depth in depths]
 
 
 def test_hidden_keypoints_are_labelled_near_what_is_seen_of_the_person_only() -> None:
     (person,) = _dolls(1.0)
     points = person.figure.keypoints + np.array(person.pelvis)
-    whole = scenes._keypoints(person, person.inside)
+    whole = scenes.labelled_keypoints(person, person.inside)
     np.testing.assert_array_equal(whole[:, 2], 2)
     np.testing.assert_allclose(whole[:, :2], points)
     # Everything above a row is hidden by somebody: what lies up to five pixels above it can be told from the rest.
@@ -250,7 +250,7 @@ def test_hidden_keypoints_are_labelled_near_what_is_seen_of_the_person_only() ->
         visible = person.inside.copy()
         visible[: row + below] = 0
         distances = [np.hypot(*(np.argwhere(visible)[:, ::-1] - np.floor(point)).T).min() for point in points]
-        found = scenes._keypoints(person, visible)
+        found = scenes.labelled_keypoints(person, visible)
         hidden = np.array([visible[int(y), int(x)] == 0 for x, y in points])
         np.testing.assert_array_equal(found[:, 2], np.where(hidden, np.where(np.array(distances) <= 5, 1, 0), 2))
         np.testing.assert_array_equal(found[found[:, 2] == 0, :2], 0)

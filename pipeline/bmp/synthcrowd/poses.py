@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Range = tuple[float, float]
+Angles = tuple[float, float, float]
 
 
 class PoseKind(str, Enum):
@@ -228,8 +229,70 @@ _SHARES = {
 _LEFT, _DOWN, _BACK = np.eye(3)
 
 
+@dataclass(frozen=True)
+class Trunk:
+    """Angles of pelvis, spine and head in radians.
+
+    The pelvis tilts forwards; either half of the spine bends forwards and sideways; the chest is twisted; the head
+    turns to its left, nods forwards and leans sideways.
+    """
+
+    tilt: float
+    bends: tuple[float, float]
+    sides: tuple[float, float]
+    twist: float
+    head: Angles
+
+
+@dataclass(frozen=True)
+class Limb:
+    """Angles of an arm or a leg in radians, those of the right one mirrored.
+
+    lift: elevation, direction and turn of upper arm or thigh, as in ``_Arm``. hinge: of elbow or knee. end: nod and
+    sideways lean of the hand; of a foot only the first.
+    """
+
+    lift: Angles
+    hinge: float
+    end: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """How an upright body is seen, in radians.
+
+    down: how far the viewer looks down. facing: as in ``Body.facing``. roll: lean of the whole body in the picture; of
+    somebody who lies, the turn about the own axis: 0 on the back, pi on the belly. lying: whether the body lies.
+    """
+
+    down: float
+    facing: float
+    roll: float
+    lying: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """All angles of a body and the lengths of its bones: what ``place`` makes a body of.
+
+    arms, legs: left and right.
+    """
+
+    kind: PoseKind
+    view: View
+    trunk: Trunk
+    arms: tuple[Limb, Limb]
+    legs: tuple[Limb, Limb]
+    build: Build
+
+
 def sample_body(rng: np.random.Generator, kind: PoseKind | None = None, facing: float | None = None) -> Body:
-    """Sample one body.
+    """Sample one body; arguments as in ``sample_pose``."""
+    return place(sample_pose(rng, kind, facing))
+
+
+def sample_pose(rng: np.random.Generator, kind: PoseKind | None = None, facing: float | None = None) -> Pose:
+    """Sample the angles of one body.
 
     Args:
         rng: source of all randomness.
@@ -248,24 +311,38 @@ def sample_body(rng: np.random.Generator, kind: PoseKind | None = None, facing: 
     # Who walks swings the arm that is opposite to the leg.
     first = int(rng.integers(2))
     tilt = sample(ranges.trunk.tilt)
-    pelvis = _seen_from(rng, kind, facing) @ _about_x(tilt)
-    waist = pelvis @ _about_x(sample(ranges.trunk.bend) / 2) @ _about_z(sample(ranges.trunk.side) / 2)
-    chest = waist @ _about_x(sample(ranges.trunk.bend) / 2) @ _about_z(sample(ranges.trunk.side) / 2)
-    chest = chest @ _about_y(sample(ranges.trunk.twist))
+    view = _sample_view(rng, kind, facing)
+    bend, side = sample(ranges.trunk.bend) / 2, sample(ranges.trunk.side) / 2
+    bends, sides = (bend, sample(ranges.trunk.bend) / 2), (side, sample(ranges.trunk.side) / 2)
+    twist = sample(ranges.trunk.twist)
     # People who bend lift the head to see.
     lifted = 0.35 * tilt + math.radians(0.5 * max(0.0, ranges.trunk.bend[0]))
-    head = chest @ _about_y(sample((-42, 42))) @ _about_x(sample((-14, 22)) - lifted) @ _about_z(sample((-12, 12)))
+    head = sample((-42, 42)), sample((-14, 22)) - lifted, sample((-12, 12))
+    build = Build.sample(rng)
+    limbs = [(_sample_arm(sample, arms[side ^ first]), _sample_leg(sample, legs[side ^ first])) for side in (0, 1)]
+    (left_arm, left_leg), (right_arm, right_leg) = limbs
+    trunk = Trunk(tilt, bends, sides, twist, head)
+    return Pose(kind, view, trunk, (left_arm, right_arm), (left_leg, right_leg), build)
 
-    build = _Build(rng)
+
+def place(pose: Pose) -> Body:
+    """Return the body that has these angles and bones."""
+    trunk, build = pose.trunk, pose.build
+    pelvis = _seen_from(pose.view) @ _about_x(trunk.tilt)
+    waist = pelvis @ _about_x(trunk.bends[0]) @ _about_z(trunk.sides[0])
+    chest = waist @ _about_x(trunk.bends[1]) @ _about_z(trunk.sides[1])
+    chest = chest @ _about_y(trunk.twist)
+    turn, nod, lean = trunk.head
+    head = chest @ _about_y(turn) @ _about_x(nod) @ _about_z(lean)
     joints = np.zeros((len(Joint), 3))
     joints[Joint.WAIST] = pelvis @ (-build.pelvis * _DOWN)
     joints[Joint.NECK] = joints[Joint.WAIST] - build.ribs * waist[:, 1] / 2 - build.ribs * chest[:, 1] / 2
     joints[Joint.HEAD] = joints[Joint.NECK] - build.neck * (0.6 * chest[:, 1] + 0.4 * head[:, 1])
     joints[Joint.HEAD] -= build.head[1] * (head[:, 1] + 0.12 * head[:, 2])
     for side in (0, 1):
-        _place_arm(joints, chest, side, arms[side ^ first], build, sample)
-        _place_leg(joints, pelvis, side, legs[side ^ first], build, sample, tilt)
-    return Body(joints, pelvis, chest, head, build.head, kind, facing)
+        _place_arm(joints, chest, side, pose.arms[side], build)
+        _place_leg(joints, pelvis, side, pose.legs[side], build, trunk.tilt)
+    return Body(joints, pelvis, chest, head, np.array(build.head), pose.kind, pose.view.facing)
 
 
 class _Sampler:
@@ -279,30 +356,49 @@ class _Sampler:
         return math.radians(degrees[0] + (degrees[1] - degrees[0]) * float(self._rng.random() + self._rng.random()) / 2)
 
 
-class _Build:
-    """Lengths of bones in body heights, from small child (large head, short legs) to adult."""
+@dataclass(frozen=True)
+class Build:
+    """Lengths of bones in body heights, from small child (large head, short legs) to adult.
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    ``head`` is half of its width, height and length.
+    """
+
+    head: tuple[float, float, float]
+    thigh: float
+    shank: float
+    neck: float
+    pelvis: float
+    ribs: float
+    hips: float
+    shoulders: float
+    upper_arm: float
+    forearm: float
+    sole: float = 0.045
+    hand: float = 0.085
+    foot: float = 0.115
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> Build:
+        """Sample the build of one person."""
         child = float(rng.uniform(0.25, 1.0)) if rng.random() < 0.15 else 0.0
         wide = 1 + 0.08 * float(rng.uniform(-1, 1))
         head = 0.066 * (1 + 0.42 * child)
-        self.head: Array = head * np.array([0.82, 1.08, 0.98])
         rest = 1 - 2 * head * 1.08
         legs = rest * (0.6 - 0.045 * child) * float(rng.uniform(0.975, 1.025))
         trunk = rest - legs
-        self.sole = 0.045
-        self.thigh = (legs - self.sole) * 0.505
-        self.shank = (legs - self.sole) * 0.495
-        self.neck = trunk * 0.13
-        self.pelvis = trunk * 0.27
-        self.ribs = trunk * 0.6
-        self.hips = 0.052 * wide
-        self.shoulders = 0.108 * wide * (1 - 0.1 * child)
         reach = 0.325 * (1 - 0.12 * child) * float(rng.uniform(0.97, 1.03))
-        self.upper_arm = reach * 0.53
-        self.forearm = reach * 0.47
-        self.hand = 0.085
-        self.foot = 0.115
+        return cls(
+            head=(head * 0.82, head * 1.08, head * 0.98),
+            thigh=(legs - cls.sole) * 0.505,
+            shank=(legs - cls.sole) * 0.495,
+            neck=trunk * 0.13,
+            pelvis=trunk * 0.27,
+            ribs=trunk * 0.6,
+            hips=0.052 * wide,
+            shoulders=0.108 * wide * (1 - 0.1 * child),
+            upper_arm=reach * 0.53,
+            forearm=reach * 0.47,
+        )
 
 
 def _sample_facing(rng: np.random.Generator, kind: PoseKind) -> float:
@@ -316,40 +412,56 @@ def _sample_facing(rng: np.random.Generator, kind: PoseKind) -> float:
     return float(rng.uniform(-math.pi, math.pi))
 
 
-def _seen_from(rng: np.random.Generator, kind: PoseKind, facing: float) -> Array:
-    """Rotate an upright, front-facing pelvis as the viewer sees it, who mostly looks down a little."""
-    camera = _about_x(math.radians(float(rng.uniform(-4, 16)))) @ _about_y(-facing)
+def _sample_view(rng: np.random.Generator, kind: PoseKind, facing: float) -> View:
+    """Sample how somebody is seen by a viewer who mostly looks down a little."""
+    down = math.radians(float(rng.uniform(-4, 16)))
     if kind is not PoseKind.LYING:
-        return camera @ _about_z(math.radians(float(rng.uniform(-4, 4))))
+        return View(down, facing, math.radians(float(rng.uniform(-4, 4))))
     # On the back, the belly or a side; from above at times, so that the whole body shows.
-    camera = _about_x(math.radians(float(rng.uniform(8, 55)))) @ _about_y(-facing)
+    down = math.radians(float(rng.uniform(8, 55)))
     turned = float(rng.choice([0, 0, 180, 90, -90])) + float(rng.normal(0, 12))
-    return camera @ _about_x(-math.pi / 2) @ _about_y(math.radians(turned))
+    return View(down, facing, math.radians(turned), lying=True)
 
 
-def _place_arm(joints: Array, chest: Array, side: int, arm: _Arm, build: _Build, sample: _Sampler) -> None:
+def _seen_from(view: View) -> Array:
+    """Rotate an upright, front-facing pelvis as the viewer sees it."""
+    camera = _about_x(view.down) @ _about_y(-view.facing)
+    if not view.lying:
+        return camera @ _about_z(view.roll)
+    return camera @ _about_x(-math.pi / 2) @ _about_y(view.roll)
+
+
+def _sample_arm(sample: _Sampler, arm: _Arm) -> Limb:
+    lift = sample(arm.elevation), sample(arm.direction), sample(arm.turn)
+    return Limb(lift, sample(arm.elbow), (sample((-15, 15)), sample((-15, 15))))
+
+
+def _sample_leg(sample: _Sampler, leg: _Leg) -> Limb:
+    lift = sample(leg.elevation), sample(leg.direction), sample(leg.turn)
+    return Limb(lift, sample(leg.knee), (sample(leg.ankle), 0.0))
+
+
+def _place_arm(joints: Array, chest: Array, side: int, arm: Limb, build: Build) -> None:
     outwards = 1 - 2 * side
     shoulder = joints[Joint.NECK] + chest @ np.array([outwards * build.shoulders, 0.03, 0.004])
-    elevation, direction, turn = sample(arm.elevation), outwards * sample(arm.direction), outwards * sample(arm.turn)
+    elevation, direction, turn = arm.lift[0], outwards * arm.lift[1], outwards * arm.lift[2]
     upper = chest @ _about_y(-direction) @ _about_x(-elevation) @ _about_y(direction + turn)
-    forearm = upper @ _about_x(-sample(arm.elbow))
-    hand = forearm @ _about_x(sample((-15, 15))) @ _about_z(sample((-15, 15)))
+    forearm = upper @ _about_x(-arm.hinge)
+    hand = forearm @ _about_x(arm.end[0]) @ _about_z(arm.end[1])
     joints[Joint.LEFT_SHOULDER + side] = shoulder
     joints[Joint.LEFT_ELBOW + side] = elbow = shoulder + build.upper_arm * upper[:, 1]
     joints[Joint.LEFT_WRIST + side] = wrist = elbow + build.forearm * forearm[:, 1]
     joints[Joint.LEFT_HAND + side] = wrist + build.hand * hand[:, 1]
 
 
-def _place_leg(
-    joints: Array, pelvis: Array, side: int, leg: _Leg, build: _Build, sample: _Sampler, tilt: float
-) -> None:
+def _place_leg(joints: Array, pelvis: Array, side: int, leg: Limb, build: Build, tilt: float) -> None:
     outwards = 1 - 2 * side
     hip = pelvis @ np.array([outwards * build.hips, 0.0, 0.0])
-    elevation, direction, turn = sample(leg.elevation), outwards * sample(leg.direction), outwards * sample(leg.turn)
+    elevation, direction, turn = leg.lift[0], outwards * leg.lift[1], outwards * leg.lift[2]
     # A tilted pelvis takes the spine along, the legs stay where they stand.
     thigh = pelvis @ _about_x(-tilt) @ _about_y(-direction) @ _about_x(-elevation) @ _about_y(direction + turn)
-    shank = thigh @ _about_x(sample(leg.knee))
-    foot = shank @ _about_x(sample(leg.ankle))
+    shank = thigh @ _about_x(leg.hinge)
+    foot = shank @ _about_x(leg.end[0])
     joints[Joint.LEFT_HIP + side] = hip
     joints[Joint.LEFT_KNEE + side] = knee = hip + build.thigh * thigh[:, 1]
     joints[Joint.LEFT_ANKLE + side] = ankle = knee + build.shank * shank[:, 1]

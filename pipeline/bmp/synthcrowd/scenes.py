@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -124,7 +125,7 @@ def make_scene(seed: int, index: int, settings: Settings | None = None) -> Scene
     """
     settings = settings or Settings()
     rng = np.random.default_rng([seed, settings.stream, index])
-    ground = _Ground.sample(rng, settings)
+    ground = Ground.sample(rng, settings)
     crowd = _Crowd(settings)
     cast = _Cast(rng, settings, ground)
     if rng.random() >= settings.empty:
@@ -137,12 +138,14 @@ def make_scene(seed: int, index: int, settings: Settings | None = None) -> Scene
             pass
     for _ in range(rng.integers(settings.objects[0], settings.objects[1] + 1)):
         _furnish(rng, ground, crowd)
-    canvas, owner, parts = _paint(rng, crowd, background(rng, settings.size, ground.horizon))
-    return _ground_truth(crowd, _develop(rng, canvas, owner), parts, np.where(parts > 0, 0, owner).astype(np.uint8))
+    canvas = background(rng, settings.size, ground.horizon)
+    owner, parts = paint(crowd.items, canvas, rng.uniform(0.45, 0.9))
+    image = Exposure.sample(rng).develop(canvas, owner, rng)
+    return _ground_truth(crowd, image, parts, np.where(parts > 0, 0, owner).astype(np.uint8))
 
 
 @dataclass(frozen=True)
-class _Ground:
+class Ground:
     """How the ground lies: feet at ``horizon`` + ``nearness`` x height; people are about ``height`` pixels high.
 
     ``light`` is where it comes from, radians: 0 the right of the picture, pi / 2 above.
@@ -155,7 +158,8 @@ class _Ground:
     light: float
 
     @classmethod
-    def sample(cls, rng: np.random.Generator, settings: Settings) -> _Ground:
+    def sample(cls, rng: np.random.Generator, settings: Settings) -> Ground:
+        """Sample the ground of one scene."""
         low, high = settings.heights
         height = rng.uniform(math.sqrt(low), math.sqrt(high)) ** 2
         horizon = rng.uniform(-0.1, 0.5) * settings.size
@@ -171,7 +175,7 @@ class _Ground:
 
 
 @dataclass(frozen=True, eq=False)
-class _Item:
+class Item:
     """A person or a thing in its place; ``depth`` is the row of its foot: what is larger is nearer."""
 
     sprite: Sprite
@@ -185,7 +189,8 @@ class _Item:
     @classmethod
     def place(
         cls, sprite: Sprite, depth: float, size: int, figure: Figure | None = None, x: int = 0, y: int = 0
-    ) -> _Item:
+    ) -> Item:
+        """Put a sprite into a picture of ``size`` pixels; ``x`` and ``y`` are where the pelvis of a figure is."""
         inside = np.zeros((size, size), np.uint8)
         there, source = _windows(sprite, size)
         inside[there] = sprite.mask[source]
@@ -210,12 +215,12 @@ class _Crowd:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.items: list[_Item] = []
-        self.people: list[_Item] = []
+        self.items: list[Item] = []
+        self.people: list[Item] = []
         self.visible: list[_Mask] = []
         self._paired = False
 
-    def add(self, item: _Item, entangled: bool = False) -> bool:
+    def add(self, item: Item, entangled: bool = False) -> bool:
         """Take somebody or something in, unless that broke one of the limits; tell whether it did not."""
         seen = [
             mask & item.free if person.depth < item.depth else mask
@@ -237,7 +242,7 @@ class _Crowd:
         self.people = people
         return True
 
-    def _within_limits(self, people: list[_Item], seen: list[_Mask], paired: bool) -> bool:
+    def _within_limits(self, people: list[Item], seen: list[_Mask], paired: bool) -> bool:
         settings = self.settings
         for row, (person, mask) in enumerate(zip(people, seen, strict=True)):
             pixels = cv2.countNonZero(mask)
@@ -274,7 +279,7 @@ def box_iou(boxes: Coordinates) -> Coordinates:
 class _Cast:
     """Draws people for one scene: alike if they are a team, lit from one side."""
 
-    def __init__(self, rng: np.random.Generator, settings: Settings, ground: _Ground) -> None:
+    def __init__(self, rng: np.random.Generator, settings: Settings, ground: Ground) -> None:
         self._rng, self.settings, self.ground = rng, settings, ground
         self._uniform = sample_look(rng) if rng.random() < settings.teams else None
 
@@ -291,12 +296,12 @@ class _Cast:
         return draw(body, look, height, self._rng, light=self.ground.light)
 
 
-def _put(figure: Figure, x: float, foot: float, depth: float, size: int) -> _Item:
+def put(figure: Figure, x: float, foot: float, depth: float, size: int) -> Item:
     """Place a figure with its pelvis in column ``x`` and its lowest point in row ``foot``."""
     column, row = round(x), round(foot) - figure.origin[1] - figure.parts.shape[0]
     mask = (figure.parts > 0).view(np.uint8)
     sprite = Sprite(figure.colors, mask, column + figure.origin[0], row + figure.origin[1])
-    return _Item.place(sprite, depth, size, figure, column, row)
+    return Item.place(sprite, depth, size, figure, column, row)
 
 
 @dataclass(frozen=True)
@@ -342,7 +347,7 @@ def _entangle(rng: np.random.Generator, cast: _Cast, crowd: _Crowd) -> bool:
         x, foot = rng.uniform(0.2, 0.8) * size, cast.ground.foot(height)
         # Of two who are mostly outside the picture not enough could be seen.
         foot = min(foot, size + 0.5 * height)
-        first = _put(cast.draw(sample_body(rng, way.first, facing[0]), look, height), x, foot, foot, size)
+        first = put(cast.draw(sample_body(rng, way.first, facing[0]), look, height), x, foot, foot, size)
         for _ in range(_FIGURES):
             tall = cast.height(0.15, height)
             dressed = cast.look(look if rng.random() < crowd.settings.teams else None)
@@ -350,7 +355,7 @@ def _entangle(rng: np.random.Generator, cast: _Cast, crowd: _Crowd) -> bool:
             for _ in range(_PLACES):
                 aside, above = rng.uniform(-1, 1) * way.aside * height, rng.uniform(-1, 1) * way.above * height
                 depth = foot + rng.choice([-0.01, 0.01])
-                second = _put(figure, x + aside, foot - above, depth, size)
+                second = put(figure, x + aside, foot - above, depth, size)
                 trial = _Crowd(crowd.settings)
                 if second.area and trial.add(first) and trial.add(second, entangled=True):
                     crowd.add(first)
@@ -374,7 +379,7 @@ def _join(rng: np.random.Generator, cast: _Cast, crowd: _Crowd, middle: float) -
                 x = rng.choice([first, last]) + rng.normal(0, 0.12) * height
             elif first <= last:
                 x = min(max(x, first), last)
-            person = _put(figure, x, foot, foot, size)
+            person = put(figure, x, foot, foot, size)
             if person.area >= MIN_PIXELS and crowd.add(person):
                 if body.kind is PoseKind.SITTING:
                     _seat(rng, crowd, person)
@@ -382,33 +387,35 @@ def _join(rng: np.random.Generator, cast: _Cast, crowd: _Crowd, middle: float) -
     return False
 
 
-def _seat(rng: np.random.Generator, crowd: _Crowd, person: _Item) -> None:
+def _seat(rng: np.random.Generator, crowd: _Crowd, person: Item) -> None:
     """Put something under somebody who sits; without it where it would hide too much of others."""
     x, y = person.pelvis
     foot = person.sprite.top + person.sprite.mask.shape[0]
     scale = max(foot - y, 8)
     seat = draw_seat(rng, x, foot, rng.uniform(1.0, 2.0) * scale, rng.uniform(0.7, 0.85) * scale)
-    crowd.add(_Item.place(seat, person.depth - 0.02, crowd.settings.size))
+    crowd.add(Item.place(seat, person.depth - 0.02, crowd.settings.size))
 
 
-def _furnish(rng: np.random.Generator, ground: _Ground, crowd: _Crowd) -> None:
+def _furnish(rng: np.random.Generator, ground: Ground, crowd: _Crowd) -> None:
     """Put one thing before, between or behind the people; it is left out where it hides too much of somebody."""
     for _ in range(3):
         height = ground.height * math.exp(rng.uniform(-0.7, 0.3))
         x, foot = rng.uniform(0, ground.size), ground.foot(height)
         thing = draw_object(rng, x, foot, height)
-        if crowd.add(_Item.place(thing, foot, ground.size)):
+        if crowd.add(Item.place(thing, foot, ground.size)):
             return
 
 
-def _paint(rng: np.random.Generator, crowd: _Crowd, canvas: Pixels) -> tuple[Pixels, _Mask, _Mask]:
-    """Lay everything on the background from far to near; return the picture, who is where, and the parts."""
-    size = crowd.settings.size
+def paint(items: Sequence[Item], canvas: Pixels, shade: float) -> tuple[_Mask, _Mask]:
+    """Lay everything on a background, which changes, from far to near.
+
+    shade: brightness of the ground under what stands on it, in [0, 1].
+
+    Returns the number of the item that each pixel shows, by nearness from 1 for the farthest, and the parts of people.
+    """
+    size = len(canvas)
     owner, parts = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
-    shade = rng.uniform(0.45, 0.9)
-    # Sorting keeps the order of two at one depth: the later is behind the earlier, as in ``_Crowd.add``.
-    nearest_first = sorted(crowd.items, key=lambda item: -item.depth)
-    for number, item in enumerate(nearest_first[::-1], 1):
+    for number, item in enumerate(farthest_first(items), 1):
         _cast_shadow(canvas, item, shade)
         there, source = _windows(item.sprite, size)
         mask = item.sprite.mask[source]
@@ -417,10 +424,15 @@ def _paint(rng: np.random.Generator, crowd: _Crowd, canvas: Pixels) -> tuple[Pix
         cv2.copyTo(item.sprite.colors[source], mask, canvas[there])
         owner[there][mask > 0] = number
         parts[there][mask > 0] = 0 if item.figure is None else item.figure.parts[source][mask > 0]
-    return canvas, owner, parts
+    return owner, parts
 
 
-def _cast_shadow(canvas: Pixels, item: _Item, shade: float) -> None:
+def farthest_first(items: Sequence[Item]) -> list[Item]:
+    """Return items by depth; of two at one depth the later is behind the earlier, as in ``_Crowd.add``."""
+    return sorted(items, key=lambda item: -item.depth)[::-1]
+
+
+def _cast_shadow(canvas: Pixels, item: Item, shade: float) -> None:
     """Darken the ground around what stands on it."""
     height, width = item.sprite.mask.shape
     first, _, last, _ = box_around(item.sprite.mask[-max(1, max(height, width) // 10) :])
@@ -437,32 +449,50 @@ def _cast_shadow(canvas: Pixels, item: _Item, shade: float) -> None:
     window[...] = (window * light[..., None]).astype(np.uint8)
 
 
-def _develop(rng: np.random.Generator, canvas: Pixels, owner: _Mask) -> Pixels:
-    """Do what a camera does: soft edges, exposure, colour cast, blur, noise."""
-    edges = cv2.morphologyEx(owner, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    cv2.copyTo(cv2.GaussianBlur(canvas, (3, 3), 0.7), edges, canvas)
-    if rng.random() < 0.4:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.0))
-    level = np.arange(256) / 255
-    gamma, contrast = math.exp(rng.uniform(-0.3, 0.3)), rng.uniform(0.8, 1.15)
-    cast = rng.uniform(0.9, 1.1, 3)
-    curve = ((level**gamma - 0.5) * contrast + 0.5 + rng.uniform(-0.06, 0.06))[:, None] * cast
-    table = np.clip(curve * 255, 0, 255).astype(np.uint8)
-    developed = cv2.LUT(canvas, table[None])
-    if rng.random() < 0.03:
-        developed = cv2.cvtColor(cv2.cvtColor(developed, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    # The sum of two uniform numbers is close enough to what a sensor adds, and quick to draw.
-    strength = rng.uniform(0, 9)
-    grain = np.frombuffer(rng.bytes(developed.size), np.uint8).reshape(developed.shape)
-    steps = np.rint(128 + (np.arange(256) - 127.5) * (strength / 128)).astype(np.uint8)
-    return np.asarray(cv2.addWeighted(developed, 1.0, cv2.LUT(grain, steps), 1.0, -128.0))
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """What a camera does to a picture: soft edges, blur, exposure, colour cast, noise.
+
+    blur: in pixels, 0 for none. table: uint8 (1, 256, 3), what becomes of each brightness. grey: whether colours are
+    lost. strength: of the noise, in steps of brightness.
+    """
+
+    blur: float
+    table: Pixels
+    grey: bool
+    strength: float
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> Exposure:
+        """Sample what one camera does."""
+        blur = rng.uniform(0.4, 1.0) if rng.random() < 0.4 else 0.0
+        level = np.arange(256) / 255
+        gamma, contrast = math.exp(rng.uniform(-0.3, 0.3)), rng.uniform(0.8, 1.15)
+        cast = rng.uniform(0.9, 1.1, 3)
+        curve = ((level**gamma - 0.5) * contrast + 0.5 + rng.uniform(-0.06, 0.06))[:, None] * cast
+        table = np.clip(curve * 255, 0, 255).astype(np.uint8)
+        return cls(blur, table[None], bool(rng.random() < 0.03), rng.uniform(0, 9))
+
+    def develop(self, canvas: Pixels, owner: _Mask, rng: np.random.Generator) -> Pixels:
+        """Return the picture of a canvas, whose edges between owners are soft; ``rng`` is the source of the noise."""
+        edges = cv2.morphologyEx(owner, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        cv2.copyTo(cv2.GaussianBlur(canvas, (3, 3), 0.7), edges, canvas)
+        if self.blur:
+            canvas = cv2.GaussianBlur(canvas, (0, 0), self.blur)
+        developed = cv2.LUT(canvas, self.table)
+        if self.grey:
+            developed = cv2.cvtColor(cv2.cvtColor(developed, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        # The sum of two uniform numbers is close enough to what a sensor adds, and quick to draw.
+        grain = np.frombuffer(rng.bytes(developed.size), np.uint8).reshape(developed.shape)
+        steps = np.rint(128 + (np.arange(256) - 127.5) * (self.strength / 128)).astype(np.uint8)
+        return np.asarray(cv2.addWeighted(developed, 1.0, cv2.LUT(grain, steps), 1.0, -128.0))
 
 
 def _ground_truth(crowd: _Crowd, image: Pixels, parts: _Mask, things: _Mask) -> Scene:
     size = crowd.settings.size
     nearness = np.array([person.depth for person in crowd.people])
     boxes = np.array([box_around(mask) for mask in crowd.visible], np.float32).reshape(-1, 4)
-    points = [_keypoints(person, mask) for person, mask in zip(crowd.people, crowd.visible, strict=True)]
+    points = [labelled_keypoints(person, mask) for person, mask in zip(crowd.people, crowd.visible, strict=True)]
     keypoints = np.array(points, np.float32).reshape(-1, 17, 3)
     occluded = np.array([person.figure.hidden for person in crowd.people if person.figure], bool).reshape(-1, 17)
     return Scene(
@@ -483,7 +513,7 @@ def _stack(masks: list[_Mask], size: int) -> Bits:
     return np.array(masks, np.uint8).reshape(-1, size, size).view(np.bool_)
 
 
-def _keypoints(person: _Item, visible: _Mask) -> Coordinates:
+def labelled_keypoints(person: Item, visible: _Mask) -> Coordinates:
     """Return x, y, v of one person; a point beside the figure goes by the pixels around it."""
     assert person.figure is not None
     size = len(visible)
