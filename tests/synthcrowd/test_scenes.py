@@ -264,7 +264,7 @@ def test_what_the_own_body_hides_is_visible_as_in_ochuman_and_named() -> None:
     crowd = scenes._Crowd(Settings(size=160, people=(1, 1), pairs=0.0))
     assert crowd.add(dataclasses.replace(person, figure=turned))
     blank = np.zeros((160, 160), np.uint8)
-    scene = scenes._ground_truth(crowd, np.zeros((160, 160, 3), np.uint8), blank, blank)
+    scene = scenes.ground_truth(crowd.people, crowd.visible, np.zeros((160, 160, 3), np.uint8), blank, blank)
     assert (scene.keypoints[0, :, 2] == 2).all()
     np.testing.assert_array_equal(scene.self_occluded[0], np.arange(17) < 5)
     (row,) = files.to_coco([scene])["annotations"]
@@ -545,3 +545,19 @@ def test_dataset_says_what_is_wrong(arguments: dict[str, object], complaint: str
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"Settings\.\w+: expected"):
         Settings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("split", "mean", "areas", "points"),
+    [
+        ("train", 131.18940104, [2944, 6883, 3116, 714, 2303], 22217.5117),
+        ("test", 168.04232096, [887, 130, 75, 767, 845], 16230.4551),
+        ("test-hard", 123.60640951, [10291, 8450], 6590.8745),
+        ("test-clear", 132.31438802, [13858, 9666, 6950], 13113.3633),
+    ],
+)
+def test_published_scenes_stay_as_they_are(split: str, mean: float, areas: list[int], points: float) -> None:
+    scene = make_scene(0, 0, SPLITS[split].settings)
+    assert scene.image.mean() == pytest.approx(mean, abs=1e-3)
+    assert scene.visible.sum(axis=(1, 2)).tolist() == pytest.approx(areas, abs=2)
+    assert scene.keypoints.sum() == pytest.approx(points, abs=0.01)

@@ -252,10 +252,19 @@ class Canvas:
             moved = center + (1 - share) * 0.9 * radius * np.array(self._toward[:2])
             self.shade(moved + (outline - center) * share, brightness * level)
 
-    def print_cloth(self, tube: Tube, cloth: Cloth, ink: int, pitch: float, rng: np.random.Generator) -> None:
+    def print_cloth(
+        self,
+        tube: Tube,
+        cloth: Cloth,
+        ink: int,
+        pitch: float,
+        rng: np.random.Generator,
+        cloth_length: float | None = None,
+    ) -> None:
         """Print a pattern on a tube in the cloth's second colour, which ``ink`` has.
 
         ``pitch`` is the size of the repeat in pixels of the canvas; patterns finer than a pixel or two are left out.
+        There are as many repeats as fit on ``cloth_length`` pixels, by default on the tube as it is seen.
         """
         if cloth.pattern is Pattern.PLAIN or pitch < 2:
             return
@@ -263,7 +272,7 @@ class Canvas:
         length, radius = whole.length(), tube.radius()
         if length < pitch / 2 or radius < 1:
             return
-        rows = min(max(1, round(length / pitch)), 40)
+        rows = min(max(1, round((cloth_length or length) / pitch)), 40)
         turn = pitch / radius
         if cloth.pattern in (Pattern.STRIPES, Pattern.CHECKS):
             polygons: list[Array] = []

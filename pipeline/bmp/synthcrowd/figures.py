@@ -37,6 +37,10 @@ _WRINKLES = np.array(
 )
 # Smooth stations between the rings of a trunk: hips, waist, ribs, shoulders, collar.
 _RINGS = 5
+# Where a skirt, dress or coat is printed on; limbs and trunk have the numbers of their joints.
+_DRAPE = len(Joint)
+_GRAIN = _DRAPE + 1
+_REPEAT = 512  # pixels after which the grain repeats
 
 
 def _smoothing(steps: int) -> Array:
@@ -61,8 +65,8 @@ class Figure:
     Attributes:
         colors: uint8 (height, width, 3), RGB.
         parts: uint8 (height, width), numbers of ``CIHP_PARTS``; the mask of the whole person is ``parts > 0``.
-        origin: whole pixels (x, y) from the pelvis to the top left corner of the arrays.
-        keypoints: float32 (17, 2), COCO's order, pixels from the pelvis with edges at whole numbers.
+        origin: whole pixels (x, y) from the pelvis, or the pixel it lies in, to the top left corner of the arrays.
+        keypoints: float32 (17, 2), COCO's order, pixels from there with edges at whole numbers.
         hidden: bool (17,), whether the person's own body, hair or clothes hide the keypoint.
         height: of the person when standing straight, in pixels.
     """
@@ -75,35 +79,66 @@ class Figure:
     height: float
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """What ties prints and grain to somebody who is drawn in every frame of a video, so that they move along.
+
+    Attributes:
+        seed: of prints and grain, the same in every frame.
+        height: of the person in pixels, standing, for which the grain is as fine as in a still picture.
+        pelvis: x and y in [0, 1), where in its pixel the pelvis lies.
+    """
+
+    seed: int
+    height: float
+    pelvis: tuple[float, float] = (0.0, 0.0)
+
+
 class _Piece(NamedTuple):
     depth: float
     draw: Callable[[], None]
 
 
-def draw(body: Body, look: Look, height_pixels: float, rng: np.random.Generator, light: float = 2.2) -> Figure:
+def draw(
+    body: Body,
+    look: Look,
+    height_pixels: float,
+    rng: np.random.Generator,
+    light: float = 2.2,
+    anchor: Anchor | None = None,
+) -> Figure:
     """Draw one person.
 
     Args:
         body: the pose.
         look: the appearance.
         height_pixels: height of the person when standing straight, above 0.
-        rng: source of all randomness: patterns and texture.
+        rng: source of all randomness: patterns and texture; nothing is drawn from it with an ``anchor``.
         light: direction of the light in radians: 0 from the right of the picture, pi / 2 from above.
+        anchor: for a frame of a video; without it grain lies in the picture, and prints go by the limbs as seen.
     """
     # Small people are drawn larger and reduced, so that their features are mixed and not lost.
     factor = 4 if height_pixels <= 50 else 2 if height_pixels <= 420 else 1
-    return _Drawing(body, look, height_pixels, factor, rng, light).finish()
+    return _Drawing(body, look, height_pixels, factor, rng, light, anchor).finish()
 
 
 class _Drawing:
     """The state of one call of ``draw``."""
 
     def __init__(
-        self, body: Body, look: Look, height: float, factor: int, rng: np.random.Generator, light: float
+        self,
+        body: Body,
+        look: Look,
+        height: float,
+        factor: int,
+        rng: np.random.Generator,
+        light: float,
+        anchor: Anchor | None,
     ) -> None:
-        self._body, self._look, self._rng, self._factor = body, look, rng, factor
+        self._body, self._look, self._rng, self._factor, self._anchor = body, look, rng, factor, anchor
         self._scale = scale = height * factor
-        flat = body.joints[:, :2] * scale
+        self._pelvis = np.array(anchor.pelvis if anchor else (0.0, 0.0)) * factor
+        flat = body.joints[:, :2] * scale + self._pelvis
         margin = _MARGIN * scale + 3 * factor
         low = np.floor((flat.min(axis=0) - margin) / factor) * factor
         size = np.ceil((flat.max(axis=0) + margin - low) / factor).astype(int) * factor
@@ -189,9 +224,21 @@ class _Drawing:
         free = Tube(tube.centers[inner], tube.spread[inner], (0, 1))
         self._canvas.shadow(free.outline(), 0.022 * self._scale, 0.34)
 
-    def _clothe(self, tube: Tube, inks: tuple[int, int], cloth: Cloth, level: float, contour: float = 0.55) -> None:
-        self._canvas.tube(tube, inks[0], level, contour)
-        self._canvas.print_cloth(tube, cloth, inks[1], cloth.pitch * self._scale, self._rng)
+    def _clothe(
+        self, tube: Tube, inks: tuple[int, int], cloth: Cloth, level: float, bone: tuple[Joint, Joint], reach: float
+    ) -> None:
+        """Dress a limb up to a share of its bone's length."""
+        start, end = bone
+        self._canvas.tube(tube, inks[0], level)
+        self._print(tube, cloth, inks[1], start, reach * _axis(self._body.joints[[start, end]]))
+
+    def _print(self, tube: Tube, cloth: Cloth, ink: int, place: int, length: float) -> None:
+        """Print on a tube; ``place`` tells it from the others, ``length`` in body heights is that of the cloth."""
+        if self._anchor is None:
+            self._canvas.print_cloth(tube, cloth, ink, cloth.pitch * self._scale, self._rng)
+            return
+        rng = np.random.default_rng([self._anchor.seed, place])
+        self._canvas.print_cloth(tube, cloth, ink, cloth.pitch * self._scale, rng, length * self._scale)
 
     def _draw_upper_arm(self, side: int) -> None:
         look, canvas = self._look, self._canvas
@@ -208,7 +255,7 @@ class _Drawing:
             loose = 0.005 if look.upper is Upper.COAT else 0.003
             radii = (0.03 + loose, 0.031 + bulge + loose, 0.03 + bulge + loose, 0.027 + loose, 0.026 + loose)
             sleeve = self._limb(start, end, reach, radii, (1.0, 0.2 if reach < 1 else 1.0))
-            self._clothe(sleeve, self._upper(group), look.upper_cloth, level)
+            self._clothe(sleeve, self._upper(group), look.upper_cloth, level, (start, end), reach)
             if reach < 1:
                 self._hem(sleeve, 0.6)
 
@@ -225,7 +272,7 @@ class _Drawing:
             loose = 0.005 if look.upper is Upper.COAT else 0.002
             radii = (0.026 + loose, 0.026 + loose, 0.024 + loose, 0.021 + loose, 0.02 + loose)
             sleeve = self._limb(start, end, look.sleeve - 1, radii, (1.0, 0.2))
-            self._clothe(sleeve, self._upper(group), look.upper_cloth, level)
+            self._clothe(sleeve, self._upper(group), look.upper_cloth, level, (start, end), look.sleeve - 1)
             self._hem(sleeve, 0.6)
 
     def _hem(self, tube: Tube, level: float) -> None:
@@ -271,7 +318,7 @@ class _Drawing:
             loose = 0.007 if look.lower is Lower.SHORTS else 0.004
             wide = tuple(radius + loose for radius in radii)
             leg = self._limb(start, end, reach, wide, (1.0, 0.25 if reach < 1 else 1.0))
-            self._clothe(leg, self._lower(group), look.lower_cloth, level)
+            self._clothe(leg, self._lower(group), look.lower_cloth, level, (start, end), reach)
             if reach < 1:
                 self._hem(leg, 0.55)
 
@@ -296,8 +343,9 @@ class _Drawing:
         if long:
             flare = 0.006 * (1 - look.muscle)
             radii = (0.041, 0.042, 0.04, 0.036 + flare, 0.035 + flare)
-            leg = self._limb(start, end, min(look.lower_length - 1, 0.98), radii, (1.0, 0.2))
-            self._clothe(leg, self._lower(group), look.lower_cloth, level)
+            reach = min(look.lower_length - 1, 0.98)
+            leg = self._limb(start, end, reach, radii, (1.0, 0.2))
+            self._clothe(leg, self._lower(group), look.lower_cloth, level, (start, end), reach)
             self._hem(leg, 0.55)
 
     def _draw_shoe(self, side: int) -> None:
@@ -360,7 +408,7 @@ class _Drawing:
 
     def _flat(self, points: Array) -> Array:
         """Return points of the canvas (..., 2) for points in body heights (..., 3)."""
-        flat: Array = points[..., :2] * self._scale - self._low - 0.5
+        flat: Array = points[..., :2] * self._scale + self._pelvis - self._low - 0.5
         return flat
 
     def _ring_tube(self, centers: Array, half_width: Array, half_depth: Array) -> tuple[Tube, bool]:
@@ -406,7 +454,7 @@ class _Drawing:
         ink, second = self._lower(Group.DRAPE) if look.upper is not Upper.DRESS else self._upper(Group.DRAPE)
         cloth = look.upper_cloth if look.upper is Upper.DRESS else look.lower_cloth
         tube = self._draw_rings(rings, ink)
-        self._canvas.print_cloth(tube, cloth, second, cloth.pitch * self._scale, self._rng)
+        self._print(tube, cloth, second, Joint.PELVIS, _axis(centers))
 
     def _drape_reach(self) -> float:
         """Return how far down what hangs around both legs reaches: 1 knees, 2 ankles, 0 nothing hangs."""
@@ -463,7 +511,8 @@ class _Drawing:
         last = float(np.abs((np.concatenate(ends).reshape(-1, 2) - middle) @ normal).max()) + radius * scale * 0.9
         tube = limb(start, middle, np.linspace(first, last, 4) * 0.98, (0.0, 0.3))
         self._canvas.model(tube)
-        self._canvas.print_cloth(tube, cloth, inks[1], cloth.pitch * scale, self._rng)
+        # Shanks are about as long as thighs.
+        self._print(tube, cloth, inks[1], _DRAPE, reach * _axis(self._body.joints[[Joint.LEFT_HIP, Joint.LEFT_KNEE]]))
         self._canvas.crease(tube.lines(_FOLDS), 0.78)
 
     def _draw_trunk(self) -> None:
@@ -474,7 +523,7 @@ class _Drawing:
         tube, _ = self._ring_tube(*rings)
         canvas.shadow(tube.outline(), 0.02 * scale, 0.3)
         self._draw_rings(rings, inks[0])
-        canvas.print_cloth(tube, look.upper_cloth, inks[1], look.upper_cloth.pitch * scale, self._rng)
+        self._print(tube, look.upper_cloth, inks[1], Joint.NECK, _axis(rings[0]))
         front = float(self._body.chest[2, 2])
         skin = canvas.ink(look.skin, _TORSO_SKIN, Group.TRUNK)
         if front > 0.15:
@@ -603,25 +652,45 @@ class _Drawing:
             # What lies outside the figure is black and must not darken its edge.
             colors = cv2.divide(colors, cv2.merge((alpha, alpha, alpha)), scale=255)
             light = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
-        texture = self._texture(parts)
+        origin = int(self._low[0] // factor) + left, int(self._low[1] // factor) + top
+        texture = self._texture(parts, origin)
         light = cv2.multiply(light, texture, scale=1 / 128)
         colors = cv2.multiply(colors, cv2.merge((light, light, light)), scale=1 / 128)
         shift = (self._low + 0.5) / factor
         return Figure(
             colors=colors,
             parts=parts,
-            origin=(int(self._low[0] // factor) + left, int(self._low[1] // factor) + top),
+            origin=origin,
             keypoints=(keypoints / factor + shift).astype(np.float32),
             hidden=hidden,
             height=self._scale / factor,
         )
 
-    def _texture(self, parts: Bytes) -> Bytes:
+    def _texture(self, parts: Bytes, origin: tuple[int, int]) -> Bytes:
         """Return the grain of skin and cloth at the figure's size, around 128."""
-        top, left = self._rng.integers(512, size=2).tolist()
         height, width = parts.shape
-        skin, cloth = (_tiled(field, top, left, height, width) for field in grain())
-        return np.where(_CLOTHES[parts], cloth, skin)
+        if self._anchor is None:
+            top, left = self._rng.integers(_REPEAT, size=2).tolist()
+            skin, cloth = (_tiled(field, top, left, height, width) for field in grain())
+            return np.where(_CLOTHES[parts], cloth, skin)
+        # The grain hangs at the pelvis and grows with the figure.
+        finer = self._anchor.height * self._factor / self._scale
+        base = np.random.default_rng([self._anchor.seed, _GRAIN]).integers(_REPEAT, size=2)
+        corner = (np.array(origin) + 0.5 - self._anchor.pelvis) * finer
+        left, top = ((base + corner) % _REPEAT).tolist()
+        wrapped = np.array([[finer, 0, left], [0, finer, top]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        skin, cloth = (
+            cv2.warpAffine(field, wrapped, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP)
+            for field in grain()
+        )
+        texture: Bytes = np.where(_CLOTHES[parts], cloth, skin)
+        return texture
+
+
+def _axis(points: Array) -> float:
+    """Return the distance between the first and last of points (N, 3)."""
+    return float(np.linalg.norm(points[-1] - points[0]))
 
 
 def _tiled(field: Bytes, top: int, left: int, height: int, width: int) -> Bytes:

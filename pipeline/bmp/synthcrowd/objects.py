@@ -52,6 +52,25 @@ def draw_seat(rng: np.random.Generator, x: float, y: float, width: float, height
     return board.sprite()
 
 
+def draw_wall(rng: np.random.Generator, x: float, y: float, width: float, height: float) -> Sprite:
+    """Draw a wall, kiosk or van without gaps, ``width`` x ``height`` pixels, with the middle of its foot at ``x``."""
+    board = _Board(rng, x, y, max(height / 1.5, width / 1.4))
+    scale = max(height / 1.5, width / 1.4)
+    wide, high = width / scale / 2, height / scale
+    board.box(-wide, -high, wide, 0, board.any_colour(0.5))
+    for _ in range(rng.integers(2, 7)):
+        across, up = rng.uniform(-0.85, 0.5) * wide, rng.uniform(0.35, 0.95) * high
+        board.box(
+            across,
+            -up,
+            across + rng.uniform(0.1, 0.5) * wide,
+            -up + rng.uniform(0.05, 0.3) * high,
+            (board.any_colour()),
+        )
+    board.box(-wide, -0.06 * high, wide, 0, board.any_colour(0.3))
+    return board.sprite()
+
+
 class _Board:
     """A sheet to draw on with its origin at the foot of the object, in units of the height of people near it."""
 

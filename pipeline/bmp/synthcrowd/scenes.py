@@ -141,7 +141,7 @@ def make_scene(seed: int, index: int, settings: Settings | None = None) -> Scene
     canvas = background(rng, settings.size, ground.horizon)
     owner, parts = paint(crowd.items, canvas, rng.uniform(0.45, 0.9))
     image = Exposure.sample(rng).develop(canvas, owner, rng)
-    return _ground_truth(crowd, image, parts, np.where(parts > 0, 0, owner).astype(np.uint8))
+    return ground_truth(crowd.people, crowd.visible, image, owner, parts)
 
 
 @dataclass(frozen=True)
@@ -488,28 +488,37 @@ class Exposure:
         return np.asarray(cv2.addWeighted(developed, 1.0, cv2.LUT(grain, steps), 1.0, -128.0))
 
 
-def _ground_truth(crowd: _Crowd, image: Pixels, parts: _Mask, things: _Mask) -> Scene:
-    size = crowd.settings.size
-    nearness = np.array([person.depth for person in crowd.people])
-    boxes = np.array([box_around(mask) for mask in crowd.visible], np.float32).reshape(-1, 4)
-    points = [labelled_keypoints(person, mask) for person, mask in zip(crowd.people, crowd.visible, strict=True)]
+def ground_truth(people: Sequence[Item], visible: Sequence[_Mask], image: Pixels, owner: _Mask, parts: _Mask) -> Scene:
+    """Return a picture with all that is true of it.
+
+    Args:
+        people: everybody in it, with figures.
+        visible: what is seen of each.
+        image: the picture.
+        owner: the number of the item that each pixel shows, as ``paint`` gives it.
+        parts: of people, likewise.
+    """
+    size = len(image)
+    nearness = np.array([person.depth for person in people])
+    boxes = np.array([box_around(mask) for mask in visible], np.float32).reshape(-1, 4)
+    points = [labelled_keypoints(person, mask) for person, mask in zip(people, visible, strict=True)]
     keypoints = np.array(points, np.float32).reshape(-1, 17, 3)
-    occluded = np.array([person.figure.hidden for person in crowd.people if person.figure], bool).reshape(-1, 17)
+    occluded = np.array([person.figure.hidden for person in people if person.figure], bool).reshape(-1, 17)
     return Scene(
         image=image,
-        visible=_stack(crowd.visible, size),
-        amodal=_stack([person.inside for person in crowd.people], size),
+        visible=_stack(visible, size),
+        amodal=_stack([person.inside for person in people], size),
         boxes=boxes,
         keypoints=keypoints,
         self_occluded=occluded & (keypoints[..., 2] > 0),
         parts=parts,
-        things=things,
+        things=np.where(parts > 0, 0, owner).astype(np.uint8),
         order=np.argsort(np.argsort(nearness, kind="stable"), kind="stable").astype(np.int64),
         max_iou=float(box_iou(boxes).max(initial=0)),
     )
 
 
-def _stack(masks: list[_Mask], size: int) -> Bits:
+def _stack(masks: Sequence[_Mask], size: int) -> Bits:
     return np.array(masks, np.uint8).reshape(-1, size, size).view(np.bool_)
 
 
