@@ -15,7 +15,7 @@ POINT_SAMPLERS = Registry("point sampler", scope="bmp", locations=["bmp.segmente
 SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])
 TRACKERS = Registry("point tracker", scope="bmp", locations=["bmp.trackers"])
 IDENTITIES = Registry("identities", scope="bmp", locations=["bmp.tracking.identities"])
-TRACK_PROMPTERS = Registry("track prompter", scope="bmp", locations=["bmp.segmenters.tracked"])
+TRACK_PROMPTERS = Registry("track prompter", scope="bmp", locations=["bmp.segmenters.tracked", "bmp.segmenters.sam_pt"])
 OVERLAP_RULES = Registry("overlap rule", scope="bmp", locations=["bmp.suppression"])
 # Each module by itself: importing one data set loads no other.
 DATASETS = Registry(

@@ -66,6 +66,33 @@ class Segmenter(Protocol):
 
 
 @runtime_checkable
+class PromptableSegmenter(Protocol):
+    """A segmenter that can be asked by points, boxes and earlier answers, whatever they are about."""
+
+    def open(self, images: Sequence[Image]) -> list[ImageView]:
+        """Prepare each image, once, for any number of questions."""
+        ...
+
+    def logits(
+        self, views: Sequence[ImageView], prompts: Sequence[Prompts], previous: Sequence[Tensor] | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Answer the prompts of each image, all of them together.
+
+        Returns mask logits float32 (N, h, w) of the segmenter's own size, above 0 inside, and predicted IoU (N,) in
+        [0, 1]. previous: logits of an earlier answer about the same rows, which the prompts are to correct.
+        """
+        ...
+
+    def bits(self, view: ImageView, logits: Tensor) -> Tensor:
+        """Turn logits (N, h, w) into masks of the view's image: bool (N, H, W)."""
+        ...
+
+    def enlarge(self, view: ImageView, logits: Tensor) -> Tensor:
+        """Turn logits (N, h, w) into logits of the view's image: float32 (N, H, W), above 0 where ``bits`` is true."""
+        ...
+
+
+@runtime_checkable
 class ImageEncoder(Protocol):
     """A part that stages share: an image goes through its network once, for all of them."""
 

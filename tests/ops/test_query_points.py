@@ -11,6 +11,7 @@ from bmp.ops.query_points import (
     choose_points,
     corner_points,
     diameter,
+    distances_between,
     k_medoids,
     object_points,
     person_points,
@@ -91,7 +92,8 @@ def test_medoids_of_two_heaps_are_their_middles():
     heap = np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(-1, 2)
     points = np.concatenate([heap, heap + 50])
     for start in (central, spread):
-        found = k_medoids(points, start(points, 2))
+        distances = distances_between(points)
+        found = k_medoids(distances, start(distances, 2))
         assert sorted(points[found].tolist()) == [[2, 2], [52, 52]]
 
 

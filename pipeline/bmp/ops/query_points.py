@@ -17,7 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_Pixels: TypeAlias = "npt.NDArray[np.int64]"
+_Pixels: TypeAlias = "npt.NDArray[np.int64]"  # (n, 2), x and y
+_Rows: TypeAlias = "npt.NDArray[np.int64]"  # (n,)
+_Distances: TypeAlias = "npt.NDArray[np.float64]"  # (n, n)
 
 SURFACE, NEGATIVE = -1, -2
 """Kinds of points beside the joints, which are numbered from 0: on the surface of an object, and beside it."""
@@ -73,7 +75,8 @@ def medoid_points(
     """Choose the medoids of the pixels, or of ``most`` random ones where there are more."""
     sample = _sampled(_pixels(mask), most, generator)
     if len(sample) > count > 0:
-        sample = sample[k_medoids(sample, central(sample, count))]
+        distances = distances_between(sample)
+        sample = sample[k_medoids(distances, central(distances, count))]
     return _repeated(sample, count)
 
 
@@ -170,7 +173,8 @@ def person_points(
         inner = rim if int(rim.sum()) >= surface else mask
         sample = _sampled(_pixels(inner), most, generator)
         if len(sample) > surface:
-            sample = sample[k_medoids(sample, spread(sample, surface))]
+            distances = distances_between(sample)
+            sample = sample[k_medoids(distances, spread(distances, surface))]
         points[len(found) : end] = _repeated(sample, surface)
     there[:end] = True
     free = _around(mask) & ~mask & ~others
@@ -180,18 +184,18 @@ def person_points(
     return points, kinds, there
 
 
-def k_medoids(points: _Pixels, start: npt.NDArray[np.int64]) -> _Pixels:
-    """Return the numbers of the points (P, 2) that lie in the middle of as many groups: int64 (n,).
+def k_medoids(distances: _Distances, start: _Rows) -> _Rows:
+    """Return the numbers of the points that lie in the middle of as many groups: int64 (n,).
 
     Each point belongs to its nearest medoid, and each medoid is the member of its group with the smallest sum of
     distances to the others; both in turn, until nothing moves.
 
     Args:
-        points: all different.
+        distances: (P, P), see ``distances_between``.
         start: int64 (n,), the numbers of the points that are medoids at first; ``central`` gives SAM-PT's, and
             ``spread`` mostly leads to smaller distances.
     """
-    distances, medoids = _distances(points), start
+    medoids = start
     for _ in range(_ROUNDS):
         groups = distances[medoids].argmin(axis=0)
         moved = medoids.copy()
@@ -211,17 +215,13 @@ def k_medoids(points: _Pixels, start: npt.NDArray[np.int64]) -> _Pixels:
     return medoids.astype(np.int64)
 
 
-def central(points: _Pixels, count: int) -> _Pixels:
-    """Return the numbers of the points (P, 2) with the smallest sums of distances to all others: int64 (count,)."""
-    return np.argsort(_distances(points).sum(axis=1), kind="stable")[:count].astype(np.int64)
+def central(distances: _Distances, count: int) -> _Rows:
+    """Return the numbers of the points with the smallest sums of distances to all others: int64 (count,)."""
+    return np.argsort(distances.sum(axis=1), kind="stable")[:count].astype(np.int64)
 
 
-def spread(points: _Pixels, count: int) -> _Pixels:
-    """Return the number of the most central point (P, 2), then those of points each as far from all before as can be.
-
-    int64 (count,).
-    """
-    distances = _distances(points)
+def spread(distances: _Distances, count: int) -> _Rows:
+    """Return the number of the most central point, then of points each as far from all before as can be: (count,)."""
     chosen = [int(distances.sum(axis=1).argmin())]
     near = distances[chosen[0]]
     while len(chosen) < count:
@@ -230,9 +230,12 @@ def spread(points: _Pixels, count: int) -> _Pixels:
     return np.array(chosen, np.int64)
 
 
-def _distances(points: _Pixels) -> npt.NDArray[np.float64]:
+def distances_between(points: _Pixels) -> _Distances:
+    """Return how far each of the points (P, 2) is from each other: float64 (P, P)."""
     columns, rows = points.T.astype(np.float64)
-    return np.hypot(columns[:, None] - columns, rows[:, None] - rows)
+    squares: _Distances = (columns[:, None] - columns) ** 2
+    squares += (rows[:, None] - rows) ** 2
+    return np.sqrt(squares, out=squares)
 
 
 def diameter(mask: Tensor) -> float:

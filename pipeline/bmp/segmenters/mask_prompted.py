@@ -43,6 +43,10 @@ class MaskPromptedSegmenter:
         """Prepare each image for both segmenters."""
         return list(zip(self.segmenter.open(images), self.start.open(images), strict=True))
 
+    def inside(self, views: Sequence[tuple[EncodedImage, ImageView]]) -> tuple[Segmenter, list[ImageView]]:
+        """Return the segmenter that is prompted, and its part of the views."""
+        return self.segmenter, [view for view, _ in views]
+
     @torch.no_grad()
     def segment(
         self,

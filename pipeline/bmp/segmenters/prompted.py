@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from bmp.errors import UserError
 from bmp.ops.masks import fill_holes, remove_specks
-from bmp.stages import Prompter
+from bmp.stages import ImageView, PromptableSegmenter, Prompter, Segmenter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
 
 _LOGIT_BYTES = 256 << 20  # of full-size mask logits that exist at one time
@@ -214,12 +214,16 @@ class PromptedSegmenter(abc.ABC):
 
         Chunks keep within the memory that the class describes.
         """
-        logits = self._clean(logits)
         bits = torch.empty(len(logits), view.height, view.width, dtype=torch.bool, device=logits.device)
         rows = max(1, _LOGIT_BYTES // (4 * max(view.height * view.width, self._size**2)))
         for few, out in zip(torch.split(logits, rows), torch.split(bits, rows), strict=True):
-            torch.gt(self._enlarge(few, view.height, view.width), 0, out=out)
+            torch.gt(self.enlarge(view, few), 0, out=out)
         return bits
+
+    @torch.no_grad()
+    def enlarge(self, view: EncodedImage, logits: Tensor) -> Tensor:
+        """Clean up mask logits (N, h, w) and scale them to the view's image: float32 (N, H, W), all of them at once."""
+        return self._enlarge(self._clean(logits), view.height, view.width)
 
     def _clean(self, logits: Tensor) -> Tensor:
         """Fill small holes, then remove small specks: in logits, so that the edges stay smooth when scaled up."""
@@ -238,6 +242,31 @@ def mask_prompt(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """
     shares = F.interpolate(masks.float()[:, None], size, mode="bilinear", align_corners=False, antialias=True)
     return (2 * shares[:, 0] - 1) * _CERTAIN
+
+
+def promptable(segmenter: Segmenter, views: Sequence[ImageView] = ()) -> tuple[PromptableSegmenter, list[ImageView]]:
+    """Return the part of a segmenter that can be asked by points, itself or within it, and what is the part's of views.
+
+    views: as ``segmenter.open`` returned them. Raises ``UserError`` where it has no such part.
+    """
+    part, own = segmenter, list(views)
+    while not isinstance(part, PromptableSegmenter):
+        if not isinstance(part, Wrapper):
+            raise UserError(
+                f"segmenter: {type(segmenter).__name__} cannot be asked by points; take one that can, such as "
+                "SAM2Segmenter (configs with it: bmp_v2.py, sam21.py, nano.py)"
+            )
+        part, own = part.inside(own)
+    return part, own
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """A segmenter that asks another one, about the image as it is."""
+
+    def inside(self, views: Sequence[ImageView]) -> tuple[Segmenter, list[ImageView]]:
+        """Return the other segmenter, and its part of views that ``open`` returned."""
+        ...
 
 
 def best_mask(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,6 +79,10 @@ class ExchangedColours:
         """Prepare the images with their colours exchanged; see ``bmp.stages.Segmenter``."""
         return self.segmenter.open([Image(image.pixels.flip(-1)) for image in images])
 
+    def inside(self, views: Sequence[ImageView]) -> tuple[Segmenter, list[ImageView]]:
+        """Return the segmenter that sees the images, whose views these are."""
+        return self.segmenter, list(views)
+
     def segment(
         self,
         views: Sequence[ImageView],

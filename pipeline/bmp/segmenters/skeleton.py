@@ -73,6 +73,10 @@ class SkeletonMasks:
         """Prepare the images for the segmenter."""
         return self.segmenter.open(images)
 
+    def inside(self, views: Sequence[ImageView]) -> tuple[Segmenter, list[ImageView]]:
+        """Return the segmenter that makes the masks, whose views these are."""
+        return self.segmenter, list(views)
+
     def segment(
         self,
         views: Sequence[ImageView],
