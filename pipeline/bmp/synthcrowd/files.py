@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -36,7 +37,7 @@ def to_coco(scenes: Iterable[Scene], split: str = "scenes") -> JsonObject:
     with nobody and nothing in front, ``depth_order``, 0 for whoever is farthest from the viewer, and ``self_occluded``,
     the numbers of the labelled keypoints that the own body hides, from 0.
     """
-    return _dataset(split, [(scene.image.shape[:2], _people(scene)) for scene in scenes], {})
+    return _dataset(split, [(scene.image.shape[:2], people_rows(scene)) for scene in scenes], {})
 
 
 def encode(image: Pixels) -> bytes:
@@ -55,7 +56,7 @@ def render(
     entries, jpegs = [], []
     for index in range(count):
         scene = make_scene(seed, index, settings)
-        entries.append((scene.image.shape[:2], _people(scene)))
+        entries.append((scene.image.shape[:2], people_rows(scene)))
         jpegs.append(encode(scene.image))
         if advance:
             advance()
@@ -96,16 +97,12 @@ def write(
     path, images, parts = folder / f"{split}.json", folder / split, folder / f"{split}_parts"
     pieces = folder / f"{split}_pieces.json"
     with writing(folder):
-        for old in (path, images, parts, pieces):
-            if old.is_file() or (old.is_dir() and any(old.iterdir())):
-                if not overwrite:
-                    raise UserError(f"{old} exists; replace it with --overwrite, or choose another --output")
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        make_room((path, images, parts, pieces), overwrite)
         for new in (images, parts) if extras else (images,):
             new.mkdir(parents=True, exist_ok=True)
         make = partial(_write_scene, settings, seed, images, parts if extras else None)
         entries, all_pieces = [], []
-        for shape, people, own_pieces in _each(make, count, workers):
+        for shape, people, own_pieces in each(make, count, workers):
             entries.append((shape, people))
             all_pieces.append((shape, own_pieces))
             if advance:
@@ -119,6 +116,16 @@ def write(
     return path
 
 
+def make_room(paths: Iterable[Path], overwrite: bool) -> None:
+    """Remove files and folders that are there already; ``UserError`` for one of them unless ``overwrite``."""
+    for old in paths:
+        if old.is_file() or (old.is_dir() and any(old.iterdir())):
+            if not overwrite:
+                raise UserError(f"{old} exists; replace it with --overwrite, or choose another --output")
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+_Made = TypeVar("_Made")
 _Rows = list[JsonObject]
 _Entry = tuple[tuple[int, ...], _Rows]
 """Height and width of an image and its annotations, without ids."""
@@ -128,13 +135,14 @@ _PIECE = {"id": CATEGORY_ID, "name": "piece", "supercategory": "piece"}
 _PARTS_OF_A_PERSON = 2
 
 
-def _each(make: Callable[[int], _Written], count: int, workers: int) -> Iterator[_Written]:
+def each(make: Callable[[int], _Made], count: int, workers: int, chunk: int = 8) -> Iterator[_Made]:
+    """Yield ``make(0)``, ``make(1)``, ... in this order, made by so many processes, ``chunk`` at a time."""
     if workers == 1:
         yield from map(make, range(count))
         return
     # Not forked: the parent has the threads of torch, of which a copy without them may wait for ever.
     with multiprocessing.get_context("spawn").Pool(workers, _prepare_worker) as pool:
-        yield from pool.imap(make, range(count), chunksize=8)
+        yield from pool.imap(make, range(count), chunksize=chunk)
 
 
 def _prepare_worker() -> None:
@@ -147,10 +155,14 @@ def _write_scene(settings: Settings, seed: int, images: Path, parts: Path | None
     scene = make_scene(seed, index, settings)
     (images / f"{index:06}.jpg").write_bytes(encode(scene.image))
     if parts is None:
-        return scene.image.shape[:2], _people(scene), []
+        return scene.image.shape[:2], people_rows(scene), []
     _, png = cv2.imencode(".png", scene.parts)
     (parts / f"{index:06}.png").write_bytes(bytes(png))
-    return scene.image.shape[:2], _people(scene), _pieces(scene, np.random.default_rng([seed, settings.stream, index]))
+    return (
+        scene.image.shape[:2],
+        people_rows(scene),
+        _pieces(scene, np.random.default_rng([seed, settings.stream, index])),
+    )
 
 
 def _pieces(scene: Scene, rng: np.random.Generator) -> _Rows:
@@ -180,7 +192,8 @@ def _pieces(scene: Scene, rng: np.random.Generator) -> _Rows:
     ]
 
 
-def _people(scene: Scene) -> list[JsonObject]:
+def people_rows(scene: Scene) -> list[JsonObject]:
+    """Return the people of a scene as COCO annotations without ids."""
     visible, amodal = (to_rle(torch.from_numpy(masks)) for masks in (scene.visible, scene.amodal))
     sizes = np.concatenate([scene.boxes[:, :2], scene.boxes[:, 2:] - scene.boxes[:, :2]], axis=1)
     areas = scene.visible.sum(axis=(1, 2))

@@ -1,4 +1,4 @@
-"""The fixed parts of SynthCrowd: the number and the kind of their scenes; does not know how they are made."""
+"""The fixed parts of SynthCrowd: number and kind of scenes and videos; does not know how they are made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bmp.errors import UserError
 from bmp.synthcrowd.scenes import Settings
+from bmp.synthcrowd.videos import VideoSettings
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,40 @@ SPLITS = {
 """Every split by name. ``test-hard`` and ``test-clear`` have a pair with boxes of IoU above 0.5 in every scene."""
 
 
+@dataclass(frozen=True)
+class VideoSplit:
+    """A part of the data set that consists of videos.
+
+    Attributes:
+        count: number of videos, unless another is given.
+        settings: of its videos.
+    """
+
+    count: int
+    settings: VideoSettings
+
+
+VIDEO_SPLITS = {
+    "video-train": VideoSplit(200, VideoSettings(stream=100)),
+    "video-val": VideoSplit(40, VideoSettings(stream=101)),
+    "video-test": VideoSplit(40, VideoSettings(stream=102)),
+    "video-hard": VideoSplit(
+        40,
+        VideoSettings(stream=103, people=(4, 7), crossings=1.0, walls=0.6, leaving=0.6, teams=0.7, cuts=0.3, still=0.2),
+    ),
+}
+"""The splits in motion by name. In ``video-hard`` more people cross, disappear and come back, mostly dressed alike."""
+
+
 def find_split(name: str) -> Split:
-    """Return a split by its name; ``UserError`` that lists the names if there is none."""
+    """Return a split of still pictures by its name; ``UserError`` that lists the names if there is none."""
     if name not in SPLITS:
-        raise UserError(f"SynthCrowd has no split {name!r}; choose one of {', '.join(SPLITS)}")
+        raise UserError(f"SynthCrowd has no split {name!r}; choose one of {', '.join((*SPLITS, *VIDEO_SPLITS))}")
     return SPLITS[name]
+
+
+def find_video_split(name: str) -> VideoSplit:
+    """Return a split of videos by its name; ``UserError`` that lists the names if there is none."""
+    if name not in VIDEO_SPLITS:
+        raise UserError(f"SynthCrowd has no split of videos {name!r}; choose one of {', '.join(VIDEO_SPLITS)}")
+    return VIDEO_SPLITS[name]
