@@ -6,11 +6,15 @@ The data set is in COCO's format. Only every second image, in the order of their
 untouched, so that accuracy on them can be told. What is printed belongs into pipeline/bmp/detectors/lite.py and
 pipeline/bmp/segmenters/lite.py. With ``--thresholds`` the half is divided once more, four times: scores are fitted to
 three quarters, and what a threshold or a signal is worth is told from the rest.
+
+Scores of boxes are fitted to textures without people as well: photos do not show that the networks see somebody in
+noise that fills the image.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -40,9 +44,12 @@ from bmp.segmenters import lite as segmenters
 from bmp.segmenters.lite import LiteSegmenter
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
-LOOKED = ("found", "flags", "heat", "agreement", "size", "aspect", "edge", "repeated", "inside", "holds")
-UNLOOKED = ("found", "size", "aspect", "edge", "repeated", "inside", "holds")
+LOOKED = ("found", "flags", "heat", "agreement", "size", "repeated", "inside", "holds")
+UNLOOKED = ("found", "size", "fills", "repeated", "inside", "holds")
 RIDGE = 10.0  # for signals of variance 1: strong, since a hundred people have to do for nine signals
+TEXTURE = 0.1  # as how many boxes in photos a box in a texture counts
+TEXTURES = ((480, 640), (640, 427))  # heights and widths
+GRAINS = (1, 2, 4, 8, 16, 32, 64)  # pixels from one random value to the next
 CELL_RIDGE = 1.0
 CELLS_OF_A_PERSON = 10.0  # as how many independent ones they count
 STEP = 4  # of the cells of a box every fourth is fitted to; neighbours say the same
@@ -122,24 +129,37 @@ def main() -> None:
         tell_masks(stages, examples, ground_truth)
 
 
-def fit_boxes(
-    detector: LiteDetector, examples: Sequence[Example], without: str | None = None, show: bool = False
-) -> Models:
+def fit_boxes(detector: LiteDetector, examples: Sequence[Example], without: str | None = None) -> Models:
     """Fit the scores of boxes that the landmark network looked at, and of those that it did not look at."""
-    rows: dict[bool, list[tuple[Floats, Bools]]] = {True: [], False: []}
+    rows: dict[bool, list[tuple[Floats, Floats, Floats]]] = {True: [], False: []}
     names = {True: [n for n in LOOKED if n != without], False: [n for n in UNLOOKED if n != without]}
-    for example in examples:
+    for example, weight in [*((each, 1.0) for each in examples), *((each, TEXTURE) for each in textures())]:
         found = detector.candidates(ImagePyramid.of(example.image))
         right, known = _judged(found, example)
         for looked in (True, False):
             chosen = known & (found.looked == looked)
             signals = np.stack([found.signals[name][chosen] for name in names[looked]], axis=1)
-            rows[looked].append((signals.astype(np.float64), right[chosen]))
+            columns = signals, right[chosen], np.full(chosen.sum(), weight)
+            rows[looked].append(tuple(column.astype(np.float64) for column in columns))
     fitted = {}
     for looked in (True, False):
-        signals, right = (np.concatenate(parts) for parts in zip(*rows[looked], strict=True))
-        fitted[looked] = fit(names[looked], signals, right.astype(np.float64), RIDGE)
+        signals, right, weights = (np.concatenate(parts) for parts in zip(*rows[looked], strict=True))
+        fitted[looked] = fit(names[looked], signals, right, RIDGE, weights)
     return Models(fitted[True], fitted[False])
+
+
+@functools.cache
+def textures() -> list[Example]:
+    """Return images of random values, grey or coloured, from noise to soft clouds."""
+    random = np.random.default_rng(0)
+    found = []
+    for (height, width), channels, grain in itertools.product(TEXTURES, (1, 3), GRAINS):
+        rows, columns = (-(-edge // grain) for edge in (height, width))
+        values = random.integers(0, 256, (rows, columns, channels), dtype=np.uint8)
+        pixels = cv2.resize(values, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels)
+        image = Image(torch.from_numpy(np.repeat(pixels, 3 // channels, axis=2)))
+        found.append(Example(image, f"texture {len(found)}", [], []))
+    return found
 
 
 def fit_cells(stages: Stages, examples: Sequence[Example], models: Models) -> Logistic:
@@ -161,22 +181,24 @@ def fit_cells(stages: Stages, examples: Sequence[Example], models: Models) -> Lo
 
 
 def fit(
-    names: Sequence[str], signals: NDArray[Any], right: NDArray[Any], ridge: float, weight: float = 1.0
+    names: Sequence[str], signals: NDArray[Any], right: NDArray[Any], ridge: float, weight: float | Floats = 1.0
 ) -> Logistic:
     """Return the logistic model of ``right`` (N,), from 0 to 1, given ``signals`` (N, S) of those names.
 
     Newton's method; ``ridge`` times half the squares of the weights of standardised signals is added to the loss, in
-    which every row counts ``weight``.
+    which rows count ``weight``, all the same or (N,).
     """
     signals = signals.astype(np.float64)
-    mean, spread = signals.mean(axis=0), signals.std(axis=0) + 1e-6
+    worth = np.broadcast_to(np.asarray(weight, dtype=np.float64), len(signals))
+    mean = np.average(signals, axis=0, weights=worth)
+    spread = np.sqrt(np.average((signals - mean) ** 2, axis=0, weights=worth)) + 1e-6
     table = np.column_stack([(signals - mean) / spread, np.ones(len(signals))])
     penalty = np.append(np.full(signals.shape[1], ridge), 1e-6)
     weights = np.zeros(table.shape[1])
     for _ in range(30):
         sure = 1 / (1 + np.exp(-table @ weights))
-        slope = weight * table.T @ (right - sure) - penalty * weights
-        curvature = weight * (table.T * (sure * (1 - sure))) @ table + np.diag(penalty)
+        slope = table.T @ (worth * (right - sure)) - penalty * weights
+        curvature = (table.T * (worth * sure * (1 - sure))) @ table + np.diag(penalty)
         weights = weights + np.linalg.solve(curvature, slope)
     scaled = weights[:-1] / spread
     named = {name: round(float(value), 3) for name, value in zip(names, scaled, strict=True)}

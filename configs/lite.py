@@ -13,6 +13,6 @@ pipeline = dict(
     detector=dict(type="LiteDetector"),
     pose=dict(type="LitePoseEstimator"),
     segmenter=dict(type="LiteSegmenter"),
-    # The detector has dropped duplicates; a lower threshold drops neighbours.
-    suppressor=dict(threshold=0.95, keypoint_threshold=0.3, counted="all"),
+    # The detector has dropped duplicates; a lower threshold drops neighbours whom the network gives the same pose.
+    suppressor=dict(threshold=0.99, keypoint_threshold=0.3, counted="all"),
 )

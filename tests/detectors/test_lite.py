@@ -56,9 +56,8 @@ def test_options_out_of_range_are_the_users_mistake(option):
 
 def test_what_boxes_say_by_themselves():
     signals = lite.shape_signals(np.array([[0, 0, 200, 100], [50, 20, 70, 60]], np.float32), 200, 100)
-    assert signals["edge"].tolist() == [4, 0]
+    assert signals["fills"] == pytest.approx([1, 0])
     assert signals["size"] == pytest.approx([np.log(1.001), np.log(np.sqrt(800 / 20_000) + 0.001)], abs=1e-5)
-    assert signals["aspect"] == pytest.approx([np.log(0.5), np.log(2)])
 
 
 def test_boxes_say_which_are_parts_of_others_and_which_hold_several_people():
@@ -146,7 +145,7 @@ def test_empty_scenes_of_any_size_are_nobody(detector, size):
     for pixels in (noise, torch.zeros_like(noise), torch.full_like(noise, 255)):
         found = detector.detect([Image(pixels)])[0]
         assert found.boxes.shape == (len(found), 4)
-        assert (found.scores < 0.65).all()  # to the networks, noise is a little like a face that fills a photo
+        assert (found.scores < 0.4).all()  # to the networks, noise is a little like a face that fills a photo
 
 
 @pytest.mark.slow

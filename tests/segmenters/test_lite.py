@@ -1,5 +1,6 @@
 """Tests of the lite segmenter: where a pose makes it look, predicted quality, and the real network on photos."""
 
+import dataclasses
 import json
 
 import cv2
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmp.errors import UserError
-from bmp.models.lite.landmarks import SIZE, Landmarks
+from bmp.models.lite.landmarks import REGION_SCALE, SIZE, Landmarks
 from bmp.registry import SEGMENTERS
 from bmp.segmenters import lite
 from bmp.segmenters.lite import LiteSegmenter
@@ -104,7 +105,7 @@ def test_masks_that_fit_count_and_those_of_somebody_else_do_not():
     left[:, :8] = 1
     fitting, foreign = lite.claims([lite.cell_signals(left, left, fit, fit) for fit in (0.95, 0.0)])
     assert fitting[:, 2:7].mean() - fitting[:, 9:14].mean() > 0.5
-    assert abs(foreign[:, :8].mean() - foreign[:, 8:].mean()) < 0.4
+    assert foreign[:, :8].mean() < foreign[:, 8:].mean() + 0.1  # if anything, somebody else's part is not the person's
     assert foreign[8, 8] > foreign[0, 15]  # the shape of people: rather in the middle than in a corner
 
 
@@ -152,6 +153,26 @@ def test_masks_of_two_people_do_not_overlap(monkeypatch):
     assert found.bits[1, 50, 90]
     assert not found.bits[1, :, :40].any()
     assert found.scores[0] > found.scores[1]
+
+
+@pytest.mark.parametrize(("pose", "looks"), [(STANDING, 2), (STANDING + 5, 2), (STANDING + 60, 3), (STANDING / 2, 3)])
+def test_a_pose_that_leads_to_where_the_network_has_looked_spares_a_look(monkeypatch, pose, looks):
+    centre, ones = np.array([150, 100], np.float32), np.ones((1, 17), np.float32)
+    where = lite.look_where(STANDING[None] + centre, ones, np.zeros((1, 4), np.float32))
+    looked: list[np.ndarray] = []
+
+    def network(picture: object, wanted: np.ndarray) -> Landmarks:
+        """See a person who is best looked at where that standing one is."""
+        looked.extend(wanted)
+        found = dataclasses.replace(seen(np.ones((len(wanted), SIZE, SIZE))), regions=wanted)
+        found.points[:, 33], found.points[:, 34] = centre, centre - [0, where[0, 2] / REGION_SCALE]
+        return found
+
+    monkeypatch.setattr(lite, "resolve", lambda name: name)
+    monkeypatch.setattr(lite.landmarks, "load", lambda path, threads: network)
+    picture = LiteSegmenter().open([Image(torch.zeros(200, 300, 3, dtype=torch.uint8))])[0]
+    LiteSegmenter().signals(picture, np.array([[125, 20, 175, 185]], np.float32), pose[None] + centre, ones)
+    assert len(looked) == looks
 
 
 @pytest.mark.slow

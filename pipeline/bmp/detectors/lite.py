@@ -35,7 +35,6 @@ BOX_SCALE = 1.25  # side of the region that is looked at first, over the box's l
 TRUSTED = 0.65  # IoU of a box and its landmarks' extent from which both have a say in the box
 HELD, LARGER = 0.8, 1.3  # share of a box within another, and ratio of their areas, from which the other holds it
 SAME = 0.6  # likeness from which two people are one
-EDGE = 0.01  # of the image's width or height: a box that ends as near to an edge as this ends there
 PAINTED = 0.5  # share of a candidate that is painted out from which there is nobody
 CANVAS = 256  # longer edge in pixels on which masks are compared
 
@@ -43,30 +42,27 @@ CANVAS = 256  # longer edge in pixels on which masks are compared
 # Fitted by benchmarks/fit_lite.py.
 LOOKED = Logistic(
     {
-        "found": 0.666,
-        "flags": 0.993,
-        "heat": 0.979,
-        "agreement": 3.583,
-        "size": 0.705,
-        "aspect": 0.17,
-        "edge": 0.076,
-        "repeated": -2.745,
-        "inside": -0.889,
-        "holds": -0.661,
+        "found": 0.972,
+        "flags": 1.068,
+        "heat": 1.291,
+        "agreement": 2.829,
+        "size": 0.71,
+        "repeated": -2.556,
+        "inside": -0.872,
+        "holds": -1.424,
     },
-    -0.603,
+    0.13,
 )
 UNLOOKED = Logistic(
     {
-        "found": 1.079,
-        "size": 0.877,
-        "aspect": -0.006,
-        "edge": -0.066,
-        "repeated": -1.289,
-        "inside": -0.622,
-        "holds": -2.315,
+        "found": 1.037,
+        "size": 0.802,
+        "fills": -2.931,
+        "repeated": -1.156,
+        "inside": -0.731,
+        "holds": -2.104,
     },
-    1.287,
+    1.027,
 )
 
 
@@ -101,15 +97,12 @@ def extents(people: Landmarks, width: int, height: int) -> Tensor:
 def shape_signals(boxes: Array, width: int, height: int) -> dict[str, Array]:
     """Return what the ``boxes`` (N, 4) say by themselves, each (N,).
 
-    size: logarithm of the box's edge, as the square root of its share of the image. aspect: logarithm of height over
-    width. edge: how many edges of the image the box ends at.
+    size: logarithm of the box's edge, as the square root of its share of the image. fills: how much of the image
+    beyond one half is in the box, from 0 to 1.
     """
-    limit = np.array([width, height], dtype=np.float32)
-    extent = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3)
-    ends = (boxes[:, :2] < EDGE * limit).sum(axis=1) + (boxes[:, 2:] > (1 - EDGE) * limit).sum(axis=1)
-    size = np.log(np.sqrt(extent.prod(axis=1) / limit.prod()) + 1e-3)
-    aspect = np.log(extent[:, 1] / extent[:, 0])
-    return {"size": size.astype(np.float32), "aspect": aspect.astype(np.float32), "edge": ends.astype(np.float32)}
+    share = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).prod(axis=1) / np.float32(width * height)
+    values = {"size": np.log(np.sqrt(share) + 1e-3), "fills": np.clip(2 * share - 1, 0, 1)}
+    return {name: value.astype(np.float32) for name, value in values.items()}
 
 
 def nesting(boxes: Array, scores: Array) -> dict[str, Array]:
@@ -220,12 +213,13 @@ class LiteDetector:
         boxes, scores = (rows[:CANDIDATES] for rows in self.boxes(picture, FOUND))
         looked = (scores >= LOOKED_AT) & (np.arange(len(scores)) < self.max_looks)
         first = self._landmarks(picture, regions.from_boxes(boxes[looked], BOX_SCALE))
-        seen = self._landmarks(picture, first.next_regions())
+        seen = landmarks.look_again(self._landmarks, picture, first)
         drawn = extents(seen, picture.width, picture.height)
         agreement = np.zeros(len(boxes), dtype=np.float32)
         agreement[looked] = iou(torch.from_numpy(boxes[looked]), drawn).diagonal().numpy()
-        signals = {"found": logit(scores, 0.02), "agreement": agreement}
-        signals |= shape_signals(boxes, picture.width, picture.height)
+        signals = {"found": logit(scores, 0.02)} | shape_signals(boxes, picture.width, picture.height)
+        # Whatever the network sees in noise, a box of the whole image agrees with it once it is cut to the image.
+        signals["agreement"] = agreement * (1 - signals["fills"])
         within = inside(seen, picture)
         heat = (seen.heat[:, COCO_LANDMARKS] * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
         signals["painted"] = painted(boxes, looked, seen, picture)

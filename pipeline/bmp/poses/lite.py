@@ -16,9 +16,8 @@ from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
 
 BOX_SCALE = 1.25
-GROWTH = np.float32(1.5) ** np.arange(4, dtype=np.float32)  # heights of a person cut off by the image, over the box's
+GROWTH = np.float32(1.5) ** np.arange(3, dtype=np.float32)  # heights of a person cut off by the image, over the box's
 TALL = 3.0  # height over width from which a box holds a whole person, wherever it ends
-WORTH = 0.1  # flag of the first look from which there is a second one
 EDGE = 0.03  # part of its height by which a box may miss the image's edge and still end there
 
 
@@ -54,9 +53,7 @@ class LitePoseEstimator:
             return Poses.empty(len(self.keypoints))
         picture = ImagePyramid.of(image)
         first = self._first_look(picture, people.boxes.cpu().numpy())
-        again = np.flatnonzero(first.flags >= WORTH)
-        second = self._landmarks(picture, first.next_regions()[again])
-        seen = first.replaced(again, second)
+        seen = landmarks.look_again(self._landmarks, picture, first)
         columns = seen.points, seen.heat * seen.flags[:, None], seen.visibility, seen.presence
         return Poses(*(torch.from_numpy(column[:, COCO_LANDMARKS]) for column in columns))
 

@@ -25,6 +25,7 @@ from bmp.structures import Detections, Image, Masks, Poses
 BOX_SCALE = 1.25
 # Radius of the circle that encloses a body, over the root mean square distance of its keypoints from the hips.
 REACH = 1.7
+DIFFERENCE = 0.15  # from the second look up to which the pose tells nowhere else to look
 GRID = 64  # cells along each edge of a box, of which it is told whether they are the person's
 OWN = 0.35  # probability from which they are
 RANK = 0.5  # power of a person's score by which claims to the same pixel are weighed
@@ -35,27 +36,27 @@ HIPS = [COCO_KEYPOINTS.names.index(f"{side}_hip") for side in ("left", "right")]
 # Fitted by benchmarks/fit_lite.py.
 CELLS = Logistic(
     {
-        "across^2": -2.866,
-        "across^4": -0.792,
-        "down": 0.06,
-        "down^2": -1.339,
-        "down^4": -0.989,
-        "across^2 down": 0.791,
-        "across^2 down^2": -0.378,
-        "second": -0.09,
-        "posed": -0.135,
-        "fit": -0.672,
-        "across^2 fit": 1.914,
-        "across^4 fit": 0.674,
-        "down fit": -0.646,
-        "down^2 fit": 0.195,
-        "down^4 fit": 1.378,
-        "across^2 down fit": 0.275,
-        "across^2 down^2 fit": 1.263,
-        "second fit": 0.375,
-        "posed fit": 0.41,
+        "across^2": -3.059,
+        "across^4": -0.687,
+        "down": 0.16,
+        "down^2": -1.484,
+        "down^4": -0.99,
+        "across^2 down": 0.614,
+        "across^2 down^2": -0.342,
+        "second": -0.099,
+        "posed": -0.136,
+        "fit": -0.638,
+        "across^2 fit": 1.912,
+        "across^4 fit": 0.661,
+        "down fit": -0.735,
+        "down^2 fit": 0.207,
+        "down^4 fit": 1.427,
+        "across^2 down fit": 0.441,
+        "across^2 down^2 fit": 1.231,
+        "second fit": 0.381,
+        "posed fit": 0.403,
     },
-    1.111,
+    1.214,
 )
 
 
@@ -247,8 +248,10 @@ class LiteSegmenter:
         boxes: (N, 4). keypoints: (N, 17, 2). scores: (N, 17).
         """
         first = self._landmarks(picture, regions.from_boxes(boxes, BOX_SCALE))
-        second = self._landmarks(picture, first.next_regions())
-        posed = self._landmarks(picture, look_where(keypoints, scores, boxes))
+        second = landmarks.look_again(self._landmarks, picture, first)
+        where = look_where(keypoints, scores, boxes)
+        new = np.flatnonzero(~regions.alike(where, second.regions, DIFFERENCE))
+        posed = second.replaced(new, self._landmarks(picture, where[new]))
         second_fits, posed_fits = (fit(seen, boxes, picture.width, picture.height) for seen in (second, posed))
 
         def over(seen: Landmarks, row: int) -> Array:

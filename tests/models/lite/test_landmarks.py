@@ -168,3 +168,15 @@ def test_a_landmark_outside_the_map_stays_and_has_no_heat(place):
     moved, heat = landmarks.refine(places, np.ones((64, 64, 1), np.float32))
     assert (moved == places).all()
     assert heat[0] == 0
+
+
+def test_only_who_was_seen_is_looked_at_again(network):
+    model = LandmarkModel(Path("x"), 1)
+    first = model(image(), np.array([[100, 100, 80, 0], [60, 200, 80, 0]], np.float32))
+    first.flags[1] = 0.01
+    again = landmarks.look_again(model, image(), first)
+    assert again.regions[0].tolist() == first.next_regions()[0].tolist()
+    assert again.regions[0].tolist() != first.regions[0].tolist()
+    assert again.regions[1].tolist() == first.regions[1].tolist()
+    assert again.flags.tolist() == pytest.approx([0.75, 0.01])
+    assert network.runs == 3

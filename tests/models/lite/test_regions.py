@@ -37,6 +37,23 @@ def test_a_region_from_points_has_its_top_straight_above_its_middle(x, y, length
     assert places[0] == pytest.approx(np.array([[0.5, 0.5], [0.5, 0.5 - 1 / 2.5]]), abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ((100, 100, 50, 0), True),
+        ((103, 98, 52, 0.05), True),
+        ((106, 100, 50, 0), False),
+        ((100, 100, 56, 0), False),
+        ((100, 100, 44, 0), False),
+        ((100, 100, 50, 0.2), False),
+        ((100, 100, 50, 2 * np.pi - 0.05), True),
+    ],
+)
+def test_regions_are_alike_that_show_nearly_the_same(other, expected):
+    first, second = (np.array([row], np.float32) for row in (other, (100, 100, 50, 0)))
+    assert regions.alike(first, second, 0.1).tolist() == [expected]
+
+
 def test_turning_a_quarter_clockwise_makes_right_point_down():
     wanted = np.array([[10, 20, 4, np.pi / 2]], dtype=np.float32)
     corners = regions.to_image(np.array([[[0, 0], [1, 0]]], dtype=np.float32), wanted)[0]

@@ -79,6 +79,42 @@ def test_merging_averages_what_hardly_differs_and_drops_what_is_the_same():
     assert merged[1].tolist() == pytest.approx([0, 0, 100, (60 + 18) / 0.8])
 
 
+@pytest.mark.parametrize(
+    ("shares", "scores", "expected"),
+    [
+        ([], [], False),
+        ([0.5], [0.15], False),
+        ([0.5], [0.6], True),
+        ([0.5, 0.05], [0.6, 0.3], False),
+        ([0.5, 0.05, 0.2], [0.6, 0.1, 0.3], True),
+    ],
+)
+def test_an_image_of_somebody_large_and_nobody_small_leaves_no_doubt(shares, scores, expected):
+    boxes = np.array([[0, 0, 200 * share, 100] for share in shares], np.float32).reshape(-1, 4)
+    assert ssd.large(boxes, np.array(scores, np.float32), 200 * 100) is expected
+
+
+@pytest.mark.parametrize(("scale", "looks"), [(0, 1), (-10, 3)])
+def test_windows_are_looked_at_only_where_the_whole_image_leaves_doubt(scale, looks):
+    """The network finds the person of one anchor, large or, with a negative logarithm of its size, small."""
+    seen = []
+
+    def network(crop: np.ndarray) -> list[np.ndarray]:
+        seen.append(crop)
+        offsets, logits = np.zeros((1917, 4), np.float32), np.full((1917, 24), -9, np.float32)
+        offsets[-1, 2:] = scale
+        logits[-1, ssd.PERSON] = 2
+        return [offsets, logits]
+
+    boxes = object.__new__(ssd.BoxNetwork)
+    boxes._model = network
+    found, scores = boxes(ImagePyramid.of(Image(torch.zeros(480, 640, 3, dtype=torch.uint8))), 0.05)
+    assert len(seen) == looks
+    assert (found >= 0).all()
+    assert (found <= [640, 480, 640, 480]).all()
+    assert scores.max() == pytest.approx(1 / (1 + np.exp(-2)))
+
+
 @pytest.mark.parametrize(("height", "width"), [(301, 517), (40, 700), (3000, 4000), (1, 1), (1, 900)])
 def test_a_stretched_window_shows_the_right_half(height, width):
     pixels = torch.zeros(height, width, 3, dtype=torch.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ BODY = slice(0, 33)
 WEIGHTS = "mediapipe/pose_landmark_full.tflite"
 SIZE = 256
 REGION_SCALE = 2.5  # side of a region over the radius of the circle that encloses the body
+WORTH = 0.03  # flag of a first look from which there is a second one
 _SHAPES: tuple[tuple[int, ...], ...] = ((39, 2), (39,), (39,), (39,), (), (SIZE, SIZE))
 
 
@@ -131,6 +133,17 @@ class LandmarkModel:
         # Bytes take up a quarter of the memory.
         rounded = np.round(sigmoid(mask[..., 0]) * np.float32(255)).astype(np.uint8)
         return places, seen[:, 0], seen[:, 1], heat, flag[0], rounded
+
+
+def look_again(
+    network: Callable[[ImagePyramid, Array], Landmarks], picture: ImagePyramid, first: Landmarks
+) -> Landmarks:
+    """Return second looks at the people whom the ``first`` ones have seen, where these say that they are best seen.
+
+    A first look that has seen nobody stands: its landmarks would lead anywhere.
+    """
+    rows = np.flatnonzero(first.flags >= WORTH)
+    return first.replaced(rows, network(picture, first.next_regions()[rows]))
 
 
 @functools.cache

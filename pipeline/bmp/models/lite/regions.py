@@ -42,6 +42,19 @@ def axes(regions: Array) -> Array:
     return np.asarray(np.stack([right, down], axis=1) * side[:, None, None], dtype=np.float32)
 
 
+def alike(first: Array, second: Array, difference: float) -> NDArray[np.bool_]:
+    """Return which of the regions ``first`` (N, 4) show nearly what ``second`` (N, 4) show.
+
+    That is, whose centres are nearer to each other than that part of the side, whose sides differ by a smaller part,
+    and whose angles by fewer radians than ``difference``.
+    """
+    apart = np.linalg.norm(first[:, :2] - second[:, :2], axis=1) / second[:, 2]
+    larger = np.abs(np.log(first[:, 2] / second[:, 2]))
+    turned = np.abs((first[:, 3] - second[:, 3] + np.pi) % (2 * np.pi) - np.pi)
+    limit = np.array([difference, np.log1p(difference), difference])
+    return np.asarray((np.stack([apart, larger, turned], axis=1) < limit).all(axis=1), dtype=np.bool_)
+
+
 def to_image(points: Array, regions: Array) -> Array:
     """Turn ``points`` (N, P, 2), fractions of the regions (N, 4), into pixels of the image."""
     return np.asarray(regions[:, None, :2] + (points - 0.5) @ axes(regions), dtype=np.float32)

@@ -28,6 +28,8 @@ _SQUARE = 1.15  # ratio of the edges up to which the whole image is as good as a
 _MOST = 8  # windows besides the whole image
 _LAP = 1.2  # share of an image of very long shape that its windows cover together, over the image's own
 _BORDER = 0.03  # of the window's shorter edge: what ends as near to the edge as this is cut off by it
+_DOUBTFUL = 0.2  # score from which something may be somebody
+_LARGE = 0.1  # share of the image from which nobody is small
 _SAME, _ALIKE = 0.55, 0.65  # IoU from which boxes are one person, and from which they are averaged
 _ROWS = 300  # boxes of an image that are compared at most
 
@@ -94,6 +96,15 @@ def cut_off(boxes: Array, window: Array, width: int, height: int) -> NDArray[np.
     return np.asarray((low | high).any(axis=1), dtype=np.bool_)
 
 
+def large(boxes: Array, scores: Array, area: float) -> bool:
+    """Return whether there is somebody, and nobody who may be small, among what is found in an image of that area.
+
+    boxes: (N, 4). scores: (N,). Then a closer look finds parts of these people rather than others.
+    """
+    sizes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[scores >= _DOUBTFUL]
+    return len(sizes) > 0 and bool((sizes >= _LARGE * area).all())
+
+
 def merge(boxes: Array, scores: Array) -> tuple[Array, Array]:
     """Unite boxes of the same person: the best score, and the score-weighted mean of all that hardly differ from it.
 
@@ -124,18 +135,25 @@ class BoxNetwork:
 
     def __call__(self, picture: ImagePyramid, threshold: float) -> tuple[Array, Array]:
         """Return boxes (N, 4) within ``picture``, in its pixels, and scores (N,) from ``threshold`` on, best first."""
-        limit = np.array([picture.width, picture.height] * 2, dtype=np.float32)
-        boxes, scores = [], []
-        for window in windows(picture.width, picture.height):
-            crop = picture.stretched(window, SIZE).astype(np.float32) / np.float32(127.5) - np.float32(1)
-            offsets, logits = self._model(crop)
-            found, sure = decode_boxes(offsets, logits, threshold)
-            found = found * np.tile(window[2:] - window[:2], 2) + np.tile(window[:2], 2)
-            good = ~cut_off(found, window, picture.width, picture.height)
-            found = np.clip(found, 0, limit)
-            good &= (found[:, 2:] - found[:, :2] >= 1).all(axis=1)
-            boxes.append(found[good])
-            scores.append(sure[good])
-        means, best = merge(np.concatenate(boxes), np.concatenate(scores))
+        whole, *parts = windows(picture.width, picture.height)
+        found = [self._look(picture, whole, threshold)]
+        if not large(*found[0], picture.width * picture.height):
+            found += [self._look(picture, window, threshold) for window in parts]
+        boxes, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        means, best = merge(boxes, scores)
         # A mean of boxes that end with the image may, by rounding, end a hair outside it.
-        return np.clip(means, 0, limit), best
+        return np.clip(means, 0, _ends(picture)), best
+
+    def _look(self, picture: ImagePyramid, window: Array, threshold: float) -> tuple[Array, Array]:
+        """Return what is found in one window, without what it cuts off."""
+        crop = picture.stretched(window, SIZE).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        boxes, scores = decode_boxes(*self._model(crop), threshold)
+        boxes = boxes * np.tile(window[2:] - window[:2], 2) + np.tile(window[:2], 2)
+        good = ~cut_off(boxes, window, picture.width, picture.height)
+        boxes = np.clip(boxes, 0, _ends(picture))
+        good &= (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
+        return boxes[good], scores[good]
+
+
+def _ends(picture: ImagePyramid) -> Array:
+    return np.array([picture.width, picture.height] * 2, dtype=np.float32)
