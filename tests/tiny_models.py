@@ -70,9 +70,13 @@ def sam1() -> Any:
     return modeling.Sam(encoder, prompts, decoder)
 
 
-def detector_config(name: str) -> Any:
-    """The config of one of mmdet's detectors for images of 320 x 320 pixels."""
-    return copy.deepcopy(_detector_config(name))
+def detector_config(name: str, side: int = DETECTOR_SIDE) -> Any:
+    """The config of one of mmdet's detectors for images of 320 x 320 pixels, or of another side."""
+    config = copy.deepcopy(_detector_config(name))
+    for step in config.test_dataloader.dataset.pipeline:
+        for key in {"scale", "size"} & set(step):
+            step[key] = (side, side)
+    return config
 
 
 @cache
@@ -80,16 +84,12 @@ def _detector_config(name: str) -> Any:
     import mmdet
     from mmengine.config import Config
 
-    config = Config.fromfile(Path(mmdet.__path__[0]) / ".mim" / "configs" / name)
-    for step in config.test_dataloader.dataset.pipeline:
-        for key in {"scale", "size"} & set(step):
-            step[key] = (DETECTOR_SIDE, DETECTOR_SIDE)
-    return config
+    return Config.fromfile(Path(mmdet.__path__[0]) / ".mim" / "configs" / name)
 
 
-def rtmdet(name: str) -> Any:
+def rtmdet(name: str, side: int = DETECTOR_SIDE) -> Any:
     """The config of a small "rtmdet" or "rtmdet-ins" for three classes."""
-    config = detector_config(f"rtmdet/{name}_tiny_8xb32-300e_coco.py")
+    config = detector_config(f"rtmdet/{name}_tiny_8xb32-300e_coco.py", side)
     config.model.backbone.update(deepen_factor=0.167, widen_factor=0.125)
     config.model.neck.update(in_channels=[32, 64, 128], out_channels=24)
     config.model.bbox_head.update(in_channels=24, feat_channels=24, num_classes=3)
@@ -100,10 +100,12 @@ def rtmdet(name: str) -> Any:
 
 
 def pose_section(family: str = "pmpose") -> dict[str, Any]:
-    """The model section of a small "pmpose" or "maskpose"."""
+    """The model section of a small "pmpose" or "maskpose" for crops of 96 x 128 pixels."""
     section: dict[str, Any] = copy.deepcopy(_pose_section(family))
-    section["backbone"]["arch"] = VIT
-    section["head"].update(in_channels=32, deconv_out_channels=(16, 16))
+    # The head needs 16 x 12 cells: patches of half the side, and one deconvolution less.
+    section["backbone"].update(arch=VIT, img_size=(128, 96), patch_size=8)
+    section["head"]["decoder"].update(input_size=(96, 128), heatmap_size=(24, 32))
+    section["head"].update(in_channels=32, deconv_out_channels=(16,), deconv_kernel_sizes=(4,))
     return section
 
 

@@ -55,7 +55,7 @@ def _mmdet(name, **options):
         from bmp.detectors.mmdet import MMDetDetector
 
         torch.manual_seed(0)
-        return MMDetDetector(tiny_models.rtmdet(name), "random", score_threshold=0.5, **options)
+        return MMDetDetector(tiny_models.rtmdet(name, 128), "random", score_threshold=0.5, **options)
 
     return make
 

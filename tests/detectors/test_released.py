@@ -32,7 +32,7 @@ def test_small_boxes_overlap_more(detectors, second, ours, theirs):
 
 
 def test_the_limit_counts_things_of_all_classes():
-    network = tiny_models.rtmdet("rtmdet-ins")
+    network = tiny_models.rtmdet("rtmdet-ins", 160)
     network.model.test_cfg.update(score_thr=0.0, max_per_img=9)
     image = Image(torch.randint(0, 256, (96, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
     found = []

@@ -1,5 +1,7 @@
 """Top-down crops: geometry, borders and mask conditioning, against OpenCV and by hand."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -105,6 +107,30 @@ def test_each_person_has_its_own_mask_and_an_empty_one_is_none(pixels):
     full = crop(pixels, windows, unbiased=True, masks=torch.ones_like(masks), **_SIZE)
     assert torch.equal(full, plain)
     assert torch.equal(crop(pixels, windows, unbiased=True, masks=masks, alpha=0.0, **_SIZE), plain)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [[20, 15, 50, 45], [20.5, 15.25, 49.5, 44.75], [-30, -30, 30, 30]],
+        [[70, 50, 1e4, 1e4], [10, 10, 10, 10], [500, 500, 520, 560]],
+        [[-100, -100, -90, -90], [5, 5, 5, 30], [30, 40, 20, 20]],
+    ],
+)
+def test_a_box_stands_in_for_a_mask_as_one_that_fills_it(pixels, boxes):
+    windows = _windows([20, 15, 50, 45], [0, 0, 80, 60], [-10, -10, 30, 30])
+    filled = torch.zeros(3, 60, 80, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(filled, boxes, strict=True):
+        mask[max(0, math.floor(y1)) : max(0, math.ceil(y2)), max(0, math.floor(x1)) : max(0, math.ceil(x2))] = True
+    corners = torch.tensor(boxes).float()
+    expected = crop(pixels, windows, unbiased=True, masks=filled, **_SIZE)
+    assert torch.equal(crop(pixels, windows, unbiased=True, boxes=corners, **_SIZE), expected)
+    assert torch.equal(crop(pixels, windows, unbiased=True, masks=filled & False, boxes=corners, **_SIZE), expected)
+    masks = torch.zeros(3, 60, 80, dtype=torch.bool)
+    masks[0, 20:30, 20:40] = True
+    some = crop(pixels, windows, unbiased=True, masks=masks, boxes=corners, **_SIZE)
+    assert torch.equal(some[0], crop(pixels, windows, unbiased=True, masks=masks, **_SIZE)[0])
+    assert torch.equal(some[1:], expected[1:])
 
 
 def test_points_map_back_to_where_the_window_is():

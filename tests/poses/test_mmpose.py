@@ -1,5 +1,6 @@
 """The adapter of MMPose's top-down models: batches, conditioning, flips, options, and agreement with MMPose."""
 
+import functools
 import math
 
 import numpy as np
@@ -67,8 +68,14 @@ def _equal(first: Poses, second: Poses, atol=1e-4):
         torch.testing.assert_close(getattr(first, name), getattr(second, name), atol=atol, rtol=0)
 
 
-def test_it_is_a_pose_estimator(crowd, checkpoint):
-    estimator = MMPoseEstimator(pose_section(), checkpoint)
+@pytest.fixture(scope="module")
+def adapter(checkpoint):
+    """Makes the adapter of these weights with some options, once for each choice of them."""
+    return functools.cache(lambda **options: MMPoseEstimator(pose_section(), checkpoint, **options))
+
+
+def test_it_is_a_pose_estimator(crowd, adapter):
+    estimator = adapter()
     assert isinstance(estimator, PoseEstimator)
     images, people = crowd
     poses = estimator.estimate(images, people)
@@ -81,28 +88,28 @@ def test_it_is_a_pose_estimator(crowd, checkpoint):
 
 
 @pytest.mark.slow
-def test_batch_size_changes_nothing(crowd, checkpoint):
+def test_batch_size_changes_nothing(crowd, adapter):
     images, people = crowd
-    expected = MMPoseEstimator(pose_section(), checkpoint, batch_size=64).estimate(images, people)
+    expected = adapter(batch_size=64).estimate(images, people)
     for batch_size in (1, 2, 3):
-        poses = MMPoseEstimator(pose_section(), checkpoint, batch_size=batch_size).estimate(images, people)
+        poses = adapter(batch_size=batch_size).estimate(images, people)
         for ours, reference in zip(poses, expected, strict=True):
             _equal(ours, reference)
 
 
-def test_no_batch_is_larger_than_allowed(crowd, checkpoint):
+def test_no_batch_is_larger_than_allowed(crowd, adapter, monkeypatch):
     images, people = crowd
-    estimator = MMPoseEstimator(pose_section(), checkpoint, batch_size=2)
+    estimator = adapter(batch_size=2)
     sizes = []
     extract = estimator._model.extract_feat
-    estimator._model.extract_feat = lambda inputs: sizes.append(len(inputs)) or extract(inputs)
+    monkeypatch.setattr(estimator._model, "extract_feat", lambda inputs: sizes.append(len(inputs)) or extract(inputs))
     estimator.estimate(images, people)
     assert sizes == [4, 4, 2]
 
 
-def test_people_keep_their_rows(crowd, checkpoint):
+def test_people_keep_their_rows(crowd, adapter):
     images, people = crowd
-    estimator = MMPoseEstimator(pose_section(), checkpoint)
+    estimator = adapter()
     straight = estimator.estimate(images, people)
     reversed_people = [each[list(range(len(each) - 1, -1, -1))] for each in people]
     backwards = estimator.estimate(images, reversed_people)
@@ -110,8 +117,8 @@ def test_people_keep_their_rows(crowd, checkpoint):
     _equal(straight[2], backwards[2][[1, 0]])
 
 
-def test_nobody(checkpoint):
-    estimator = MMPoseEstimator(pose_section(), checkpoint)
+def test_nobody(adapter):
+    estimator = adapter()
     image = _image(30, 40, 0)
     assert estimator.estimate([], []) == []
     poses = estimator.estimate([image, image], [Detections.empty(), _people(image)])
@@ -120,11 +127,11 @@ def test_nobody(checkpoint):
         estimator.estimate([image, image], [Detections.empty()])
 
 
-def test_masks_condition_and_the_box_stands_in_for_one(crowd, checkpoint):
+def test_masks_condition_and_the_box_stands_in_for_one(crowd, adapter):
     images, people = crowd[0][:1], crowd[1][:1]
     boxes, scores = people[0].boxes, people[0].scores
-    estimator = MMPoseEstimator(pose_section(), checkpoint)
-    conditioned = estimator.estimate(images, people)[0]
+    estimator = adapter()
+    conditioned = estimator.estimate(images[:1], people[:1])[0]
     without = estimator.estimate(images, [Detections(boxes, scores)])[0]
     masks = people[0].masks.clone()
     masks[1] = False
@@ -134,17 +141,17 @@ def test_masks_condition_and_the_box_stands_in_for_one(crowd, checkpoint):
     for row, (x1, y1, x2, y2) in zip(masks, boxes.tolist(), strict=True):
         row[int(y1) : math.ceil(y2), int(x1) : math.ceil(x2)] = True
     _equal(estimator.estimate(images, [Detections(boxes, scores, masks)])[0], without)
-    plain = MMPoseEstimator(pose_section(), checkpoint, alpha=0.0).estimate(images, people)[0]
+    plain = adapter(alpha=0.0).estimate(images[:1], people[:1])[0]
     assert (conditioned.keypoints - plain.keypoints).abs().max() > 0.1
     assert (without.keypoints - plain.keypoints).abs().max() > 0.1
-    as_it_is = MMPoseEstimator(pose_section(), checkpoint, without_mask="image")
+    as_it_is = adapter(without_mask="image")
     _equal(as_it_is.estimate(images, [Detections(boxes, scores)])[0], plain)
 
 
-def test_people_without_masks_can_be_refused(crowd, checkpoint):
+def test_people_without_masks_can_be_refused(crowd, adapter):
     images, people = crowd[0][:1], crowd[1][:1]
-    strict = MMPoseEstimator(pose_section(), checkpoint, without_mask="refuse")
-    assert len(strict.estimate(images, people)[0]) == len(people[0])
+    strict = adapter(without_mask="refuse")
+    assert len(strict.estimate(images[:1], people[:1])[0]) == len(people[0])
     masks = people[0].masks.clone()
     masks[1] = False
     for wrong, count in ((None, len(masks)), (masks, 1)):
@@ -152,12 +159,12 @@ def test_people_without_masks_can_be_refused(crowd, checkpoint):
             UserError, match=f"pose: {count} people have no mask, and the model is conditioned on masks"
         ):
             strict.estimate(images, [Detections(people[0].boxes, people[0].scores, wrong)])
-    unmasked = MMPoseEstimator(pose_section(), checkpoint, alpha=0.0, without_mask="refuse")
+    unmasked = adapter(alpha=0.0, without_mask="refuse")
     unmasked.estimate(images, [Detections(people[0].boxes, people[0].scores)])
 
 
-def test_a_mirrored_image_gives_the_mirrored_pose(checkpoint):
-    estimator = MMPoseEstimator(pose_section(), checkpoint)
+def test_a_mirrored_image_gives_the_mirrored_pose(adapter):
+    estimator = adapter()
     image = _image(90, 121, 4)
     people = _people(image, [20, 10, 70, 80])
     mirrored_image = Image(image.pixels.flip(1).contiguous())
@@ -172,12 +179,12 @@ def test_a_mirrored_image_gives_the_mirrored_pose(checkpoint):
     torch.testing.assert_close(other.scores[:, order], straight.scores, atol=1e-2, rtol=0)
     back = torch.stack((120 - other.keypoints[:, order, 0], other.keypoints[:, order, 1]), -1)
     assert (back - straight.keypoints).abs().median() < 0.1
-    without = MMPoseEstimator(pose_section(), checkpoint, flip_test=False).estimate([image], [people])[0]
+    without = adapter(flip_test=False).estimate([image], [people])[0]
     assert (without.presence - straight.presence).abs().max() > 1e-3
 
 
-def test_the_pose_moves_along_with_the_person(checkpoint):
-    estimator = MMPoseEstimator(pose_section(), checkpoint)
+def test_the_pose_moves_along_with_the_person(adapter):
+    estimator = adapter()
     image = _image(90, 120, 5)
     people = _people(image, [40, 30, 80, 70])
     canvas = torch.zeros(190, 240, 3, dtype=torch.uint8)
@@ -190,17 +197,17 @@ def test_the_pose_moves_along_with_the_person(checkpoint):
     torch.testing.assert_close(there.scores, here.scores, atol=1e-2, rtol=0)
 
 
-def test_boxes_without_size_and_outside_the_image(checkpoint):
+def test_boxes_without_size_and_outside_the_image(adapter):
     image = _image(40, 40, 6)
     people = _people(image, [10, 10, 10, 10], [5, 5, 5, 30], [500, 500, 520, 560], [-100, -100, -90, -90], masks=False)
-    poses = MMPoseEstimator(pose_section(), checkpoint).estimate([image], [people])[0]
+    poses = adapter().estimate([image], [people])[0]
     assert poses.keypoints.isfinite().all()
 
 
-def test_the_arguments_stay_as_they_are(crowd, checkpoint):
+def test_the_arguments_stay_as_they_are(crowd, adapter):
     images, people = crowd
     before = [image.pixels.clone() for image in images], [each.masks.clone() for each in people]
-    MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)
+    adapter().estimate(images, people)
     for image, pixels in zip(images, before[0], strict=True):
         assert torch.equal(image.pixels, pixels)
     for each, masks in zip(people, before[1], strict=True):
@@ -208,48 +215,48 @@ def test_the_arguments_stay_as_they_are(crowd, checkpoint):
 
 
 @pytest.mark.slow
-def test_decoders(crowd, checkpoint):
+def test_decoders(crowd, adapter):
     images, people = crowd
-    dark = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
-    named = MMPoseEstimator(pose_section(), checkpoint, decoder="dark_udp").estimate(images, people)[0]
+    dark = adapter().estimate(images[:1], people[:1])[0]
+    named = adapter(decoder="dark_udp").estimate(images[:1], people[:1])[0]
     _equal(dark, named, atol=0)
-    expected_oks = MMPoseEstimator(pose_section(), checkpoint, decoder="expected_oks").estimate(images, people)[0]
+    expected_oks = adapter(decoder="expected_oks").estimate(images[:1], people[:1])[0]
     assert (expected_oks.keypoints - dark.keypoints).abs().max() > 0.01
 
     def corner(maps):
         return torch.zeros(*maps.shape[:2], 2), maps.amax((2, 3))
 
-    own = MMPoseEstimator(pose_section(), checkpoint, decoder=corner).estimate(images, people)[0]
+    own = adapter(decoder=corner).estimate(images[:1], people[:1])[0]
     window_corner = torch.tensor([35 - 0.5 * 70 * 1.25 * 0.75, 45 - 0.5 * 70 * 1.25])
     torch.testing.assert_close(own.keypoints[0], window_corner.expand(17, 2))
 
 
 @pytest.mark.slow
-def test_scores_may_be_the_expected_oks(crowd, checkpoint):
+def test_scores_may_be_the_expected_oks(crowd, adapter):
     images, people = crowd
-    by_map = MMPoseEstimator(pose_section(), checkpoint, scores_from="map").estimate(images, people)[0]
-    by_oks = MMPoseEstimator(pose_section(), checkpoint, scores_from="expected_oks").estimate(images, people)[0]
-    own = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
+    by_map = adapter(scores_from="map").estimate(images[:1], people[:1])[0]
+    by_oks = adapter(scores_from="expected_oks").estimate(images[:1], people[:1])[0]
+    own = adapter().estimate(images[:1], people[:1])[0]
     torch.testing.assert_close(by_oks.scores, by_map.expected_oks)
     torch.testing.assert_close(own.scores, by_oks.scores)
     assert not torch.allclose(by_map.scores, by_map.expected_oks)
 
 
 @pytest.mark.slow
-def test_stand_ins_replace_the_models_own(crowd, checkpoint):
+def test_stand_ins_replace_the_models_own(crowd, adapter):
     images, people = crowd
-    own = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
-    poses = MMPoseEstimator(pose_section(), checkpoint, visibility_from="score").estimate(images, people)[0]
+    own = adapter().estimate(images[:1], people[:1])[0]
+    poses = adapter(visibility_from="score").estimate(images[:1], people[:1])[0]
     assert torch.equal(poses.visibility, poses.scores)
     torch.testing.assert_close(poses.presence, own.presence)
     assert not torch.allclose(own.visibility, own.scores)
 
 
 @pytest.mark.slow
-def test_bfloat16_is_near(crowd, checkpoint):
+def test_bfloat16_is_near(crowd, adapter):
     images, people = crowd
-    exact = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
-    rough = MMPoseEstimator(pose_section(), checkpoint, dtype="bfloat16").estimate(images, people)[0]
+    exact = adapter().estimate(images[:1], people[:1])[0]
+    rough = adapter(dtype="bfloat16").estimate(images[:1], people[:1])[0]
     assert rough.keypoints.dtype == torch.float32
     torch.testing.assert_close(rough.presence, exact.presence, atol=0.05, rtol=0)
     assert (rough.keypoints - exact.keypoints).abs().median() < 1
@@ -263,7 +270,7 @@ def test_a_model_of_plain_heatmaps_needs_an_explicit_choice(crowd):
     with pytest.raises(UserError, match="scores_from"):
         MMPoseEstimator(pose_section("maskpose"), "random", scores_from="expected_oks", **_STAND_INS)
     images, people = crowd
-    poses = MMPoseEstimator(pose_section("maskpose"), "random", **_STAND_INS).estimate(images, people)[0]
+    poses = MMPoseEstimator(pose_section("maskpose"), "random", **_STAND_INS).estimate(images[:1], people[:1])[0]
     assert torch.equal(poses.visibility, poses.scores)
     assert torch.equal(poses.presence, poses.scores)
     assert poses.expected_oks is None
@@ -291,11 +298,11 @@ def test_mistakes_are_one_clear_line(options, message):
         MMPoseEstimator(**arguments)
 
 
-def test_a_smaller_set_takes_the_first_keypoints(crowd, checkpoint):
+def test_a_smaller_set_takes_the_first_keypoints(crowd, adapter):
     images, people = crowd
     nose_and_eyes = KeypointSet(("nose", "left_eye", "right_eye"), (0.026, 0.025, 0.025), ((1, 2),), ())
-    few = MMPoseEstimator(pose_section(), checkpoint, keypoints=nose_and_eyes).estimate(images, people)[0]
-    every = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)[0]
+    few = adapter(keypoints=nose_and_eyes).estimate(images[:1], people[:1])[0]
+    every = adapter().estimate(images[:1], people[:1])[0]
     torch.testing.assert_close(few.keypoints, every.keypoints[:, :3])
 
 
@@ -309,22 +316,22 @@ def test_a_smaller_set_takes_the_first_keypoints(crowd, checkpoint):
         ("aic", keypoint_set("aic").names),
     ],
 )
-def test_the_keypoints_that_are_wanted_come_out_in_their_order(crowd, checkpoint, wanted, names):
+def test_the_keypoints_that_are_wanted_come_out_in_their_order(crowd, adapter, wanted, names):
     images, people = crowd
-    every = MMPoseEstimator(pose_section(), checkpoint, keypoints="all", flip_test=False).estimate(images, people)[0]
-    estimator = MMPoseEstimator(pose_section(), checkpoint, keypoints=wanted, flip_test=False)
+    every = adapter(keypoints="all", flip_test=False).estimate(images[:1], people[:1])[0]
+    estimator = adapter(keypoints=wanted, flip_test=False)
     assert estimator.keypoints.names == names
-    found = estimator.estimate(images, people)[0]
+    found = estimator.estimate(images[:1], people[:1])[0]
     meanings = keypoint_set("pmpose").meanings
     rows = [meanings.index(meaning) for meaning in estimator.keypoints.meanings]
     for column in ("keypoints", "scores", "visibility", "presence"):
         torch.testing.assert_close(getattr(found, column), getattr(every, column)[:, rows])
 
 
-def test_the_flip_test_swaps_sides_of_all_keypoints(checkpoint, crowd):
+def test_the_flip_test_swaps_sides_of_all_keypoints(adapter, crowd):
     images, people = crowd
-    alone = MMPoseEstimator(pose_section(), checkpoint, keypoints="mpii").estimate(images, people)[0]
-    every = MMPoseEstimator(pose_section(), checkpoint, keypoints="all").estimate(images, people)[0]
+    alone = adapter(keypoints="mpii").estimate(images[:1], people[:1])[0]
+    every = adapter(keypoints="all").estimate(images[:1], people[:1])[0]
     meanings = keypoint_set("pmpose").meanings
     rows = [meanings.index(meaning) for meaning in keypoint_set("mpii").meanings]
     torch.testing.assert_close(alone.keypoints, every.keypoints[:, rows])
@@ -384,8 +391,10 @@ def _shrunk(name):
     config = load_model_config(name, "mmpose")
     backbone = config["model"]["backbone"]
     if backbone["type"] == "ResNet":
-        backbone["depth"] = 18
-        config["model"]["head"]["in_channels"] = 512
+        backbone.update(depth=18, base_channels=8, stem_channels=8)
+        config["model"]["head"]["in_channels"] = 64
+        if config["model"]["head"]["type"] == "HeatmapHead":
+            config["model"]["head"]["deconv_out_channels"] = (16, 16, 16)
     elif backbone["type"] == "mmpretrain.VisionTransformer":
         backbone["arch"] = VIT
         config["model"]["head"].update(in_channels=32, deconv_out_channels=(16, 16))
@@ -458,9 +467,9 @@ def test_the_default_scope_does_not_matter_and_is_left_alone(crowd, scope):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_results_are_on_the_device(crowd, checkpoint):
+def test_results_are_on_the_device(crowd, adapter):
     images, people = crowd
-    on_cpu = MMPoseEstimator(pose_section(), checkpoint).estimate(images, people)
-    on_cuda = MMPoseEstimator(pose_section(), checkpoint, device="cuda").estimate(images, people)
+    on_cpu = adapter().estimate(images, people)
+    on_cuda = adapter(device="cuda").estimate(images, people)
     assert {each.device.type for each in on_cuda} == {"cuda"}
     torch.testing.assert_close(on_cuda[0].presence.cpu(), on_cpu[0].presence, atol=1e-3, rtol=0)

@@ -61,6 +61,7 @@ def crop(
     height: int,
     unbiased: bool,
     masks: Tensor | None = None,
+    boxes: Tensor | None = None,
     alpha: float = 0.25,
 ) -> Tensor:
     """Cut people out of one image and darken what does not belong to them (BMP's mask conditioning).
@@ -73,6 +74,8 @@ def crop(
         unbiased: put the window's edges on the centres of the outermost pixels (UDP), else on their outer edges.
         masks: bool (P, H, W). Pixels outside a person's mask are multiplied by 1 - alpha and rounded before the
             crop; an empty mask counts as none.
+        boxes: float32 (P, 4), xyxy in image pixels: the pixels that a person's box touches stand in for a mask that it
+            has not. None, and a box beside the image, leave that person's pixels as they are.
         alpha: strength of the conditioning in [0, 1].
 
     Returns:
@@ -86,16 +89,35 @@ def crop(
     row, row_inside, along_y = _neighbours(ys, rows)
     index = row[:, :, :, None, None] * columns + column[:, None, None]
     colours = pixels.reshape(-1, 3)
-    if masks is not None and len(masks) and alpha > 0:
+    if len(windows.centers) and alpha > 0 and not (masks is None and boxes is None):
         dark = torch.round(colours * (1.0 - alpha)).to(torch.uint8)
         colours = torch.cat((colours, dark))
-        unmasked = ~masks.flatten(1) & masks.flatten(1).any(1, keepdim=True)
-        index = index + unmasked.gather(1, index.flatten(1)).view_as(index) * (rows * columns)
+        outside = torch.zeros_like(index, dtype=torch.bool)
+        if boxes is not None:
+            outside = ~_in_boxes(boxes, row, column, (rows, columns))
+        if masks is not None:
+            has_mask = masks.flatten(1).any(1)
+            beside = ~masks.flatten(1).gather(1, index.flatten(1)).view_as(index)
+            outside = torch.where(has_mask[:, None, None, None, None], beside, outside)
+        index = index + outside * (rows * columns)
     taps = colours[index].float()
     taps *= (row_inside[:, :, :, None, None] & column_inside[:, None, None])[..., None]
     across = taps[..., 0, :] + along_x[:, None, None, :, None] * (taps[..., 1, :] - taps[..., 0, :])
     blended = across[:, :, 0] + along_y[:, :, None, None] * (across[:, :, 1] - across[:, :, 0])
     return blended.round().to(torch.uint8).permute(0, 3, 1, 2)
+
+
+def _in_boxes(boxes: Tensor, row: Tensor, column: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tell which taps the boxes touch, bool (P, height, 2, width, 2); all of them where a box touches no pixel."""
+    sides = torch.tensor((size[1], size[0]), device=boxes.device)
+    first = boxes[:, :2].floor().clamp_min(0)
+    end = torch.minimum(boxes[:, 2:].ceil(), sides)
+    beside = (first >= end).any(1)[:, None, None]
+    along_x, along_y = (
+        (taps >= first[:, axis, None, None]) & (taps < end[:, axis, None, None]) | beside
+        for axis, taps in ((0, column), (1, row))
+    )
+    return along_y[:, :, :, None, None] & along_x[:, None, None]
 
 
 def _samples(center: Tensor, size: Tensor, count: int, unbiased: bool) -> Tensor:

@@ -174,7 +174,9 @@ class MMPoseEstimator:
 
     def _crop(self, pixels: Tensor, people: Detections) -> tuple[Tensor, Windows]:
         boxes = people.boxes.to(self._device)
-        masks = self._masks(people, pixels.shape[0], pixels.shape[1])
+        masks = None if people.masks is None else people.masks.to(self._device)
+        if self._alpha > 0 and self._without_mask == "refuse":
+            _expect_masks(masks, len(people))
         windows = windows_around(boxes, aspect=self._width / self._height, padding=_PADDING)
         crops = crop(
             pixels,
@@ -183,31 +185,10 @@ class MMPoseEstimator:
             height=self._height,
             unbiased=self._unbiased,
             masks=masks,
+            boxes=boxes if self._without_mask == "box" else None,
             alpha=self._alpha,
         )
         return crops, windows
-
-    def _masks(self, people: Detections, height: int, width: int) -> Tensor | None:
-        """Return what these people of an image are conditioned on, bool (P, H, W), None for the image as it is."""
-        masks = None if people.masks is None else people.masks.to(self._device)
-        if self._alpha == 0 or self._without_mask == "image":
-            return masks
-        bare = torch.ones(len(people), dtype=torch.bool) if masks is None else ~masks.flatten(1).any(dim=1)
-        if not bare.any():
-            return masks
-        if self._without_mask == "refuse":
-            raise UserError(
-                f"pose: {int(bare.sum())} people have no mask, and the model is conditioned on masks; take a detector "
-                'that makes masks, or without_mask="box"'
-            )
-        filled = torch.zeros(len(people), height, width, dtype=torch.bool, device=self._device)
-        if masks is not None:
-            filled |= masks
-        edges = torch.cat((people.boxes[:, :2].floor(), people.boxes[:, 2:].ceil()), dim=1).clamp(min=0).long().tolist()
-        for row in bare.nonzero()[:, 0].tolist():
-            x1, y1, x2, y2 = edges[row]
-            filled[row, y1:y2, x1:x2] = True
-        return filled
 
     def _to_poses(self, crops: Tensor, windows: Windows) -> Poses:
         inputs = self._normalize(crops)
@@ -289,6 +270,16 @@ class MMPoseEstimator:
         with self._network():
             features = self._model.extract_feat(inputs)
         return features if self._dtype == torch.float32 else to_float32(features)
+
+
+def _expect_masks(masks: Tensor | None, count: int) -> None:
+    """Raise ``UserError`` unless each of ``count`` people has a mask, bool (P, H, W), that is not empty."""
+    bare = count if masks is None else int((~masks.flatten(1).any(dim=1)).sum())
+    if bare:
+        raise UserError(
+            f"pose: {bare} people have no mask, and the model is conditioned on masks; take a detector "
+            'that makes masks, or without_mask="box"'
+        )
 
 
 def _check(option: str, value: object, allowed: Sequence[object]) -> None:
