@@ -45,7 +45,7 @@ Boxes: TypeAlias = "Detections | ArrayLike | Tensor | None"
 Rows: TypeAlias = "slice | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor"
 
 _NOTEBOOK_SIDE = 1000
-_logger = logging.getLogger("bmp")
+_LOGGER = logging.getLogger("bmp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -706,7 +706,7 @@ def _several(image: Any) -> Iterable[Any] | None:
             return None
         found = images.find(path)
         for line in found.summary():
-            _logger.warning(line)
+            _LOGGER.warning(line)
         return found.sources
     if isinstance(image, bytes | bytearray | memoryview | Image) or hasattr(image, "read"):
         return None
@@ -741,7 +741,7 @@ def _streamed(outcomes: Iterator[_Outcome], alone: bool = False) -> Iterator[Peo
         elif alone:
             raise outcome
         else:
-            _logger.warning("picture %d failed: %s", count - 1, _in_words(outcome))
+            _LOGGER.warning("picture %d failed: %s", count - 1, _in_words(outcome))
             failed[count - 1] = outcome
     if failed:
         raise PicturesError([], failed, count) from next(iter(failed.values()))
@@ -802,7 +802,7 @@ def _given(boxes: Any, image: Image) -> Detections | None:
     # What is not finite or inverted is left to the record, which says so.
     inside |= ~torch.isfinite(rows).all(dim=1) | (x2 < x1) | (y2 < y1)
     if not bool(inside.all()):
-        _logger.warning(
+        _LOGGER.warning(
             "boxes: left out %d without size or outside the %dx%d pixels of the picture: rows %s",
             int((~inside).sum()),
             image.width,

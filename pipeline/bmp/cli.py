@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bmp.io.json_fields import JsonObject
 
 
-_logger = logging.getLogger("bmp")
+_LOGGER = logging.getLogger("bmp")
 _ELSEWHERE = {
     "--conf": "--min-score --config",
     "--threshold": "--min-score",
@@ -299,7 +299,7 @@ def _run(options: argparse.Namespace) -> int:
             jobs, notices = _with_boxes(jobs, options)
             settings["boxes"] = _box_settings(options)
         for line in [*notices, *found.summary()]:
-            _logger.warning(line)
+            _LOGGER.warning(line)
         model = build(config, options.device)
         skipped = [(str(entry.path), entry.reason) for entry in found.left_out]
         with PeopleFile(

@@ -1,6 +1,8 @@
 """Photos with labels: which file is which image, sizes, EXIF, folders, and what a config can say."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -35,6 +37,22 @@ class TestDataset:
         assert data.name == "people"
         assert data.published is None
         assert PeopleDataset(tmp_path / "people.json", tmp_path, name="mine").name == "mine"
+
+    def test_a_photo_and_its_checksum_come_from_one_reading(self, tmp_path, monkeypatch):
+        images_in(tmp_path, "a.png", size=(WIDTH, HEIGHT + 1))
+        images_in(tmp_path, "b.png", colour=(1, 2, 3))
+        data = PeopleDataset(write(tmp_path, dataset()), tmp_path)
+        digest = hashlib.sha256((tmp_path / "b.png").read_bytes()).hexdigest()
+        assert data.checksum(0) == digest
+        opened, open_file = [], Path.open
+        monkeypatch.setattr(
+            Path, "open", lambda path, *args, **named: opened.append(path) or open_file(path, *args, **named)
+        )
+        image, found = data.load_with_checksum(0)
+        assert opened == [tmp_path / "b.png"]
+        assert (image.pixels[0, 0].tolist(), found) == ([1, 2, 3], digest)
+        with pytest.raises(ImageError, match=r"a\.png: expected 8x6 pixels as annotated, got 8x7"):
+            data.load_with_checksum(1)
 
     def test_images_that_are_not_there_are_counted(self, tmp_path):
         images_in(tmp_path / "photos", "a.png")

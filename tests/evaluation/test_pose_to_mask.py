@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from fakes import FakePose, FakeSegmenter, scene
+from fakes import FakePose, FakeSegmenter
 from hypothesis import strategies as st
+from label_fakes import Squares
 
 from bmp.datasets.people import PeopleDataset
 from bmp.datasets.posed import true_poses
@@ -24,29 +25,12 @@ from bmp.segmenters.prompting import GivenBox, MaxSpread, MaxVisibility
 HEIGHT, WIDTH = 48, 64
 
 
-class Scenes(PeopleDataset):
-    """One image a list of squares; the id of a square's annotation is 100 times the image's number plus its own."""
-
-    name = "squares"
+class Scenes(Squares):
+    """Squares whose labels come from the test; the images that were loaded are in ``loaded``."""
 
     def __init__(self, *scenes, labels=None):
-        self.images, self.loaded = [scene(*squares) for squares in scenes], []
-        self.ground_truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
-        for number, (image, squares) in enumerate(zip(self.images, scenes, strict=True), 1):
-            entry = {"id": number, "file_name": f"{number}.png", "height": image.height, "width": image.width}
-            self.ground_truth["images"].append(entry)
-            for own, (x1, y1, x2, y2) in enumerate(squares):
-                visible = image.pixels[..., 0] == 200 + own
-                row = {
-                    "id": 100 * number + own,
-                    "image_id": number,
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": int(visible.sum()),
-                    "segmentation": to_rle(visible[None])[0],
-                }
-                self.ground_truth["annotations"].append(row)
+        super().__init__(*scenes, step=100)
+        self.loaded = []
         for row, flags in zip(self.ground_truth["annotations"], labels or [], strict=False):
             x, y = row["bbox"][:2]
             row["keypoints"] = [value for i, flag in enumerate(flags) for value in (x + i % 3, y + i % 2, flag)]
@@ -54,7 +38,7 @@ class Scenes(PeopleDataset):
 
     def load(self, index):
         self.loaded.append(index)
-        return self.images[index]
+        return super().load(index)
 
 
 class Shifted(FakeSegmenter):

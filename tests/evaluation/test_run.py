@@ -48,6 +48,9 @@ class Scenes:
         self.loaded[id(image.pixels)] = index, image
         return image
 
+    def load_with_checksum(self, index):
+        return self.load(index), self.checksum(index)
+
     def checksum(self, index):
         return self.changed.get(index, f"sha256 of {index}")
 

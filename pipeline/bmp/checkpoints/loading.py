@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bmp.errors import UserError
 
-_LOG = logging.getLogger("bmp")
+_LOGGER = logging.getLogger("bmp")
 _CONTAINERS = ("state_dict", "model")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _NUMERIC = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -136,7 +136,7 @@ def load_strictly(
     """
     own = module.state_dict()
     if prefix := _foreign_prefix(own, state_dict):
-        _LOG.info("%s: all names begin with %r, which %s has not; taken off", file, prefix, type(module).__name__)
+        _LOGGER.info("%s: all names begin with %r, which %s has not; taken off", file, prefix, type(module).__name__)
         versions = getattr(state_dict, "_metadata", None)
         state_dict = OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in state_dict.items())
         if versions is not None:
@@ -169,7 +169,7 @@ def load_strictly(
     if (versions := getattr(state_dict, "_metadata", None)) is not None:
         fitting._metadata = versions  # type: ignore[attr-defined]
     module.load_state_dict(fitting, strict=not any(misfits.values()))
-    _LOG.info("%s: weights of %s, %d tensors", file, type(module).__name__, len(fitting))
+    _LOGGER.info("%s: weights of %s, %d tensors", file, type(module).__name__, len(fitting))
 
 
 def _foreign_prefix(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:

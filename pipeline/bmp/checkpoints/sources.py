@@ -27,6 +27,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from bmp.errors import UserError
+from bmp.io.checksums import sha256_of
 from bmp.io.urls import download
 
 RANDOM = "random"
@@ -478,15 +479,6 @@ def _direct(name: str) -> Weight:
         f"{name}: expected an existing file, a URL, hf://OWNER/REPOSITORY/FILE, npm:NAME@VERSION/FILE or a registered "
         f"name, found none of them; {hint}Registered names: {', '.join(weight.name for weight in table())}"
     )
-
-
-def sha256_of(file: Path) -> str:
-    """Return the sha256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _verified(file: Path, weight: Weight, remedy: str) -> Path:

@@ -84,6 +84,10 @@ class HeldOut(PeopleDataset):
         """Read image ``index``; see ``PeopleDataset``."""
         return self._whole.load(self._places[index])
 
+    def load_with_checksum(self, index: int) -> tuple[Image, str | None]:
+        """Read image ``index`` and return it with the sha256 of its photo; see ``PeopleDataset``."""
+        return self._whole.load_with_checksum(self._places[index])
+
     def checksum(self, index: int) -> str | None:
         """Return the sha256 of a photo; see ``PeopleDataset``."""
         return self._whole.checksum(self._places[index])

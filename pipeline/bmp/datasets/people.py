@@ -133,11 +133,30 @@ class PeopleDataset:
 
     def load(self, index: int) -> Image:
         """Read image ``index``; ``ImageError`` where it is broken or not of the size that its annotations are for."""
+        return self._fitting(index, pictures.load(self._photo(index)))
+
+    def load_with_checksum(self, index: int) -> tuple[Image, str | None]:
+        """Read image ``index``, see ``load``, and return it with the sha256 of the file that it was read from.
+
+        The file is read once. The checksum is None where there is no file that could change.
+        """
+        image, checksum = pictures.load_with_checksum(self._photo(index))
+        return self._fitting(index, image), checksum
+
+    def checksum(self, index: int) -> str | None:
+        """Return the sha256 of the file of image ``index``; None where there is none that could change."""
+        return pictures.checksum(self._folder / self._files[index])
+
+    def _photo(self, index: int) -> Path:
+        """Return the file of image ``index``; ``ImageError`` where its labels could not be brought to it."""
         path = self._folder / self._files[index]
         if index in self._refused:
             raise pictures.ImageError(f"{path}: {self._refused[index]}")
-        entry = self.ground_truth["images"][index]
-        image = pictures.load(path)
+        return path
+
+    def _fitting(self, index: int, image: Image) -> Image:
+        """Return the image; ``ImageError`` where it is not of the size that the annotations of ``index`` are for."""
+        path, entry = self._folder / self._files[index], self.ground_truth["images"][index]
         if (image.height, image.width) != (entry["height"], entry["width"]):
             # What is stored tells whether EXIF explains the difference.
             seen = Orientation(image.height, image.width)
@@ -149,10 +168,6 @@ class PeopleDataset:
             except UserError as error:
                 raise pictures.ImageError(f"{path}: {error}") from None
         return image
-
-    def checksum(self, index: int) -> str | None:
-        """Return the sha256 of the file of image ``index``; None where there is none that could change."""
-        return pictures.checksum(self._folder / self._files[index])
 
     def _find(self, names: Sequence[str], annotations: str | os.PathLike[str]) -> list[str]:
         """Return where below the folder the images are."""

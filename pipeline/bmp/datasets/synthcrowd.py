@@ -46,5 +46,9 @@ class SynthCrowd(PeopleDataset):
         with PIL.Image.open(io.BytesIO(self._jpegs[index])) as picture:
             return pictures.load(picture)
 
+    def load_with_checksum(self, index: int) -> tuple[Image, None]:
+        """Return image ``index``, and None: it is always the same."""
+        return self.load(index), None
+
     def checksum(self, index: int) -> None:
         """Return None: the scenes of a split and seed are always the same."""

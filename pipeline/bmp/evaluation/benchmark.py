@@ -21,7 +21,7 @@ from bmp.evaluation.run import Journals, Progress, Task, prepare_folder, run
 from bmp.evaluation.timing import machine
 from bmp.io.atomic import writing
 
-_logger = logging.getLogger("bmp")
+_LOGGER = logging.getLogger("bmp")
 
 
 def evaluate(
@@ -97,7 +97,7 @@ def evaluate(
 
 def _say(notices: Sequence[str]) -> None:
     for line in notices:
-        _logger.warning(line)
+        _LOGGER.warning(line)
 
 
 def _settings(config: ConfigSection) -> ComparisonSettings:

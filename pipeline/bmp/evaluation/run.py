@@ -185,8 +185,7 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
     photos: dict[int, str | None] = {}
 
     def read(index: int) -> Image:
-        image = task.dataset.load(index)
-        photos[index] = task.dataset.checksum(index)
+        image, photos[index] = task.dataset.load_with_checksum(index)
         return image
 
     with ThreadPoolExecutor() as pool, progress(count) as (say, advance), ExitStack() as closing:

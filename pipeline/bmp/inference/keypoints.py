@@ -40,7 +40,7 @@ from bmp.registry import DETECTORS, POSES
 from bmp.stages import Detector, PoseEstimator
 from bmp.structures import Image, Poses
 
-_logger = logging.getLogger("bmp")
+_LOGGER = logging.getLogger("bmp")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def _predict(options: argparse.Namespace) -> list[str]:
         raise UserError(f"config {options.config}: expected pipeline.{' and pipeline.'.join(stages)}; see bmp_v2.py")
     dataset = _dataset(config, options)
     for line in dataset.notices:
-        _logger.warning(line)
+        _LOGGER.warning(line)
     return predict(
         dataset,
         config.pipeline.pose.to_dict(),

@@ -79,7 +79,7 @@ _MOST_RUN_LENGTHS = 8e6  # pixels of a BMP that is coded so; Pillow takes second
 # JPEG 2000 planes of 32 bits, twice.
 _BYTES_A_PIXEL = 16
 _BYTES_A_PIXEL_OF = {"JPEG2000": 32, "WEBP": 20}
-_logger = logging.getLogger("bmp")
+_LOGGER = logging.getLogger("bmp")
 # Without a handler of its own, what Pillow logs of broken pictures would be written to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -144,7 +144,7 @@ _budget = _Budget(MAX_MEGAPIXELS * 1e6 * _BYTES_A_PIXEL)
 
 def log_notice(text: str) -> None:
     """Give a notice to the logger ``bmp``: where notices go unless somebody asks for them."""
-    _logger.warning(text)
+    _LOGGER.warning(text)
 
 
 def decode(file: IO[bytes], name: str, *, upright: bool = True, notice: Notice = log_notice) -> npt.NDArray[np.uint8]:

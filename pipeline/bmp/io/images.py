@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import io
 import os
 import stat
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bmp.errors import UserError
+from bmp.io.checksums import sha256_of
 from bmp.io.decoding import ImageError as ImageError
 from bmp.io.decoding import Notice, decode, has_heif, log_notice, one_line, to_rgb
 from bmp.io.samples import scaled_to_8_bits
@@ -154,7 +154,7 @@ def load_with_checksum(source: Path | str, *, notice: Notice = log_notice) -> tu
         if file.seek(0, os.SEEK_END) <= _HELD:
             file.seek(0)
             file = io.BytesIO(file.read())
-        digest = _sha256(file)
+        digest = sha256_of(file)
         return _image(decode(file, name, notice=notice)), digest
 
 
@@ -162,17 +162,9 @@ def checksum(source: Path | str) -> str | None:
     """Return the sha256 of a file, or of what a URL gives, in hexadecimal; None for what cannot be read."""
     try:
         with _opened(source) as (file, _):
-            return _sha256(file)
+            return sha256_of(file)
     except ImageError:
         return None
-
-
-def _sha256(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    file.seek(0)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from bmp import __version__
-from bmp.checkpoints.sources import resolve, sha256_of
+from bmp.checkpoints.sources import resolve
 from bmp.config import ConfigSection, load_config
 from bmp.errors import UserError
+from bmp.io.checksums import sha256_of
 
 
 def read_config(name: str | Path, overrides: ConfigSection | None = None, work_dir: Path | None = None) -> Config:

@@ -6,9 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from fakes import scene
+from label_fakes import Squares
 
-from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import labelled_mask
 from bmp.label_sets import keypoint_set
@@ -20,37 +19,16 @@ HEIGHT, WIDTH = 48, 64
 STILL = dict(flip=0, rotation=0, shear=0, brightness=0, contrast=0, saturation=0, grey=0, jitter_before_grey=(0, 0, 0))
 
 
-class Scenes(PeopleDataset):
-    """One image a list of squares; annotation 10·i + j is square j of image i, its keypoint k is its pixel k."""
-
-    name = "squares"
+class Scenes(Squares):
+    """Annotation 10·i + j is square j of image i; its keypoints lie around its middle."""
 
     def __init__(self, *scenes, labels=True):
-        self.images = [scene(*squares) for squares in scenes]
-        self.ground_truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
-        for number, (image, squares) in enumerate(zip(self.images, scenes, strict=True), 1):
-            self.ground_truth["images"].append(
-                {"id": number, "file_name": f"{number}.png", "height": HEIGHT, "width": WIDTH}
-            )
-            for own, (x1, y1, x2, y2) in enumerate(squares):
-                visible = image.pixels[..., 0] == 200 + own
-                row = {
-                    "id": 10 * number + own,
-                    "image_id": number,
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": int(visible.sum()),
-                    "segmentation": to_rle(visible[None])[0],
-                }
-                if labels:
-                    middle = [(x1 + x2 - 1) / 2, (y1 + y2 - 1) / 2]
-                    row["keypoints"] = [v for k in range(17) for v in (middle[0] + (k % 3) / 2, middle[1], k % 3)]
-                    row["num_keypoints"] = 11
-                self.ground_truth["annotations"].append(row)
-
-    def load(self, index):
-        return self.images[index]
+        super().__init__(*scenes, step=10)
+        for row in self.ground_truth["annotations"] if labels else ():
+            x, y, width, height = row["bbox"]
+            middle = [x + (width - 1) / 2, y + (height - 1) / 2]
+            row["keypoints"] = [v for k in range(17) for v in (middle[0] + (k % 3) / 2, middle[1], k % 3)]
+            row["num_keypoints"] = 11
 
 
 ONE = Scenes([(8, 10, 20, 30)])
