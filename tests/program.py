@@ -1,4 +1,4 @@
-"""The commands on the fake stages: called in this process, or started anew for signals, kills and several processes."""
+"""The commands on the fake stages: called in this process, in forked ones, or started anew for signals and exit codes."""
 
 from __future__ import annotations
 
@@ -99,10 +99,9 @@ def script(arguments):
 def together(folder, *arguments, main, count=2):
     """Call a command in ``count`` processes, as ``torchrun`` would; return of each what ``main_in`` does, by rank.
 
-    They are forked from a server that has loaded what most of them need, which starts once a session.
+    They are forked as ``begin`` says.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "bmp.training.__main__", "bmp.training.pose", "mmdet.models"])
+    context = _server()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -111,12 +110,9 @@ def together(folder, *arguments, main, count=2):
         receiver, sender = context.Pipe(duplex=False)
         environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
         environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": 1, "CUDA_VISIBLE_DEVICES": ""}
-        environment = os.environ | {name: str(value) for name, value in environment.items()}
-        process = context.Process(target=_one_of_several, args=(sender, environment, folder, arguments, main))
-        process.start()
+        processes.append(begin(folder, *arguments, main=main, pipe=sender, **environment))
         sender.close()
         pipes.append(receiver)
-        processes.append(process)
     try:
         return [pipe.recv() if pipe.poll(300) else pytest.fail("a process takes minutes") for pipe in pipes]
     finally:
@@ -125,13 +121,33 @@ def together(folder, *arguments, main, count=2):
             process.kill()
 
 
-def _one_of_several(pipe, environment, folder, arguments, main):
+def begin(folder, *arguments, main, pipe=None, **environment):
+    """Call a command in a process of its own and do not wait for it; return the process, which may be killed.
+
+    It is forked from a server that has loaded what most commands need, which starts once a session: nothing of this
+    process is in it. The pipe gets what ``main_in`` returns.
+    """
+    environment = os.environ | {name: str(value) for name, value in environment.items()}
+    process = _server().Process(target=_by_itself, args=(pipe, environment, folder, arguments, main))
+    process.start()
+    return process
+
+
+def _server():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch.distributed", "bmp.training.__main__", "bmp.training.pose", "mmdet.models"])
+    return context
+
+
+def _by_itself(pipe, environment, folder, arguments, main):
     import torch
 
     os.environ.clear()  # the server's is that of its start
     os.environ.update(environment)
     torch.set_num_threads(1)
-    pipe.send(main_in(folder, *arguments, main=main))
+    result = main_in(folder, *arguments, main=main)
+    if pipe is not None:
+        pipe.send(result)
 
 
 def _exit_code(main, arguments):

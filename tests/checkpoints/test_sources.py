@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from program import script, together
 
 from bmp.checkpoints import sources as weights
 from bmp.checkpoints.sources import (
@@ -460,14 +461,12 @@ def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_many_processes_ask_at_once(server):
+def test_many_processes_ask_at_once(server, tmp_path):
     server.files["/a.pth"] = CONTENT
-    code = RESOLVE.format(f"{server.address}/a.pth")
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    answers = {process.communicate()[0].strip() for process in processes}
-    assert [process.returncode for process in processes] == [0] * 3
-    (answer,) = answers
-    assert Path(answer).read_bytes() == CONTENT
+    (tmp_path / "resolve.py").write_text(RESOLVE.format(f"{server.address}/a.pth"))
+    ((code, answer),) = {(code, out) for code, out, _ in together(tmp_path, "resolve.py", main=script, count=3)}
+    assert code == 0
+    assert Path(answer.strip()).read_bytes() == CONTENT
     assert len(server.requests) == 1
 
 

@@ -200,14 +200,6 @@ def test_help_names_the_exit_codes(tmp_path):
     assert "exit codes: 0" in out
 
 
-@pytest.mark.slow
-def test_the_exit_code_is_that_of_the_process(tmp_path):
-    process = start(tmp_path, "--input", "gone.jpg", "--output", "out")
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, out) == (2, "")
-    assert err.startswith("bmp: gone.jpg: no such file")
-
-
 def _stored_turned(path):
     """Write a photo of one square that viewers see after a quarter turn; return the square, stored and seen."""
     x1, y1, x2, y2 = FRONT

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from program import BEHIND, CONFIG, FRONT, run, save, start, together
+from program import BEHIND, CONFIG, FRONT, begin, run, save, start, together
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -26,7 +26,7 @@ from fakes import FakeDetector
 
 class Slow(FakeDetector):
     def detect(self, images):
-        time.sleep(0.15)
+        time.sleep(float(os.environ.get("SECONDS", "0")))
         return super().detect(images)
 
 class Dying(FakeDetector):
@@ -144,14 +144,14 @@ def test_killed_at_random_moments_and_resumed_equals_undisturbed(folder, whole):
     journal = folder / "killed" / "journal.0.jsonl"
     killed = 0
     for target in (1, 6):
-        process = start(folder, *arguments, config="slow.py")
+        process = begin(folder, "--config", "slow.py", *arguments, main=main, SECONDS=0.15)
         while not (journal.exists() and journal.read_bytes().count(b"\n") >= target):
-            assert process.poll() is None, process.communicate()
+            assert process.is_alive()
             time.sleep(0.005)
         time.sleep(moments.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-        killed += process.returncode == -signal.SIGKILL
+        process.kill()
+        process.join(60)
+        killed += process.exitcode == -signal.SIGKILL
         # A kill in the middle of a line is rare: make it.
         with journal.open("ab") as file:
             file.write(b'{"image": 9')

@@ -3,11 +3,9 @@
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -379,23 +377,24 @@ class TestPeopleFile:
 
     @pytest.mark.slow
     def test_a_real_kill(self, tmp_path):
-        program = """
-            import sys
-            sys.path.insert(0, {tests!r})
-            from test_people_file import *
-            with PeopleFile({path!r}, COCO_KEYPOINTS, [str(i) for i in range(100_000)], interval=0.0) as file:
+        path = tmp_path / "people.json"
+        context = multiprocessing.get_context("fork")
+        reader, writer = context.Pipe(duplex=False)
+
+        def work():
+            with PeopleFile(path, COCO_KEYPOINTS, [str(i) for i in range(100_000)], interval=0.0) as file:
                 for i in range(100_000):
                     file.add(str(i), HEIGHT, WIDTH, some_people(1))
-                    print(i, flush=True)
-        """
-        path = tmp_path / "people.json"
-        program = textwrap.dedent(program).format(tests=str(Path(__file__).parent), path=str(path))
-        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-            for line in process.stdout:
-                if line.strip() == "60":
-                    process.send_signal(signal.SIGKILL)
-            reported = int(line) if line.strip() else 60
-        assert reported >= 60
+                    writer.send(i)
+
+        process = context.Process(target=work)
+        process.start()
+        writer.close()
+        while reader.recv() < 60:
+            pass
+        process.kill()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
         json.loads(path.read_text())
         with PeopleFile(path, COCO_KEYPOINTS, [str(i) for i in range(100_000)], resume=True) as file:
             assert all(file.done(str(i)) for i in range(60))

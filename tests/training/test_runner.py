@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
+from program import together
 from pycocotools import mask as rle
 from safetensors import safe_open
 
@@ -173,21 +171,9 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, tiny, data):
 
 @pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path, tiny, data):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--standalone",
-        "-m",
-        "bmp.training",
-    ]
-    command += [tiny, f"--work-dir={tmp_path / 'work'}", "--set", f"data_root={data}", "--set", "train_cfg.max_iters=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, "--export", str(tmp_path / "two.safetensors")], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    options = ("--work-dir", "work", "--set", f"data_root={data}", "--set", "train_cfg.max_iters=2")
+    for code, _, err in together(tmp_path, tiny, *options, "--export", "two.safetensors", main=main):
+        assert code == 0, err
     assert load_state_dict(tmp_path / "two.safetensors")
 
 

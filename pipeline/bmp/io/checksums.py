@@ -10,7 +10,7 @@ _CHUNK = 1 << 20
 
 
 def sha256_of(source: Path | IO[bytes]) -> str:
-    """Return the sha256 of a file, or of all that is in an open one, in hexadecimal; ``OSError`` if it cannot be read."""
+    """Return the sha256 in hexadecimal of a file, or of all of an open one; ``OSError`` for what cannot be read."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             return sha256_of(file)

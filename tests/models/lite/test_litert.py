@@ -4,12 +4,11 @@ import copy
 import multiprocessing
 import os
 import pickle
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from program import ENVIRONMENT
+from program import script, together
 
 from bmp.checkpoints.sources import resolve
 from bmp.errors import UserError
@@ -88,13 +87,12 @@ def test_a_forked_process_gets_the_same_answer(finder):
 def test_a_new_process_gets_the_same_answer(finder, tmp_path):
     (tmp_path / "model").write_bytes(pickle.dumps(finder))
     np.save(tmp_path / "row.npy", ROW)
-    code = (
-        "import pathlib, pickle, numpy as np\n"
+    (tmp_path / "load.py").write_text(
+        "import pathlib, pickle, sys, numpy as np\n"
+        "assert 'ai_edge_litert' not in sys.modules\n"
         "model = pickle.loads(pathlib.Path('model').read_bytes())\n"
         "print(repr(float(sum(np.abs(output).sum() for output in model(np.load('row.npy'))))))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.splitlines()[-1]) == summed(finder)
+    ((code, out, err),) = together(tmp_path, "load.py", main=script, count=1)
+    assert code == 0, err
+    assert float(out.splitlines()[-1]) == summed(finder)
