@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from typing_extensions import Self
 
 from bmp.errors import UserError, choices
 from bmp.io import images
@@ -28,7 +29,7 @@ from bmp.io.atomic import replacing, writing
 from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace, checked_rounds
-from bmp.structures import Detections, Image, Instances
+from bmp.structures import CONFIRMED, Detections, Frame, Image, Instances
 
 if TYPE_CHECKING:
     import pandas
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import supervision
 
     from bmp.io.annotations import Annotation
+    from bmp.io.video_inputs import VideoSource
     from bmp.video_loop import VideoLoop
 
 Picture: TypeAlias = "bytes | IO[bytes] | PIL.Image.Image | Image"
@@ -91,13 +93,16 @@ class People:
 
     def __getitem__(self, rows: int | Rows) -> Person | People:
         if isinstance(rows, slice):
-            return replace(self, instances=self.instances[rows])
+            return self._chosen(rows)
         if isinstance(rows, Sequence | np.ndarray | Tensor):
-            return replace(self, instances=self.instances[self._rows(rows)])
+            return self._chosen(self._rows(rows))
         row = operator.index(rows)
         if not -len(self) <= row < len(self):
             raise IndexError(f"expected a row of {len(self)} people, got {row}")
         return Person(self, row % len(self))
+
+    def _chosen(self, rows: slice | Tensor) -> Self:
+        return replace(self, instances=self.instances[rows])
 
     def _rows(self, rows: Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor) -> Tensor:
         chosen = torch.as_tensor(rows if isinstance(rows, Tensor) else np.asarray(rows))
@@ -216,18 +221,22 @@ class People:
         """
         from bmp.visualize import overlay
 
-        shown = (self.scores >= _share("min_score", min_score)).nonzero()[:, 0].tolist()
+        shown = (self.scores >= _share("min_score", min_score)).nonzero()[:, 0]
         return overlay(
             self.image,
             self.instances[shown],
             self.keypoint_set,
-            numbers=shown,
+            numbers=self._numbers()[shown].tolist(),
             boxes=boxes,
             masks=masks,
             skeletons=skeletons,
             labels=labels,
             line_width=line_width,
         )
+
+    def _numbers(self) -> Tensor:
+        """Return the number of each person in pictures, int64 (N,)."""
+        return torch.arange(len(self), device=self.instances.device)
 
     def plot_trace(self) -> PIL.Image.Image:
         """Draw a contact sheet of the stages' results round by round; needs people found with ``trace=True``."""
@@ -332,6 +341,58 @@ class People:
         new = "keypoint_confidence" in inspect.signature(supervision.KeyPoints).parameters
         confidence: dict[str, Any] = {"keypoint_confidence" if new else "confidence": values["keypoint_scores"]}
         points = supervision.KeyPoints(xy=values["keypoints"], class_id=nobody_is_anything_else, **confidence)
+        return detections, points
+
+
+@dataclass(frozen=True, eq=False)
+class VideoPeople(People):
+    """Everybody in one frame of a video; ``People`` with identities. Rows are in the order of the ids.
+
+    ids: int64 (N,), from 1, a person's own for as long as the video lasts. confirmed: bool (N,), false in the first
+    frames in which a person is seen. index: the number of the frame, from 0. time: when it is shown, in seconds. cut:
+    another scene begins with it.
+    """
+
+    ids: Tensor = field(kw_only=True)
+    confirmed: Tensor = field(kw_only=True)
+    index: int = field(kw_only=True)
+    time: float = field(kw_only=True)
+    cut: bool = field(kw_only=True)
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(map(str, self.ids.tolist())) or "nobody"
+        return f"VideoPeople(frame {self.index}, {self.time:.2f} s: {numbers})"
+
+    def _chosen(self, rows: slice | Tensor) -> Self:
+        return replace(self, instances=self.instances[rows], ids=self.ids[rows], confirmed=self.confirmed[rows])
+
+    def _numbers(self) -> Tensor:
+        return self.ids
+
+    def numpy(self) -> dict[str, NDArray[Any]]:
+        """Return the columns as NumPy arrays on the CPU, by the names of the properties; ``ids`` is one."""
+        return {"ids": self.ids.cpu().numpy(), **super().numpy()}
+
+    def to_coco(self, image_id: int | None = None, first_id: int = 1) -> list[Annotation]:
+        """Return COCO annotations with ``track_id``; the id of the image is the number of the frame unless given."""
+        rows = super().to_coco(self.index if image_id is None else image_id, first_id)
+        return [
+            cast("Annotation", {**row, "track_id": number}) for row, number in zip(rows, self.ids.tolist(), strict=True)
+        ]
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a table with a row a person, as of ``People``, with the id, and the frame's number and time first."""
+        table = super().to_dataframe()
+        for place, (name, values) in enumerate(
+            (("frame", self.index), ("time", self.time), ("id", self.ids.cpu().numpy()))
+        ):
+            table.insert(place, name, values)
+        return table
+
+    def to_supervision(self) -> tuple[supervision.Detections, supervision.KeyPoints]:
+        """Return the people for the package supervision, as of ``People``, with ids as ``tracker_id``."""
+        detections, points = super().to_supervision()
+        detections.tracker_id = self.ids.cpu().numpy().astype(int)
         return detections, points
 
 
@@ -636,6 +697,88 @@ class BMP(Loop):
         if several is None:
             return _streamed(outcomes, alone=True) if stream else next(_streamed(outcomes, alone=True))
         return _streamed(outcomes) if stream else _together(outcomes)
+
+    def video(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        start: int | float = 0,
+        end: int | float | None = None,
+        every: int = 1,
+        min_score: float = 0.0,
+    ) -> Iterator[VideoPeople]:
+        """Follow the people of a video, and yield each frame as soon as it is done.
+
+        The iterator may be left at any time; it closes the video then, and holds two frames at most.
+
+        Args:
+            source: a film, whatever it is called; a stream's address; a camera, such as ``/dev/video0``; or a folder
+                or pattern of pictures, which are the frames in the order of their names, 25 a second.
+            start: the first frame, in seconds (float) or as the number of a frame (int).
+            end: likewise, the first frame that is not given any more; None for the end of the video.
+            every: give each so many-th frame.
+            min_score: leave out people with a lower detection score; they are followed all the same.
+
+        Raises:
+            VideoError: the video cannot be read; a ``UserError`` and a ``ValueError``. What cannot be decoded in it is
+                skipped, with a warning of the logger ``bmp``.
+            UserError: the part does not exist, an argument is wrong, or PyAV is not installed.
+        """
+        from bmp.io.video_inputs import open_video
+
+        _share("min_score", min_score)
+        return self._frames_of(open_video(source, start=start, end=end, every=every), min_score)
+
+    def _frames_of(self, frames: VideoSource, min_score: float) -> Iterator[VideoPeople]:
+        with frames:
+            yield from self._followed(frames, min_score, frames.name)
+
+    def track(
+        self, frames: Iterable[Any], *, rate: float = 25.0, bgr: bool = False, min_score: float = 0.0
+    ) -> Iterator[VideoPeople]:
+        """Follow people through frames of your own, and yield each as soon as it is done.
+
+        Args:
+            frames: pictures of any kind that the model is called with, or ``bmp.structures.Frame``, which have numbers
+                and times of their own; an iterator or a generator is read a frame at a time.
+            rate: frames a second, for times of frames that have none.
+            bgr: arrays and tensors have their channels as OpenCV does.
+            min_score: as for ``video``.
+
+        Raises:
+            ImageError: a frame cannot be read.
+
+        Example:
+            >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
+            >>> model = BMP(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll())
+            >>> for people in model.track([scene((20, 10, 30, 20)), scene((20, 10, 30, 20))]):
+            ...     print(people, people.boxes.tolist())
+            VideoPeople(frame 0, 0.00 s: 1) [[20.0, 10.0, 30.0, 20.0]]
+            VideoPeople(frame 1, 0.04 s: 1) [[20.0, 10.0, 30.0, 20.0]]
+        """
+        _share("min_score", min_score)
+        if not 0 < rate <= 1000:
+            raise ValueError(f"rate: expected up to 1000 frames a second, got {rate!r}")
+        read = (
+            frame if isinstance(frame, Frame) else Frame(number, number / rate, images.load(frame, bgr=bgr))
+            for number, frame in enumerate(frames)
+        )
+        return self._followed(read, min_score, "")
+
+    def _followed(self, frames: Iterable[Frame], min_score: float, name: str) -> Iterator[VideoPeople]:
+        for found in self.video_loop.run(self, frames):
+            people = found.people[found.people.instances.detections.scores >= min_score]
+            yield VideoPeople(
+                found.frame.image,
+                people.instances,
+                self.pose.keypoints,
+                source=name,
+                ids=people.ids,
+                confirmed=people.state == CONFIRMED,
+                index=found.frame.index,
+                time=found.frame.time,
+                cut=found.cut,
+            )
 
     def _outcomes(
         self,

@@ -1,4 +1,4 @@
-"""The command line: pictures in, overlays and people.json out, or a data set in and a report out.
+"""The command line: pictures or videos in, overlays and people out, or a data set in and a report out.
 
 Knows files and messages, no network and no metric.
 
@@ -26,6 +26,7 @@ from bmp.console import (
     Parser,
     add_volume,
     expect_both,
+    instant,
     open_console,
     progress,
     report_failed,
@@ -56,6 +57,9 @@ _ELSEWHERE = {
 }
 """What options of other programs are called here."""
 
+_FOR_VIDEOS = ("start", "end", "every", "no-overlay")
+_FOR_PHOTOS = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "labels-in")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv`` by default) and return its exit code."""
@@ -73,6 +77,7 @@ def _parser() -> Parser:
         "       bmp -c CONFIG [--dataset FILE --images DIR] [-o DIR] [option ...]\n"
         "       bmp doctor",
         description="Find every person in photos: boxes, masks and poses, also where people overlap. "
+        "In videos, follow them: everybody keeps an identity. "
         "Without photos, measure a config on a data set: its own, or that of --dataset and --images. "
         "bmp doctor says what is installed and what to do about what is missing.",
         epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use or an output that cannot be written, "
@@ -80,7 +85,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"bmp {__version__}")
     parser.add_argument("--list-configs", action="store_true", help="list the configs that come with it, and end")
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="photos, folders, globs or URLs")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="photos or videos, folders, globs, URLs, cameras")
     parser.add_argument("-c", "--config", default="lite.py", help="path or name of a config (default: %(default)s)")
     parser.add_argument("-i", "--input", nargs="+", default=[], metavar="PATH", help="the same as PATH")
     parser.add_argument(
@@ -116,6 +121,17 @@ def _parser() -> Parser:
         help="leave out people that score below S, from 0 to 1, of people.json and of the pictures (default: everybody "
         "is in people.json, and who scores below the config's min_score is not drawn)",
     )
+    films = parser.add_argument_group("with videos")
+    films.add_argument("--video", action="store_true", help="the inputs are videos; a folder of pictures is one")
+    films.add_argument(
+        "--start",
+        type=instant,
+        metavar="T",
+        help="begin at frame T, a whole number, or at a time: 1.5 or 90s, in seconds, or 1:30",
+    )
+    films.add_argument("--end", type=instant, metavar="T", help="end before that frame or time")
+    films.add_argument("--every", type=whole(1), metavar="N", help="take each Nth frame")
+    films.add_argument("--no-overlay", action="store_true", help="write no film with the people drawn in it")
     measured = parser.add_argument_group("without photos")
     measured.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people to measure the config on")
     measured.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
@@ -196,7 +212,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
 
-    needless = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score")
+    needless = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "video", *_FOR_VIDEOS)
     _refuse(options, needless, "goes with photos; name some, or leave it out to evaluate")
     both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
     if not both:
@@ -256,6 +272,7 @@ def _run(options: argparse.Namespace) -> int:
     from bmp.config import load_config, parse_overrides
     from bmp.io.images import common_root, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
+    from bmp.io.video_inputs import find_videos
 
     _refuse(
         options,
@@ -271,6 +288,9 @@ def _run(options: argparse.Namespace) -> int:
     output = options.output or Path("bmp-output")
     results = output / "people.json"
     inputs = [*options.paths, *options.input]
+    if videos := find_videos(inputs, options.video):
+        return _follow(options, videos, output)
+    _refuse(options, _FOR_VIDEOS, "is for videos; leave it out, or take pictures as one video with --video")
     found = _found(inputs, output)
     config = load_config(options.config, parse_overrides(options.set))
     drawn_score = _min_score(config, options.config)
@@ -326,6 +346,51 @@ def _run(options: argparse.Namespace) -> int:
                     quiet=options.quiet,
                 ),
             )
+    return report_failed("bmp", failed)
+
+
+def _follow(options: argparse.Namespace, videos: Sequence[str], output: Path) -> int:
+    """Follow people through videos: one writes into the output folder itself, several into a folder each."""
+    from bmp.build import build
+    from bmp.checkpoints.sources import own_files
+    from bmp.config import load_config, parse_overrides
+    from bmp.inference.video import OWN_FILES, VideoSettings, follow_video
+    from bmp.io.video import VideoError
+    from bmp.io.video_inputs import folder_names
+
+    _refuse(options, _FOR_PHOTOS, "is for photos; leave it out for videos")
+    config = load_config(options.config, parse_overrides(options.set))
+    drawn_score = _min_score(config, options.config)
+    folders = [output] if len(videos) == 1 else [output / name for name in folder_names(videos)]
+    _make_writable(output)
+    failed: list[str] = []
+    with alone_in(output):
+        for folder in folders:
+            if any((folder / name).exists() for name in OWN_FILES) and not (options.resume or options.overwrite):
+                raise UserError(
+                    f"{folder} has the results of an earlier run; choose another folder with -o DIR, go on with "
+                    "--resume, or replace them with --overwrite"
+                )
+        model = build(config, options.device)
+        sections: JsonObject = {name: config[name].to_dict() for name in ("pipeline", "video") if name in config}
+        for video, folder in zip(videos, folders, strict=True):
+            settings = VideoSettings(
+                folder,
+                start=options.start or 0,
+                end=options.end,
+                every=options.every or 1,
+                overlay=not options.no_overlay,
+                resume=options.resume,
+                min_score=options.min_score or 0.0,
+                drawn_score=drawn_score if options.min_score is None else options.min_score,
+                info={**sections, "files": own_files(sections)},
+                debug=options.debug,
+                quiet=options.quiet,
+            )
+            try:
+                failed += follow_video(model, video, settings)
+            except VideoError as error:  # of this one: the others are done all the same
+                failed.append(str(error))
     return report_failed("bmp", failed)
 
 

@@ -12,6 +12,7 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -144,6 +145,19 @@ def whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def instant(text: str) -> int | float:
+    """Read an option as the number of a frame, a whole number, or as a time in seconds: 1.5, 90s, 1:30 or 1:02:03.5."""
+    if text.isascii() and text.isdecimal() and len(text) < 19:
+        return int(text)
+    found = re.fullmatch(r"(?:(?:(\d{1,4}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d*)?|\.\d+)s?", text, flags=re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"expected a frame, as in 120, or a time, as in 4.8, 90s or 1:30, got {text!r}"
+        )
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def share(text: str) -> float:

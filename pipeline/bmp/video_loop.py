@@ -36,6 +36,7 @@ from bmp.tracking.table import (
 
 _REST = 3  # frames after a detection in which doubts do not lead to another
 _FAILED, _COUNTED = 0.8, 10  # share of points that fail together at a cut, of so many at least
+_LUMA, _OVERLAP = 10.0, 0.9  # what then has to differ: points fail as well where the only person is hidden at once
 
 
 @dataclass(eq=False)
@@ -153,7 +154,10 @@ class VideoLoop:
     def step(self, loop: Loop, state: VideoState, frame: Frame) -> TrackedFrame:
         """Follow people into the next frame; ``state`` is brought up to date."""
         image, scene = frame.image.to(loop.device), scene_of(frame.image)
-        cut = state.scene is not None and (is_cut(state.scene, scene) or not self._follow(loop, state, image))
+        cut = state.scene is not None and (
+            is_cut(state.scene, scene)
+            or (self._follow(loop, state, image) and is_cut(state.scene, scene, luma=_LUMA, overlap=_OVERLAP))
+        )
         first = cut or state.previous is None
         if first:
             self._retire(state, torch.ones(len(state.people), dtype=torch.bool, device=loop.device))
@@ -173,17 +177,15 @@ class VideoLoop:
         return TrackedFrame(replace(frame, image=image), present[present.ids.argsort()], cut, detected)
 
     def _follow(self, loop: Loop, state: VideoState, image: Image) -> bool:
-        """Bring everybody's points, poses and masks into this frame; False where the points say that it is a cut."""
+        """Bring everybody's points, poses and masks into this frame; say whether most points failed all at once."""
         people = replace(state.people, age=state.people.age + 1)
         assert state.previous is not None  # there is no scene without a frame
         found, seen, _ = self.tracker.step(state.memory, state.previous, image, people.points.reshape(-1, 2))
         seen = seen.reshape(people.seen.shape) & (people.seen | self.tracker.recovers)
-        known = int(people.seen.sum())
-        if known >= _COUNTED and int((people.seen & ~seen).sum()) >= _FAILED * known:
-            return False
         moved = follow(people, found.reshape(people.points.shape), seen, loop.pose.keypoints, image)
         state.people = self._shared_out(loop, moved)
-        return True
+        known = int(people.seen.sum())
+        return known >= _COUNTED and int((people.seen & ~seen).sum()) >= _FAILED * known
 
     def _draw(self, loop: Loop, state: VideoState, segmenter: _EncodedOnce) -> None:
         """Give people who can be seen masks by their points, in place of those that only moved with them."""

@@ -432,10 +432,10 @@ def test_pixels_as_they_are_stored(tmp_path, suffix, orientation):
         (b"<svg xmlns='http://www.w3.org/2000/svg'>", "SVG"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!doctype html><title>404</title>", "web page"),
-        (b"\0\0\0\x20ftypisom\0\0\2\0", "videos come in a later version"),
-        (b"\0\0\0\x14ftypqt  \0\0\0\0", "videos come in a later version"),
-        (b"\x1aE\xdf\xa3\x01", "videos come in a later version"),
-        (b"RIFF\x24\x10\0\0AVI LIST", "videos come in a later version"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "a video, not a picture; name it without pictures beside it"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0", "a video, not a picture; name it without pictures beside it"),
+        (b"\x1aE\xdf\xa3\x01", "a video, not a picture; name it without pictures beside it"),
+        (b"RIFF\x24\x10\0\0AVI LIST", "a video, not a picture; name it without pictures beside it"),
     ],
 )
 def test_what_is_no_picture_is_called_by_its_name(tmp_path, start, words):
@@ -760,7 +760,7 @@ def test_what_is_left_out_is_listed_and_counted(folder, monkeypatch):
     ]
     lines = found.summary()
     videos = "photos/a.mp4, photos/b.MOV, photos/x/clip.avi"
-    assert f"left out 3, videos, which come in a later version: {videos}" in lines
+    assert f"left out 3, videos, which are not done together with pictures; name them by themselves: {videos}" in lines
     assert "left out 1, folders that cannot be read (Permission denied): photos/locked" in lines
     assert images.find([folder, folder / "odd.dat"]).left_out == [e for e in found.left_out if e.path.name != "odd.dat"]
 

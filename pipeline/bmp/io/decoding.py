@@ -54,7 +54,7 @@ _MOST_COUNTED = 2**18  # bytes of a file whose frames are counted; it takes long
 Notice = Callable[[str], None]
 """Takes one sentence about a picture that was read, but not as it stands in the file."""
 
-_VIDEOS = "videos come in a later version; give its frames as pictures (ffmpeg -i VIDEO frames/%05d.png)"
+_A_VIDEO = "a video, not a picture; name it without pictures beside it, as in bmp VIDEO, or use model.video in Python"
 _UNREAD = (
     (b"%!PS", 0, "an EPS or PostScript file; convert it to PNG"),
     (b"\xc5\xd0\xd3\xc6", 0, "an EPS file; convert it to PNG"),
@@ -64,12 +64,12 @@ _UNREAD = (
     (b"version https://git-lfs", 0, "a pointer of git-lfs, not the picture; run git lfs pull"),
     (b"<!DOCTYPE html", 0, "a web page, not a picture; fetch the picture itself"),
     (b"<html", 0, "a web page, not a picture; fetch the picture itself"),
-    (b"\x1aE\xdf\xa3", 0, f"a video; {_VIDEOS}"),
-    (b"AVI ", 8, f"a video; {_VIDEOS}"),
-    (b"\x00\x00\x01\xba", 0, f"a video; {_VIDEOS}"),
-    (b"\x00\x00\x01\xb3", 0, f"a video; {_VIDEOS}"),
-    (b"FLV", 0, f"a video; {_VIDEOS}"),
-    (b"\x30\x26\xb2\x75", 0, f"a video; {_VIDEOS}"),
+    (b"\x1aE\xdf\xa3", 0, _A_VIDEO),
+    (b"AVI ", 8, _A_VIDEO),
+    (b"\x00\x00\x01\xba", 0, _A_VIDEO),
+    (b"\x00\x00\x01\xb3", 0, _A_VIDEO),
+    (b"FLV", 0, _A_VIDEO),
+    (b"\x30\x26\xb2\x75", 0, _A_VIDEO),
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
@@ -291,10 +291,23 @@ def _check_kind(start: bytes, name: str) -> None:
         if start[offset:].lstrip(b" \t\r\n\xef\xbb\xbf").lower().startswith(magic.lower()):
             raise ImageError(f"{name}: {words}")
     if start[4:8] == b"ftyp" and start[8:12] not in (b"avif", b"avis", *_HEIF_BRANDS):
-        raise ImageError(f"{name}: a video; {_VIDEOS}")
+        raise ImageError(f"{name}: {_A_VIDEO}")
     # AVIF may call itself mif1, too.
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and b"avif" not in start and not has_heif():
         raise ImageError(f"{name}: a HEIC picture; pip install pillow-heif, or convert it to JPEG")
+
+
+def is_picture_file(path: Path) -> bool:
+    """Tell by its content, whatever its name, whether a file is a picture that is read here, broken ones included."""
+    formats = [kind for kind in FORMATS if kind in _known_formats()]
+    try:
+        with path.open("rb") as file:
+            _check_kind(file.read(64), str(path))
+            file.seek(0)
+            with PIL.Image.open(file, formats=formats):
+                return True
+    except Exception:  # decoders meet other data with exceptions of any kind
+        return False
 
 
 def has_heif() -> bool:

@@ -42,10 +42,12 @@ EXTENSIONS = (
 With pillow-heif installed, those of ``HEIF_EXTENSIONS`` count as well.
 """
 
-_VIDEOS = frozenset([
+VIDEO_EXTENSIONS = frozenset([
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm",
     ".wmv",
 ])  # fmt: skip
+"""What counts as a video in folders and patterns, in any case."""
+
 _OTHER_PICTURES = frozenset([
     ".ai", ".arw", ".cr2", ".cr3", ".dng", ".emf", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".orf", ".pcx",
     ".pdf", ".ps", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga", ".wmf", ".xcf",
@@ -313,7 +315,7 @@ def _walk(folder: Path) -> Iterator[Path | LeftOut]:
 def _judge(path: Path) -> Path | LeftOut:
     """Return ``path`` if it is a picture to be read, else why it is left out."""
     suffix = path.suffix.lower()
-    if path.name.startswith(".") and not (is_picture(path) or suffix in _VIDEOS):
+    if path.name.startswith(".") and not (is_picture(path) or suffix in VIDEO_EXTENSIONS):
         return LeftOut(path, "hidden files")
     if path.name.startswith("."):
         return LeftOut(path, "hidden pictures; name them to have them read")
@@ -321,8 +323,8 @@ def _judge(path: Path) -> Path | LeftOut:
         return path
     if suffix in HEIF_EXTENSIONS:
         return LeftOut(path, "HEIC pictures, which need pip install pillow-heif")
-    if suffix in _VIDEOS:
-        return LeftOut(path, "videos, which come in a later version")
+    if suffix in VIDEO_EXTENSIONS:
+        return LeftOut(path, "videos, which are not done together with pictures; name them by themselves")
     if suffix in _OTHER_PICTURES:
         return LeftOut(path, f"{suffix} pictures, which are not read; convert them to PNG")
     return LeftOut(path, "files that are no pictures by their names")

@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -363,6 +363,35 @@ def video_writer(path: Path, rate: float = 25.0) -> Iterator[Callable[[npt.NDArr
         encoder.finish()
 
 
+def join_videos(parts: Sequence[Path], path: Path) -> None:
+    """Join films of ``video_writer`` that follow each other in time, without encoding them again.
+
+    Raises:
+        UserError: the file cannot be written, a part cannot be read, or there is none.
+    """
+    av = _import_av()
+    if not parts:
+        raise UserError(f"{path}: a video without a part cannot be written; give at least one")
+    with writing(path), replacing_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as joined:
+        stream = None
+        for part in parts:
+            with _readable(av, part, path), av.open(f"file:{part}") as container:
+                source = container.streams.video[0]
+                stream = stream or joined.add_stream_from_template(source)
+                for packet in container.demux(source):
+                    if packet.size:
+                        packet.stream = stream
+                        joined.mux(packet)
+
+
+@contextmanager
+def _readable(av: Any, part: Path, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(f"{part}: cannot be joined to {path.name} ({error}); start anew with --overwrite") from None
+
+
 class _Encoder:
     def __init__(self, av: Any, container: av.container.OutputContainer, rate: float, path: Path) -> None:
         self._av, self._container, self._path = av, container, path
@@ -400,7 +429,9 @@ class _Encoder:
         self._container.mux(self._stream.encode(None))
 
     def _begin(self, height: int, width: int) -> Any:
-        stream = self._container.add_stream("libx264", rate=self._rate)
+        # Without frames that build on later ones, so that parts can be joined without encoding them again.
+        options = {"preset": "veryfast", "bf": "0"}
+        stream = self._container.add_stream("libx264", rate=self._rate, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         context = stream.codec_context
         context.time_base = Fraction(1, _CLOCK)
