@@ -372,6 +372,7 @@ def _follow(options: argparse.Namespace, videos: Sequence[str], output: Path) ->
                     "--resume, or replace them with --overwrite"
                 )
         model = build(config, options.device)
+        model.video_loop  # noqa: B018 - made here, before anything is written
         sections: JsonObject = {name: config[name].to_dict() for name in ("pipeline", "video") if name in config}
         for video, folder in zip(videos, folders, strict=True):
             settings = VideoSettings(
