@@ -46,6 +46,7 @@ ROOMS = {
     "segmenters": "stages that draw masks, and the policies that choose their prompts",
     "suppression": "stages that drop people found twice",
     "trackers": "parts that follow points through videos, one file for each backend",
+    "sam_pt": "any objects through a video, by points that prompt a segmenter: SAM-PT",
     "visualize.py": "overlays and traces",
     "api.py": "`bmp.BMP` and `bmp.People`: the loop as a library",
     "synthcrowd": "the generator of drawn crowds",

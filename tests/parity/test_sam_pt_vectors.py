@@ -7,7 +7,7 @@ import pytest
 import torch
 from prompt_fakes import picture
 from reference_vectors import read_vectors
-from sam_pt_fakes import MadeUpSAM
+from sam_pt_fakes import MadeUpSAM, film_of
 
 from bmp.ops.point_motion import within_border
 from bmp.ops.query_points import (
@@ -19,7 +19,10 @@ from bmp.ops.query_points import (
     eroded_by,
     k_medoids,
 )
+from bmp.sam_pt import SAMPT, Query, Reinitialisation
+from bmp.sam_pt.engine import non_overlapping
 from bmp.segmenters.sam_pt import PromptRules, prompted_masks
+from bmp.structures import Frame, Image
 
 WORSE = 1.05
 """Times the public algorithm's sum of distances that another one may leave."""
@@ -175,3 +178,84 @@ def test_border(shared):
     expected = torch.tensor(case["visible"]).bool()
     assert torch.equal(visible[~on], expected[~on])
     assert visible[on].float().mean() > 0.5
+
+
+VARIANTS = {
+    "reinit-on-horizon-and-sync-masks": "on-horizon-and-sync",
+    "reinit-at-median-of-area-diff": "median-of-area",
+    "reinit-on-similar-mask-area": "similar-area",
+    "reinit-on-similar-mask-area-and-sync-masks": "similar-area-and-sync",
+}
+
+
+class AreaSAM(MadeUpSAM):
+    """Answers with masks of given areas, by frame and object: that in the left or in the right half of the picture."""
+
+    def __init__(self, areas):
+        super().__init__()
+        self.areas = areas
+
+    def logits(self, views, prompts, previous=None):
+        ((view, asked),) = zip(views, prompts, strict=True)
+        logits = torch.full((len(asked), view.height, view.width), -9.0)
+        for row in range(len(asked)):
+            which = int(asked.points[row][asked.labels[row] == 1][0, 0] >= HALF)
+            logits[row][region(which, self.areas[which][int(view.pixels[0, 0, 0])])] = 9.0
+        return [(logits, torch.ones(len(asked)))]
+
+
+class StillTracker:
+    """Leaves points where they are and sees them all; keeps where it began, and with how many points."""
+
+    delay, recovers = 0, True
+
+    def __init__(self):
+        self.windows = []
+
+    def start(self, image):
+        self.windows.append([int(image.pixels[0, 0, 0]), 0])
+        return self.windows[-1]
+
+    def step(self, state, previous, image, points):
+        state[1] = len(points)
+        return points, torch.ones(len(points), dtype=torch.bool), torch.zeros(len(points))
+
+
+HALF = 26
+
+
+def region(which, area):
+    """So many pixels, row by row, of the left or right half of a picture without its border: bool (24, 2 * HALF)."""
+    mask = torch.zeros(24, 2 * HALF, dtype=torch.bool)
+    rows, columns = torch.arange(area) // (HALF - 4), torch.arange(area) % (HALF - 4)
+    mask[rows + 2, columns + 2 + which * HALF] = True
+    return mask
+
+
+def test_windows(shared):
+    for case in read_vectors(shared, "sam_pt_steps.json")["reinitialisation"]:
+        tracker, areas = StillTracker(), case["areas"]
+        model = SAMPT(
+            tracker,
+            AreaSAM(areas),
+            negatives=0,
+            refinements=0,
+            reinitialisation=Reinitialisation(VARIANTS[case["variant"]], case["horizon"]),
+        )
+        frames = []
+        for number in range(case["frames"]):
+            pixels = torch.full((24, 2 * HALF, 3), number, dtype=torch.uint8)
+            frames.append(Frame(number, float(number), Image(pixels)))
+        queries = [Query(which + 1, 0, region(which, areas[which][0])) for which in range(2)]
+        results = list(model.run(film_of(frames), queries))
+        assert [[start, points // 16] for start, points in tracker.windows] == [
+            [start, len(objects)] for start, objects in case["starts"]
+        ]
+        assert torch.stack([result.bits.sum(dim=(1, 2)) for result in results]).T.tolist() == areas
+
+
+def test_non_overlapping(shared):
+    case = read_vectors(shared, "sam_pt_steps.json")["non_overlap"]
+    logits = [[[-torch.inf if value is None else value for value in row] for row in own] for own in case["logits"]]
+    found = non_overlapping(torch.tensor(logits), len(logits[0]), len(logits[0][0]))
+    assert found.tolist() == case["labels"]

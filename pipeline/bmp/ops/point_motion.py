@@ -55,7 +55,7 @@ def agreeing(
     """
     result = seen.clone()
     moved = after - before
-    for owner in owners[seen].unique().tolist():
+    for owner in sorted(set(owners[seen].tolist())):
         rows = ((owners == owner) & result).nonzero()[:, 0]
         if len(rows) < _FEWEST:
             continue

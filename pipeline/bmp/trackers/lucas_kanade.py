@@ -45,17 +45,17 @@ class LucasKanade:
     A point is seen if it comes back to within ``round_trip`` pixels of where it was, still looks alike, and does not
     lie in the outermost hundredth of the image. Each is looked for twice, and what looks more alike counts: far away,
     around where the motion of the whole picture would have carried it, which phase correlation of small pictures
-    tells; and near to its own place, as small things that move otherwise than what is around them are lost in a far
-    search.
+    tells; and near to its own place, with a window of half the side, as small things that move otherwise than what is
+    around them are lost in a far search.
 
     Its verdict is about each point alone: on fine texture, far jumps come back to where they were and are wrong all
     the same. ``bmp.ops.point_motion.agreeing`` compares the points of an object with each other.
 
     Args:
-        window: side of the square around a point that is compared, in pixels.
+        window: side of the square around a point by which it is found, in pixels.
         levels: of the pyramid; each doubles how far a point may go, about 20 pixels with 4.
         round_trip: error in pixels from which a point is not seen.
-        likeness: correlation of the squares below which a point is not seen, from -1 to 1.
+        likeness: correlation of the squares of half that side below which a point is not seen, from -1 to 1.
 
     Raises:
         UserError: for a window below 3, no level, a round trip that is not above 0, or a likeness out of its range.
@@ -73,6 +73,7 @@ class LucasKanade:
         if not -1 <= likeness <= 1:
             raise UserError(f"LucasKanade: likeness: expected -1 to 1, got {likeness}")
         self.window = window
+        self._near = window // 2 | 1
         self.levels = levels
         self.round_trip = round_trip
         self.likeness = likeness
@@ -103,12 +104,12 @@ class LucasKanade:
             return moved, error
         shift = _motion(before.small, after.small, before.reduction)
         # What does not move with the rest gets lost on the coarsest levels, where the rest is nearly all that there is.
-        searches = ((shift, self.levels), (np.zeros_like(shift), min(2, self.levels)))
+        searches = ((shift, self.levels, self.window), (np.zeros_like(shift), min(2, self.levels), self._near))
         patches = self._patches(before.grey, places[rows])
         alike = np.full(len(rows), -1, np.float32)
-        for guess, levels in searches:
-            there, found = self._flow(before.grey, after.grey, places[rows], places[rows] + guess, levels)
-            back, returned = self._flow(after.grey, before.grey, there, there - guess, levels)
+        for guess, levels, window in searches:
+            there, found = self._flow(before.grey, after.grey, places[rows], places[rows] + guess, levels, window)
+            back, returned = self._flow(after.grey, before.grey, there, there - guess, levels, window)
             trip = np.where(found & returned, np.hypot(*(back - places[rows]).T), np.inf)
             likeness = (patches * self._patches(after.grey, there)).sum(axis=1)
             # Of two that came back the one that looks like the point; on texture, wrong ones come back as well.
@@ -120,7 +121,7 @@ class LucasKanade:
         return moved, error
 
     def _flow(
-        self, first: _Grey, second: _Grey, places: _Points, guess: _Points, levels: int
+        self, first: _Grey, second: _Grey, places: _Points, guess: _Points, levels: int, window: int
     ) -> tuple[_Points, npt.NDArray[np.bool_]]:
         """Return where the points are in the second picture, and whether they were found."""
         found, status, _ = cv2.calcOpticalFlowPyrLK(
@@ -128,7 +129,7 @@ class LucasKanade:
             second,
             places,
             guess.copy(),
-            winSize=(self.window, self.window),
+            winSize=(window, window),
             maxLevel=levels - 1,
             criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ROUNDS, _PRECISION),
             flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
@@ -136,13 +137,13 @@ class LucasKanade:
         return found, status[:, 0] > 0
 
     def _patches(self, picture: _Grey, places: _Points) -> _Points:
-        """Return the squares around points, of mean 0 and length 1, or 0 where all is of one grey: (M, window²)."""
+        """Return the squares around points, of mean 0 and length 1, or 0 where all is of one grey: (M, side²)."""
         height, width = picture.shape
         # Far outside is as good as just outside, and OpenCV cannot count that far.
         centres = np.clip(np.nan_to_num(places), -1, [width, height]).astype(np.float32)
-        line = np.arange(self.window, dtype=np.float32) - self.window // 2
-        across = centres[:, :1] + np.tile(line, self.window)
-        down = centres[:, 1:] + np.repeat(line, self.window)
+        line = np.arange(self._near, dtype=np.float32) - self._near // 2
+        across = centres[:, :1] + np.tile(line, self._near)
+        down = centres[:, 1:] + np.repeat(line, self._near)
         values = cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
         values -= values.mean(axis=1, keepdims=True)
         unit: _Points = values / np.maximum(np.sqrt((values**2).sum(axis=1, keepdims=True)), 1e-6)
