@@ -203,7 +203,7 @@ def test_frames_are_not_kept(rule):
             yield frame
 
     first = textured(moving(10, 10, 0, 0), count=1)
-    for result in sam_pt(RightTracker({}), reinitialisation=rule).run(film, masked(first, 0)):
+    for _ in sam_pt(RightTracker({}), reinitialisation=rule).run(film, masked(first, 0)):
         most = max(most, len(alive))
     assert most <= (3 if rule is None else 12)
 
