@@ -410,9 +410,7 @@ def test_overrides_reach_the_pipeline():
     )
     assert config.pipeline.rounds == 5
     assert config.pipeline.repose is True
-    assert config.pipeline.suppressor == dict(
-        type="OKSSuppressor", threshold=0.95, keypoint_threshold=0.1, counted="all"
-    )
+    assert config.pipeline.suppressor == {**load_config("lite.py").pipeline.suppressor, "keypoint_threshold": 0.1}
 
 
 @pytest.mark.parametrize(

@@ -608,7 +608,7 @@ def web():
         stream = io.BytesIO()
         PIL.Image.fromarray(BLOCKS).save(stream, format="png")
         Web.picture = stream.getvalue()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
