@@ -455,7 +455,7 @@ def test_load_builds_from_a_file(tmp_path):
 
 @pytest.mark.slow
 def test_importing_bmp_is_quick_and_loads_no_network_library(tmp_path):
-    """Step by step in one new process: the package, its API, what quietens OpenMMLab, reading a file of weights."""
+    """Step by step in one process: the package, its API, what quietens OpenMMLab, reading weights, the lite preset."""
     torch.save({"model": torch.nn.Linear(1, 1).state_dict()}, tmp_path / "a.pth")
     code = """
         import sys
@@ -472,6 +472,8 @@ def test_importing_bmp_is_quick_and_loads_no_network_library(tmp_path):
         from bmp.checkpoints.loading import load_state_dict
         load_state_dict(sys.argv[1])
         loaded(*openmmlab)
+        import bmp.build, bmp.detectors.lite, bmp.poses.lite, bmp.segmenters.lite
+        loaded("torchvision", "torch._dynamo", "scipy", "matplotlib", "supervision", "sam2", *openmmlab[1:])
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "a.pth")], check=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bmp.errors import UserError
@@ -72,6 +71,8 @@ class Identities:
             looks: float32 (M, B), of those found.
             sigmas: float32 (K,), falloffs of the keypoints.
         """
+        from scipy.optimize import linear_sum_assignment  # takes half a second, which photos do without
+
         matched = torch.full((len(found),), -1, dtype=torch.int64)
         if not len(found) or not len(tracked):
             return matched
