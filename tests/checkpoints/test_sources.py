@@ -437,6 +437,21 @@ def test_a_wrong_hash_leaves_nothing(server, register, cache):
     assert resolve("a.pth").read_bytes() == CONTENT
 
 
+def test_a_file_is_checked_once_until_it_changes(server, register, cache, monkeypatch):
+    register(Weight("a.pth", Url(f"{server.address}/a.pth"), "MIT", sha256=SHA256))
+    server.files["/a.pth"] = CONTENT
+    checked: list[Path] = []
+    sha256_of = weights.sha256_of
+    monkeypatch.setattr(weights, "sha256_of", lambda file: checked.append(file) or sha256_of(file))
+    file = resolve("a.pth")
+    checked.clear()
+    assert [resolve("a.pth") for _ in range(3)] == [file] * 3
+    assert len(checked) <= 1
+    file.write_bytes(b"other")
+    with pytest.raises(UserError, match=r"a\.pth at .*: expected sha256"):
+        resolve("a.pth")
+
+
 def test_not_found_and_nobody_there(server, register, cache):
     with pytest.raises(UserError, match="HTTP Error 404: Not Found"):
         resolve(f"{server.address}/none.pth")

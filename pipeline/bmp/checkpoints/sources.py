@@ -501,8 +501,15 @@ def _verified_download(file: Path, weight: Weight) -> Path:
 
 
 def _check_hash(file: Path, expected: str, what: str, remedy: str) -> None:
-    if (actual := sha256_of(file)) != expected:
+    state = file.stat()
+    if (actual := _sha256(file, state.st_ino, state.st_size, state.st_mtime_ns)) != expected:
         raise UserError(f"{what}: expected sha256 {expected}, got {actual}; {remedy}")
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(file: Path, inode: int, size: int, changed: int) -> str:
+    """Return the checksum of a file in that state, computed once: stages of a pipeline share their weights."""
+    return sha256_of(file)
 
 
 def _alone_in(folder: Path) -> FileLock:
