@@ -28,6 +28,7 @@ from bmp.api import BMP
 from bmp.checkpoints.sources import named_weights
 from bmp.config import ConfigSection, load_config
 from bmp.datasets.people import PeopleDataset
+from bmp.datasets.videos import VideoDataset
 from bmp.errors import UserError, choices
 from bmp.hints import (
     Hint,
@@ -56,6 +57,7 @@ from bmp.registry import (
     SUPPRESSORS,
     TRACK_PROMPTERS,
     TRACKERS,
+    VIDEO_DATASETS,
 )
 from bmp.segmenters.point_sampling import PointSampler
 from bmp.segmenters.prompting import BoxPrompt, NegativePoints
@@ -90,6 +92,7 @@ _ROLES: dict[Hint, Registry] = {
     TrackPrompter: TRACK_PROMPTERS,
     Identities: IDENTITIES,
     PeopleDataset: DATASETS,
+    VideoDataset: VIDEO_DATASETS,
 }
 """What an argument's annotation says that it is, and where the names of such parts are."""
 

@@ -26,3 +26,10 @@ DATASETS = Registry(
         for name in ("people", "held_out", "ochuman", "coco", "cihp", "synthcrowd", "keypoint_benchmarks", "mpii")
     ],
 )
+VIDEO_DATASETS = Registry(
+    "dataset of videos",
+    scope="bmp",
+    locations=[
+        f"bmp.datasets.{name}" for name in ("synthcrowd_video", "object_videos", "youtube_vis", "mots", "posetrack")
+    ],
+)

@@ -1,0 +1,208 @@
+"""Measures people and objects in videos: masks, identities, point tracks, speed, memory, and what each part is worth.
+
+    python benchmarks/video.py --config nano.py --split video-val --count 2
+
+Prints a table a question, in which each row changes one thing about the first, and writes numbers and settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import write
+
+import bmp
+from bmp.config import parse_overrides
+from bmp.datasets.synthcrowd_video import SynthCrowdVideo, labelled
+from bmp.evaluation.ablations.true_motion import TrueMotion
+from bmp.evaluation.timing import machine
+from bmp.evaluation.video_finders import by_byte_track, by_frames_alone, by_loop, by_points
+from bmp.evaluation.videos import ObjectNumbers, PeopleNumbers, measure_objects, measure_people, measure_points
+from bmp.sam_pt import SAMPT
+from bmp.segmenters.sam_pt import SAMPTPrompts
+from bmp.stages import PointTracker
+from bmp.trackers.lucas_kanade import LucasKanade
+from bmp.tracking.identities import Identities
+from bmp.video_loop import VideoLoop
+
+_NEVER = 10**6
+_NO_RETURN = Identities(same_look=1.1, memory=0)
+# Light networks, as the paper has it for its smallest ones.
+_REFINEMENTS = 3
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads)
+    dataset = SynthCrowdVideo(options.split, options.count, options.seed)
+    model = bmp.load(options.config, device=options.device, overrides=parse_overrides(options.set))
+    truth = TrueMotion(
+        (drawn, labelled(drawn).frame.image) for index in range(len(dataset)) for drawn in dataset.plan(index)
+    )
+    results: dict[str, Any] = {}
+    for name, arms in (
+        ("people", _people_arms(model, truth, dataset)),
+        ("objects", _object_arms(model, truth, dataset)),
+        ("points", _point_arms(truth, dataset)),
+    ):
+        wanted = {arm: run for arm, run in arms.items() if re.search(options.arms, f"{name}: {arm}")}
+        if wanted:
+            results[name] = _table(name, wanted)
+    if options.output:
+        write(options.output, {"settings": vars(options), "machine": machine(options.device), "results": results})
+
+
+def _people_arms(
+    model: bmp.BMP, truth: PointTracker, dataset: SynthCrowdVideo
+) -> dict[str, Callable[[], PeopleNumbers]]:
+    """Everybody is found by the program itself."""
+    usual = model.video_loop
+
+    def loop(**changes: Any) -> Callable[[], PeopleNumbers]:
+        settings = {
+            "tracker": usual.tracker,
+            "prompts": usual.prompts,
+            "identities": usual.identities,
+            "keyframe_every": usual.keyframe_every,
+            "rounds": usual.rounds,
+            "patience": usual.patience,
+            **changes,
+        }
+        return lambda: measure_people(dataset, by_loop(model, VideoLoop(**settings)))
+
+    sam_pt = SAMPTPrompts(refinements=_REFINEMENTS)
+    return {
+        "the loop of the preset": loop(),
+        "true motion of points": loop(tracker=truth),
+        "keyframe every 6": loop(keyframe_every=6),
+        "keyframe every 24": loop(keyframe_every=24),
+        "keyframe never": loop(keyframe_every=_NEVER),
+        "nobody comes back by colours": loop(identities=_NO_RETURN),
+        "SAM-PT's prompts": loop(prompts=sam_pt),
+        "each frame a photo, ByteTrack on boxes": lambda: measure_people(dataset, by_byte_track(model, dataset.rate)),
+        "each frame a photo, Hungarian on masks": lambda: measure_people(dataset, by_frames_alone(model)),
+    }
+
+
+def _object_arms(
+    model: bmp.BMP, truth: PointTracker, dataset: SynthCrowdVideo
+) -> dict[str, Callable[[], ObjectNumbers]]:
+    """The masks of the first frame are given."""
+
+    def follow(tracker: PointTracker, joints: bool = False, **changes: Any) -> Callable[[], ObjectNumbers]:
+        settings = {"refinements": _REFINEMENTS, **changes}
+        return lambda: measure_objects(dataset, by_points(SAMPT(tracker, model.segmenter, **settings), joints))
+
+    kanade = LucasKanade()
+    return {
+        "SAM-PT, 16 k-medoids, 3 refinements": follow(kanade),
+        "true motion of points": follow(truth),
+        "joints before k-medoids": follow(kanade, joints=True),
+        "no refinement": follow(kanade, refinements=0),
+        "12 refinements": follow(kanade, refinements=12),
+        "no points of others": follow(kanade, others=False),
+    }
+
+
+def _point_arms(truth: PointTracker, dataset: SynthCrowdVideo) -> dict[str, Callable[[], Any]]:
+    return {
+        "Lucas-Kanade": lambda: measure_points(dataset, LucasKanade()),
+        "true motion of limbs": lambda: measure_points(dataset, truth),
+    }
+
+
+def _table(name: str, arms: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Run the arms, print a row of each as soon as it is known, and return all numbers."""
+    found: dict[str, Any] = {}
+    for arm, run in arms.items():
+        _forget_peak()
+        started = time.perf_counter()
+        numbers = run()
+        row = {**_columns(numbers), "s": f"{time.perf_counter() - started:.0f}", "MiB": f"{_peak() / 2**20:.0f}"}
+        if not found:
+            print(f"\n| {name} | {' | '.join(row)} |\n| --- |{' ---: |' * len(row)}")
+        print(f"| {arm} | {' | '.join(row.values())} |", flush=True)
+        found[arm] = dataclasses.asdict(numbers) | {"peak_bytes": _peak()}
+    return found
+
+
+def _columns(numbers: Any) -> dict[str, str]:
+    if isinstance(numbers, PeopleNumbers):
+        tracks, masks = numbers.tracks, numbers.masks
+        return {
+            "HOTA": _percent(tracks.hota),
+            "DetA": _percent(tracks.deta),
+            "AssA": _percent(tracks.assa),
+            "MOTA": _percent(tracks.mota),
+            "IDF1": _percent(tracks.idf1),
+            "switches": str(tracks.switches),
+            "AP": _percent(masks.ap if masks else None),
+            "AP50": _percent(masks.ap50 if masks else None),
+            "frames/s": f"{numbers.rate:.1f}",
+        }
+    if isinstance(numbers, ObjectNumbers):
+        masks = numbers.masks
+        return {
+            "J&F": _percent(masks.region_and_contour if masks else None),
+            "J": _percent(masks.region.mean if masks else None),
+            "F": _percent(masks.contour.mean if masks else None),
+            "J recall": _percent(masks.region.recall if masks else None),
+            "objects": str(masks.objects if masks else 0),
+            "frames/s": f"{numbers.rate:.1f}",
+        }
+    return {
+        "PCK at 4 px": _percent(numbers.pck),
+        "right of those seen": _percent(numbers.precision),
+        "points": str(numbers.visible),
+    }
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def _forget_peak() -> None:
+    """Let the peak of memory be counted anew, on Linux; elsewhere it is that of all rows so far."""
+    if _CLEAR.exists():
+        _CLEAR.write_text("5")
+
+
+def _peak() -> int:
+    """Bytes."""
+    if _STATUS.exists():
+        return int(re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())[1]) * 1024  # type: ignore[index]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="nano.py")
+    parser.add_argument("--split", default="video-val", help="of SynthCrowd in motion")
+    parser.add_argument("--count", type=int, default=2, help="videos, the first ones")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--arms", default="", help="a regular expression for 'people: ...', 'objects: ...', 'points: ...'"
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the config"
+    )
+    parser.add_argument("--output", type=Path, help="JSON")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

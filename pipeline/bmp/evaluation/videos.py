@@ -1,0 +1,270 @@
+"""Measures whoever finds people in videos, or follows objects through them, against the ground truth.
+
+It knows data sets of videos and metrics; whoever is measured is a function of frames. Everything is counted for one
+video at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bmp.datasets.videos import FrameLabels, VideoDataset
+from bmp.errors import UserError
+from bmp.evaluation.metrics.tracks import TrackCounts, TrackFrame, TrackNumbers, count_tracks
+from bmp.evaluation.metrics.video_masks import (
+    ObjectQuality,
+    SpaceTimeAP,
+    SpaceTimeMasks,
+    VideoMaskNumbers,
+    object_quality,
+    space_time_ap,
+    summarize_objects,
+)
+from bmp.ops import boxes, masks
+from bmp.stages import PointTracker
+from bmp.structures import Frame
+
+POINT_TOLERANCE = 4.0
+"""Pixels that a followed point may lie from its true location."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundObjects:
+    """What was found in a frame: ids int64 (N,), masks bool (N, H, W), scores float (N,)."""
+
+    ids: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float64]
+
+
+PeopleFinder = Callable[[Iterable[Frame]], Iterable[FoundObjects]]
+"""Finds people in the frames of a video, one answer a frame, in order."""
+ObjectFollower = Callable[[Sequence[Frame], FrameLabels], Iterable[FoundObjects]]
+"""Follows the objects of the first frame, whose labels it is given, through all frames; ids are those of the labels."""
+
+
+@dataclass(frozen=True)
+class PeopleNumbers:
+    """How well people were found and kept apart, with the IoU of masks as similarity.
+
+    tracks: identities. masks: AP of whole tracks; None for data sets without masks. frames: how many were read.
+    seconds: that finding them took.
+    """
+
+    tracks: TrackNumbers
+    masks: SpaceTimeAP | None
+    frames: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Frames a second."""
+        return self.frames / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class ObjectNumbers:
+    """How well the objects of first frames were followed; None where there was none. Frames and seconds as above."""
+
+    masks: VideoMaskNumbers | None
+    frames: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Frames a second."""
+        return self.frames / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class PointNumbers:
+    """How well points were followed, over all frames behind the first in which each is visible.
+
+    pck: of those that are truly visible the share that was said to be seen, within ``POINT_TOLERANCE`` of the truth.
+    precision: the share of points that were said to be seen, that are truly visible and within it. visible: how many
+    there were. None where there is nothing to count.
+    """
+
+    pck: float | None
+    precision: float | None
+    visible: int
+
+
+@dataclass
+class _Clock:
+    """How long a generator took to make its items, without whoever uses them."""
+
+    seconds: float = 0.0
+    frames: int = field(default=0)
+
+    def timed(self, items: Iterable[FoundObjects]) -> Iterator[FoundObjects]:
+        iterator = iter(items)
+        while True:
+            started = time.perf_counter()
+            item = next(iterator, None)
+            self.seconds += time.perf_counter() - started
+            if item is None:
+                return
+            self.frames += 1
+            yield item
+
+
+def measure_people(dataset: VideoDataset, find: PeopleFinder) -> PeopleNumbers:
+    """Find people in every video and compare them with the labels; frames without labels count for nothing.
+
+    Somebody found of whom more than half lies on void pixels counts for nothing either.
+
+    Raises:
+        UserError: no frame is labelled, or an answer does not fit its frame.
+    """
+    clock = _Clock()
+    counts: list[TrackCounts] = []
+    pairs: list[SpaceTimeMasks] = []
+    for index in range(len(dataset)):
+        labelled = list(dataset.frames(index))
+        found = list(clock.timed(find(one.frame for one in labelled)))
+        if len(found) != len(labelled):
+            raise UserError(f"{dataset.video_name(index)}: expected {len(labelled)} answers, got {len(found)}")
+        known = [
+            (one.labels, _counted(answer, one.labels))
+            for one, answer in zip(labelled, found, strict=True)
+            if one.labels is not None
+        ]
+        counts.append(count_tracks([_compared(labels, answer) for labels, answer in known]))
+        if known and all(labels.masks is not None for labels, _ in known):
+            pairs.append(_tracks(known))
+    if not any(entry.labelled for entry in counts):
+        raise UserError(f"{dataset.name}: nobody is labelled; choose another data set")
+    total = sum(counts[1:], counts[0])
+    return PeopleNumbers(total.numbers, space_time_ap(pairs) if pairs else None, clock.frames, clock.seconds)
+
+
+def measure_objects(dataset: VideoDataset, follow: ObjectFollower) -> ObjectNumbers:
+    """Follow the objects of each video's first labelled frame, given as its masks, and compare them with the labels.
+
+    As in DAVIS, the first and the last frame do not count. Frames without labels are left out.
+
+    Raises:
+        UserError: a data set without masks, or an answer that does not fit its frame.
+    """
+    clock = _Clock()
+    qualities: list[ObjectQuality] = []
+    for index in range(len(dataset)):
+        frames = list(dataset.frames(index))
+        first = next((row for row, one in enumerate(frames) if one.labels is not None and len(one.labels.ids)), None)
+        if first is None:
+            continue
+        frames = frames[first:]
+        given = frames[0].labels
+        assert given is not None
+        if given.masks is None:
+            raise UserError(f"{dataset.name}: has no masks to follow; choose another data set")
+        found = list(clock.timed(follow([one.frame for one in frames], given)))
+        if len(found) != len(frames):
+            raise UserError(f"{dataset.video_name(index)}: expected {len(frames)} answers, got {len(found)}")
+        known = [(one.labels, answer) for one, answer in zip(frames, found, strict=True) if one.labels is not None]
+        if len(known) >= 3:
+            ids = given.ids.tolist()
+            truth = np.stack([_of(ids, labels.ids, _masks(labels)) for labels, _ in known], axis=1)
+            answers = np.stack([_of(ids, answer.ids, answer.masks) for _, answer in known], axis=1)
+            void = np.stack([_void(labels) for labels, _ in known])
+            qualities.append(object_quality(truth, answers, void))
+    return ObjectNumbers(summarize_objects(qualities), clock.frames, clock.seconds)
+
+
+def measure_points(dataset: VideoDataset, tracker: PointTracker) -> PointNumbers:
+    """Follow the labelled points of every video, each from the first frame in which it is visible.
+
+    Raises:
+        UserError: a tracker that answers late, or a data set without points.
+    """
+    if tracker.delay:
+        raise UserError("points: this tracker answers late; choose one that answers at once")
+    visible = right = said = 0
+    for index in range(len(dataset)):
+        step = None
+        for one in dataset.frames(index):
+            labels = one.labels
+            if labels is None or labels.points is None or labels.points_seen is None:
+                raise UserError(f"{dataset.name}: has no points to follow; choose SynthCrowd's videos")
+            truth, seen = torch.from_numpy(labels.points), torch.from_numpy(labels.points_seen)
+            if step is None:
+                state, points, alive = tracker.start(one.frame.image), truth.clone(), seen.clone()
+                begun = seen.clone()
+            else:
+                rows = begun.nonzero()[:, 0]
+                moved, found, _ = tracker.step(state, step, one.frame.image, points[rows])
+                points[rows] = moved
+                alive[rows] = found if tracker.recovers else found & alive[rows]
+                near = (points - truth).norm(dim=1) <= POINT_TOLERANCE
+                visible += int((begun & seen).sum())
+                said += int((begun & alive).sum())
+                right += int((begun & seen & alive & near).sum())
+                new = seen & ~begun
+                points[new], alive[new], begun = truth[new], True, begun | new
+            step = one.frame.image
+    return PointNumbers(right / visible if visible else None, right / said if said else None, visible)
+
+
+def _counted(answer: FoundObjects, labels: FrameLabels) -> FoundObjects:
+    """Return an answer without what lies mostly on void pixels."""
+    if labels.void is None or not len(answer.ids):
+        return answer
+    areas = answer.masks.sum(axis=(1, 2))
+    kept = (answer.masks & labels.void).sum(axis=(1, 2)) <= areas / 2
+    return FoundObjects(answer.ids[kept], answer.masks[kept], answer.scores[kept])
+
+
+def _compared(labels: FrameLabels, answer: FoundObjects) -> TrackFrame:
+    found = torch.from_numpy(answer.masks)
+    if labels.masks is None:
+        similarity = boxes.iou(torch.from_numpy(labels.boxes), masks.to_boxes(found))
+    else:
+        if len(answer.ids) and answer.masks.shape[1:] != labels.masks.shape[1:]:
+            raise UserError(f"expected masks of {labels.masks.shape[1:]} pixels, got {answer.masks.shape[1:]}")
+        found = found if len(answer.ids) else torch.zeros(0, *labels.masks.shape[1:], dtype=torch.bool)
+        similarity = masks.iou(torch.from_numpy(labels.masks), found)
+    return TrackFrame(labels.ids, answer.ids, similarity.numpy().astype(np.float64).clip(0, 1))
+
+
+def _tracks(known: Sequence[tuple[FrameLabels, FoundObjects]]) -> SpaceTimeMasks:
+    """Return everybody labelled and everybody found in a video as masks through all its frames."""
+    labelled = sorted({identity for labels, _ in known for identity in labels.ids.tolist()})
+    found = sorted({identity for _, answer in known for identity in answer.ids.tolist()})
+    truth = [_of(labelled, labels.ids, _masks(labels)) for labels, _ in known]
+    size = truth[0].shape[1:]
+    answers = [
+        _of(found, answer.ids, answer.masks if len(answer.ids) else np.zeros((0, *size), np.bool_))
+        for _, answer in known
+    ]
+    scores: dict[int, list[float]] = {identity: [] for identity in found}
+    for _, answer in known:
+        for identity, score in zip(answer.ids.tolist(), answer.scores.tolist(), strict=True):
+            scores[identity].append(score)
+    means = np.array([float(np.mean(scores[identity])) for identity in found])
+    return SpaceTimeMasks(np.stack(truth, axis=1), np.stack(answers, axis=1), means)
+
+
+def _of(ids: Sequence[int], own: npt.NDArray[np.int64], bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the masks of these ids, (len(ids), H, W), empty for those that are not among ``own``."""
+    rows = {identity: row for row, identity in enumerate(own.tolist())}
+    chosen = np.zeros((len(ids), *bits.shape[1:]), np.bool_)
+    for row, identity in enumerate(ids):
+        if identity in rows:
+            chosen[row] = bits[rows[identity]]
+    return chosen
+
+
+def _masks(labels: FrameLabels) -> npt.NDArray[np.bool_]:
+    assert labels.masks is not None
+    return labels.masks
+
+
+def _void(labels: FrameLabels) -> npt.NDArray[np.bool_]:
+    return np.zeros(_masks(labels).shape[1:], np.bool_) if labels.void is None else labels.void
