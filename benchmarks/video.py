@@ -150,13 +150,13 @@ def _columns(numbers: Any) -> dict[str, str]:
             "frames/s": f"{numbers.rate:.1f}",
         }
     if isinstance(numbers, ObjectNumbers):
-        masks = numbers.masks
+        objects = numbers.masks
         return {
-            "J&F": _percent(masks.region_and_contour if masks else None),
-            "J": _percent(masks.region.mean if masks else None),
-            "F": _percent(masks.contour.mean if masks else None),
-            "J recall": _percent(masks.region.recall if masks else None),
-            "objects": str(masks.objects if masks else 0),
+            "J&F": _percent(objects.region_and_contour if objects else None),
+            "J": _percent(objects.region.mean if objects else None),
+            "F": _percent(objects.contour.mean if objects else None),
+            "J recall": _percent(objects.region.recall if objects else None),
+            "objects": str(objects.objects if objects else 0),
             "frames/s": f"{numbers.rate:.1f}",
         }
     return {

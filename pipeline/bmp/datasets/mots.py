@@ -84,5 +84,5 @@ class MOTS(VideoDataset):
         own = [row for row in rows if row.kind == self._kind]
         masks = from_rle([row.mask for row in own], height, width).numpy()
         ignored = from_rle([row.mask for row in rows if row.ignored], height, width).numpy()
-        void = ignored.any(axis=0) if len(ignored) else None
+        void = np.asarray(ignored.any(axis=0), np.bool_) if len(ignored) else None
         return FrameLabels(np.array([row.track_id for row in own], np.int64), masks, boxes_around(masks), void)

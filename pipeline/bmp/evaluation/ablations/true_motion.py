@@ -99,7 +99,7 @@ def _whose(owner: npt.NDArray[np.int64], places: _Floats) -> npt.NDArray[np.int6
     height, width = owner.shape
     columns = places[:, 0].astype(int).clip(0, width - 1)
     rows = places[:, 1].astype(int).clip(0, height - 1)
-    whose = owner[rows, columns]
+    whose: npt.NDArray[np.int64] = owner[rows, columns]
     for number in np.flatnonzero(whose == 0):
         y, x = int(rows[number]), int(columns[number])
         window = owner[max(y - _NEAR, 0) : y + _NEAR + 1, max(x - _NEAR, 0) : x + _NEAR + 1]
