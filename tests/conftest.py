@@ -26,7 +26,8 @@ _SHARED = _ROOT / ".." / "shared"
 
 
 def pytest_configure(config):
-    """Try fewer examples where the slow tests are left out, too."""
+    """Try fewer examples where the slow tests are left out, too; collect no garbage while modules are imported."""
+    gc.disable()
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "bmp")
 
 
@@ -40,6 +41,8 @@ def pytest_collection_finish():
     """Leave what is there by now to the end: else the garbage collector goes through all of it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000)  # tests make much and keep little: the usual 700 takes a twentieth of their time
     # PyTorch has sixty loggers that hand nothing on. Pytest adds two handlers to each of those six times a test, which
     # takes as long as a short test does; where they hand on, the root's are enough.
     for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]:

@@ -232,8 +232,11 @@ def region(which, area):
     return mask
 
 
-def test_windows(shared):
-    for case in read_vectors(shared, "sam_pt_steps.json")["reinitialisation"]:
+@pytest.mark.parametrize(
+    "part", [pytest.param(slice(None, None, 3), id="some"), pytest.param(slice(None), id="all", marks=pytest.mark.slow)]
+)
+def test_windows(shared, part):
+    for case in read_vectors(shared, "sam_pt_steps.json")["reinitialisation"][part]:
         tracker, areas = StillTracker(), case["areas"]
         model = SAMPT(
             tracker,

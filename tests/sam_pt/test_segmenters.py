@@ -24,7 +24,13 @@ def segmenter(request, tmp_path, monkeypatch):
     return SAM2Segmenter(PosePrompter(), "random", tiny_models.sam2_config(tmp_path))
 
 
-@pytest.mark.parametrize("rule", [None, Reinitialisation("similar-area-and-sync", 3)], ids=["once", "anew"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(None, id="once"),
+        pytest.param(Reinitialisation("similar-area-and-sync", 3), id="anew", marks=pytest.mark.slow),
+    ],
+)
 def test_it_runs_on_all_of_them(segmenter, rule):
     assert isinstance(segmenter, PromptableSegmenter)
     model = SAMPT(RightTracker({0: (2, 0)}), segmenter, refinements=2, min_score=0.0, reinitialisation=rule)
