@@ -49,6 +49,15 @@ def test_filters_are_as_before_after_the_block(context):
         assert warnings.filters == before
 
 
+def test_the_networks_of_transformers_are_left_out_where_it_is_installed(monkeypatch):
+    dependency = pytest.importorskip("mmpretrain.utils.dependency", reason="mmpretrain is not installed")
+    monkeypatch.setattr(dependency, "WITH_MULTIMODAL", True)  # as with transformers beside it
+    monkeypatch.delitem(sys.modules, "mmpretrain.models", raising=False)
+    monkeypatch.setattr("bmp.models.openmmlab.find_spec", lambda name: name)
+    with quiet_models():
+        assert not dependency.WITH_MULTIMODAL
+
+
 @pytest.mark.slow
 def test_importing_everything_says_nothing():
     for package in ("mmcv.ops", "mmdet", "mmpose", "mmpretrain", "sam2"):

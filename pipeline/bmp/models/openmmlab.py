@@ -1,4 +1,4 @@
-"""Common to all OpenMMLab packages: silence for warnings that no user can act on, and a type. Imports none of them.
+"""Common to all OpenMMLab packages: silence for warnings that no user can act on, imports that work, and a type.
 
 To build their models inside our own scope, use mmengine's:
 ``mmengine.registry.DefaultScope.overwrite_default_scope("mmdet")``.
@@ -6,9 +6,11 @@ To build their models inside our own scope, use mmengine's:
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 Sample: TypeAlias = dict[str, Any]
@@ -45,8 +47,22 @@ def quiet_models() -> Iterator[None]:
     ``init_detector`` puts a filter of its own before these, which lasts to the end of the block: run the model in
     another block.
     """
+    _leave_out_multimodal()
     with _without(_AT_IMPORT + _AT_USE):
         yield
+
+
+def _leave_out_multimodal() -> None:
+    """Keep mmpretrain from importing its networks for images with text, which nothing here uses.
+
+    They come with all its others where transformers is installed, and cannot be imported beside version 5 of it.
+    """
+    if "mmpretrain.models" in sys.modules or not all(map(find_spec, ("mmpretrain", "transformers"))):
+        return
+    with _without(_AT_IMPORT):
+        from mmpretrain.utils import dependency
+
+        dependency.WITH_MULTIMODAL = False
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def train(config: Config, *, resume: bool = False) -> Path:
     if record.exists() and not resume:
         raise UserError(f"{config.work_dir} has a training; go on with --resume, or choose another --work-dir")
     config.resume = resume
+    _open_many_files()
     if start := config.get("load_from"):
         config.load_from = str(resolve(start))
     config.launcher = _join_processes()
@@ -51,6 +52,16 @@ def train(config: Config, *, resume: bool = False) -> Path:
             Runner.from_cfg(config).train()
         barrier()  # the first process writes, and the others must not be ahead of it
     return Path(record.read_text().strip())
+
+
+def _open_many_files() -> None:
+    """Allow as many open files as this user may have: each tensor of a batch is one while loaders hand it over."""
+    try:
+        import resource
+    except ImportError:  # there are no such limits on Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _join_processes() -> str:
