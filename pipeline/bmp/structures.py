@@ -321,8 +321,8 @@ NEW, CONFIRMED, LOST = 0, 1, 2
 class TrackedPeople(Record):
     """The people of a video as they are in one frame, and what is needed to follow them into the next.
 
-    ids: int64 (N,), from 1, a person's own for as long as the video lasts. instances: box, pose and mask in this frame;
-    somebody who is lost has an empty mask, and a supposed pose. points: float32 (N, P, 2), x and y in pixels, those
+    instances: box, pose and mask in this frame; somebody who is lost has an empty mask, and a supposed pose. ids: int64
+    (N,), from 1, a person's own for as long as the video lasts. points: float32 (N, P, 2), x and y in pixels, those
     that are followed. kinds: int64 (N, P), the number of a joint, or ``SURFACE`` or ``NEGATIVE`` of
     ``bmp.ops.query_points``. seen: bool (N, P). state: int64 (N,), ``NEW``, ``CONFIRMED`` or ``LOST``. age: int64
     (N,), frames since the person was first seen, this one included. missed: int64 (N,), frames since the person was
@@ -332,8 +332,8 @@ class TrackedPeople(Record):
     may lie over others. motion: float32 (N, 2, 3), how the person has moved since then: shift, turn and scale.
     """
 
-    ids: Tensor = column("N", dtype=torch.int64)
     instances: Instances
+    ids: Tensor = column("N", dtype=torch.int64)
     points: Tensor = column("N", "P", 2)
     kinds: Tensor = column("N", "P", dtype=torch.int64)
     seen: Tensor = column("N", "P", dtype=torch.bool)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -31,7 +32,7 @@ from bmp.io.people_lines import PEOPLE_LINES, VIDEO_FILE, PeopleLines, VideoInfo
 from bmp.io.records_file import load_records, save_records
 from bmp.io.video import Instant, join_videos, video_writer
 from bmp.io.video_inputs import VideoSource, identity_of, is_seekable, open_video
-from bmp.structures import Frame, TrackedFrame, TrackedPeople
+from bmp.structures import Frame, Record, TrackedFrame, TrackedPeople
 from bmp.tracking.identities import RetiredPeople
 from bmp.video_loop import VideoState
 
@@ -152,7 +153,8 @@ def _earlier(settings: VideoSettings, made_with: JsonObject) -> _Earlier | None:
     check_settings(output / VIDEO_FILE, info["info"], made_with)
     if info["complete"] or not (output / CHECKPOINT).exists():
         return _Earlier(info, None, 0, {})
-    records, numbers = load_records(output / CHECKPOINT, {"people": TrackedPeople, "retired": RetiredPeople})
+    kinds: dict[str, type[Record]] = {"people": TrackedPeople, "retired": RetiredPeople}
+    records, numbers = load_records(output / CHECKPOINT, kinds)
     people, retired = records["people"], records["retired"]
     assert isinstance(people, TrackedPeople)
     assert isinstance(retired, RetiredPeople)
@@ -346,8 +348,10 @@ class _Overlay:
         self._folder.mkdir(exist_ok=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._stack.__exit__(kind, *error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
     def add(self, model: BMP, found: TrackedFrame) -> None:
         from bmp.visualize import overlay

@@ -7,7 +7,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from bmp.io.atomic import replacing_path
 from bmp.io.json_fields import JsonObject
 from bmp.structures import Record
 
-_Kind = TypeVar("_Kind", bound=Record)
 _Arrays = dict[str, "npt.NDArray[Any]"]
 _NUMBERS, _BITS = "numbers", ":bits"  # what is packed has its shape beside it
 
@@ -30,10 +29,10 @@ def save_records(path: Path, records: Mapping[str, Record], numbers: JsonObject)
     for name, record in records.items():
         arrays |= _flat(record, name)
     with replacing_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def load_records(path: Path, kinds: Mapping[str, type[_Kind]]) -> tuple[dict[str, _Kind], JsonObject]:
+def load_records(path: Path, kinds: Mapping[str, type[Record]]) -> tuple[dict[str, Record], JsonObject]:
     """Return what ``save_records`` wrote, on the CPU: records of these kinds by name, and the plain values.
 
     Raises:
@@ -63,7 +62,7 @@ def _flat(record: Record, prefix: str) -> _Arrays:
     return arrays
 
 
-def _record(kind: type[_Kind], arrays: _Arrays, prefix: str) -> _Kind:
+def _record(kind: type[Record], arrays: _Arrays, prefix: str) -> Record:
     """Put a record together; what was None is not among the arrays."""
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}

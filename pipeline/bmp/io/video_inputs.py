@@ -73,8 +73,11 @@ class PictureSequence:
         numbers = range(first, min(last, len(paths)), every)
         if not numbers:
             raise UserError(f"{name}: there is no picture in that part; it has {len(paths)} at {rate:g} a second")
-        self._paths, self._numbers, self._notice = paths, numbers, notice
-        self.name, self.rate, self.frames, self.broken = name, rate, len(paths), 0
+        self._paths, self._numbers, self._rate, self._notice = paths, numbers, rate, notice
+        self.name = name
+        self.rate: float | None = rate
+        self.frames: int | None = len(paths)
+        self.broken = 0
 
     def __iter__(self) -> Iterator[Frame]:
         for number in self._numbers:
@@ -84,7 +87,7 @@ class PictureSequence:
                 self.broken += 1
                 self._notice(str(error))
             else:
-                yield Frame(number, number / (self.rate or 25.0), image)
+                yield Frame(number, number / self._rate, image)
         if self.broken == len(self._numbers):
             raise VideoError(f"{self.name}: none of its pictures can be read")
 

@@ -84,4 +84,4 @@ def _parts(pixels: np.ndarray, pose: np.ndarray, keypoints: KeypointSet) -> np.n
         np.stack(others) if others else np.full((1, 2), np.inf),
     ]
     distances = [np.hypot(*(pixels[:, None] - group[None]).transpose(2, 0, 1)).min(axis=1) for group in groups]
-    return np.argmin(distances, axis=0)
+    return np.asarray(np.argmin(distances, axis=0))
