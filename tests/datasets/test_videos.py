@@ -12,7 +12,7 @@ import pytest
 from bmp.build import build_part
 from bmp.datasets.mots import MOTS
 from bmp.datasets.object_videos import DAVIS, YouTubeVOS
-from bmp.datasets.posetrack import PoseTrack18
+from bmp.datasets.posetrack import PoseTrack18Videos
 from bmp.datasets.synthcrowd_video import SynthCrowdVideo, labelled
 from bmp.datasets.videos import FrameLabels, VideoDataset
 from bmp.datasets.youtube_vis import YouTubeVIS
@@ -124,7 +124,7 @@ def test_broken_frames_are_named_in_one_line(davis: Path, what: str, message: st
         (lambda root: DAVIS(root, split="test"), "has no ImageSets/2017/test.txt"),
         (lambda root: YouTubeVOS(root), "has no valid/JPEGImages"),
         (lambda root: MOTS(root), "has no labels, such as MOTS20-02/gt/gt.txt"),
-        (lambda root: PoseTrack18(root), "has no annotations/val"),
+        (lambda root: PoseTrack18Videos(root), "has no annotations/val"),
         (lambda root: YouTubeVIS(root / "none.json", root), "none.json: cannot be read"),
         (lambda root: YouTubeVIS(root / "none.json", root / "none"), "none is not a folder"),
     ],
@@ -231,7 +231,7 @@ def test_what_is_written_as_posetrack_is_read(drawn: Path, tmp_path: Path) -> No
     (tmp_path / "images").symlink_to(drawn)
     video = VideoRows("images/small/000000", 80, 80, 25.0, RowsFile(drawn / "small/000000.jsonl"))
     write_poses(tmp_path / "annotations/val/000000.json", video)
-    dataset = PoseTrack18(tmp_path)
+    dataset = PoseTrack18Videos(tmp_path)
     assert dataset.video_name(0) == "000000"
     for labels, own in zip(_labels(dataset), plan_video(0, 0, SMALL), strict=True):
         assert labels is not None
@@ -243,7 +243,7 @@ def test_what_is_written_as_posetrack_is_read(drawn: Path, tmp_path: Path) -> No
         np.testing.assert_allclose(labels.keypoints[:, 0], own.scene.keypoints[:, 0], atol=0.01)
 
 
-def _posetrack(root: Path, image: dict[str, Any], person: dict[str, Any]) -> PoseTrack18:
+def _posetrack(root: Path, image: dict[str, Any], person: dict[str, Any]) -> PoseTrack18Videos:
     _picture(root / "images/a/000000.jpg")
     (root / "annotations/val").mkdir(parents=True, exist_ok=True)
     data = {
@@ -251,7 +251,7 @@ def _posetrack(root: Path, image: dict[str, Any], person: dict[str, Any]) -> Pos
         "annotations": [{"image_id": 7, "track_id": 2, "keypoints": [5.0, 6.0, 1.0] * 17, **person}],
     }
     (root / "annotations/val/a.json").write_text(json.dumps(data))
-    return PoseTrack18(root)
+    return PoseTrack18Videos(root)
 
 
 def test_posetrack_has_regions_to_ignore_and_people_without_boxes(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ _FAR = 1e6  # pixels that a coordinate may be away
 
 
 @VIDEO_DATASETS.register_module()
-class PoseTrack18(VideoDataset):
+class PoseTrack18Videos(VideoDataset):
     """PoseTrack 2018: people have boxes, keypoints and ids, and no masks; most frames are not labelled.
 
     Args:
