@@ -35,9 +35,10 @@ from bmp.console import (
     share,
     whole,
 )
-from bmp.errors import UserError
+from bmp.errors import UserError, choices
 from bmp.inference.files import OVERLAYS, TRACES, Job, RunSettings, work_through
 from bmp.io.atomic import LOCK, alone_in, writing
+from bmp.io.formats import FORMATS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -58,7 +59,7 @@ _ELSEWHERE = {
 }
 """What options of other programs are called here."""
 
-_FOR_VIDEOS = ("start", "end", "every", "no-overlay")
+_FOR_VIDEOS = ("start", "end", "every", "no-overlay", "formats")
 _FOR_PHOTOS = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "labels-in")
 
 
@@ -133,6 +134,12 @@ def _parser() -> Parser:
     films.add_argument("--end", type=instant, metavar="T", help="end before that frame or time")
     films.add_argument("--every", type=whole(1), metavar="N", help="take each Nth frame")
     films.add_argument("--no-overlay", action="store_true", help="write no film with the people drawn in it")
+    films.add_argument(
+        "--formats",
+        type=_formats,
+        metavar="NAMES",
+        help=f"what else is written at the end, of {','.join(FORMATS)} (default: all of them; 'none' for none)",
+    )
     measured = parser.add_argument_group("without photos")
     measured.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people to measure the config on")
     measured.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
@@ -351,6 +358,14 @@ def _run(options: argparse.Namespace) -> int:
     return report_failed("bmp", failed)
 
 
+def _formats(text: str) -> tuple[str, ...]:
+    names = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
+    wrong = [name for name in names if name not in FORMATS]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"there is no format {wrong[0]!r}; {choices(wrong[0], FORMATS)}")
+    return names
+
+
 def _follow(options: argparse.Namespace, videos: Sequence[str], output: Path) -> int:
     """Follow people through videos: one writes into the output folder itself, several into a folder each."""
     from bmp.build import build
@@ -389,6 +404,7 @@ def _follow(options: argparse.Namespace, videos: Sequence[str], output: Path) ->
                 info={**sections, "files": own_files(sections)},
                 debug=options.debug,
                 quiet=options.quiet,
+                formats=tuple(FORMATS) if options.formats is None else options.formats,
             )
             try:
                 failed += follow_video(model, video, settings)

@@ -1,5 +1,6 @@
 """Following people through films on the disk, with stages that cannot be wrong: what is written, killed, gone on with."""
 
+import json
 import shutil
 from fractions import Fraction
 
@@ -90,7 +91,9 @@ def test_what_is_written(undisturbed):
     assert (info["name"], info["width"], info["height"], info["fps"]) == ("walk.mkv", 64, 48, 25)
     assert (info["complete"], info["frames"], info["broken"], info["notices"]) == (True, COUNT, 0, [])
     assert [(time, width) for time, width, _ in films_of(output)] == [(40 * n, 64) for n in range(COUNT)]
-    assert sorted(path.name for path in output.iterdir()) == ["overlay.mp4", "people.jsonl", "video.json"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "mot", "mots", "overlay.mp4", "people.json", "people.jsonl", "posetrack", "video.json", "vis.json",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("killed_after", [0, 2, 3, 4, 6, 7, 8, 11])
@@ -137,7 +140,7 @@ def test_another_film_of_the_same_name_is_not_mixed_in(undisturbed, tmp_path):
 
 def test_starting_anew_removes_what_was_there(walk, undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed[1] / "9", tmp_path / "found")
-    assert follow(walk, folder, overlay=False, end=3) == []
+    assert follow(walk, folder, overlay=False, end=3, formats=()) == []
     assert sorted(path.name for path in folder.iterdir()) == ["people.jsonl", "video.json"]
     assert len(list(read_lines(folder / "people.jsonl"))) == 3
 
@@ -239,3 +242,36 @@ def test_pictures_are_the_frames_of_a_video(tmp_path):
     assert [(line["frame"], line["time"]) for line in lines] == [(n, n / 25) for n in (0, 1, 2, 4, 5)]
     (notice,) = read_info(tmp_path / "found")["notices"]
     assert notice.startswith(f"{pictures / '003.png'}: ")
+
+
+def test_other_programs_find_their_files_at_the_end(walk, tmp_path):
+    assert follow(walk, tmp_path / "all") == []
+    data = json.loads((tmp_path / "all/people.json").read_text())
+    assert data["videos"][0]["name"] == "walk"
+    assert (data["videos"][0]["length"], data["videos"][0]["fps"]) == (COUNT, 25.0)
+    lines = list(read_lines(tmp_path / "all/people.jsonl"))
+    assert [row["track_id"] for row in data["annotations"]] == [
+        row["track_id"] for line in lines for row in line["people"]
+    ]
+    assert len((tmp_path / "all/mot/walk.txt").read_text().splitlines()) == len(data["annotations"])
+    assert {"vis.json", "mots", "posetrack"} <= {path.name for path in (tmp_path / "all").iterdir()}
+    follow(walk, tmp_path / "one", formats=["mots"])
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"people.jsonl", "video.json", "overlay.mp4", "mots"}
+    follow(walk, tmp_path / "all", formats=[])
+    assert not (tmp_path / "all/people.json").exists()
+
+
+def test_a_format_that_cannot_be_written_stops_no_other(walk, tmp_path):
+    (tmp_path / "found").mkdir()
+    loop = model()
+    plain = loop.video_loop.step
+
+    def step(*arguments):
+        (tmp_path / "found/mots").write_text("in the way")
+        return plain(*arguments)
+
+    loop.video_loop.step = step
+    (complaint,) = follow(walk, tmp_path / "found", loop)
+    assert "mots" in complaint
+    assert (tmp_path / "found/people.json").exists()
+    assert (tmp_path / "found/mot/walk.txt").exists()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,9 @@ from bmp.errors import UserError
 from bmp.io.annotations import category
 from bmp.io.atomic import writing
 from bmp.io.decoding import log_notice
+from bmp.io.formats import FORMATS
+from bmp.io.formats.export import export
+from bmp.io.formats.video_rows import RowsFile, VideoRows
 from bmp.io.journal import check_settings
 from bmp.io.json_fields import JsonObject
 from bmp.io.people_lines import PEOPLE_LINES, VIDEO_FILE, PeopleLines, VideoInfo, read_info, write_info
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from bmp.api import BMP
 
 OVERLAY, PARTS, CHECKPOINT = "overlay.mp4", "overlay.parts", "tracks.npz"
-OWN_FILES = (PEOPLE_LINES, VIDEO_FILE, OVERLAY, PARTS, CHECKPOINT)
+OWN_FILES = (PEOPLE_LINES, VIDEO_FILE, OVERLAY, PARTS, CHECKPOINT, *FORMATS.values())
 """What a run writes in its folder."""
 
 _MOST_FAILURES = 25  # frames in a row on which the model breaks before the run ends
@@ -55,7 +58,7 @@ class VideoSettings:
     table to the next. overlay: write the film with the people drawn in it. resume: go on with what is in the folder.
     min_score: people below it are left out of everything. drawn_score: people below it are not drawn. info: further
     settings that a resumed run has to share, plain values. debug: let an error of the model through. quiet: print
-    nothing.
+    nothing. formats: of ``FORMATS``, what is put together from people.jsonl at the end.
     """
 
     output: Path
@@ -70,6 +73,7 @@ class VideoSettings:
     info: JsonObject = field(default_factory=dict)
     debug: bool = False
     quiet: bool = False
+    formats: Sequence[str] = tuple(FORMATS)
 
 
 def follow_video(model: BMP, source: str, settings: VideoSettings) -> list[str]:
@@ -189,6 +193,7 @@ class _Run:
         self._overlay = _Overlay(settings, frames.rate, numbers.get("overlay", {})) if settings.overlay else None
         self._errors: Counter[str] = Counter(numbers.get("errors", {}))
         self._in_a_row = 0
+        self._not_exported: list[str] = []
         name = Path(frames.name).name or frames.name
         self._info = VideoInfo(
             name=name,
@@ -210,9 +215,10 @@ class _Run:
     def failed(self) -> list[str]:
         name, unread = self._frames.name, self._unread + self._frames.broken
         lines = [f"{name}: {_number(unread, 'frame')} {_BROKEN}; all others were done"] if unread else []
-        return lines + [
+        lines += [
             f"{name}: {_number(count, 'frame')} could not be done, {reason}" for reason, count in self._errors.items()
         ]
+        return lines + self._not_exported
 
     def work(self, advance: Callable[[], None]) -> None:
         """Go through all frames."""
@@ -245,10 +251,22 @@ class _Run:
             if self._overlay is not None:
                 self._overlay.join()
             lines.finish()
+        self._export()
         self._people = state.next_id - 1
         self._write_info(complete=True)
         with writing(output):
             (output / CHECKPOINT).unlink(missing_ok=True)
+
+    def _export(self) -> None:
+        """Put together the files that other programs read; one that cannot be written stops no other."""
+        info, output = self._info, self._settings.output
+        rows = RowsFile(output / PEOPLE_LINES)
+        video = VideoRows(Path(info["name"]).stem or info["name"], info["width"], info["height"], info["fps"], rows)
+        for name in self._settings.formats:
+            try:
+                export(output, video, [name], keypoints=self._model.pose.keypoints, info=info["info"])
+            except UserError as error:  # noqa: PERF203 - a format for itself
+                self._not_exported.append(str(error))
 
     def _begun(self, frames: Iterator[Frame]) -> VideoState:
         """Return the state to start from; where a run is resumed, the frame of its checkpoint is read once more."""

@@ -16,33 +16,15 @@ from typing import IO
 from typing_extensions import Self, TypedDict
 
 from bmp.errors import UserError
-from bmp.io.annotations import Annotation, Category, to_annotations
+from bmp.io.annotations import Category, to_annotations
 from bmp.io.atomic import replacing, writing
+from bmp.io.formats.video_rows import FrameRow
 from bmp.io.json_fields import JsonObject
 from bmp.label_sets import KeypointSet
 from bmp.structures import CONFIRMED, NEW, TrackedFrame
 
 PEOPLE_LINES, VIDEO_FILE = "people.jsonl", "video.json"
 _STATES = {NEW: "new", CONFIRMED: "confirmed"}
-
-
-class TrackedAnnotation(Annotation):
-    """A person in a frame: an annotation, but for ``id`` and ``image_id``, with an identity.
-
-    ``state`` is "new" in the first frames of a person, then "confirmed".
-    """
-
-    track_id: int
-    state: str
-
-
-class FrameLine(TypedDict):
-    """A frame: its number from 0 and its time in seconds in the video, and whether another scene begins with it."""
-
-    frame: int
-    time: float
-    cut: bool
-    people: list[TrackedAnnotation]
 
 
 class VideoInfo(TypedDict):
@@ -156,7 +138,7 @@ def to_line(found: TrackedFrame, keypoints: KeypointSet) -> bytes:
     return json.dumps(line, allow_nan=False).encode() + b"\n"
 
 
-def read_lines(path: Path) -> Iterator[FrameLine]:
+def read_lines(path: Path) -> Iterator[FrameRow]:
     """Yield the frames of a people.jsonl, one at a time; a last line that is not whole is left out.
 
     Raises:
@@ -167,7 +149,7 @@ def read_lines(path: Path) -> Iterator[FrameLine]:
             if not text.endswith(b"\n"):
                 return
             try:
-                line: FrameLine = json.loads(text)
+                line: FrameRow = json.loads(text)
                 whole = isinstance(line["frame"], int) and isinstance(line["people"], list)
             except (ValueError, KeyError, TypeError):
                 whole = False

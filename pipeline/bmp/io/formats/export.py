@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bmp.errors import UserError, choices
 from bmp.io.atomic import writing
+from bmp.io.formats import FORMATS
 from bmp.io.formats.coco_video import write_coco
 from bmp.io.formats.mot_challenge import write_boxes, write_mots
 from bmp.io.formats.posetrack import write_poses
@@ -14,14 +15,11 @@ from bmp.io.formats.video_rows import VideoRows
 from bmp.io.formats.youtube_vis import write_results
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 
-FORMATS = ("coco", "vis", "mots", "mot", "posetrack")
-"""``people.json``, ``vis.json``, and a file for each video in ``mots/``, ``mot/`` and ``posetrack/``."""
-
 
 def export(
     folder: Path,
     video: VideoRows,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = tuple(FORMATS),
     *,
     keypoints: KeypointSet = COCO_KEYPOINTS,
     info: Mapping[str, object] | None = None,
@@ -41,15 +39,11 @@ def export(
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"there is no format {name!r}; {choices(name, FORMATS)}")
-    files = {
-        "coco": folder / "people.json",
-        "vis": folder / "vis.json",
-        "mots": folder / "mots" / f"{video.name}.txt",
-        "mot": folder / "mot" / f"{video.name}.txt",
-        "posetrack": folder / "posetrack" / f"{video.name}.json",
-    }
-    with writing(folder):
-        for name in formats:
+    files = {name: folder / path for name, path in FORMATS.items()}
+    for name, suffix in (("mots", "txt"), ("mot", "txt"), ("posetrack", "json")):
+        files[name] /= f"{video.name}.{suffix}"
+    for name in formats:
+        with writing(files[name].parent):
             files[name].parent.mkdir(parents=True, exist_ok=True)
     if "coco" in formats:
         write_coco(files["coco"], [video], keypoints=keypoints, info=info)

@@ -22,8 +22,9 @@ from bmp.ops.masks import RunLengths
 
 
 class PersonRow(Annotation):
-    """Somebody in a frame of a video: an annotation and the id that the person has throughout the video.
+    """Somebody in a frame of a video: an annotation, but for ``id`` and ``image_id``, and the person's own id.
 
+    ``state`` is "new" in the first frames of a person who was found, then "confirmed".
     ``amodal_segmentation`` is what would be seen with nobody and nothing in front, where that is known.
     """
 
