@@ -2,14 +2,21 @@
 
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from fakes import FakeDetector, FakeSegmenter
-from track_fakes import boxes_of, film, image_loop, moving, video_loop
+from fakes import FakeDetector, FakeSegmenter, detections
+from track_fakes import LateTracker, boxes_of, film, image_loop, moving, video_loop
 
 from bmp.errors import UserError
-from bmp.structures import CONFIRMED, NEW
+from bmp.ops.query_points import NEGATIVE
+from bmp.segmenters.tracked import TrackedKeypoints
+from bmp.structures import CONFIRMED, NEW, Frame, Image
+from bmp.trackers.lucas_kanade import LucasKanade
+from bmp.video_loop import VideoLoop
 
+CENTRE = torch.tensor([70.0, 120.0])
 LEFT, RIGHT = (4, 10, 14, 30), (44, 12, 54, 36)
 
 
@@ -134,6 +141,85 @@ def test_a_loop_goes_on_from_its_state():
     first = list(loop.run(images, frames[:7], state))
     loop.resume(state, state.previous)
     rest = list(loop.run(images, frames[7:], state))
+    assert list(map(boxes_of, whole)) == list(map(boxes_of, first + rest))
+
+
+def textured(number):
+    """A square of cloth, 100 pixels a side, that moves by (1.5, -0.75) pixels a frame over a still wall."""
+    generator = np.random.default_rng(0)
+    wall, cloth = (cv2.GaussianBlur(generator.integers(0, 256, (200, 240, 3), np.uint8), (0, 0), 2) for _ in range(2))
+    shift = np.array([[1, 0, 20 + 1.5 * number], [0, 1, 70 - 0.75 * number]])
+    patch = cv2.warpAffine(cloth[:100, :100], shift, (240, 200), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(np.ones((100, 100), np.float32), shift, (240, 200), flags=cv2.INTER_LINEAR)[..., None]
+    pixels = (patch * alpha + wall * (1 - alpha)).round().astype(np.uint8)
+    return Frame(number, number / 25, Image(torch.from_numpy(pixels)))
+
+
+class OneBox(FakeDetector):
+    """Finds one person, in the middle of the cloth."""
+
+    def detect(self, images):
+        self.calls.append(list(images))
+        return [detections((40.0, 90.0, 100.0, 150.0), scores=[0.9]) for _ in images]
+
+
+def test_points_and_mask_of_a_textured_square_follow_to_a_tenth_of_a_pixel():
+    loop = VideoLoop(LucasKanade(), TrackedKeypoints(), mask_every=20)
+    found = follow(loop, [textured(number) for number in range(12)], image_loop(detector=OneBox()))
+    first = found[0].people
+    for number, each in enumerate(found):
+        people, shift = each.people, torch.tensor([1.5 * number, -0.75 * number])
+        inner = people.seen & (people.kinds != NEGATIVE)
+        assert int(inner.sum()) == 17
+        away = people.points - first.points - shift
+        assert float(away[inner].norm(dim=1).max()) < 0.1
+        assert float((people.motion[0, :, 2] + people.motion[0, :, :2] @ CENTRE - CENTRE - shift).norm()) < 0.1
+        middle = people.instances.masks.bits[0].nonzero().float().mean(dim=0).flip(0)
+        assert float((middle - CENTRE + 0.5 - shift).abs().max()) <= 0.5  # of whole pixels
+
+
+def scenes():
+    """Two squares, then another scene in which one of them goes on."""
+    first, second = film(moving(LEFT, dx=1), moving(RIGHT), count=7), film(moving((10, 10, 20, 30), dx=1), count=8)
+    bright = []
+    for frame in second:
+        pixels = frame.image.pixels.clone()
+        pixels[..., 1:] = 180
+        bright.append(replace(frame, index=7 + frame.index, image=replace(frame.image, pixels=pixels)))
+    return first + bright
+
+
+@pytest.mark.parametrize("delay", [1, 2, 5, 40])
+def test_a_tracker_that_answers_late_gives_the_same(delay):
+    late = video_loop(keyframe_every=5)
+    late.tracker = LateTracker({0: (1, 0)}, delay=delay)
+    whole = follow(video_loop({0: (1, 0)}, keyframe_every=5), scenes())
+    found = follow(late, scenes())
+    assert [each.frame.index for each in found] == list(range(15))
+    assert [each.cut for each in found] == [each.cut for each in whole] == [number == 7 for number in range(15)]
+    assert list(map(boxes_of, found)) == list(map(boxes_of, whole))
+
+
+def test_no_more_frames_are_read_than_the_tracker_is_late():
+    read = []
+    late = video_loop()
+    late.tracker = LateTracker({0: (1, 0)}, delay=3)
+    found = late.run(image_loop(), (read.append(frame.index) or frame for frame in scenes()))
+    next(found)
+    assert read == [0, 1, 2, 3]
+    next(found)
+    assert read == [0, 1, 2, 3, 4]
+
+
+def test_a_late_tracker_goes_on_from_a_state():
+    late, images = video_loop(keyframe_every=5), image_loop()
+    late.tracker = LateTracker({0: (1, 0)}, delay=2)
+    frames = scenes()
+    whole = list(late.run(images, frames))
+    state = late.begin(images)
+    first = [late.step(images, state, frame, ahead) for frame, ahead in list(late.with_ahead(frames))[:5]]
+    late.resume(state, state.previous, frames[5:7])
+    rest = [late.step(images, state, frame, ahead) for frame, ahead in list(late.with_ahead(frames))[5:]]
     assert list(map(boxes_of, whole)) == list(map(boxes_of, first + rest))
 
 

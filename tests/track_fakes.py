@@ -37,6 +37,25 @@ class FakeTracker:
         return found, _at(after, found) == colours, torch.zeros(len(points))
 
 
+@dataclass
+class LateTracker(FakeTracker):
+    """The same, but for an answer that comes so many frames later."""
+
+    delay: int = 2
+
+    def start(self, image):
+        return [image]
+
+    def step(self, state, previous, image, points):
+        assert state[-1] is previous
+        state.append(image)
+        if len(state) <= self.delay + 1:
+            return points, torch.zeros(len(points), dtype=torch.bool), torch.zeros(len(points))
+        answer = super().step(None, state[0], state[1], points)
+        state.pop(0)
+        return answer
+
+
 def _colours(image):
     """The colour of each pixel, or the brightest beside it: the joints at a square's corners lie just outside of it."""
     red = image.pixels[..., 0].float()

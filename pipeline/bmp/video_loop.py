@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,7 +47,8 @@ class VideoState:
 
     people: followed, those who are lost included. retired: followed no more. next_id: of the next newcomer.
     since_detection, since_masks: frames since people were looked for, and since masks were drawn. previous: the frame
-    before, None at the beginning. scene: what it looked like. memory: the tracker's own.
+    before, None at the beginning. scene: what it looked like. memory: the tracker's own. handed: the newest frame that
+    the tracker has.
     """
 
     people: TrackedPeople
@@ -56,6 +59,7 @@ class VideoState:
     previous: Image | None = None
     scene: Scene | None = None
     memory: Any = None
+    handed: Image | None = None
 
 
 class VideoLoop:
@@ -140,28 +144,43 @@ class VideoLoop:
             state: where an earlier run stopped; None for the beginning.
         """
         state = self.begin(loop) if state is None else state
+        for frame, ahead in self.with_ahead(frames):
+            yield self.step(loop, state, frame, ahead)
+
+    def with_ahead(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[Frame]]]:
+        """Yield each frame with those that follow it, as many as the tracker is late; fewer at the end."""
+        held: deque[Frame] = deque()
         for frame in frames:
-            yield self.step(loop, state, frame)
+            held.append(frame)
+            if len(held) > self.tracker.delay:
+                yield held.popleft(), list(held)
+        while held:
+            yield held.popleft(), list(held)
 
     def begin(self, loop: Loop) -> VideoState:
         """Return the state before the first frame."""
         return VideoState(nobody(1, 1, len(loop.pose.keypoints), self.points, loop.device), RetiredPeople.empty())
 
-    def resume(self, state: VideoState, image: Image) -> None:
+    def resume(self, state: VideoState, image: Image, ahead: Sequence[Frame] = ()) -> None:
         """Go on after the frame ``image``: what is not in the table of people is begun anew from it."""
-        state.previous, state.scene, state.memory = image, scene_of(image), self.tracker.start(image)
+        state.previous, state.scene = image, scene_of(image)
+        self._start(state, image, ahead)
 
-    def step(self, loop: Loop, state: VideoState, frame: Frame) -> TrackedFrame:
-        """Follow people into the next frame; ``state`` is brought up to date."""
+    def step(self, loop: Loop, state: VideoState, frame: Frame, ahead: Sequence[Frame] = ()) -> TrackedFrame:
+        """Follow people into the next frame; ``state`` is brought up to date.
+
+        ahead: the frames after it, as ``with_ahead`` gives them, for a tracker that answers late.
+        """
         image, scene = frame.image.to(loop.device), scene_of(frame.image)
         cut = state.scene is not None and (
             is_cut(state.scene, scene)
-            or (self._follow(loop, state, image) and is_cut(state.scene, scene, luma=_LUMA, overlap=_OVERLAP))
+            or (self._follow(loop, state, image, ahead) and is_cut(state.scene, scene, luma=_LUMA, overlap=_OVERLAP))
         )
         first = cut or state.previous is None
         if first:
             self._retire(state, torch.ones(len(state.people), dtype=torch.bool, device=loop.device))
-            state.people, state.memory = self._nobody(loop, image), self.tracker.start(image)
+            state.people = self._nobody(loop, image)
+            self._start(state, image, ahead)
         segmenter = _EncodedOnce(loop.segmenter, image)
         detected = first or state.since_detection >= self.keyframe_every
         if detected or state.since_masks >= self.mask_every:
@@ -176,13 +195,28 @@ class VideoLoop:
         present = state.people[state.people.present]
         return TrackedFrame(replace(frame, image=image), present[present.ids.argsort()], cut, detected)
 
-    def _follow(self, loop: Loop, state: VideoState, image: Image) -> bool:
+    def _start(self, state: VideoState, image: Image, ahead: Sequence[Frame]) -> None:
+        """Begin a scene with the frame ``image``: a tracker that answers late is handed those after it, too."""
+        state.memory, state.handed = self.tracker.start(image), image
+        for late in range(1, self.tracker.delay + 1):
+            self._hand(state, _newest(image, ahead[:late]), image.pixels.new_zeros(0, 2, dtype=torch.float32))
+
+    def _hand(self, state: VideoState, newest: Image | None, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Let the tracker step to the frame ``newest``, or stay at the last one of the scene."""
+        assert state.handed is not None  # a scene begins with a frame
+        previous, newest = state.handed, newest or state.handed
+        state.handed = newest
+        return self.tracker.step(state.memory, previous, newest, points)
+
+    def _follow(self, loop: Loop, state: VideoState, image: Image, ahead: Sequence[Frame]) -> bool:
         """Bring everybody's points, poses and masks into this frame; say whether most points failed all at once."""
         people = replace(state.people, age=state.people.age + 1)
-        assert state.previous is not None  # there is no scene without a frame
-        found, seen, _ = self.tracker.step(state.memory, state.previous, image, people.points.reshape(-1, 2))
+        newest = _newest(image, ahead[: self.tracker.delay]) if self.tracker.delay else image
+        found, seen, _ = self._hand(state, newest, people.points.reshape(-1, 2))
         seen = seen.reshape(people.seen.shape) & (people.seen | self.tracker.recovers)
-        moved = follow(people, found.reshape(people.points.shape), seen, loop.pose.keypoints, image)
+        moved = follow(
+            people, found.reshape(people.points.shape), seen, loop.pose.keypoints, image, recovers=self.tracker.recovers
+        )
         state.people = self._shared_out(loop, moved)
         known = int(people.seen.sum())
         return known >= _COUNTED and int((people.seen & ~seen).sum()) >= _FAILED * known
@@ -247,6 +281,14 @@ class VideoLoop:
 
     def _nobody(self, loop: Loop, image: Image) -> TrackedPeople:
         return nobody(image.height, image.width, len(loop.pose.keypoints), self.points, loop.device)
+
+
+def _newest(image: Image, ahead: Sequence[Frame]) -> Image | None:
+    """Return the last of the frames after ``image``; None where there is none, or another scene begins among them."""
+    scenes = [scene_of(each) for each in (image, *(frame.image for frame in ahead))]
+    if not ahead or any(is_cut(*pair) for pair in itertools.pairwise(scenes)):
+        return None
+    return ahead[-1].image.to(image.pixels.device)
 
 
 class _EncodedOnce:

@@ -235,10 +235,10 @@ class _Run:
             )
             if self._overlay is not None:
                 stack.enter_context(self._overlay)
-            frames = iter(self._frames)
+            frames = model.video_loop.with_ahead(self._frames)
             state = self._begun(frames)
-            for frame in frames:
-                found = self._step(state, frame)
+            for frame, ahead in frames:
+                found = self._step(state, frame, ahead)
                 advance()
                 if found is None:
                     continue
@@ -247,7 +247,7 @@ class _Run:
                     self._overlay.add(model, found)
                 self._count += 1
                 if self._count % self._settings.checkpoint == 0:
-                    self._save(state, frame, lines)
+                    self._save(state, frame, ahead, lines)
             if self._overlay is not None:
                 self._overlay.join()
             lines.finish()
@@ -268,13 +268,13 @@ class _Run:
             except UserError as error:  # noqa: PERF203 - a format for itself
                 self._not_exported.append(str(error))
 
-    def _begun(self, frames: Iterator[Frame]) -> VideoState:
+    def _begun(self, frames: Iterator[tuple[Frame, list[Frame]]]) -> VideoState:
         """Return the state to start from; where a run is resumed, the frame of its checkpoint is read once more."""
         loop = self._model.video_loop
         if self._state is None or self._resume_at is None:
             self._write_info(complete=False)
             return loop.begin(self._model)
-        last = next(frames, None)
+        last, ahead = next(frames, (None, []))
         if last is None or last.index != self._resume_at:
             raise UserError(
                 f"{self._frames.name}: frame {self._resume_at}, from which to go on, cannot be read; start anew with "
@@ -283,17 +283,17 @@ class _Run:
         state = self._state
         device = self._model.device
         state.people, state.retired = state.people.to(device), state.retired
-        loop.resume(state, last.image.to(device))
+        loop.resume(state, last.image.to(device), ahead)
         return state
 
-    def _step(self, state: VideoState, frame: Frame) -> TrackedFrame | None:
+    def _step(self, state: VideoState, frame: Frame, ahead: list[Frame]) -> TrackedFrame | None:
         """Follow people into a frame; None where the model breaks on it: then people go on from the frame before."""
         if not self._info["width"]:
             self._info |= {"width": frame.image.width, "height": frame.image.height}
             self._write_info(complete=False)
         before = replace(state)
         try:
-            found = self._model.video_loop.step(self._model, state, frame)
+            found = self._model.video_loop.step(self._model, state, frame, ahead)
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             self._errors[reason] += 1
@@ -302,18 +302,20 @@ class _Run:
                 raise
             vars(state).update(vars(before))
             if state.previous is not None:
-                self._model.video_loop.resume(state, state.previous)
+                self._model.video_loop.resume(
+                    state, state.previous, [frame, *ahead][: self._model.video_loop.tracker.delay]
+                )
             return None
         self._in_a_row = 0
         kept = found.people.instances.detections.scores >= self._settings.min_score
         return replace(found, people=found.people[kept])
 
-    def _save(self, state: VideoState, frame: Frame, lines: PeopleLines) -> None:
+    def _save(self, state: VideoState, frame: Frame, ahead: list[Frame], lines: PeopleLines) -> None:
         """Write the table from which a killed run goes on."""
         assert state.previous is not None
         overlay = {} if self._overlay is None else self._overlay.end_part()
         lines.sync()
-        self._model.video_loop.resume(state, state.previous)
+        self._model.video_loop.resume(state, state.previous, ahead)
         numbers: JsonObject = {
             "frame": frame.index,
             "count": self._count,

@@ -11,17 +11,26 @@ from torch import Tensor
 
 from bmp.label_sets import KeypointSet
 from bmp.ops.masks import to_boxes
-from bmp.ops.point_motion import agreeing, similarity
+from bmp.ops.point_motion import agreeing, similarity, transformed
 from bmp.ops.query_points import NEGATIVE
 from bmp.structures import Detections, Image, TrackedPeople
 
 COASTING = 12
 """Frames for which somebody who is lost is supposed to go on as before."""
 
+_CLOSE, _MOST = 1.0, 0.6  # pixels, and the share of points that agree so closely
 _LIMBS = ("elbow", "wrist", "knee", "ankle")
 
 
-def follow(people: TrackedPeople, found: Tensor, seen: Tensor, keypoints: KeypointSet, image: Image) -> TrackedPeople:
+def follow(
+    people: TrackedPeople,
+    found: Tensor,
+    seen: Tensor,
+    keypoints: KeypointSet,
+    image: Image,
+    *,
+    recovers: bool = False,
+) -> TrackedPeople:
     """Bring people into the frame ``image``, in which the tracker found their points.
 
     Points that do not move as the others of their person are not seen. A shift, turn and scale that fits the others
@@ -34,12 +43,13 @@ def follow(people: TrackedPeople, found: Tensor, seen: Tensor, keypoints: Keypoi
         seen: bool (N, P), those of which the tracker is sure.
         keypoints: what the joints mean.
         image: this frame.
+        recovers: the tracker knows where points are that it does not see, so that these are not carried.
     """
     if not len(people):
         return people
     seen = _agreed(people, found, seen, keypoints, max(image.height, image.width))
     matrices, moved = _motions(people, found, seen & (people.kinds != NEGATIVE))
-    points = torch.where(seen[..., None], found, transformed_each(people.points, matrices))
+    points = torch.where(seen[..., None] | recovers, found, transformed_each(people.points, matrices))
     poses, boxes = people.instances.poses, people.instances.detections.boxes
     joints = transformed_each(poses.keypoints, matrices)
     followed, shown = (torch.zeros_like(poses.visibility, dtype=torch.bool) for _ in range(2))
@@ -130,7 +140,10 @@ def _motions(people: TrackedPeople, found: Tensor, own: Tensor) -> tuple[Tensor,
     for row in moved.nonzero()[:, 0].tolist():
         before, after = people.points[row, own[row]], found[row, own[row]]
         box = people.instances.detections.boxes[row]
-        matrix = similarity(before, after, 5 + 0.03 * float(box[3] - box[1]))
+        # Most points of a body that does not bend agree closely, and the others would pull the fit aside.
+        matrix = similarity(before, after, _CLOSE)
+        if matrix is None or (transformed(before, matrix) - after).norm(dim=1).lt(_CLOSE).float().mean() < _MOST:
+            matrix = similarity(before, after, 5 + 0.03 * float(box[3] - box[1]))
         if matrix is None:
             matrices[row] = torch.eye(2, 3, device=found.device)
             matrices[row, :, 2] = (after - before).median(dim=0).values
