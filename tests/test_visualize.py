@@ -14,7 +14,7 @@ from bmp.label_sets import COCO_KEYPOINTS
 from bmp.loop import RoundTrace
 from bmp.ops.masks import paint_out
 from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
-from bmp.visualize import overlay, trace_sheet
+from bmp.visualize import overlay, overlay_objects, trace_sheet
 
 K = len(COCO_KEYPOINTS)
 GREY = 128
@@ -422,3 +422,31 @@ class TestContactSheet:
     def test_no_rounds(self):
         with pytest.raises(ValueError, match="trace=True"):
             trace_sheet([], plain(4, 4), COCO_KEYPOINTS)
+
+
+class TestObjects:
+    """Any objects, with the points by which they are followed."""
+
+    def draw(self, **changes):
+        image = Image(torch.full((60, 80, 3), 90, dtype=torch.uint8))
+        bits = torch.zeros(2, 60, 80, dtype=torch.bool)
+        bits[0, 20:40, 10:40] = True
+        parts = {
+            "bits": bits,
+            "numbers": [1, 2],
+            "points": torch.tensor([[[20.0, 30.0], [60.0, 50.0], [5.0, 5.0]], [[1e9, -1e9]] * 3]),
+            "labels": torch.tensor([[1, 0, -1], [1, 1, 1]]),
+        }
+        return np.asarray(overlay_objects(image, **(parts | changes))).astype(int)
+
+    def test_masks_and_points_are_drawn_and_points_that_are_not_seen_are_not(self):
+        drawn = self.draw()
+        assert (drawn[35, 15] != 90).any()
+        assert drawn[30, 20].max() > 120
+        assert drawn[50, 60].max() < 60
+        assert (drawn[5, 5] == 90).all()
+        assert (drawn[50, 5] == 90).all()
+
+    def test_nothing_is_the_image(self):
+        none = {"bits": torch.zeros(0, 60, 80) > 0, "numbers": [], "points": torch.zeros(0, 3, 2)}
+        assert (self.draw(**none, labels=torch.zeros(0, 3)) == 90).all()

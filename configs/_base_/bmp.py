@@ -16,5 +16,8 @@ video = dict(
     patience=24,
 )
 
+# SAM-PT, which follows any objects: points on each, beside it, and corrections of each answer.
+sam_pt = dict(tracker=dict(type="LucasKanade"), positives=16, negatives=1, refinements=12)
+
 # The score of a mask in an evaluation: "detection_times_iou", "detection" or "iou" (predicted).
 evaluation = dict(segm_score="detection_times_iou")

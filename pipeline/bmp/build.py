@@ -1,8 +1,8 @@
 """From a config to a pipeline or a data set; the only module that knows configs. It knows no stage by name.
 
 A config is an mmengine ``Config`` file in plain Python whose ``pipeline`` is a dict of constructor arguments of
-``bmp.BMP``, whose ``video``, if any, has those of ``bmp.video_loop.VideoLoop``, and whose ``dataset``, if any, is what
-it is evaluated on. An argument that its annotation calls a
+``bmp.BMP``, whose ``video``, if any, has those of ``bmp.video_loop.VideoLoop``, whose ``sam_pt``, if any, has those of
+``bmp.sam_pt.SAMPT``, and whose ``dataset``, if any, is what it is evaluated on. An argument that its annotation calls a
 detector, a prompter, ... is a dict with a ``type``: a name from the registry of that role, or the full dotted path of a
 class anywhere. ``pipeline.shared`` names parts that several stages use: each is built once, and an argument takes one
 by its name. Everything is checked against signatures and annotations before anything is built. A part that takes
@@ -59,6 +59,7 @@ from bmp.registry import (
     TRACKERS,
     VIDEO_DATASETS,
 )
+from bmp.sam_pt import SAMPT
 from bmp.segmenters.point_sampling import PointSampler
 from bmp.segmenters.prompting import BoxPrompt, NegativePoints
 from bmp.stages import (
@@ -135,6 +136,21 @@ def build(config: ConfigSection, device: str = "auto") -> BMP:
     shared = config["pipeline"].get("shared", {})
     model.weights = {role: tuple(dict.fromkeys(weights_of(stage, shared))) for role, stage in arguments.items()}
     return model
+
+
+def build_sam_pt(config: ConfigSection, device: str = "auto") -> SAMPT:
+    """Build SAM-PT from a loaded config: the segmenter of its pipeline, and the arguments of its ``sam_pt``, if any.
+
+    Without a tracker there, it is ``LucasKanade``. Errors as for ``load``; the pipeline's other stages are not built.
+    """
+    pipeline, section = config.get("pipeline"), config.get("sam_pt", {})
+    if not isinstance(pipeline, Mapping) or "segmenter" not in pipeline:
+        raise UserError("this config has no pipeline.segmenter; take one that has, such as sam21.py")
+    if not isinstance(section, Mapping) or "segmenter" in section:
+        raise UserError(f"sam_pt: expected a dict of settings of SAM-PT but for the segmenter, got {section!r}")
+    assembly = _Assembly(pipeline.get("shared", {}), resolve_device(device))
+    arguments = {"tracker": dict(type="LucasKanade"), **section, "segmenter": pipeline["segmenter"]}
+    return assembly.call(SAMPT, arguments, "sam_pt")()  # type: ignore[no-any-return]
 
 
 def _video_section(config: ConfigSection) -> dict[str, Any]:

@@ -68,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["doctor"]:
         return run_command(_doctor_parser(), _doctor, arguments[1:], interrupted="nothing was changed")
+    if arguments[:1] == ["track"]:
+        from bmp.inference.track import main as track
+
+        return track(arguments[1:])
     return run_command(_parser(), _work, arguments, interrupted="what is done is written, go on with --resume")
 
 
@@ -77,10 +81,12 @@ def _parser() -> Parser:
         _ELSEWHERE,
         usage="bmp PATH ... [-o DIR] [-c CONFIG] [option ...]\n"
         "       bmp -c CONFIG [--dataset FILE --images DIR] [-o DIR] [option ...]\n"
+        "       bmp track VIDEO --masks PNG [-o DIR] [-c CONFIG] [option ...]\n"
         "       bmp doctor",
         description="Find every person in photos: boxes, masks and poses, also where people overlap. "
         "In videos, follow them: everybody keeps an identity. "
         "Without photos, measure a config on a data set: its own, or that of --dataset and --images. "
+        "bmp track follows any objects through a video. "
         "bmp doctor says what is installed and what to do about what is missing.",
         epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use or an output that cannot be written, "
         "130 interrupted (people.json stays valid)",

@@ -184,8 +184,8 @@ def _replaced(text: str, old: ast.expr | None, new: str) -> str:
 def _override(config: Config, key: str, value: object) -> None:
     """Replace one value; everything on the way to it has to exist, so that a misspelt key is not a silent no-op."""
     *parents, last = key.split(".")
-    if parents == ["evaluation"]:
-        config.setdefault("evaluation", {})  # all of its settings have defaults, and evaluating checks their names
+    if parents in (["evaluation"], ["sam_pt"]):
+        config.setdefault(parents[0], {})  # all of its settings have defaults, and their names are checked later
     node: Any = config
     for depth, name in enumerate([*parents, last]):
         options = list(node.keys()) if isinstance(node, Mapping | Config) else None
@@ -193,7 +193,7 @@ def _override(config: Config, key: str, value: object) -> None:
         if options is None:
             raise UserError(f"--set {key}: {where} is a plain value, {node!r}; there is nothing to set inside it")
         # Inside a stage a new key may be one of its arguments that has a default: building it checks that.
-        is_open = depth == len(parents) and (where in ("pipeline", "evaluation") or "type" in options)
+        is_open = depth == len(parents) and (where in ("pipeline", "evaluation", "sam_pt") or "type" in options)
         if name not in options and not is_open:
             raise UserError(f"--set {key}: {where or 'the config'} has no {name!r}; {choices(name, options)}")
         if depth < len(parents):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bmp.label_sets import KeypointSet
-from bmp.ops.masks import iou
+from bmp.ops.masks import iou, to_boxes
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 if TYPE_CHECKING:
@@ -109,6 +109,37 @@ def overlay(
     return _labelled(
         _picture(canvas), detections.boxes, words, people, _faces(instances.poses, keypoints, detections.boxes)
     )
+
+
+def overlay_objects(
+    image: Image, bits: Tensor, numbers: Sequence[int], points: Tensor, labels: Tensor
+) -> PIL.Image.Image:
+    """Draw the masks of any objects, their numbers, and the points by which they are followed.
+
+    Args:
+        image: stays as it is.
+        bits: bool (N, H, W), the masks.
+        numbers: of the objects, which decide their colours.
+        points: (N, P, 2), x and y in pixels.
+        labels: int (N, P), 1 for points on the object, light with a dark rim, 0 for those beside it, the other way
+            round; others are not drawn.
+
+    Returns a picture of the image's size.
+    """
+    canvas, objects = _canvas(image), np.asarray(numbers, np.int64).reshape(-1)
+    boxes = to_boxes(bits)
+    widths = _widths(canvas, boxes)
+    _draw_masks(canvas, bits, objects, widths)
+    radius = max(2, round(max(canvas.shape[:2]) / 300))
+    for row, colour in enumerate(_colours(objects)):
+        rim, inside = _LIGHT[colour], _BLACK
+        for label, colours in ((1, (_BLACK, rim)), (0, (rim, inside))):
+            places = points[row][labels[row] == label].clip(-1e4, 1e4).round().int().tolist()
+            for grown, tint in zip((1, 0), colours, strict=True):
+                _draw_dots(canvas, places, np.ones(len(places), bool), tint, radius + grown)
+    there = bits.flatten(1).any(dim=1)
+    words = [(f"#{number}", f"#{number}") for number in objects[there.cpu().numpy()].tolist()]
+    return _labelled(_picture(canvas), boxes[there], words, objects[there.cpu().numpy()], np.zeros((0, 4)))
 
 
 def numbers_like(ground_truth: Masks, found: Masks) -> list[int]:

@@ -113,7 +113,7 @@ class SAMPT:
     def __init__(
         self,
         tracker: PointTracker,
-        segmenter: Segmenter,
+        segmenter: Segmenter | PromptableSegmenter,
         *,
         positives: int = 16,
         negatives: int = 1,

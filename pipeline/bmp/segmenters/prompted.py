@@ -244,7 +244,9 @@ def mask_prompt(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return (2 * shares[:, 0] - 1) * _CERTAIN
 
 
-def promptable(segmenter: Segmenter, views: Sequence[ImageView] = ()) -> tuple[PromptableSegmenter, list[ImageView]]:
+def promptable(
+    segmenter: Segmenter | PromptableSegmenter, views: Sequence[ImageView] = ()
+) -> tuple[PromptableSegmenter, list[ImageView]]:
     """Return the part of a segmenter that can be asked by points, itself or within it, and what is the part's of views.
 
     views: as ``segmenter.open`` returned them. Raises ``UserError`` where it has no such part.
