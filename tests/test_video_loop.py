@@ -147,7 +147,8 @@ def test_a_loop_goes_on_from_its_state():
 def textured(number):
     """A square of cloth, 100 pixels a side, that moves by (1.5, -0.75) pixels a frame over a still wall."""
     generator = np.random.default_rng(0)
-    wall, cloth = (cv2.GaussianBlur(generator.integers(0, 256, (200, 240, 3), np.uint8), (0, 0), 2) for _ in range(2))
+    noise = (generator.integers(0, 256, (200, 240, 3), np.uint8) for _ in range(2))
+    wall, cloth = (cv2.normalize(cv2.GaussianBlur(each, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX) for each in noise)
     shift = np.array([[1, 0, 20 + 1.5 * number], [0, 1, 70 - 0.75 * number]])
     patch = cv2.warpAffine(cloth[:100, :100], shift, (240, 200), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(np.ones((100, 100), np.float32), shift, (240, 200), flags=cv2.INTER_LINEAR)[..., None]
