@@ -147,7 +147,8 @@ class BoxNetwork:
     def _look(self, picture: ImagePyramid, window: Array, threshold: float) -> tuple[Array, Array]:
         """Return what is found in one window, without what it cuts off."""
         crop = picture.stretched(window, SIZE).astype(np.float32) / np.float32(127.5) - np.float32(1)
-        boxes, scores = decode_boxes(*self._model(crop), threshold)
+        offsets, logits = self._model(crop)
+        boxes, scores = decode_boxes(offsets, logits, threshold)
         boxes = boxes * np.tile(window[2:] - window[:2], 2) + np.tile(window[:2], 2)
         good = ~cut_off(boxes, window, picture.width, picture.height)
         boxes = np.clip(boxes, 0, _ends(picture))
