@@ -13,6 +13,9 @@ SYNTHCROWD := output/synthcrowd
 demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),docs/images/grace_hopper.jpg) --output $(OUTPUT) --overwrite --trace
 	$(if $(INPUT),,$(RUN) run_bmp.py --config nano.py --set dataset.count=40 --output $(OUTPUT)-crowd --overwrite)
+	$(if $(INPUT),,$(RUN) -m bmp.synthcrowd --splits video-val --count 1 --film --output $(OUTPUT)-drawn --overwrite)
+	$(if $(INPUT),,$(RUN) run_bmp.py --config nano.py --input $(OUTPUT)-drawn/video-val/000000.mp4 --end 16 --output $(OUTPUT)-film --overwrite)
+	$(if $(INPUT),,$(RUN) benchmarks/score_video.py $(OUTPUT)-film/people.jsonl $(OUTPUT)-drawn/video-val/000000.jsonl)
 
 # WORKERS: how many processes share the tests; each takes a core and up to 3 GB of memory.
 WORKERS ?= 2

@@ -136,9 +136,9 @@ def measure_people(dataset: VideoDataset, find: PeopleFinder) -> PeopleNumbers:
             for one, answer in zip(labelled, found, strict=True)
             if one.labels is not None
         ]
-        counts.append(count_tracks([_compared(labels, answer) for labels, answer in known]))
+        counts.append(count_people(known))
         if known and all(labels.masks is not None for labels, _ in known):
-            pairs.append(_tracks(known))
+            pairs.append(whole_tracks(known))
     if not any(entry.labelled for entry in counts):
         raise UserError(f"{dataset.name}: nobody is labelled; choose another data set")
     total = sum(counts[1:], counts[0])
@@ -212,6 +212,11 @@ def measure_points(dataset: VideoDataset, tracker: PointTracker) -> PointNumbers
     return PointNumbers(right / visible if visible else None, right / said if said else None, visible)
 
 
+def count_people(known: Sequence[tuple[FrameLabels, FoundObjects]]) -> TrackCounts:
+    """Count identities in one video: what is labelled and what was found in each frame, in order."""
+    return count_tracks([_compared(labels, answer) for labels, answer in known])
+
+
 def _counted(answer: FoundObjects, labels: FrameLabels) -> FoundObjects:
     """Return an answer without what lies mostly on void pixels."""
     if labels.void is None or not len(answer.ids):
@@ -233,7 +238,7 @@ def _compared(labels: FrameLabels, answer: FoundObjects) -> TrackFrame:
     return TrackFrame(labels.ids, answer.ids, similarity.numpy().astype(np.float64).clip(0, 1))
 
 
-def _tracks(known: Sequence[tuple[FrameLabels, FoundObjects]]) -> SpaceTimeMasks:
+def whole_tracks(known: Sequence[tuple[FrameLabels, FoundObjects]]) -> SpaceTimeMasks:
     """Return everybody labelled and everybody found in a video as masks through all its frames."""
     labelled = sorted({identity for labels, _ in known for identity in labels.ids.tolist()})
     found = sorted({identity for _, answer in known for identity in answer.ids.tolist()})
