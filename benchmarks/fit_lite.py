@@ -139,8 +139,8 @@ def fit_boxes(detector: LiteDetector, examples: Sequence[Example], without: str 
         for looked in (True, False):
             chosen = known & (found.looked == looked)
             signals = np.stack([found.signals[name][chosen] for name in names[looked]], axis=1)
-            columns = signals, right[chosen], np.full(chosen.sum(), weight)
-            rows[looked].append(tuple(column.astype(np.float64) for column in columns))
+            correct = right[chosen].astype(np.float64)
+            rows[looked].append((signals.astype(np.float64), correct, np.full(len(correct), weight)))
     fitted = {}
     for looked in (True, False):
         signals, right, weights = (np.concatenate(parts) for parts in zip(*rows[looked], strict=True))
@@ -152,7 +152,7 @@ def fit_boxes(detector: LiteDetector, examples: Sequence[Example], without: str 
 def textures() -> list[Example]:
     """Return images of random values, grey or coloured, from noise to soft clouds."""
     random = np.random.default_rng(0)
-    found = []
+    found: list[Example] = []
     for (height, width), channels, grain in itertools.product(TEXTURES, (1, 3), GRAINS):
         rows, columns = (-(-edge // grain) for edge in (height, width))
         values = random.integers(0, 256, (rows, columns, channels), dtype=np.uint8)
