@@ -1,8 +1,10 @@
 """Measures people and objects in videos: masks, identities, point tracks, speed, memory, and what each part is worth.
 
     python benchmarks/video.py --config nano.py --split video-val --count 2
+    python benchmarks/video.py --config bmp_v2.py --dataset DAVIS --part root=/data/DAVIS --arms "^objects: SAM"
 
-Prints a table a question, in which each row changes one thing about the first, and writes numbers and settings.
+Prints a table a question, in which each row changes one thing about the first, and writes numbers and settings. True
+motion is known of drawn videos alone.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ import torch
 from common import write
 
 import bmp
+from bmp.build import build_part
 from bmp.config import parse_overrides
 from bmp.datasets.synthcrowd_video import SynthCrowdVideo, labelled
+from bmp.datasets.videos import VideoDataset
+from bmp.errors import UserError
 from bmp.evaluation.ablations.true_motion import TrueMotion
 from bmp.evaluation.timing import machine
 from bmp.evaluation.video_finders import by_byte_track, by_frames_alone, by_loop, by_points
 from bmp.evaluation.videos import ObjectNumbers, PeopleNumbers, measure_objects, measure_people, measure_points
+from bmp.registry import VIDEO_DATASETS
 from bmp.sam_pt import SAMPT
 from bmp.segmenters.sam_pt import SAMPTPrompts
 from bmp.stages import PointTracker
@@ -43,17 +49,17 @@ _REFINEMENTS = 3
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
-    dataset = SynthCrowdVideo(options.split, options.count, options.seed)
+    dataset = _dataset(options)
     model = bmp.load(options.config, device=options.device, overrides=parse_overrides(options.set))
-    truth = TrueMotion(
-        (drawn, labelled(drawn).frame.image) for index in range(len(dataset)) for drawn in dataset.plan(index)
-    )
+    truth = _true_motion(dataset) if isinstance(dataset, SynthCrowdVideo) else None
     results: dict[str, Any] = {}
     for name, arms in (
         ("people", _people_arms(model, truth, dataset)),
         ("objects", _object_arms(model, truth, dataset)),
         ("points", _point_arms(truth, dataset)),
     ):
+        if truth is None:
+            arms = {arm: run for arm, run in arms.items() if not arm.startswith("true motion")}
         wanted = {arm: run for arm, run in arms.items() if re.search(options.arms, f"{name}: {arm}")}
         if wanted:
             results[name] = _table(name, wanted)
@@ -61,8 +67,22 @@ def main() -> None:
         write(options.output, {"settings": vars(options), "machine": machine(options.device), "results": results})
 
 
+def _dataset(options: argparse.Namespace) -> VideoDataset:
+    parts = parse_overrides(options.part)
+    if options.dataset == SynthCrowdVideo.__name__:
+        parts = {"split": options.split, "count": options.count, "seed": options.seed, **parts}
+    dataset: VideoDataset = build_part({"type": options.dataset, **parts}, VIDEO_DATASETS, where="--dataset")
+    return dataset
+
+
+def _true_motion(dataset: SynthCrowdVideo) -> TrueMotion:
+    return TrueMotion(
+        (drawn, labelled(drawn).frame.image) for index in range(len(dataset)) for drawn in dataset.plan(index)
+    )
+
+
 def _people_arms(
-    model: bmp.BMP, truth: PointTracker, dataset: SynthCrowdVideo
+    model: bmp.BMP, truth: PointTracker | None, dataset: VideoDataset
 ) -> dict[str, Callable[[], PeopleNumbers]]:
     """Everybody is found by the program itself."""
     usual = model.video_loop
@@ -82,7 +102,7 @@ def _people_arms(
     sam_pt = SAMPTPrompts(refinements=_REFINEMENTS)
     return {
         "the loop of the preset": loop(),
-        "true motion of points": loop(tracker=truth),
+        "true motion": loop(tracker=truth),
         "keyframe every 6": loop(keyframe_every=6),
         "keyframe every 24": loop(keyframe_every=24),
         "keyframe never": loop(keyframe_every=_NEVER),
@@ -94,18 +114,20 @@ def _people_arms(
 
 
 def _object_arms(
-    model: bmp.BMP, truth: PointTracker, dataset: SynthCrowdVideo
+    model: bmp.BMP, truth: PointTracker | None, dataset: VideoDataset
 ) -> dict[str, Callable[[], ObjectNumbers]]:
     """The masks of the first frame are given."""
 
-    def follow(tracker: PointTracker, joints: bool = False, **changes: Any) -> Callable[[], ObjectNumbers]:
+    def follow(tracker: PointTracker | None, joints: bool = False, **changes: Any) -> Callable[[], ObjectNumbers]:
         settings = {"refinements": _REFINEMENTS, **changes}
-        return lambda: measure_objects(dataset, by_points(SAMPT(tracker, model.segmenter, **settings), joints))
+        return lambda: measure_objects(
+            dataset, by_points(SAMPT(tracker or kanade, model.segmenter, **settings), joints)
+        )
 
     kanade = LucasKanade()
     return {
         "SAM-PT, 16 k-medoids, 3 refinements": follow(kanade),
-        "true motion of points": follow(truth),
+        "true motion": follow(truth),
         "joints before k-medoids": follow(kanade, joints=True),
         "no refinement": follow(kanade, refinements=0),
         "12 refinements": follow(kanade, refinements=12),
@@ -113,11 +135,15 @@ def _object_arms(
     }
 
 
-def _point_arms(truth: PointTracker, dataset: SynthCrowdVideo) -> dict[str, Callable[[], Any]]:
-    return {
-        "Lucas-Kanade": lambda: measure_points(dataset, LucasKanade()),
-        "true motion of limbs": lambda: measure_points(dataset, truth),
-    }
+def _point_arms(truth: PointTracker | None, dataset: VideoDataset) -> dict[str, Callable[[], Any]]:
+    return (
+        {}
+        if truth is None
+        else {
+            "Lucas-Kanade": lambda: measure_points(dataset, LucasKanade()),
+            "true motion": lambda: measure_points(dataset, truth),
+        }
+    )
 
 
 def _table(name: str, arms: dict[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -189,8 +215,10 @@ def _peak() -> int:
 def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="nano.py")
+    parser.add_argument("--dataset", default=SynthCrowdVideo.__name__, help="a class of bmp.registry.VIDEO_DATASETS")
+    parser.add_argument("--part", action="append", default=[], metavar="KEY=VALUE", help="what the class takes")
     parser.add_argument("--split", default="video-val", help="of SynthCrowd in motion")
-    parser.add_argument("--count", type=int, default=2, help="videos, the first ones")
+    parser.add_argument("--count", type=int, default=2, help="drawn videos, the first ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--arms", default="", help="a regular expression for 'people: ...', 'objects: ...', 'points: ...'"
@@ -205,4 +233,8 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(f"video: {error}", file=sys.stderr)
+        sys.exit(2)

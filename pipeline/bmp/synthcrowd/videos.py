@@ -29,6 +29,7 @@ NOBODY, THING = -1, 0
 _HIDDEN = 0.02  # visible share below which somebody counts as hidden
 _WORLD = 2  # sides of the picture that the world has
 _NEAREST_ZOOM, _FARTHEST_ZOOM = 1.5, 0.75
+_LARGEST_WALL = 0.4  # of the picture's side
 _SHAKING = 3  # frames over which the hand that holds the camera trembles
 
 
@@ -364,7 +365,10 @@ class _Stage:
             height / zoom,
             rng.uniform(0.15, 0.85) * math.pi,
         )
-        self._heights = low / zoom, high / zoom
+        # Feet are in the picture, in most shots.
+        lowest = top + size / zoom * (1.1 if rng.random() < 0.1 else 0.98)
+        standing = (lowest - self._ground.horizon) / self._ground.nearness
+        self._heights = low / zoom, max(low / zoom, min(high / zoom, standing))
         self._actors: list[Actor] = []
         self._things: list[tuple[Sprite, float]] = []
 
@@ -537,13 +541,14 @@ class _Stage:
     def _walk_behind(self) -> None:
         """Let somebody walk past behind a wall that hides the whole person for 3 to 15 frames, if the shot is long."""
         rng = self._rng
-        height = self._lane()
+        side = self._settings.size / self._camera.zooms[0]
+        height = self._lane(min(0.8 * self._ground.height, _LARGEST_WALL * side))
         frame, x = self._moment()
         speed = self._pace(height)
         self._add(self._past(height, frame, x, speed))
         actor = self._actors[-1]
         tall = _height(self._ground, actor, frame)
-        width = 0.55 * STRIDE * tall + abs(speed) * rng.uniform(3, 15)
+        width = min(0.5 * STRIDE * tall + abs(speed) * rng.uniform(3, 15), _LARGEST_WALL * side)
         foot = float(actor.feet[:, 1].max()) + 0.04 * tall
         self._things.append((draw_wall(rng, x, foot, width, rng.uniform(1.12, 1.3) * tall + 0.04 * tall), foot))
 
