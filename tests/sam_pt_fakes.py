@@ -27,7 +27,7 @@ class MadeUpSAM:
         self.opened += len(images)
         return list(images)
 
-    def logits(self, views, prompts, previous=None):
+    def logits(self, views, prompts, previous=None, *, multimask=False):
         answers = []
         for number, (view, asked) in enumerate(zip(views, prompts, strict=True)):
             rows = torch.arange(view.height)[:, None]
@@ -72,7 +72,7 @@ class RedSAM(MadeUpSAM):
     Without a pixel under a point, as beside the frame, nothing is found. Predicted IoU is 0.9.
     """
 
-    def logits(self, views, prompts, previous=None):
+    def logits(self, views, prompts, previous=None, *, multimask=False):
         answers = []
         for view, asked in zip(views, prompts, strict=True):
             red = view.pixels[..., 0].long()

@@ -74,12 +74,18 @@ class PromptableSegmenter(Protocol):
         ...
 
     def logits(
-        self, views: Sequence[ImageView], prompts: Sequence[Prompts], previous: Sequence[Tensor] | None = None
+        self,
+        views: Sequence[ImageView],
+        prompts: Sequence[Prompts],
+        previous: Sequence[Tensor] | None = None,
+        *,
+        multimask: bool = False,
     ) -> list[tuple[Tensor, Tensor]]:
         """Answer the prompts of each image, all of them together.
 
         Returns mask logits float32 (N, h, w) of the segmenter's own size, above 0 inside, and predicted IoU (N,) in
-        [0, 1]. previous: logits of an earlier answer about the same rows, which the prompts are to correct.
+        [0, 1]. previous: logits of an earlier answer about the same rows, which the prompts are to correct. multimask:
+        the best of several masks, for prompts that may mean more than one thing.
         """
         ...
 

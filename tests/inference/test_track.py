@@ -111,6 +111,14 @@ def test_masks_of_later_frames_and_a_folder_of_them(film, tmp_path):
     assert_right(tmp_path / "b", FRAMES[1:5])
 
 
+def test_everything_there_is(film, tmp_path):
+    assert track(film, tmp_path, "--everything", "--no-overlay", "--end", 3) == 0
+    for row, frame in zip(lines(tmp_path), FRAMES, strict=False):
+        areas = sorted(one["area"] for one in row["objects"])
+        objects = [int(mask_in(frame, which).sum()) for which in range(2)]
+        assert areas == sorted([*objects, 80 * 100 - sum(objects)])
+
+
 def test_each_second_frame(film, tmp_path):
     part = ("--every", 2, "--end", "0.2s", "--no-overlay")
     assert track(film, tmp_path / "out", "--masks", film / "first.png", *part) == 0
@@ -186,6 +194,7 @@ def test_what_cannot_go_on(film, tmp_path, capsys):
         (["--boxes", "150,6,160,9"], "object 1: its box 150,6,160,9 is outside of the frame"),
         (["--objects", "{film}/none.json"], "No such file"),
         (["--objects", "{film}/red.py"], "not JSON"),
+        (["--points", "5,6", "--everything"], "or --everything by itself"),
         (["--points", "5,6", "--horizon", "4"], "--horizon goes with --reinitialise"),
         (["--points", "5,6", "-c", "lite.py"], "LiteSegmenter cannot be asked by points"),
         (["--points", "5,6", "--set", "sam_pt.refinement=3"], "SAMPT has no argument 'refinement'"),

@@ -195,7 +195,7 @@ class AreaSAM(MadeUpSAM):
         super().__init__()
         self.areas = areas
 
-    def logits(self, views, prompts, previous=None):
+    def logits(self, views, prompts, previous=None, *, multimask=False):
         ((view, asked),) = zip(views, prompts, strict=True)
         logits = torch.full((len(asked), view.height, view.width), -9.0)
         for row in range(len(asked)):

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from bmp.inference.objects import OWN_FILES, ObjectSettings, follow_objects
 from bmp.io.atomic import alone_in, writing
 from bmp.io.json_fields import JsonObject
 from bmp.io.object_masks import frame_number, read_object_masks
-from bmp.sam_pt import Query
+from bmp.sam_pt import SAMPT, Query
+from bmp.segmenters.automatic import automatic_masks
 from bmp.structures import Frame
 
 _VARIANTS = ("on-horizon-and-sync", "median-of-area", "similar-area", "similar-area-and-sync")
@@ -82,6 +84,11 @@ def _parser() -> Parser:
         metavar="FILE",
         help='JSON list of {"id", "frame", "points": [[x, y], ...], "labels": [1, 0, ...], "box": [x1, y1, x2, y2]}',
     )
+    given.add_argument(
+        "--everything",
+        action="store_true",
+        help="whatever the segmenter finds in the first frame, 100 masks at the most, which may overlap",
+    )
     part = parser.add_argument_group("part of the video")
     part.add_argument(
         "--start", type=instant, default=0, metavar="T", help="begin at frame T, or at a time: 1.5 or 1:30"
@@ -113,8 +120,10 @@ def _track(options: argparse.Namespace) -> list[str]:
     if options.reinitialise:
         rule = dict(type="bmp.sam_pt.Reinitialisation", variant=options.reinitialise, horizon=options.horizon or 24)
         section["reinitialisation"] = rule
-    if options.overlap:
+    if options.overlap or options.everything:
         section["exclusive"] = False
+    if options.everything:
+        section["others"] = False
     config.sam_pt = section
     output: Path = options.output
     with writing(output, "choose another --output"):
@@ -144,7 +153,8 @@ def _track(options: argparse.Namespace) -> list[str]:
             info=info,
             quiet=options.quiet,
         )
-        return follow_objects(model, source, objects.queries, settings)
+        queries = partial(_everything, model) if options.everything else objects.queries
+        return follow_objects(model, source, queries, settings)
 
 
 def _source(options: argparse.Namespace) -> str:
@@ -152,6 +162,15 @@ def _source(options: argparse.Namespace) -> str:
     if len(named) != 1:
         raise UserError(f"expected one video, got {len(named) or 'none'}: bmp track walk.mp4 --masks first.png")
     return str(named[0])
+
+
+def _everything(model: SAMPT, first: Frame) -> list[Query]:
+    """Return what there is in the first frame, as it is done for instance segmentation of videos."""
+    (view,) = model.segmenter.open([first.image])
+    found = automatic_masks(model.segmenter, view, first.image)
+    if not len(found):
+        raise UserError("--everything: the segmenter is sure of nothing in the first frame; give --masks or --points")
+    return [Query(number, first.index, mask.cpu()) for number, mask in enumerate(found.bits, 1)]
 
 
 class _Objects:
@@ -173,15 +192,16 @@ class _Objects:
         for text in options.boxes:
             frame, words = _split(text)
             self._add(frame, {"box": torch.tensor(_numbers(words, 4, text, "--boxes", "X1,Y1,X2,Y2"))})
-        if not self._rows:
+        if bool(self._rows) == options.everything:
             raise UserError(
-                "say what is to be followed: --masks PNG, --points X,Y, --boxes X1,Y1,X2,Y2 or --objects FILE"
+                "say what is to be followed: --masks PNG, --points X,Y, --boxes X1,Y1,X2,Y2, --objects FILE, or "
+                "--everything by itself"
             )
         ids = [row["id"] for _, row in self._rows]
         twice = next((number for number in ids if ids.count(number) > 1), None)
         if twice is not None:
             raise UserError(f"object {twice} is given twice; one frame and one number for each object")
-        if max(ids) > _MOST_OBJECTS:
+        if max(ids, default=0) > _MOST_OBJECTS:
             raise UserError(f"object {max(ids)}: expected numbers from 1 to {_MOST_OBJECTS}")
         plain = [[frame, {key: _plain(value) for key, value in row.items()}] for frame, row in self._rows]
         self.digest = hashlib.sha256(json.dumps(plain).encode()).hexdigest()
