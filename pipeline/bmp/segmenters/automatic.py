@@ -52,7 +52,7 @@ def automatic_masks(
     line = (torch.arange(side) + 0.5) / side
     points = torch.cartesian_prod(line * image.height, line * image.width).flip(1)
     logits, scores, boxes = [], [], []
-    for few in points.split(_CHUNK):
+    for few in torch.split(points, _CHUNK):
         prompts = Prompts(few[:, None], torch.ones(len(few), 1, dtype=torch.int8), torch.full((len(few), 1), -1))
         ((found, sure),) = segmenter.logits([view], [prompts], multimask=True)
         good = (sure >= min_score) & (_stability(found) >= min_stability)
