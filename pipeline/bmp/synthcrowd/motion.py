@@ -33,8 +33,8 @@ class Actor:
         look: the appearance.
         seed: of the prints and the grain of the clothes.
         stature: size beside others who stand as near, about 1.
-        resting: two poses, between which the actor moves to and fro while not walking.
-        period: frames of moving to and fro.
+        resting: two poses, between which the actor moves back and forth while not walking.
+        period: frames of moving back and forth.
         feet: float64 (T, 2), where on the ground the actor is, x and y in pixels of the world.
         facing: float64 (T,), radians as in ``Body.facing``.
         phase: float64 (T,), radians of the gait; a circle is two steps.
