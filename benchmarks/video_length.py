@@ -66,7 +66,7 @@ def _follow(config: str, overrides: Sequence[str], threads: int, seed: int, leng
         if number >= _WARM:
             seconds[found.detected].append(time.perf_counter() - started)
         people += len(found.people)
-    between, looking = (1 / statistics.median(seconds[kind] or [float("inf")]) for kind in (False, True))
+    between, looking = (1 / statistics.fmean(seconds[kind] or [float("inf")]) for kind in (False, True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"between": between, "looking": looking, "people": people / length, "peak": peak}
 
