@@ -125,7 +125,7 @@ def test_each_second_frame(film, tmp_path):
     assert_right(tmp_path / "out", FRAMES[:5:2])
 
 
-@pytest.mark.parametrize("variant", ["on-horizon-and-sync", "similar-area"])
+@pytest.mark.parametrize("variant", [pytest.param("on-horizon-and-sync", marks=pytest.mark.slow), "similar-area"])
 def test_points_are_drawn_anew(film, tmp_path, variant):
     anew = ("--reinitialise", variant, "--horizon", 3, "--no-overlay")
     assert track(film, tmp_path, "--masks", film / "first.png", *anew, "--overlap") == 0

@@ -48,6 +48,7 @@ def cost(pixels, medoids):
     return np.sqrt(((pixels[:, None] - medoids) ** 2).sum(axis=2)).min(axis=1).sum()
 
 
+@pytest.mark.slow
 def test_medoids_are_as_good(vectors, masks):
     for case in vectors["kmedoids"]:
         pixels = pixels_of(case, masks)

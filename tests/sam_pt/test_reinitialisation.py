@@ -38,7 +38,16 @@ def test_wrong_settings(options):
         Reinitialisation(**options)
 
 
-@pytest.mark.parametrize("variant", ["on-horizon-and-sync", "median-of-area", "similar-area", "similar-area-and-sync"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "similar-area-and-sync",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("on-horizon-and-sync", "median-of-area", "similar-area")
+        ),
+    ],
+)
 def test_new_points_take_the_place_of_those_that_slipped_off(variant):
     """A point too high by one pixel in each frame is off a rectangle of 20 pixels long before the end of 40 frames."""
     frames = textured(lambda t: (30, 25, 60, 45), count=40)
