@@ -250,7 +250,29 @@ def test_the_log_tells_how_long_each_stage_took(caplog):
     loop = Loop(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll(), rounds=1)
     list(loop.run([scene((2, 2, 20, 20)), scene((5, 5, 20, 20))]))
     stages = [record.getMessage().split(" in ")[0] for record in caplog.records if record.name == "bmp.loop"]
-    assert stages == [f"{stage}: 2 images" for stage in STAGES]
+    assert stages == [f"{stage}: 2 images" for stage in STAGES if stage != "encoder"]
+
+
+class RecordingEncoder:
+    def __init__(self):
+        self.seen = []
+
+    def levels(self, images):
+        self.seen.append(list(images))
+        return [(torch.zeros(1, 2, 4, 4),) for _ in images]
+
+
+def test_a_shared_encoder_is_a_stage_of_its_own_and_sees_images_with_people_once(caplog):
+    caplog.set_level("DEBUG", logger="bmp")
+    encoder = RecordingEncoder()
+    loop = Loop(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll(), encoder=encoder, rounds=3)
+    crowd, nobody = scene((0, 0, 20, 40), (10, 10, 16, 16)), scene()
+    results = list(loop.run([nobody, crowd]))
+    assert [len(images) for images in encoder.seen] == [1]
+    assert torch.equal(encoder.seen[0][0].pixels, crowd.pixels)
+    assert sorted(result.people.round.tolist() for result in results) == [[], [1, 2]]
+    lines = [record.getMessage().split(" in ")[0] for record in caplog.records if record.name == "bmp.loop"]
+    assert [line for line in lines if line.startswith("encoder")] == ["encoder: 1 images"]
 
 
 class Recorded:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bmp.errors import UserError
 from bmp.ops.masks import exclusive, paint_out
-from bmp.stages import Detector, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
+from bmp.stages import Detector, ImageEncoder, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 _LOGGER = logging.getLogger(__name__)
 
-STAGES = ("detector", "pose", "suppressor", "segmenter: encode", "segmenter: decode")
+STAGES = ("encoder", "detector", "pose", "suppressor", "segmenter: encode", "segmenter: decode")
 """The names under which the work of stages is timed; the redetector counts as the detector."""
 
 Clock = Callable[[str, int], AbstractContextManager[None]]
@@ -59,12 +59,14 @@ class ImageState:
     """An image on its way through the rounds.
 
     index: its position in the batch. people: everybody accepted so far; their masks may overlap until the image is
-    finished. view: the segmenter's ``ImageView``, None until a person in the image needs a mask.
+    finished. encoded: the shared encoder has its features. view: the segmenter's ``ImageView``, None until a person in
+    the image needs a mask.
     """
 
     index: int
     image: Image
     people: Instances
+    encoded: bool = False
     view: ImageView = None
     trace: list[RoundTrace] = field(default_factory=list)
 
@@ -115,6 +117,8 @@ class Loop:
         suppressor: drops duplicates among the people of all rounds.
         redetector: finds people in the images of later rounds, in which everybody known is painted black.
         overlaps: decides who has the pixels that several masks claim; None for ``BestMask``.
+        encoder: the image encoder that stages share, if they do; its time then is a line of its own and not that of
+            the stage that asks it first. Who shares it is the stages' own affair.
         rounds: the greatest number of rounds, at least 1.
         repose: estimate the poses of a round's new people once more, conditioned on the segmenter's masks.
         device: where images and people are kept between stages.
@@ -134,6 +138,7 @@ class Loop:
         *,
         redetector: Detector | None = None,
         overlaps: OverlapRule | None = None,
+        encoder: ImageEncoder | None = None,
         rounds: int = 2,
         repose: bool = False,
         device: torch.device | str = "cpu",
@@ -145,6 +150,7 @@ class Loop:
         self.segmenter = segmenter
         self.suppressor = suppressor
         self.overlaps = overlaps or BestMask()
+        self.encoder = encoder
         self.rounds = rounds
         self.repose = repose
         self.device = device
@@ -191,6 +197,7 @@ class Loop:
         """Do one round; return the images with new people: only there can another round find more."""
         seen = [state.image if number == 1 else paint_out(state.image, state.people.masks.bits) for state in states]
         found = self._detect(self.detector if number == 1 else self.redetector, seen, boxes)
+        self._encode([state for state, people in zip(states, found, strict=True) if len(people)])
         poses = self._estimate(states, found)
         with self.clock("suppressor", len(states)):
             left = [self._suppress(*image) for image in zip(states, found, poses, strict=True)]
@@ -216,6 +223,16 @@ class Loop:
         with self.clock("detector", len(unknown)):
             found = iter(detector.detect(unknown) if unknown else [])
         return [(next(found) if rows is None else rows).to(self.device) for rows in given]
+
+    def _encode(self, states: list[ImageState]) -> None:
+        """Let the shared encoder, if there is one, see images that it has not seen."""
+        new = [state for state in states if not state.encoded]
+        if self.encoder is None or not new:
+            return
+        with self.clock("encoder", len(new)):
+            self.encoder.levels([state.image for state in new])
+        for state in new:
+            state.encoded = True
 
     def _estimate(self, states: list[ImageState], people: list[Detections]) -> list[Poses]:
         """Give ``people`` their poses, on the original images."""
