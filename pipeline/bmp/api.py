@@ -28,8 +28,9 @@ from bmp.io import images
 from bmp.io.atomic import replacing, writing
 from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
-from bmp.loop import Loop, RoundTrace, checked_rounds
-from bmp.structures import CONFIRMED, Detections, Frame, Image, Instances
+from bmp.loop import Loop, Result, RoundTrace, checked_rounds
+from bmp.stages import Detector, ImageEncoder, OverlapRule, PartParser, PoseEstimator, Segmenter, Suppressor
+from bmp.structures import CONFIRMED, Detections, Frame, Image, Instances, Parts
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +56,8 @@ class People:
     """Everybody found in one image: a collection of ``Person``, and their columns as tensors; row i is one person.
 
     image: the picture they are in. instances: the records of all stages. keypoint_set: what the K keypoints mean.
-    trace: the stages' results round by round, empty unless requested. source: the name of the picture.
+    trace: the stages' results round by round, empty unless requested. source: the name of the picture. parts: of their
+    bodies, within the masks; None unless the model has a part parser.
 
     ``people[0]`` and iteration give a ``Person``; a slice, a list, or a tensor or array of indices or of bool gives
     ``People`` again. Two are equal if all their rows are.
@@ -78,6 +80,7 @@ class People:
     keypoint_set: KeypointSet
     trace: list[RoundTrace] = field(default_factory=list, repr=False)
     source: str = ""
+    parts: Parts | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -102,7 +105,7 @@ class People:
         return Person(self, row % len(self))
 
     def _chosen(self, rows: slice | Tensor) -> Self:
-        return replace(self, instances=self.instances[rows])
+        return replace(self, instances=self.instances[rows], parts=None if self.parts is None else self.parts[rows])
 
     def _rows(self, rows: Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor) -> Tensor:
         chosen = torch.as_tensor(rows if isinstance(rows, Tensor) else np.asarray(rows))
@@ -204,8 +207,9 @@ class People:
         *,
         boxes: bool = True,
         masks: bool = True,
-        skeletons: bool = True,
+        skeletons: bool | None = None,
         labels: bool = True,
+        parts: bool = False,
         min_score: float = 0.0,
         line_width: float | None = None,
     ) -> PIL.Image.Image:
@@ -214,13 +218,19 @@ class People:
         Args:
             boxes: draw each person's box.
             masks: tint and outline each person's mask.
-            skeletons: draw limbs and keypoints.
+            skeletons: draw limbs and keypoints; by default they are unless parts are.
             labels: write each person's number and score, and the round in which it was found from the second on.
+            parts: tint the parts of bodies in place of whole masks, and draw no skeletons unless they are asked for;
+                raises ``UserError`` where the model has no part parser.
             min_score: leave out people below this score; the others keep number and colour.
             line_width: of all lines, in pixels; by default each person's lines follow the person's size.
         """
         from bmp.visualize import overlay
 
+        if parts and self.parts is None:
+            raise UserError(
+                "there are no parts to draw; give the model a parser, such as pipeline.parts of nano_parts.py"
+            )
         shown = (self.scores >= _share("min_score", min_score)).nonzero()[:, 0]
         return overlay(
             self.image,
@@ -229,8 +239,9 @@ class People:
             numbers=self._numbers()[shown].tolist(),
             boxes=boxes,
             masks=masks,
-            skeletons=skeletons,
+            skeletons=not parts if skeletons is None else skeletons,
             labels=labels,
+            parts=self.parts[shown] if parts and self.parts is not None else None,
             line_width=line_width,
         )
 
@@ -288,7 +299,7 @@ class People:
         """Return COCO annotations: bbox xywh, RLE segmentation, keypoints, score; ready for ``json.dump``."""
         from bmp.io.annotations import to_annotations
 
-        return to_annotations(self.instances, image_id, self.keypoint_set, first_id)
+        return to_annotations(self.instances, image_id, self.keypoint_set, first_id, parts=self.parts)
 
     def to_json(self) -> str:
         """Return a COCO file of this one picture: ``images``, ``annotations`` as of ``to_coco``, ``categories``."""
@@ -364,7 +375,7 @@ class VideoPeople(People):
         return f"VideoPeople(frame {self.index}, {self.time:.2f} s: {numbers})"
 
     def _chosen(self, rows: slice | Tensor) -> Self:
-        return replace(self, instances=self.instances[rows], ids=self.ids[rows], confirmed=self.confirmed[rows])
+        return replace(super()._chosen(rows), ids=self.ids[rows], confirmed=self.confirmed[rows])
 
     def _numbers(self) -> Tensor:
         return self.ids
@@ -441,6 +452,11 @@ class Person:
     def area(self) -> int:
         """Pixels of the mask."""
         return int(self.mask.sum())
+
+    @property
+    def parts(self) -> Tensor | None:
+        """Uint8 (H, W), the labels of ``people.parts`` that are this person's; None where no parser told them."""
+        return None if self.people.parts is None else self.people.parts.of(self.index)
 
     @property
     def keypoints(self) -> Tensor:
@@ -536,13 +552,67 @@ _Outcome: TypeAlias = "People | Exception"
 
 
 class BMP(Loop):
-    """The loop, called with any kind of picture. Built from parts (see ``Loop``) or by ``bmp.load``."""
+    """The loop, called with any kind of picture, and the stage after it. Built by ``bmp.load`` or from stages.
+
+    Args:
+        detector, pose, segmenter, suppressor, redetector, overlaps, encoder, rounds, repose, device: see ``Loop``.
+        parts: tells the parts of bodies when the loop has finished with an image; None for none, at no cost.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        pose: PoseEstimator,
+        segmenter: Segmenter,
+        suppressor: Suppressor,
+        *,
+        parts: PartParser | None = None,
+        redetector: Detector | None = None,
+        overlaps: OverlapRule | None = None,
+        encoder: ImageEncoder | None = None,
+        rounds: int = 2,
+        repose: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(
+            detector,
+            pose,
+            segmenter,
+            suppressor,
+            redetector=redetector,
+            overlaps=overlaps,
+            encoder=encoder,
+            rounds=rounds,
+            repose=repose,
+            device=device,
+        )
+        self.parts = parts
 
     weights: Mapping[str, tuple[str, ...]] = {}
     """Files of weights by role, as the config that the model was built from names them; for ``info``."""
 
     make_video_loop: Callable[[], VideoLoop] | None = None
     """Makes the loop over videos when it is first needed; None for one with the usual parts."""
+
+    def run(
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[Detections | None] | None = None,
+        trace: bool = False,
+        *,
+        only_given: bool = False,
+        rounds: int | None = None,
+    ) -> Iterator[Result]:
+        """Send a batch through the loop, see ``Loop.run``, and tell the parts of each image that leaves it."""
+        found = super().run(images, boxes, trace, only_given=only_given, rounds=rounds)
+        yield from (replace(result, parts=self.parse(result.image, result.people)) for result in found)
+
+    def parse(self, image: Image, people: Instances) -> Parts | None:
+        """Tell the parts of people whom this model has found in ``image``; None without a parser."""
+        if self.parts is None:
+            return None
+        with self.clock("parts", 1):
+            return self.parts.parse([image], [people])[0]
 
     @functools.cached_property
     def video_loop(self) -> VideoLoop:
@@ -767,12 +837,15 @@ class BMP(Loop):
 
     def _followed(self, frames: Iterable[Frame], min_score: float, name: str) -> Iterator[VideoPeople]:
         for found in self.video_loop.run(self, frames):
-            people = found.people[found.people.instances.detections.scores >= min_score]
+            parts = self.parse(found.frame.image, found.people.instances)
+            shown = found.people.instances.detections.scores >= min_score
+            people = found.people[shown]
             yield VideoPeople(
                 found.frame.image,
                 people.instances,
                 self.pose.keypoints,
                 source=name,
+                parts=None if parts is None else parts[shown],
                 ids=people.ids,
                 confirmed=people.state == CONFIRMED,
                 index=found.frame.index,
@@ -818,8 +891,8 @@ class BMP(Loop):
                     yield from self._found([entry], min_score, options)
             return
         for entry, result in zip(ready, results, strict=True):
-            kept = result.people[result.people.detections.scores >= min_score]
-            yield People(entry.image, kept, self.pose.keypoints, result.trace, entry.name)
+            people = People(entry.image, result.people, self.pose.keypoints, result.trace, entry.name, result.parts)
+            yield people[people.scores >= min_score]
 
     def info(self) -> ModelInfo:
         """Return the stages of the model, with devices, numbers of parameters and weights."""
@@ -828,6 +901,8 @@ class BMP(Loop):
         roles = ["detector", "pose", "segmenter", "suppressor"]
         if self.redetector is not self.detector:
             roles.insert(1, "redetector")
+        if self.parts is not None:
+            roles.append("parts")
         stages = []
         for role in roles:
             stage = getattr(self, role)

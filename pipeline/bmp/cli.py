@@ -43,6 +43,7 @@ from bmp.io.formats import FORMATS
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from bmp.api import BMP
     from bmp.io.images import Found
     from bmp.io.json_fields import JsonObject
 
@@ -60,7 +61,8 @@ _ELSEWHERE = {
 """What options of other programs are called here."""
 
 _FOR_VIDEOS = ("start", "end", "every", "no-overlay", "formats")
-_FOR_PHOTOS = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "labels-in")
+_OF_PARTS = ("parts", "parts-png", "parts-cihp")
+_FOR_PHOTOS = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "labels-in", *_OF_PARTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,6 +124,18 @@ def _parser() -> Parser:
         "box may give three people",
     )
     photos.add_argument("--trace", action="store_true", help="draw what happened, round by round, for each image")
+    photos.add_argument(
+        "--parts",
+        action="store_true",
+        help="tell the parts of everybody's body, in people.json and in the pictures: with the config's parser, or "
+        "coarsely from masks and skeletons where it has none",
+    )
+    photos.add_argument(
+        "--parts-png", action="store_true", help="the same, and write maps of them, and of people's numbers, as PNG"
+    )
+    photos.add_argument(
+        "--parts-cihp", action="store_true", help="the same, and write the folders that CIHP's evaluation takes"
+    )
     photos.add_argument(
         "--min-score",
         type=share,
@@ -226,7 +240,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
 
-    needless = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "video", *_FOR_VIDEOS)
+    needless = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "video", *_OF_PARTS)
+    needless += _FOR_VIDEOS
     _refuse(options, needless, "goes with photos; name some, or leave it out to evaluate")
     both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
     if not both:
@@ -309,6 +324,8 @@ def _run(options: argparse.Namespace) -> int:
     found = _found(inputs, output)
     config = load_config(options.config, parse_overrides(options.set))
     drawn_score = _min_score(config, options.config)
+    if any((options.parts, options.parts_png, options.parts_cihp)) and not config.pipeline.get("parts"):
+        config.pipeline.parts = dict(type="SkeletonParts")
     _make_writable(output)
     with alone_in(output):
         if results.exists() and not (options.resume or options.overwrite):
@@ -336,6 +353,8 @@ def _run(options: argparse.Namespace) -> int:
         for line in [*notices, *found.summary()]:
             _LOGGER.warning(line)
         model = build(config, options.device)
+        if options.parts_cihp:
+            _expect_cihp(names, model)
         skipped = [(str(entry.path), entry.reason) for entry in found.left_out]
         with PeopleFile(
             results,
@@ -345,6 +364,7 @@ def _run(options: argparse.Namespace) -> int:
             skipped=skipped,
             notices=notices,
             info=settings,
+            part_set=None if model.parts is None else model.parts.label_set,
         ) as people_file:
             failed = work_through(
                 model,
@@ -357,11 +377,29 @@ def _run(options: argparse.Namespace) -> int:
                     min_score=options.min_score or 0.0,
                     drawn_score=drawn_score if options.min_score is None else options.min_score,
                     only_given=options.only_given,
+                    part_maps=options.parts_png,
+                    cihp=options.parts_cihp,
                     debug=options.debug,
                     quiet=options.quiet,
                 ),
             )
     return report_failed("bmp", failed)
+
+
+def _expect_cihp(names: Sequence[str], model: BMP) -> None:
+    """Complain where CIHP's folders could not hold the images of a run."""
+    from bmp.io.part_maps import cihp_id
+    from bmp.label_sets.part_sets import CIHP
+
+    if model.parts is None or model.parts.label_set != CIHP:
+        got = "none" if model.parts is None else str(model.parts.label_set)
+        raise UserError(
+            f"--parts-cihp: expected a parser with {CIHP}, got {got}; take a config with one: nano_parts.py"
+        )
+    known: dict[str, str] = {}
+    for name in names:
+        if (first := known.setdefault(cihp_id(name), name)) != name:
+            raise UserError(f"--parts-cihp: {first} and {name} have the same name there; rename one, or do them apart")
 
 
 def _formats(text: str) -> tuple[str, ...]:

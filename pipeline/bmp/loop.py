@@ -14,7 +14,7 @@ from torch import Tensor
 from bmp.errors import UserError
 from bmp.ops.masks import exclusive, paint_out
 from bmp.stages import Detector, ImageEncoder, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
-from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ STAGES = ("encoder", "detector", "pose", "suppressor", "segmenter: encode", "seg
 """The names under which the work of stages is timed; the redetector counts as the detector."""
 
 Clock = Callable[[str, int], AbstractContextManager[None]]
-"""Given a name of ``STAGES`` and a number of images: the context in which that stage does its work."""
+"""Given a name of ``STAGES``, or "parts", and a number of images: the context in which that stage does its work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +47,17 @@ class RoundTrace:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The people of image ``index`` of the batch; ``trace`` is empty unless it was requested."""
+    """The people of image ``index`` of the batch; ``trace`` is empty unless it was requested.
+
+    image: as the stages had it, by which they know what they remember of it; whoever keeps it keeps that alive. parts:
+    of the people's bodies, None where no parser tells them.
+    """
 
     index: int
     people: Instances
     trace: list[RoundTrace]
+    image: Image
+    parts: Parts | None = None
 
 
 @dataclass(eq=False)
@@ -292,7 +298,7 @@ class Loop:
         return replace(people, masks=replace(people.masks, bits=self.overlaps.resolve(people.masks, people.round)))
 
     def _finish(self, state: ImageState) -> Result:
-        return Result(state.index, self._resolved(state.people), state.trace)
+        return Result(state.index, self._resolved(state.people), state.trace, state.image)
 
 
 def checked_rounds(rounds: int) -> int:

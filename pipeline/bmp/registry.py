@@ -12,6 +12,7 @@ PROMPTERS = Registry("prompter", scope="bmp", locations=["bmp.segmenters.prompti
 NEGATIVES = Registry("negative points", scope="bmp", locations=["bmp.segmenters.prompting"])
 BOX_PROMPTS = Registry("box prompt", scope="bmp", locations=["bmp.segmenters.prompting"])
 POINT_SAMPLERS = Registry("point sampler", scope="bmp", locations=["bmp.segmenters.point_sampling"])
+PARSERS = Registry("part parser", scope="bmp", locations=["bmp.parsers"])
 SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])
 TRACKERS = Registry("point tracker", scope="bmp", locations=["bmp.trackers"])
 IDENTITIES = Registry("identities", scope="bmp", locations=["bmp.tracking.identities"])

@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from bmp.label_sets import KeypointSet
-from bmp.structures import Detections, Image, Masks, Poses, Prompts, TrackedPeople
+from bmp.label_sets.part_sets import PartSet
+from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses, Prompts, TrackedPeople
 
 ImageView = Any
 """Anything that a segmenter keeps for an image, such as an embedding; only that segmenter reads it."""
@@ -122,6 +123,17 @@ class Suppressor(Protocol):
 
     def keep(self, people: Detections, poses: Poses) -> Tensor:
         """Return the rows to keep: int64, ascending, unique."""
+        ...
+
+
+@runtime_checkable
+class PartParser(Protocol):
+    """Tells the body parts of people within their masks, when the loop has finished with their image."""
+
+    label_set: PartSet
+
+    def parse(self, images: Sequence[Image], people: Sequence[Instances]) -> list[Parts]:
+        """Return the parts of each image's people; a person with an empty mask has none."""
         ...
 
 

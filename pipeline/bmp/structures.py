@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from bmp.label_sets.part_sets import PartSet
+
 _FLOAT = torch.float32
 
 
@@ -297,6 +299,76 @@ class Instances(Record):
             Masks.empty(image.height, image.width, device),
             torch.zeros(0, dtype=torch.int64, device=device),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The body parts of the people of an image; row i is the person of row i of its ``Instances``.
+
+    labels: uint8 (H, W), numbers of ``label_set``; 0 outside all people. owners: int32 (H, W), whose a pixel is: the
+    row of the person plus 1, 0 for nobody's. scores: float32 (N, C) in [0, 1], the mean probability of a label over
+    those pixels of a person that have it, 0 where there are none. label_set: what the C labels mean.
+
+    Example:
+        >>> from bmp.label_sets.part_sets import BODY
+        >>> owners = torch.tensor([[0, 1, 1], [2, 2, 0]], dtype=torch.int32)
+        >>> labels = torch.tensor([[0, 1, 2], [1, 1, 0]], dtype=torch.uint8)
+        >>> parts = Parts(labels, owners, torch.zeros(2, 7), BODY)
+        >>> parts.of(0).tolist(), parts.areas()[:, :3].tolist()
+        ([[0, 1, 2], [0, 0, 0]], [[0, 1, 1], [0, 2, 0]])
+        >>> parts[[1]].labels.tolist()
+        [[0, 0, 0], [1, 1, 0]]
+    """
+
+    labels: Tensor
+    owners: Tensor
+    scores: Tensor
+    label_set: PartSet
+
+    def __post_init__(self) -> None:
+        sizes = {"C": len(self.label_set)}
+        _check("Parts", "labels", self.labels, Column(("H", "W"), torch.uint8, None, None), sizes)
+        _check("Parts", "owners", self.owners, Column(("H", "W"), torch.int32, None, None), sizes)
+        _check("Parts", "scores", self.scores, Column(("N", "C"), torch.float32, 0.0, 1.0), sizes)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> Parts:
+        """Select people as from a ``Record``; pixels of the others have no label any more."""
+        if not isinstance(rows, slice | Tensor):
+            rows = torch.as_tensor(rows, dtype=torch.int64)
+        chosen = torch.arange(len(self), device=self.scores.device)[rows]
+        numbers = torch.zeros(len(self) + 1, dtype=torch.int32, device=self.owners.device)
+        numbers[chosen + 1] = torch.arange(1, len(chosen) + 1, dtype=torch.int32, device=numbers.device)
+        owners = numbers[self.owners.long()]
+        return Parts(self.labels * (owners > 0), owners, self.scores[chosen], self.label_set)
+
+    def of(self, row: int) -> Tensor:
+        """Return the labels of one person, uint8 (H, W), 0 elsewhere; ``IndexError`` for a row that there is not."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"expected a row of {len(self)} people, got {row}")
+        return self.labels * (self.owners == row + 1)
+
+    def areas(self) -> Tensor:
+        """Return the number of pixels that each person has of each label, int64 (N, C)."""
+        codes = self.owners.long() * len(self.label_set) + self.labels
+        counts = codes.flatten().bincount(minlength=(len(self) + 1) * len(self.label_set))
+        return counts.reshape(len(self) + 1, -1)[1:]
+
+    def to(self, device: torch.device | str) -> Parts:
+        """Copy to ``device``; tensors already there are shared."""
+        return Parts(self.labels.to(device), self.owners.to(device), self.scores.to(device), self.label_set)
+
+    @classmethod
+    def nowhere(cls, people: Instances, label_set: PartSet) -> Parts:
+        """Return what is known of people before any part is: whose each pixel is. Of two people the first has it."""
+        bits = people.masks.bits
+        owners = torch.zeros(bits.shape[1:], dtype=torch.int32, device=bits.device)
+        for row in reversed(range(len(bits))):
+            owners[bits[row]] = row + 1
+        scores = torch.zeros(len(bits), len(label_set), device=bits.device)
+        return cls(torch.zeros_like(owners, dtype=torch.uint8), owners, scores, label_set)
 
 
 @dataclass(frozen=True, eq=False)

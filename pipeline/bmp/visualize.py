@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bmp.label_sets import KeypointSet
 from bmp.ops.masks import iou, to_boxes
-from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
 
 if TYPE_CHECKING:
     from bmp.loop import RoundTrace
@@ -69,6 +69,7 @@ def overlay(
     masks: bool = True,
     skeletons: bool = True,
     labels: bool = True,
+    parts: Parts | None = None,
     line_width: float | None = None,
 ) -> PIL.Image.Image:
     """Draw masks, boxes, skeletons and labels of all people.
@@ -89,6 +90,7 @@ def overlay(
         masks: tint and outline masks.
         skeletons: draw limbs and keypoints.
         labels: write labels.
+        parts: of the people's bodies, tinted in place of the masks; lines around the masks stay.
         line_width: of limbs in pixels, in place of one that follows the size; boxes and outlines have half of it.
 
     Returns a picture of the image's size; without people it is the image.
@@ -97,8 +99,10 @@ def overlay(
     people = np.arange(len(instances)) if numbers is None else np.asarray(numbers, np.int64).reshape(-1)
     detections = instances.detections
     widths = _widths(canvas, detections.boxes, line_width)
+    if parts is not None:
+        _tint_parts(canvas, parts)
     if masks:
-        _draw_masks(canvas, instances.masks.bits, people, widths)
+        _draw_masks(canvas, instances.masks.bits, people, widths, tinted=parts is None)
     if boxes:
         _draw_boxes(canvas, detections.boxes, people, widths)
     if skeletons:
@@ -289,7 +293,15 @@ def _draw_prompts(canvas: BGRImage, entry: RoundTrace, scale: float, people: Num
     return f"{int((labels == 1).sum())} positive, {int((labels == 0).sum())} negative"
 
 
-def _draw_masks(canvas: BGRImage, bits: Tensor, people: Numbers, widths: Widths) -> None:
+def _tint_parts(canvas: BGRImage, parts: Parts) -> None:
+    """Tint each pixel that has a label in the label's colour, which is the same for everybody."""
+    labels = parts.labels.cpu().numpy()
+    there = labels > 0
+    tints = np.array(parts.label_set.palette(), np.float32)[labels[there], ::-1]
+    canvas[there] = (canvas[there] * 0.45 + (tints * 0.75 + 64) * 0.55 + 0.5).astype(np.uint8)
+
+
+def _draw_masks(canvas: BGRImage, bits: Tensor, people: Numbers, widths: Widths, *, tinted: bool = True) -> None:
     """Tint each mask and line its inside, with a dark rim around: that shows it on clothes of its own colour."""
     lines = []
     for mask, colour, width in zip(bits.cpu().numpy(), _colours(people), widths, strict=True):
@@ -301,7 +313,8 @@ def _draw_masks(canvas: BGRImage, bits: Tensor, people: Numbers, widths: Widths)
         )
         window, inside = canvas[rows, columns], mask[rows, columns]
         tint = _PALETTE[colour]
-        window[inside] = (window[inside] * 0.6 + np.array(tint) * 0.4 + 0.5).astype(np.uint8)
+        if tinted:
+            window[inside] = (window[inside] * 0.6 + np.array(tint) * 0.4 + 0.5).astype(np.uint8)
         lines.append((window, inside, tint, line))
     # Behind tints of others lines would be lost.
     for window, inside, tint, line in lines:

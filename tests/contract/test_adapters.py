@@ -4,6 +4,7 @@ Makers return a stage with few or made-up weights; what cannot be made on this m
 """
 
 import copy
+import dataclasses
 import functools
 import pickle
 import tempfile
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
-from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, detections
+from fakes import FakeDetector, FakeParser, FakePose, FakeSegmenter, KeepAll, detections
 from matplotlib import cbook
 
 from bmp import UserError
 from bmp.io import images
+from bmp.ops.masks import exclusive
+from bmp.parsers.skeleton import SkeletonParts
 from bmp.poses.released import FilledContours
 from bmp.segmenters.cropped import CroppedSegmenter
 from bmp.segmenters.detected import DetectedMasks
@@ -31,8 +34,8 @@ from bmp.segmenters.prompting import (
 )
 from bmp.segmenters.released import ExchangedColours, GatedMaxVisibility
 from bmp.segmenters.skeleton import SkeletonMasks
-from bmp.stages import Detector, PoseEstimator, Prompter, Segmenter, Suppressor
-from bmp.structures import Detections, Image, Poses
+from bmp.stages import Detector, PartParser, PoseEstimator, Prompter, Segmenter, Suppressor
+from bmp.structures import Detections, Image, Instances, Masks, Poses
 from bmp.suppression.oks import OKSSuppressor
 from bmp.suppression.released import ReleasedOKSSuppressor
 
@@ -127,6 +130,7 @@ PROMPTERS = {
     "inflated box": lambda: MaxVisibility(box=InflatedBox()),
     "max visibility, as released": GatedMaxVisibility,
 }
+PARSERS = {"fake": FakeParser, "skeleton": SkeletonParts}
 SUPPRESSORS = {"fake": KeepAll, "oks": OKSSuppressor, "oks, as released": ReleasedOKSSuppressor}
 
 
@@ -139,7 +143,7 @@ def _stage(makers):
 
 
 detector, pose, segmenter = _stage(DETECTORS), _stage(POSES), _stage(SEGMENTERS)
-prompter, suppressor = _stage(PROMPTERS), _stage(SUPPRESSORS)
+prompter, suppressor, parser = _stage(PROMPTERS), _stage(SUPPRESSORS), _stage(PARSERS)
 
 
 @functools.cache
@@ -373,3 +377,63 @@ class TestSuppressor:
         people = people_of(photo(), 4)
         for other in copies(suppressor):
             assert torch.equal(suppressor.keep(people, poses_of(people)), other.keep(people, poses_of(people)))
+
+
+class TestPartParser:
+    def test_fits_the_protocol(self, parser):
+        assert isinstance(parser, PartParser)
+        assert parser.label_set.names[0] == "background"
+
+    def test_no_images(self, parser):
+        assert parser.parse([], []) == []
+
+    @pytest.mark.parametrize(("height", "width"), ODD)
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_odd_sizes(self, parser, height, width, count):
+        image = noise(height, width)
+        people = instances_of(image, count)
+        (parts,) = parser.parse([image], [people])
+        assert len(parts) == count
+        assert torch.equal(parts.labels > 0, people.masks.bits.any(dim=0))  # parts tile masks
+
+    def test_pixels_of_a_person_with_an_empty_mask_are_nobodys(self, parser):
+        people = instances_of(photo(), 2)
+        bits = people.masks.bits.clone()
+        bits[1] = False
+        people = dataclasses.replace(people, masks=dataclasses.replace(people.masks, bits=bits))
+        (parts,) = parser.parse([photo()], [people])
+        assert not parts.of(1).any()
+        assert not parts.scores[1].any()
+
+    def test_scores_are_of_parts_that_there_are(self, parser):
+        (parts,) = parser.parse([photo()], [instances_of(photo(), 3)])
+        areas = parts.areas()
+        assert (parts.scores[areas == 0] == 0).all()
+        assert (parts.scores[:, 1:][areas[:, 1:] > 0] > 0).all()
+        assert not parts.scores[:, 0].any()
+
+    def test_a_batch_gives_what_its_images_give_alone(self, parser):
+        batch = [photo(), noise(61, 83), noise(40, 90)]
+        people = [instances_of(image, count) for image, count in zip(batch, (2, 0, 1), strict=True)]
+        for image, rows, together in zip(batch, people, parser.parse(batch, people), strict=True):
+            same_parts(together, *parser.parse([image], [rows]))
+
+    def test_copies_give_the_same(self, parser):
+        people = instances_of(photo(), 2)
+        (parts,) = parser.parse([photo()], [people])
+        for other in copies(parser):
+            same_parts(parts, *other.parse([photo()], [people]))
+
+
+def instances_of(image, count):
+    """The same people as the loop would return them: every pixel has one owner."""
+    people = masked_people_of(image, count)
+    bits = exclusive(people.masks, people.scores)
+    rounds = torch.ones(count, dtype=torch.int64)
+    return Instances(people, poses_of(people), Masks(bits, people.scores), rounds)
+
+
+def same_parts(first, second):
+    assert torch.equal(first.labels, second.labels)
+    assert torch.equal(first.owners, second.owners)
+    torch.testing.assert_close(first.scores, second.scores, rtol=1e-4, atol=1e-4)

@@ -60,7 +60,7 @@ def find_people(
     try:
         for result in model.run([picture for _, picture in todo.values()], given, trace, only_given=only_given):
             key, image = todo.pop(indices[result.index])
-            yield key, People(image, result.people, model.pose.keypoints, result.trace)
+            yield key, People(image, result.people, model.pose.keypoints, result.trace, parts=result.parts)
     except Exception as error:
         if debug:
             raise

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing_extensions import Self
 from bmp.console import progress
 from bmp.errors import UserError
 from bmp.io.atomic import writing
+from bmp.io.part_maps import cihp_submission, part_pictures
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -48,7 +49,8 @@ class RunSettings:
 
     output: folder of the pictures. batch_size: images that go through the networks together. trace: draw what happened
     round by round. min_score: people below it are left out of everything. drawn_score: people below it are not drawn.
-    only_given: look for no other people where a job has boxes. debug: let an error of the model through. quiet: print
+    only_given: look for no other people where a job has boxes. part_maps: write maps of parts and of people's numbers.
+    cihp: write the folders of CIHP's submissions. debug: let an error of the model through. quiet: print
     nothing.
     """
 
@@ -58,6 +60,8 @@ class RunSettings:
     min_score: float = 0.0
     drawn_score: float = 0.0
     only_given: bool = False
+    part_maps: bool = False
+    cihp: bool = False
     debug: bool = False
     quiet: bool = False
 
@@ -149,7 +153,7 @@ def _outcomes(
 
 def _certain(people: People, min_score: float) -> People:
     """Leave out people with a lower score; their pixels stay theirs, and the trace shows everybody."""
-    return replace(people, instances=people.instances[people.scores >= min_score])
+    return people[people.scores >= min_score]
 
 
 def _number(count: int, one: str, many: str) -> str:
@@ -218,16 +222,27 @@ class _Writer:
             self.fail(job, f"its picture cannot be drawn, {error or type(error).__name__}")
             return
         known, image = self._known_of[job.name], people.image
-        self._people_file.add(job.name, image.height, image.width, people.instances, known.sha256, known.notices)
+        self._people_file.add(
+            job.name, image.height, image.width, people.instances, known.sha256, known.notices, people.parts
+        )
         self._people += len(people)
         self._faint += int((people.scores < self._settings.drawn_score).sum())
         if job.boxes is not None:
             self._beside += int((people.round > 1).sum())
 
     def _draw(self, name: str, people: People) -> None:
-        self._save(people.plot(min_score=self._settings.drawn_score), OVERLAYS, name)
+        settings = self._settings
+        self._save(people.plot(min_score=settings.drawn_score, parts=people.parts is not None), OVERLAYS, name)
         if people.trace:
             self._save(people.plot_trace(), TRACES, name)
+        if people.parts is not None:
+            files: list[tuple[str, PIL.Image.Image | str]] = []
+            if settings.part_maps:
+                files += part_pictures(name, people.parts)
+            if settings.cihp:
+                files += cihp_submission(name, people.parts, people.scores.tolist())
+            for path, content in files:
+                self._write(settings.output / path, content)
 
     def _save(self, picture: PIL.Image.Image, folder: str, name: str) -> None:
         """Write a JPEG; ``UserError`` where no other could be written either."""
@@ -236,12 +251,18 @@ class _Writer:
         path = self._settings.output / folder / name
         if path.suffix.lower() not in (".jpg", ".jpeg"):
             path = path.with_name(f"{path.name}.jpg")
+        self._write(path, picture)
+
+    def _write(self, path: Path, content: PIL.Image.Image | str) -> None:
         with writing(path, "make room and --resume"):
             # Not made anew where somebody has removed it during the run: people.json was in it.
             os.stat(self._settings.output)  # noqa: PTH116
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                picture.save(path, quality=90)
+                if isinstance(content, str):
+                    path.write_text(content)
+                else:
+                    content.save(path, quality=90)
             except OSError as error:
                 if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, None):
                     raise ValueError(error.strerror or str(error)) from error

@@ -19,10 +19,20 @@ from bmp.io.segmentations import Segmentation, mask_area, to_mask
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.ops.boxes import xywh_to_xyxy, xyxy_to_xywh
 from bmp.ops.masks import RunLengths, to_rle
-from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
 
 CATEGORY_ID = 1
 """Of persons, in all that this program writes."""
+
+
+class PartRow(TypedDict):
+    """A part of a person's body: its number and name in the label set, its pixels, and its score in [0, 1]."""
+
+    id: int
+    name: str
+    segmentation: RunLengths
+    area: int
+    score: float
 
 
 class Annotation(TypedDict):
@@ -30,7 +40,7 @@ class Annotation(TypedDict):
 
     ``keypoints`` are x, y, v for each; ``num_keypoints`` have v > 0. ``bbox_head`` and ``head_size`` (in pixels) are
     what PCKh measures with. ``score`` and the fields behind it are of people that were found, see ``to_annotations``.
-    ``parts`` are numbers of ``bmp.label_sets.CIHP_PARTS``.
+    ``parts`` of people that are labelled are numbers of ``bmp.label_sets.CIHP_PARTS``.
     """
 
     id: int
@@ -44,7 +54,7 @@ class Annotation(TypedDict):
     num_keypoints: NotRequired[int]
     bbox_head: NotRequired[list[float]]
     head_size: NotRequired[float]
-    parts: NotRequired[list[int]]
+    parts: NotRequired[list[int] | list[PartRow]]
     score: NotRequired[float]
     mask_score: NotRequired[float]
     keypoint_scores: NotRequired[list[float]]
@@ -174,7 +184,13 @@ def category(keypoints: KeypointSet) -> Category:
 
 
 def to_annotations(
-    instances: Instances, image_id: int | str, keypoints: KeypointSet, first_id: int = 1, *, exact: bool = False
+    instances: Instances,
+    image_id: int | str,
+    keypoints: KeypointSet,
+    first_id: int = 1,
+    *,
+    exact: bool = False,
+    parts: Parts | None = None,
 ) -> list[Annotation]:
     """Return one COCO annotation a person, in order, with ids from ``first_id``; plain values, ready for ``json``.
 
@@ -182,9 +198,10 @@ def to_annotations(
     ``keypoints`` x, y, v for each, ``num_keypoints`` with v > 0, ``iscrowd`` 0, ``score`` of the detection. v is as
     ``keypoint_flags`` says; x and y are the estimate whatever v is: evaluation scores the locations of all keypoints.
 
-    Ours: ``mask_score`` (predicted IoU), ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``, and the
-    ``round`` in which the person was found. Numbers are rounded for short files, or with ``exact`` left as they are
-    for evaluation, where rounded scores would tie and change the order.
+    Ours: ``mask_score`` (predicted IoU), ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``, the
+    ``round`` in which the person was found, and where ``parts`` are given, the person's, see ``part_rows``. Numbers
+    are rounded for short files, or with ``exact`` left as they are for evaluation, where rounded scores would tie and
+    change the order.
     """
     pixels, shares = (None, None) if exact else (2, 4)
     detections, poses, masks = instances.detections, instances.poses, instances.masks
@@ -207,7 +224,7 @@ def to_annotations(
         instances.round.tolist(),
         strict=True,
     )
-    return [
+    annotations: list[Annotation] = [
         {
             "id": number,
             "image_id": image_id,
@@ -229,6 +246,33 @@ def to_annotations(
             rows, first_id
         )
     ]
+    if parts is not None:
+        for annotation, own in zip(annotations, part_rows(parts, shares), strict=True):
+            annotation["parts"] = own
+    return annotations
+
+
+def part_rows(parts: Parts, decimals: int | None = 4) -> list[list[PartRow]]:
+    """Return the parts that each person has, by ascending number; scores are rounded to ``decimals``, if any."""
+    areas, scores = parts.areas().tolist(), to_numbers(parts.scores, decimals)
+    labels, owners = parts.labels.cpu(), parts.owners.cpu()
+    found: list[list[PartRow]] = []
+    for row, (own_areas, own_scores) in enumerate(zip(areas, scores, strict=True)):
+        own = labels * (owners == row + 1)
+        found.append(
+            [
+                {
+                    "id": number,
+                    "name": parts.label_set.names[number],
+                    "segmentation": to_rle((own == number)[None])[0],
+                    "area": own_areas[number],
+                    "score": own_scores[number],
+                }
+                for number in range(1, len(parts.label_set))
+                if own_areas[number]
+            ]
+        )
+    return found
 
 
 def keypoint_flags(poses: Poses, height: int, width: int, decimals: int | None = None) -> list[list[int]]:

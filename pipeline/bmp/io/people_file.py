@@ -24,7 +24,8 @@ from bmp.io.atomic import replacing, writing
 from bmp.io.journal import Journal, JournalEntry, check_settings, journal_settings
 from bmp.io.json_fields import JsonObject
 from bmp.label_sets import KeypointSet
-from bmp.structures import Instances
+from bmp.label_sets.part_sets import PartSet
+from bmp.structures import Instances, Parts
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class PeopleFile:
         info: the file's ``info``: the settings of the run, plain values, nothing that differs between two runs with
             the same settings, since results of different settings are never mixed.
         interval: seconds between two writings of the file.
+        part_set: what the numbers of parts mean, where people have parts; the file says so under ``part_set``.
 
     Raises:
         UserError: the folder cannot be written, the disk is full, or what is to be resumed is no such file or was
@@ -81,6 +83,7 @@ class PeopleFile:
         notices: Sequence[str] = (),
         info: JsonObject | None = None,
         interval: float = 5.0,
+        part_set: PartSet | None = None,
     ) -> None:
         self.path = Path(path)
         self._partial = _partial(self.path)
@@ -93,6 +96,7 @@ class PeopleFile:
         self._skipped = [{"path": path, "reason": reason} for path, reason in skipped]
         self._notices = list(notices)
         self._interval = interval
+        self._part_set = part_set
         self._entries: dict[str, _Entry] = {}
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,12 +134,14 @@ class PeopleFile:
         instances: Instances,
         sha256: str | None = None,
         notices: Sequence[str] = (),
+        parts: Parts | None = None,
     ) -> None:
         """Put down the people of an image, in place of what was known of it.
 
         sha256: the checksum of its file. notices: where it was not read as it stands in the file, a sentence each.
+        parts: of the people's bodies, None where no parser told them.
         """
-        rows = to_annotations(instances, 0, self._keypoints)
+        rows = to_annotations(instances, 0, self._keypoints, parts=parts)
         self._append(_record(file_name, height, width, sha256, notices, rows))
 
     def fail(self, file_name: str, reason: str) -> None:
@@ -207,6 +213,8 @@ class PeopleFile:
             "skipped": self._skipped,
             **({"notices": self._notices} if self._notices else {}),
         }
+        if (labels := self._part_set) is not None:
+            head["part_set"] = {"name": labels.name, "labels": list(labels.names), "coarse": labels.coarse}
         file.write(json.dumps(head)[:-1] + ', "annotations": [')
         annotation_id = 0
         for number, _, entry in known:
