@@ -240,9 +240,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
 
-    needless = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "video", *_OF_PARTS)
-    needless += _FOR_VIDEOS
-    _refuse(options, needless, "goes with photos; name some, or leave it out to evaluate")
+    names = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "video")
+    _refuse(options, (*names, *_OF_PARTS, *_FOR_VIDEOS), "goes with photos; name some, or leave it out to evaluate")
     both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
     if not both:
         _refuse(

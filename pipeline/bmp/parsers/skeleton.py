@@ -28,16 +28,15 @@ class _Capsule(NamedTuple):
     radius: float
 
 
-# An ear's distance from a shoulder is a third of the torso: what lies between is head above the middle, trunk below.
 _LIMBS = tuple(
-    _Capsule(*(word.format(side=side) for word in words), radius)
+    _Capsule(part.format(side), start.format(side), end.format(side), radius)
     for side in ("left", "right")
-    for words, radius in (
-        (("{side} arm", "{side}_shoulder", "{side}_elbow"), 0.035),
-        (("{side} arm", "{side}_elbow", "{side}_wrist"), 0.03),
-        (("{side} leg", "{side}_hip", "{side}_knee"), 0.05),
-        (("{side} leg", "{side}_knee", "{side}_ankle"), 0.04),
-        (("torso", "{side}_shoulder", "{side}_hip"), 0.05),
+    for part, start, end, radius in (
+        ("{} arm", "{}_shoulder", "{}_elbow", 0.035),
+        ("{} arm", "{}_elbow", "{}_wrist", 0.03),
+        ("{} leg", "{}_hip", "{}_knee", 0.05),
+        ("{} leg", "{}_knee", "{}_ankle", 0.04),
+        ("torso", "{}_shoulder", "{}_hip", 0.05),
     )
 )
 _ACROSS = (_Capsule("torso", "left_shoulder", "right_shoulder", 0.05), _Capsule("torso", "left_hip", "right_hip", 0.06))
