@@ -336,8 +336,10 @@ def test_values_arrive_as_the_annotations_want_them():
 
 @pytest.mark.parametrize("name", [name for name in config_names() if load_config(name).get("pipeline")])
 def test_the_values_of_every_preset_pass(name):
-    pipeline = load_config(name).pipeline
-    _Assembly({}, "cpu").call(BMP, pipeline, "pipeline")
+    pipeline = dict(load_config(name).pipeline)
+    assembly = _Assembly(pipeline.pop("shared", {}), "cpu")
+    assembly.call(BMP, pipeline, "pipeline")
+    assembly.expect_all_used()
 
 
 def test_a_config_without_pipeline_says_how_to_start():

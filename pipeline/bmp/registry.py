@@ -24,7 +24,17 @@ DATASETS = Registry(
     scope="bmp",
     locations=[
         f"bmp.datasets.{name}"
-        for name in ("people", "held_out", "ochuman", "coco", "cihp", "synthcrowd", "keypoint_benchmarks", "mpii")
+        for name in (
+            "people",
+            "held_out",
+            "ochuman",
+            "coco",
+            "cihp",
+            "synthcrowd",
+            "parsing",
+            "keypoint_benchmarks",
+            "mpii",
+        )
     ],
 )
 VIDEO_DATASETS = Registry(

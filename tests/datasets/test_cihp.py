@@ -142,7 +142,7 @@ def test_the_command_says_what_is_wrong_in_one_line(root, tmp_path, capsys):
     [
         (lambda folder: PIL.Image.new("RGB", (4, 3)).save(folder / "Human_ids" / "0000002.png"), "Human_ids/0000002.png: expected a map with one number a pixel, got a colour picture"),
         (lambda folder: PIL.Image.new("L", (4, 4)).save(folder / "Human_ids" / "0000002.png"), "expected 4x3 pixels like its photo, got 4x4"),
-        (lambda folder: PIL.Image.new("L", (4, 3), 20).save(folder / "Category_ids" / "0000002.png"), "Category_ids/0000002.png: expected numbers from 0 to 19, got 20"),
+        (lambda folder: PIL.Image.new("L", (4, 3), 20).save(folder / "Category_ids" / "0000002.png"), "Category_ids/0000002.png: expected CIHP.s 20 labels from 0 to 19, or 255 .*, got 20"),
         (lambda folder: (folder / "Category_ids" / "0000002.png").write_bytes(b"x"), "0000002.png: cannot be read as a picture"),
         (lambda folder: (folder / "Images" / "0000002.jpg").write_bytes(b"x"), "0000002.jpg: cannot be read as a picture"),
         (lambda folder: (folder / "Human_ids").rename(folder / "x"), "CIHP val: .* has no Validation/Human_ids; expected a folder with Validation/Images, Validation/Human_ids, Validation/Category_ids in it, as the authors"),

@@ -13,24 +13,26 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 import torch
 from pycocotools import mask as coco_mask
 
 from bmp.checkpoints.sources import cache_folder
 from bmp.console import Parser, progress, run_command
+from bmp.datasets.part_maps import IGNORED, instance_map, label_map, labelled_parts, number_map
 from bmp.datasets.people import PeopleDataset, find_root
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID
 from bmp.io.atomic import replacing, writing
 from bmp.io.json_fields import JsonObject
 from bmp.label_sets import CIHP_PARTS
+from bmp.label_sets.part_sets import CIHP as CIHP_SET
 from bmp.ops.masks import to_rle
 from bmp.registry import DATASETS
+from bmp.structures import Parts
 
 _VERSION = 1  # of what the converter writes; a file of another version is made anew
 _FOLDERS = {"val": "Validation", "train": "Training"}
@@ -58,15 +60,40 @@ class CIHP(PeopleDataset):
         root: folder with ``Validation/`` (``Training/``), in it ``Images/*.jpg``, ``Human_ids/*.png`` and
             ``Category_ids/*.png`` (or ``Human`` and ``Categories``), or the folder above it.
         split: "val" or "train".
+        maps: where ``parts`` reads them: "category", or "instance" for ``Instance_ids/*.png`` with a list beside each,
+            which number every part of everybody.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, split: str = "val") -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str = "val",
+        maps: Literal["category", "instance"] = "category",
+    ) -> None:
+        if maps not in ("category", "instance"):
+            raise UserError(f"maps: expected 'category' or 'instance', got {maps!r}")
         folders = _locate(root, split)
         file = _kept(folders.images.parent, split)
         if not _is_current(file, folders):
             _write(file, convert(root, split))
         super().__init__(file, folders.images, f"CIHP {split}")
         self.published = "cihp_val" if split == "val" else None
+        self.part_set = CIHP_SET
+        self._maps, self._folders = maps, folders
+
+    def parts(self, index: int) -> Parts:
+        """Return the labelled parts of the people of image ``index``, see ``PeopleDataset.parts``."""
+        row = self.ground_truth["images"][index]
+        name, size = Path(row["file_name"]).with_suffix(".png").name, (row["height"], row["width"])
+        humans = number_map(self._folders.humans / name, *size)
+        if self._maps == "category":
+            labels = label_map(self._folders.categories / name, *size, CIHP_SET)
+        else:
+            labels, _ = instance_map(self._folders.images.parent / "Instance_ids" / name, *size, CIHP_SET)
+        numbers = np.unique(humans[humans > 0])
+        owners = np.searchsorted(numbers, humans) + 1
+        owners[humans == 0] = 0
+        return labelled_parts(labels, owners, len(numbers), CIHP_SET)
 
 
 def convert(root: str | os.PathLike[str] | None, split: str) -> JsonObject:
@@ -122,12 +149,8 @@ def _convert_image(folders: _Folders, name: str) -> tuple[JsonObject, list[JsonO
     """Return an image's entry and those of its people, without ids."""
     width, height = _size(folders.images / name)
     human_file, category_file = ((folder / name).with_suffix(".png") for folder in (folders.humans, folders.categories))
-    humans, categories = _labels(human_file, height, width), _labels(category_file, height, width)
-    if categories.max() >= len(CIHP_PARTS):
-        raise UserError(
-            f"{category_file}: expected numbers from 0 to {len(CIHP_PARTS) - 1}, got {categories.max()}; "
-            "give CIHP's own maps of categories"
-        )
+    humans, categories = number_map(human_file, height, width), label_map(category_file, height, width, CIHP_SET)
+    categories[categories == IGNORED] = 0
     numbers = np.unique(humans[humans > 0])
     codes = np.unique(humans * len(CIHP_PARTS) + categories)
     pairs = [divmod(code, len(CIHP_PARTS)) for code in codes.tolist()]
@@ -153,21 +176,6 @@ def _size(path: Path) -> tuple[int, int]:
             return picture.size
     except Exception as error:  # decoders meet broken data with exceptions of any kind
         raise UserError(f"{path}: {_reason(error)}; extract the archive again") from None
-
-
-def _labels(path: Path, height: int, width: int) -> npt.NDArray[np.int64]:
-    """Return the numbers of a label map; a palette is left alone."""
-    try:
-        with PIL.Image.open(path) as picture:
-            labels = np.asarray(picture)
-    except Exception as error:
-        raise UserError(f"{path}: {_reason(error)}; extract the archive again") from None
-    if labels.ndim != 2:
-        raise UserError(f"{path}: expected a map with one number a pixel, got a colour picture; keep the folders *_ids")
-    if labels.shape != (height, width):
-        got = f"{labels.shape[1]}x{labels.shape[0]}"
-        raise UserError(f"{path}: expected {width}x{height} pixels like its photo, got {got}; extract it again")
-    return labels.astype(np.int64)
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
+import numpy as np
+
+from bmp.datasets.part_maps import label_map, labelled_parts
 from bmp.errors import UserError
 from bmp.io import images as pictures
 from bmp.io.annotations import Annotation, CocoDataset, turn_upright
@@ -18,9 +21,11 @@ from bmp.io.coco_json import read_labels
 from bmp.io.file_names import match_names
 from bmp.io.json_fields import short
 from bmp.io.orientation import LabelsIn, Orientation, checked_size, read_orientation
+from bmp.io.segmentations import to_mask
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.label_sets.part_sets import CIHP, PartSet
 from bmp.registry import DATASETS
-from bmp.structures import Image
+from bmp.structures import Image, Parts
 
 
 @DATASETS.register_module()
@@ -43,6 +48,8 @@ class PeopleDataset:
         outside: also read images whose names lead out of the folder, absolute ones and those with "..".
         keypoints: which published keypoint set the annotations have, such as "crowdpose", for files that do not say it;
             see ``read_labels``.
+        parts: folder of label maps with CIHP's labels, named like the images, for people with masks; as
+            ``python -m bmp.synthcrowd --extras`` writes them.
 
     Attributes:
         name: for reports, such as "OCHuman test".
@@ -52,6 +59,7 @@ class PeopleDataset:
         keypoints: what the labelled keypoints mean. unknown_keypoints: why the keypoints of the file were left out, in
             words, "" if they were not.
         notices: what was filled in or left out while the annotations were read, a line each.
+        part_set: the labels of ``parts``, None where there are none.
 
     Raises:
         UserError: for annotations that cannot be used and for images that are not in the folder.
@@ -64,6 +72,7 @@ class PeopleDataset:
     unknown_keypoints: str = ""
     notices: Sequence[str] = ()
     labels_in: LabelsIn = "upright"
+    part_set: PartSet | None = None
     _files: Sequence[str] = ()
 
     def __init__(
@@ -75,6 +84,7 @@ class PeopleDataset:
         labels_in: LabelsIn = "upright",
         outside: bool = False,
         keypoints: str | None = None,
+        parts: str | os.PathLike[str] | None = None,
     ) -> None:
         if labels_in not in ("upright", "stored"):
             raise UserError(f"labels_in: expected 'upright' or 'stored', got {labels_in!r}")
@@ -84,6 +94,8 @@ class PeopleDataset:
         self.keypoints, self.unknown_keypoints = labels.keypoints, labels.unknown_keypoints
         self.notices = labels.notices
         self.labels_in = labels_in
+        if parts is not None:
+            self.part_set, self._part_folder = CIHP, Path(parts).expanduser()
         self._refused: dict[int, str] = {}
         self._folder = Path(images).expanduser()
         names = [image["file_name"] for image in self.ground_truth["images"]]
@@ -142,6 +154,23 @@ class PeopleDataset:
         """
         image, checksum = pictures.load_with_checksum(self._photo(index))
         return self._fitting(index, image), checksum
+
+    def parts(self, index: int) -> Parts:
+        """Return the labelled parts of the people of image ``index``, in the order of their annotations.
+
+        Labels may be 255 where a pixel does not count. Raises ``UserError`` for maps that are none, and where there are
+        none.
+        """
+        row = self.ground_truth["images"][index]
+        if self.part_set is None:
+            raise UserError(f"{self.name}: there are no labels of parts; give the folder of their maps (parts=DIR)")
+        path = self._part_folder / Path(row["file_name"]).with_suffix(".png").name
+        labels = label_map(path, row["height"], row["width"], self.part_set)
+        people = self.people().get(row["id"], [])
+        owners = np.zeros(labels.shape, np.int64)
+        for number, person in reversed(list(enumerate(people, 1))):
+            owners[to_mask(person.get("segmentation"), row["height"], row["width"]).numpy()] = number
+        return labelled_parts(labels, owners, len(people), self.part_set)
 
     def checksum(self, index: int) -> str | None:
         """Return the sha256 of the file of image ``index``; None where there is none that could change."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 from typing import cast
 
+import numpy as np
 import PIL.Image
 
+from bmp.datasets.part_maps import labelled_parts
 from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io import images as pictures
 from bmp.io.annotations import CocoDataset
+from bmp.label_sets.part_sets import CIHP
 from bmp.registry import DATASETS
-from bmp.structures import Image
+from bmp.structures import Image, Parts
 from bmp.synthcrowd.files import render
+from bmp.synthcrowd.scenes import make_scene
 from bmp.synthcrowd.splits import find_split
 
 
@@ -38,6 +42,8 @@ class SynthCrowd(PeopleDataset):
         if (count is not None and count < 1) or seed < 0:
             raise UserError(f"SynthCrowd: expected a count from 1 and a seed from 0, got {count} and {seed}")
         self.name = f"SynthCrowd {split}"
+        self.part_set = CIHP
+        self._seed, self._settings = seed, known.settings
         drawn, self._jpegs = render(split, known.settings, known.count if count is None else count, seed)
         self.ground_truth = cast("CocoDataset", drawn)
 
@@ -45,6 +51,14 @@ class SynthCrowd(PeopleDataset):
         """Return image ``index`` as it would be read from the disk."""
         with PIL.Image.open(io.BytesIO(self._jpegs[index])) as picture:
             return pictures.load(picture)
+
+    def parts(self, index: int) -> Parts:
+        """Return the labelled parts of the people of image ``index``: the scene is drawn once more."""
+        scene = make_scene(self._seed, index, self._settings)
+        owners = np.zeros(scene.parts.shape, np.int64)
+        for number, visible in enumerate(scene.visible, 1):
+            owners[visible] = number
+        return labelled_parts(scene.parts.astype(np.int64), owners, len(scene.visible), CIHP)
 
     def load_with_checksum(self, index: int) -> tuple[Image, None]:
         """Return image ``index``, and None: it is always the same."""

@@ -15,6 +15,7 @@ from bmp.distributed import Processes
 from bmp.errors import UserError, choices
 from bmp.evaluation.metrics.coco import SEGM_SCORES
 from bmp.evaluation.metrics.poses import PoseSets
+from bmp.evaluation.parsing import compare_parts
 from bmp.evaluation.report import Evaluation, Outcome, write_report
 from bmp.evaluation.rounds import ComparisonSettings, compare_rounds
 from bmp.evaluation.run import Journals, Progress, Task, prepare_folder, run
@@ -82,10 +83,15 @@ def evaluate(
                 settings,
                 PoseSets(task.dataset.keypoints, model.pose.keypoints, task.dataset.unknown_keypoints),
             )
+            parsing, parser = None, model.parts
+            if parser is not None and task.dataset.part_set is not None:
+                rows = journals.rows(task.ground_truth, model.rounds)
+                parsing = compare_parts(task.dataset, len(task), rows, parser.label_set)
             evaluation = Evaluation(
                 task,
                 journals,
                 comparison,
+                parsing=parsing,
                 seconds=round(time.monotonic() - started, 3),
                 processes=processes.count,
                 machine=machine(device),

@@ -16,6 +16,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.evaluation.examples import example_sheet, image_qualities
 from bmp.evaluation.metrics.coco import CocoNumbers, Kind, to_results
 from bmp.evaluation.metrics.poses import WITHOUT_AREAS
+from bmp.evaluation.parsing import ParsingComparison, PublishedParsing, published_parsing
 from bmp.evaluation.pose_to_mask import RANKINGS
 from bmp.evaluation.published import Published, published
 from bmp.evaluation.rounds import Comparison, Overlap, reasons
@@ -92,7 +93,8 @@ class Evaluation:
     """The contents of a report.
 
     task: the evaluation. journals: its results, open. comparison: the numbers. seconds, processes,
-    machine: the time of the run, its number of processes, and a description of the machine.
+    machine: the time of the run, its number of processes, and a description of the machine. parsing: the numbers of
+    body parts, None where none were found or none are labelled.
     """
 
     task: Task
@@ -101,6 +103,7 @@ class Evaluation:
     seconds: float
     processes: int
     machine: JsonObject
+    parsing: ParsingComparison | None = None
 
     @property
     def people(self) -> int:
@@ -132,6 +135,8 @@ def write_report(folder: Path, evaluation: Evaluation) -> Outcome:
     method = " ".join(filter(None, (_method(comparison), keypoints_sentence(comparison))))
     sentences = [_extent(evaluation), method, equal_precision_sentence(comparison)]
     tables = [precision_table(comparison), *protocol_tables(comparison), people_table(comparison)]
+    if evaluation.parsing is not None:
+        tables += parsing_tables(evaluation.parsing, published_parsing(evaluation.task.dataset.published))
     seconds = seconds_table(evaluation.journals.seconds, len(evaluation.task) - len(failed))
     literature = published(evaluation.task.dataset.published)
     notices = label_notices(evaluation.task.dataset)
@@ -245,6 +250,45 @@ def protocol_tables(comparison: Comparison) -> list[TextTable]:
     header = ("measure", *(f"round {number}" for number in columns))
     sentences = tuple(f"No number of {', '.join(whose)}: {why}." for why, whose in notes.items())
     return [TextTable(title, header, rows, (method, *sentences))]
+
+
+def parsing_tables(parsing: ParsingComparison, literature: Sequence[PublishedParsing]) -> list[TextTable]:
+    """Return the numbers of body parts in per cent: published ones beside, and the IoU of each label."""
+    maps, people = parsing.maps, parsing.people
+    rows = [
+        ("mIoU, absent labels left out", _percent(maps.miou), *(_plain(each.miou) for each in literature)),
+        ("mIoU, absent labels as 0", _percent(maps.miou_absent_as_zero), *[""] * len(literature)),
+        ("pixel accuracy", _percent(maps.pixel_accuracy), *[""] * len(literature)),
+        ("mean accuracy", _percent(maps.mean_accuracy), *[""] * len(literature)),
+    ]
+    if people is not None:
+        rows += [
+            ("AP^p, mean of 0.1 to 0.9", _percent(people.ap_vol), *(_plain(each.ap_vol) for each in literature)),
+            ("AP^p at 0.5", _percent(people.ap_50), *(_plain(each.ap_50) for each in literature)),
+            ("PCP at 0.5", _percent(people.pcp_50), *(_plain(each.pcp_50) for each in literature)),
+            ("AP^r, mean of 0.1 to 0.9", _percent(people.ap_r_vol), *[""] * len(literature)),
+        ]
+    notes = [
+        "Published numbers: the first convention of mIoU is Parsing R-CNN's, the second QANet's; where every label "
+        "occurs they agree.",
+        *(f"{each.method}: {each.source}{'' if each.verified else ', not verified'}." for each in literature),
+    ]
+    if people is None:
+        notes.append("No number of people: the labels do not tell them apart.")
+    if parsing.coarse:
+        notes.append(f"The label sets differ: both are brought to {', '.join(parsing.names[1:])}.")
+    header = ("measure", "here", *(each.method for each in literature))
+    labels = [(name, _percent(value)) for name, value in zip(parsing.names, maps.iou, strict=True)]
+    absent = [name for name, value in zip(parsing.names, maps.iou, strict=True) if value is None]
+    lacking = (f"No number of {', '.join(absent)}: neither labelled nor found.",) if absent else ()
+    return [
+        TextTable("Body parts", header, tuple(rows), tuple(notes if literature else notes[1:])),
+        TextTable("IoU of body parts", ("label", "IoU"), tuple(labels), lacking),
+    ]
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def keypoints_sentence(comparison: Comparison) -> str | None:
@@ -396,6 +440,7 @@ def _metrics(evaluation: Evaluation) -> JsonObject:
         "evaluation": asdict(evaluation.comparison.settings),
         "keypoints": _keypoints(evaluation.comparison),
         **numbers(evaluation.comparison),
+        **({} if evaluation.parsing is None else {"parts": evaluation.parsing.numbers()}),
         "notices": label_notices(evaluation.task.dataset),
         "failed": [{"file_name": name, "reason": reason} for name, reason in evaluation.failed.items()],
         "versions": versions(),

@@ -31,7 +31,7 @@ from bmp.io.journal import Journal, JournalEntry, JournalReader
 from bmp.io.json_fields import JsonObject
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, RoundTrace
-from bmp.structures import Image
+from bmp.structures import Image, Parts
 
 Progress = Callable[[int], AbstractContextManager[tuple[Callable[[str], None], Callable[[], None]]]]
 """Shows how far a run is: given the number of images, a context with a function to say a line and one to count one."""
@@ -231,15 +231,17 @@ def _check_photos(folder: Path, task: Task, known: dict[int, str | None], pool: 
 def _record(outcome: People | Exception, keypoints: KeypointSet) -> JournalEntry:
     if isinstance(outcome, Exception):
         return {"failed": " ".join(str(outcome).split()) or type(outcome).__name__}
-    return {"rounds": _rounds(outcome.trace, keypoints)}
+    return {"rounds": _rounds(outcome.trace, keypoints, outcome.parts)}
 
 
-def _rounds(trace: Sequence[RoundTrace], keypoints: KeypointSet) -> list[list[dict[str, Any]]]:
-    """Return the annotations of everybody known after each round."""
+def _rounds(trace: Sequence[RoundTrace], keypoints: KeypointSet, parts: Parts | None) -> list[list[dict[str, Any]]]:
+    """Return the annotations of everybody known after each round; those of the last one have parts, if any have."""
     return [
         [
             {key: value for key, value in row.items() if key not in ("id", "image_id")}
-            for row in to_annotations(entry.people, 0, keypoints, exact=True)
+            for row in to_annotations(
+                entry.people, 0, keypoints, exact=True, parts=parts if entry is trace[-1] else None
+            )
         ]
         for entry in trace
     ]

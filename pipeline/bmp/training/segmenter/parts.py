@@ -28,6 +28,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.errors import UserError
 from bmp.io.annotations import Annotation, labelled_mask
 from bmp.label_sets import CIHP_PARTS
+from bmp.label_sets.part_sets import CIHP
 from bmp.models.openmmlab import Sample
 from bmp.models.sam2 import build_sam2
 from bmp.structures import Image
@@ -35,18 +36,11 @@ from bmp.training.segmenter.data import Augmentation, recolour, to_square
 from bmp.training.segmenter.losses import dice_loss
 from bmp.training.segmenter.model import PosePreprocessor
 
-
-def _other_side(name: str) -> str:
-    """Return the name of a part in a mirror image."""
-    side, _, part = name.partition(" ")
-    return {"left": f"right {part}", "right": f"left {part}"}.get(side, name)
-
-
 _STRIDE = 4  # of the encoder's finest level
 _SIDES = 4
 _FREE = 12  # components of a pixel's embedding beside the box of its person
 _POINTS = 64  # random points of an image whose masks are compared
-_MIRRORED = np.array([CIHP_PARTS.index(_other_side(name)) for name in CIHP_PARTS], dtype=np.uint8)
+_MIRRORED = np.array(CIHP.flip_indices, dtype=np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,1 @@
+"""Training of part parsers: the small semantic encoder first, then the parser on frozen levels."""

@@ -1,0 +1,124 @@
+"""The network as a stage: both ways of asking, what is filled and what is not, and what is encoded how often."""
+
+import pytest
+import torch
+
+from bmp import UserError
+from bmp.parsers.schnet import SAMCLIPParser
+from bmp.structures import Detections, Image, Instances, Masks, Poses
+
+TINY = dict(base="nano", level_channels=(4, 4, 4), width=8, tokens=4, rank=2, semantics="", head=8)
+
+
+class Levels:
+    """An encoder whose levels are the colours of the image."""
+
+    def __init__(self):
+        self.calls = []
+
+    def levels(self, images):
+        self.calls.append(list(images))
+        return [self._one(image) for image in images]
+
+    def _one(self, image):
+        pixels = image.pixels.permute(2, 0, 1)[None].float() / 255
+        planes = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
+        return tuple(torch.nn.functional.interpolate(planes, (side, side)) for side in (32, 16, 8))
+
+
+def people(height, width, *boxes):
+    bits = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(bits, boxes, strict=True):
+        mask[y1:y2, x1:x2] = True
+    count = len(boxes)
+    return Instances(
+        Detections(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.ones(count)),
+        Poses(torch.zeros(count, 17, 2), *[torch.ones(count, 17)] * 3),
+        Masks(bits, torch.ones(count)),
+        torch.ones(count, dtype=torch.int64),
+    )
+
+
+IMAGE = Image(torch.randint(0, 256, (40, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+TWO = people(40, 60, (2, 2, 20, 38), (30, 4, 50, 40))
+
+
+@pytest.mark.parametrize("way", ["image", "person", "auto"])
+def test_parts_tile_masks_either_way(way):
+    (parts,) = SAMCLIPParser("random", Levels(), TINY, way=way, grid=(16, 12)).parse([IMAGE], [TWO])
+    assert torch.equal(parts.labels > 0, TWO.masks.bits.any(dim=0))
+    assert (parts.scores.sum(dim=1) > 0).all()
+
+
+def certain_of_background(parser):
+    with torch.no_grad():
+        parser.network.head.classify.bias[0] = 100
+        parser.network.head.classify.bias[7] = 50
+    return parser
+
+
+def test_background_inside_a_mask_is_filled_with_the_next_best_or_left():
+    filled = certain_of_background(SAMCLIPParser("random", Levels(), TINY)).parse([IMAGE], [TWO])[0]
+    assert filled.labels[TWO.masks.bits.any(dim=0)].unique().tolist() == [7]
+    left = certain_of_background(SAMCLIPParser("random", Levels(), TINY, fill=False)).parse([IMAGE], [TWO])[0]
+    assert not left.labels.any()
+    assert not left.scores.any()
+
+
+def test_only_images_with_people_are_encoded():
+    encoder = Levels()
+    parser = SAMCLIPParser("random", encoder, TINY)
+    nobody = people(40, 60)
+    found = parser.parse([IMAGE, IMAGE, IMAGE], [nobody, TWO, nobody])
+    assert [len(calls) for calls in encoder.calls] == [1]
+    assert [len(parts) for parts in found] == [0, 2, 0]
+    parser.parse([IMAGE], [nobody])
+    assert len(encoder.calls) == 1
+
+
+def test_many_people_are_asked_for_in_one_pass(monkeypatch):
+    parser = SAMCLIPParser("random", Levels(), TINY, grid=(16, 12))
+    calls = []
+    classify = parser.network.classify
+    monkeypatch.setattr(
+        parser.network, "classify", lambda levels, mask=None: calls.append(mask) or classify(levels, mask)
+    )
+    crowd = people(40, 60, *[(5 * i, 0, 5 * i + 5, 40) for i in range(9)])
+    parser.parse([IMAGE], [crowd])
+    assert calls == [None]
+    parser.parse([IMAGE], [crowd[:8]])
+    assert [mask.shape for mask in calls[1:]] == [(8, 1, 16, 12)]
+
+
+def test_the_mask_is_news_to_a_network_that_has_learnt_it():
+    parser = SAMCLIPParser("random", Levels(), TINY, way="person", grid=(16, 12))
+    with torch.no_grad():
+        parser.network.head.of_mask.weight.fill_(1.0)
+    narrow = people(40, 60, (8, 2, 12, 38))
+    wide = people(40, 60, (2, 2, 20, 38))
+    boxes = narrow.detections.boxes
+    again = Instances(Detections(boxes, wide.detections.scores), wide.poses, wide.masks, wide.round)
+    inside = narrow.masks.bits[0]
+    first, second = (parser.parse([IMAGE], [each])[0] for each in (narrow, again))
+    assert not torch.equal(first.scores, second.scores)
+    assert first.labels[inside].min() > 0
+
+
+def test_the_linear_baseline_needs_no_semantics():
+    parser = SAMCLIPParser("random", Levels(), dict(base="nano_linear", level_channels=(4, 4, 4)))
+    (parts,) = parser.parse([IMAGE], [TWO])
+    assert torch.equal(parts.labels > 0, TWO.masks.bits.any(dim=0))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(way="both"), "way: expected"),
+        (dict(grid=(0, 3)), "numbers from 1"),
+        (dict(person_batch=0), "numbers from 1"),
+        (dict(dtype="half"), "half"),
+    ],
+)
+def test_mistakes(options, words):
+    with pytest.raises(UserError, match=words):
+        SAMCLIPParser("random", Levels(), TINY, **options)
