@@ -282,13 +282,15 @@ class Masks(Record):
 class Instances(Record):
     """People as the loop returns them: row i of every part is the same person.
 
-    round: int64 (N,), the round (from 1) in which the person was found.
+    round: int64 (N,), the round (from 1) in which the person was found. agreement: float32 (N,) in [0, 1], how sure
+    the label is, see ``bmp.ops.agreement``; None until everybody in the image is known.
     """
 
     detections: Detections
     poses: Poses
     masks: Masks
     round: Tensor = column("N", dtype=torch.int64)
+    agreement: Tensor | None = optional_column("N", low=0.0, high=1.0)
 
     @classmethod
     def empty(cls, image: Image, count: int, device: torch.device | str = "cpu") -> Instances:

@@ -61,6 +61,7 @@ class Annotation(TypedDict):
     keypoint_visibility: NotRequired[list[float]]
     keypoint_presence: NotRequired[list[float]]
     round: NotRequired[int]
+    agreement: NotRequired[float]
 
 
 class ImageRow(TypedDict):
@@ -199,7 +200,8 @@ def to_annotations(
     ``keypoint_flags`` says; x and y are the estimate whatever v is: evaluation scores the locations of all keypoints.
 
     Ours: ``mask_score`` (predicted IoU), ``keypoint_scores``, ``keypoint_visibility``, ``keypoint_presence``, the
-    ``round`` in which the person was found, and where ``parts`` are given, the person's, see ``part_rows``. Numbers
+    ``round`` in which the person was found, where it is known the ``agreement``, how sure the label is, and where
+    ``parts`` are given, the person's, see ``part_rows``. Numbers
     are rounded for short files, or with ``exact`` left as they are for evaluation, where rounded scores would tie and
     change the order.
     """
@@ -246,6 +248,9 @@ def to_annotations(
             rows, first_id
         )
     ]
+    if instances.agreement is not None:
+        for annotation, value in zip(annotations, to_numbers(instances.agreement, shares), strict=True):
+            annotation["agreement"] = value
     if parts is not None:
         for annotation, own in zip(annotations, part_rows(parts, shares), strict=True):
             annotation["parts"] = own

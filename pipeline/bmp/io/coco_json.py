@@ -92,8 +92,11 @@ def read_labels(annotations: str | os.PathLike[str], keypoints: str | None = Non
     data = read_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a COCO dataset, an object with images and annotations, got {short(data)}")
-    if is_ochuman(data):
-        data = to_coco(path, data)
+    return check_labels(path, to_coco(path, data) if is_ochuman(data) else data, keypoints)
+
+
+def check_labels(path: Path, data: JsonObject, keypoints: str | None = None) -> Labels:
+    """Check a COCO dataset that is in memory, see ``read_labels``; ``path`` says where it is from, for messages."""
     notices = Notices(str(path))
     images = read_images(path, data)
     categories = Categories.of(path, data)

@@ -1,0 +1,43 @@
+"""XML that anybody may have written: read, its attributes checked; knows no format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml
+from defusedxml.ElementTree import parse
+
+from bmp.errors import UserError
+
+Value = TypeVar("Value")
+
+
+def parse_xml(path: Path) -> Element:
+    """Return the root of an XML file; ``UserError`` where it cannot be read, is none or has entities of its own."""
+    try:
+        root: Element = parse(path).getroot()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read, {error.strerror or error}") from None
+    except (ParseError, defusedxml.DefusedXmlException, UnicodeError, ValueError) as error:
+        raise UserError(f"{path}: not XML that is read here, {' '.join(str(error).split())}") from None
+    return root
+
+
+def attribute(element: Element, name: str, location: str, convert: Callable[[str], Value]) -> Value:
+    """Return an attribute as a value; ``UserError`` where it is missing or no such value."""
+    return _converted(element.get(name), f"{location}: <{element.tag}> {name}", convert)
+
+
+def content(element: Element, path: str, location: str, convert: Callable[[str], Value]) -> Value:
+    """Return the text of an element below this one as a value; ``UserError`` where it is missing or no such value."""
+    return _converted(element.findtext(path), f"{location}: <{element.tag}> {path}", convert)
+
+
+def _converted(text: str | None, location: str, convert: Callable[[str], Value]) -> Value:
+    try:
+        return convert(text or "")
+    except ValueError:
+        raise UserError(f"{location}: expected a {convert.__name__}, got {text!r:.60}") from None
