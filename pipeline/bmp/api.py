@@ -171,6 +171,20 @@ class People:
         """Int64 (N,), the round in which each person was found, from 1."""
         return self.instances.round
 
+    @property
+    def agreement(self) -> Tensor:
+        """Float32 (N,) in [0, 1], how sure each label is: what box, mask and pose say of each other.
+
+        It estimates the mean of the mask's IoU and the pose's OKS with the truth, see ``bmp.ops.agreement``.
+        """
+        from bmp.ops.agreement import with_agreement
+
+        known = self.instances.agreement
+        if known is None:
+            known = with_agreement(self.instances).agreement
+            assert known is not None  # it has just been added
+        return known
+
     def keypoint(self, name: str) -> Tensor:
         """Return where everybody's keypoint of that name is, float32 (N, 2), x and y in pixels.
 
@@ -313,11 +327,11 @@ class People:
     def numpy(self) -> dict[str, NDArray[Any]]:
         """Return the columns as NumPy arrays on the CPU, by the names of the properties."""
         names = ("boxes", "scores", "masks", "mask_scores", "keypoints", "keypoint_scores", "visibility", "presence")
-        return {name: getattr(self, name).cpu().numpy() for name in (*names, "round")}
+        return {name: getattr(self, name).cpu().numpy() for name in (*names, "round", "agreement")}
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return a table with a row a person: x1, y1, x2, y2, score, mask_score, area, round, and for each keypoint
-        NAME_x, NAME_y, NAME_score and NAME_visibility.
+        """Return a table with a row a person: x1, y1, x2, y2, score, mask_score, area, round, agreement, and for each
+        keypoint NAME_x, NAME_y, NAME_score and NAME_visibility.
 
         Raises ``ImportError`` where pandas is not installed.
         """
@@ -329,6 +343,7 @@ class People:
         columns = {name: values["boxes"][:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
         columns |= {"score": values["scores"], "mask_score": values["mask_scores"]}
         columns |= {"area": values["masks"].sum(axis=(1, 2)), "round": values["round"]}
+        columns["agreement"] = values["agreement"]
         for k, name in enumerate(self.keypoint_set.names):
             columns |= {f"{name}_{axis}": values["keypoints"][:, k, i] for i, axis in enumerate("xy")}
             columns[f"{name}_score"] = values["keypoint_scores"][:, k]
@@ -482,6 +497,11 @@ class Person:
     def round(self) -> int:
         """The round in which the person was found, from 1."""
         return int(self.people.round[self.index])
+
+    @property
+    def agreement(self) -> float:
+        """In [0, 1], how sure the label is, see ``People.agreement``."""
+        return float(self.people.agreement[self.index])
 
     def keypoint(self, name: str) -> Tensor:
         """Return where the keypoint of that name is, float32 (2,); ``UserError`` for a name that there is not."""

@@ -62,7 +62,7 @@ _ELSEWHERE = {
 
 _FOR_VIDEOS = ("start", "end", "every", "no-overlay", "formats")
 _OF_PARTS = ("parts", "parts-png", "parts-cihp")
-_FOR_PHOTOS = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "labels-in", *_OF_PARTS)
+_FOR_PHOTOS = ("min-agreement", "boxes", "boxes-names", "without-boxes", "only-given", "trace", "labels-in", *_OF_PARTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -148,6 +148,12 @@ def _parser() -> Parser:
         metavar="S",
         help="leave out people that score below S, from 0 to 1, of people.json and of the pictures (default: everybody "
         "is in people.json, and who scores below the config's min_score is not drawn)",
+    )
+    photos.add_argument(
+        "--min-agreement",
+        type=share,
+        metavar="A",
+        help="leave out people whose box, mask and pose agree less than A, from 0 to 1 (default: nobody)",
     )
     films = parser.add_argument_group("with videos")
     films.add_argument("--video", action="store_true", help="the inputs are videos; a folder of pictures is one")
@@ -246,7 +252,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
 
-    names = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "video")
+    names = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "min-agreement", "video")
     _refuse(options, (*names, *_OF_PARTS, *_FOR_VIDEOS), "goes with photos; name some, or leave it out to evaluate")
     both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
     if not both:
@@ -350,6 +356,8 @@ def _run(options: argparse.Namespace) -> int:
         }
         if options.min_score is not None:
             settings["min_score"] = options.min_score
+        if options.min_agreement is not None:
+            settings["min_agreement"] = options.min_agreement
         jobs = [Job(source, name) for source, name in zip(found.sources, names, strict=True)]
         notices: list[str] = []
         if options.boxes is not None:
@@ -380,6 +388,7 @@ def _run(options: argparse.Namespace) -> int:
                     batch_size=options.batch_size,
                     trace=options.trace,
                     min_score=options.min_score or 0.0,
+                    min_agreement=options.min_agreement or 0.0,
                     drawn_score=drawn_score if options.min_score is None else options.min_score,
                     only_given=options.only_given,
                     part_maps=options.parts_png,

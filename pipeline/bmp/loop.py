@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bmp.errors import UserError
+from bmp.ops.agreement import with_agreement
 from bmp.ops.masks import exclusive, paint_out
 from bmp.stages import Detector, ImageEncoder, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
@@ -298,7 +299,8 @@ class Loop:
         return replace(people, masks=replace(people.masks, bits=self.overlaps.resolve(people.masks, people.round)))
 
     def _finish(self, state: ImageState) -> Result:
-        return Result(state.index, self._resolved(state.people), state.trace, state.image)
+        people = with_agreement(self._resolved(state.people))
+        return Result(state.index, people, state.trace, state.image)
 
 
 def checked_rounds(rounds: int) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bmp.errors import UserError
 from bmp.loop import Loop
+from bmp.ops.agreement import with_agreement
 from bmp.stages import ImageView, PointTracker, Segmenter, TrackPrompter
 from bmp.structures import Detections, Frame, Image, Instances, Masks, Poses, TrackedFrame, TrackedPeople
 from bmp.tracking.appearance import looks_of
@@ -193,7 +194,9 @@ class VideoLoop:
         state.since_detection, state.since_masks = state.since_detection + 1, state.since_masks + 1
         state.previous, state.scene = image, scene
         present = state.people[state.people.present]
-        return TrackedFrame(replace(frame, image=image), present[present.ids.argsort()], cut, detected)
+        present = present[present.ids.argsort()]
+        present = replace(present, instances=with_agreement(present.instances))
+        return TrackedFrame(replace(frame, image=image), present, cut, detected)
 
     def _start(self, state: VideoState, image: Image, ahead: Sequence[Frame]) -> None:
         """Begin a scene with the frame ``image``: a tracker that answers late is handed those after it, too."""
@@ -237,7 +240,8 @@ class VideoLoop:
         photo = copy.copy(loop)
         photo.segmenter = segmenter
         (result,) = photo.run([segmenter.image], rounds=self.rounds)
-        found = result.people[result.people.masks.bits.flatten(1).any(dim=1)]
+        # What the agreement is said of, masks and poses, will have moved by the time that it is asked for.
+        found = replace(result.people, agreement=None)[result.people.masks.bits.flatten(1).any(dim=1)]
         looks = looks_of(segmenter.image, found, keypoints).to(loop.device)
         sigmas = torch.tensor(keypoints.sigmas, device=loop.device)
         rows = self.identities.match(people, found, looks, sigmas).to(loop.device)

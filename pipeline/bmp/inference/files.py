@@ -48,16 +48,17 @@ class RunSettings:
     """The settings of a run over jobs.
 
     output: folder of the pictures. batch_size: images that go through the networks together. trace: draw what happened
-    round by round. min_score: people below it are left out of everything. drawn_score: people below it are not drawn.
-    only_given: look for no other people where a job has boxes. part_maps: write maps of parts and of people's numbers.
-    cihp: write the folders of CIHP's submissions. debug: let an error of the model through. quiet: print
-    nothing.
+    round by round. min_score, min_agreement: people below are left out of everything. drawn_score: people below
+    it are not drawn. only_given: look for no other people where a job has boxes. part_maps: write maps of parts and of
+    people's numbers. cihp: write the folders of CIHP's submissions. debug: let an error of the model through. quiet:
+    print nothing.
     """
 
     output: Path
     batch_size: int = 4
     trace: bool = False
     min_score: float = 0.0
+    min_agreement: float = 0.0
     drawn_score: float = 0.0
     only_given: bool = False
     part_maps: bool = False
@@ -113,7 +114,7 @@ def work_through(model: BMP, jobs: list[Job], people_file: PeopleFile, settings:
                     if isinstance(outcome, Exception):
                         writer.fail(job, str(outcome) or type(outcome).__name__)
                     else:
-                        people = _certain(outcome, settings.min_score)
+                        people = _certain(outcome, settings)
                         writer.add(job, people)
                         say(f"{job.name}: {_number(len(people), 'person', 'people')}")
                     advance()
@@ -151,9 +152,12 @@ def _outcomes(
         )
 
 
-def _certain(people: People, min_score: float) -> People:
+def _certain(people: People, settings: RunSettings) -> People:
     """Leave out people with a lower score; their pixels stay theirs, and the trace shows everybody."""
-    return people[people.scores >= min_score]
+    sure = people.scores >= settings.min_score
+    if settings.min_agreement:
+        sure &= people.agreement >= settings.min_agreement
+    return people[sure]
 
 
 def _number(count: int, one: str, many: str) -> str:
