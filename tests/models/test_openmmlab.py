@@ -53,9 +53,34 @@ def test_the_networks_of_transformers_are_left_out_where_it_is_installed(monkeyp
     dependency = pytest.importorskip("mmpretrain.utils.dependency", reason="mmpretrain is not installed")
     monkeypatch.setattr(dependency, "WITH_MULTIMODAL", True)  # as with transformers beside it
     monkeypatch.delitem(sys.modules, "mmpretrain.models", raising=False)
-    monkeypatch.setattr("bmp.models.openmmlab.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "transformers", sys)
     with quiet_models():
         assert not dependency.WITH_MULTIMODAL
+
+
+def test_transformers_is_not_imported_along_with_openmmlab(monkeypatch, tmp_path):
+    (tmp_path / "transformers.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    with pytest.raises(ImportError), quiet_imports(), quiet_imports():
+        import transformers
+    import transformers
+
+    with quiet_imports():
+        import transformers as again
+    assert again is transformers
+
+
+@pytest.mark.slow
+def test_openmmlab_starts_from_its_own_configs_beside_transformers():
+    for package in ("transformers", "mmpretrain", "mmdet", "mmpose"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    code = (
+        "import bmp.training.detector, bmp.plugins.mmpose, sys\n"  # what custom_imports of such configs name
+        "import bmp; bmp.load('nano.py')\n"
+        "assert 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from bmp.models import rtmdet_ins
 from bmp.models.compute import compute_in, dtype_of, prepare
 from bmp.models.configs import load_model_config
 from bmp.models.mmdet import build_detector, dense_layers, mmdet_errors_in_one_line
-from bmp.models.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.models.rtmdet_ins import RawDetections
 from bmp.ops.boxes import clip
 from bmp.ops.masks import to_boxes
@@ -92,7 +92,8 @@ class MMDetDetector:
             raise UserError(f"mask_bytes: expected at least 1, got {mask_bytes}; choose how much memory masks may take")
         with quiet_models():
             try:
-                import mmdet.models  # noqa: F401 - registers the models
+                with quiet_imports():
+                    import mmdet.models  # noqa: F401 - registers the models
             except ImportError as error:
                 raise MissingExtraError("MMDetDetector", "mmdet", "openmmlab", error) from error
             from mmengine.registry import DefaultScope

@@ -34,8 +34,13 @@ _AT_USE: tuple[tuple[str, type[Warning], str], ...] = (
 
 @contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Leave out the known warnings of importing mmengine, mmcv, mmdet, mmpose and mmpretrain; all others are shown."""
-    with _without(_AT_IMPORT):
+    """Leave out the known warnings of importing mmengine, mmcv, mmdet, mmpose and mmpretrain; all others are shown.
+
+    For imports of these packages and nothing else: transformers, which they take parts of for networks that read text,
+    seems not to be installed, since it takes seconds to import.
+    """
+    _leave_out_multimodal()
+    with _without(_AT_IMPORT), _transformers_hidden():
         yield
 
 
@@ -57,12 +62,30 @@ def _leave_out_multimodal() -> None:
 
     They come with all its others where transformers is installed, and cannot be imported beside version 5 of it.
     """
-    if "mmpretrain.models" in sys.modules or not all(map(find_spec, ("mmpretrain", "transformers"))):
+    if "mmpretrain.models" in sys.modules or not find_spec("mmpretrain") or not _is_there("transformers"):
         return
-    with _without(_AT_IMPORT):
+    with _without(_AT_IMPORT), _transformers_hidden():
         from mmpretrain.utils import dependency
 
         dependency.WITH_MULTIMODAL = False
+
+
+def _is_there(package: str) -> bool:
+    return bool(sys.modules[package] if package in sys.modules else find_spec(package))
+
+
+@contextmanager
+def _transformers_hidden() -> Iterator[None]:
+    """Let ``import transformers`` fail as where it is not installed, unless somebody has imported it already."""
+    name = "transformers"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import ConfigSection
 from bmp.errors import UserError
-from bmp.models.openmmlab import quiet_models
+from bmp.models.openmmlab import quiet_imports, quiet_models
 
 
 def build_topdown(section: ConfigSection, checkpoint: str) -> nn.Module:
@@ -38,6 +38,9 @@ def build_topdown(section: ConfigSection, checkpoint: str) -> nn.Module:
     path = None if checkpoint == RANDOM else resolve(checkpoint)
     with DefaultScope.overwrite_default_scope("mmpose"), quiet_models(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        if "mmpretrain." in repr(arguments):  # else building it imports these, and transformers along with them
+            with quiet_imports():
+                import mmpretrain.models  # noqa: F401
         try:
             model = MODELS.build(arguments)
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:

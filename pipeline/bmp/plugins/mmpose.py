@@ -20,9 +20,6 @@ import torch
 from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from mmpose.registry import MODELS, VISUALIZERS
-from mmpose.structures import PoseDataSample
-from mmpose.visualization import PoseLocalVisualizer
 from torch import Tensor, nn
 
 from bmp.api import BMP
@@ -32,6 +29,11 @@ from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.structures import Image, Instances
+
+with quiet_imports():  # MMPose may start here, and mmpretrain cannot be imported beside transformers without
+    from mmpose.registry import MODELS, VISUALIZERS
+    from mmpose.structures import PoseDataSample
+    from mmpose.visualization import PoseLocalVisualizer
 
 
 class BMPPoseEstimator(BaseModel):  # type: ignore[misc,unused-ignore]

@@ -8,6 +8,9 @@ losses ``ExpectedOKSLoss`` and ``SparsemaxLoss``, and the convolution ``ConvStem
 ``bmp.training.pose``. Nothing here knows the loop.
 """
 
-from bmp.models.pmpose import aliases, codecs, heads, keypoints, losses, stems
+from bmp.models.openmmlab import quiet_imports
+
+with quiet_imports():  # MMPose may start here, and mmpretrain cannot be imported beside transformers without
+    from bmp.models.pmpose import aliases, codecs, heads, keypoints, losses, stems
 
 __all__ = ["aliases", "codecs", "heads", "keypoints", "losses", "stems"]

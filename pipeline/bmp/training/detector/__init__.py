@@ -6,6 +6,9 @@ makes it available to any MMDetection config: the transform ``PaintOutPeople``, 
 hook ``ComputeOptions``. Nothing here knows the loop.
 """
 
-from bmp.training.detector import heads, hooks, transforms
+from bmp.models.openmmlab import quiet_imports
+
+with quiet_imports():  # MMDetection may start here, and mmpretrain cannot be imported beside transformers without
+    from bmp.training.detector import heads, hooks, transforms
 
 __all__ = ["heads", "hooks", "transforms"]

@@ -8,6 +8,9 @@ makes it available to any MMPose config: the data set ``PeopleKeypoints``, the t
 wrapper ``AutocastOptimWrapper``. Nothing here knows the loop.
 """
 
-from bmp.training.pose import augmentation, datasets, metrics, optim, transforms
+from bmp.models.openmmlab import quiet_imports
+
+with quiet_imports():  # MMPose may start here, and mmpretrain cannot be imported beside transformers without
+    from bmp.training.pose import augmentation, datasets, metrics, optim, transforms
 
 __all__ = ["augmentation", "datasets", "metrics", "optim", "transforms"]
