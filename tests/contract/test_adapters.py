@@ -82,6 +82,16 @@ def _sam2():
         return SAM2Segmenter(MaxVisibility(), "random", tiny_models.sam2_config(Path(folder)))
 
 
+def _samp():
+    pytest.importorskip("sam2")
+    from bmp.models.sam2_encoder import SAM2Encoder
+    from bmp.poses.samp import SAMPose
+
+    network = dict(level_channels=(64, 64, 64), crop=(64, 48), channels=8, stem_channels=(4, 8, 8, 8))
+    with tempfile.TemporaryDirectory() as folder:
+        return SAMPose(SAM2Encoder("random", tiny_models.sam2_config(Path(folder))), "random", network)
+
+
 @functools.cache
 def _sam1():
     segment_anything = pytest.importorskip("segment_anything")
@@ -103,6 +113,7 @@ POSES = {
     "lite": _lite("poses", "LitePoseEstimator"),
     "mmpose, probabilistic": _mmpose("pmpose"),
     "as released": lambda: FilledContours(FakePose()),
+    "samp, shared": _samp,
     "mmpose, heatmaps": pytest.param(
         _mmpose("maskpose", visibility_from="score", presence_from="score"), marks=pytest.mark.slow
     ),

@@ -107,6 +107,36 @@ def crop(
     return blended.round().to(torch.uint8).permute(0, 3, 1, 2)
 
 
+def crop_masks(masks: Tensor | None, windows: Windows, *, width: int, height: int) -> Tensor:
+    """Cut masks out like people, with the windows' edges on the centres of the outermost pixels.
+
+    Args:
+        masks: bool (P, H, W), or None for people without.
+        windows: P windows.
+        width: of the crops.
+        height: of the crops.
+
+    Returns:
+        float32 (P, height, width) in [0, 1]; all 1 for who has no mask or an empty one, and 0 beside the image.
+    """
+    people = len(windows.centers)
+    if masks is None or not people:
+        return windows.centers.new_ones(people, height, width)
+    rows, columns = masks.shape[1:]
+    xs = _samples(windows.centers[:, 0], windows.sizes[:, 0], width, unbiased=True)
+    ys = _samples(windows.centers[:, 1], windows.sizes[:, 1], height, unbiased=True)
+    column, column_inside, along_x = _neighbours(xs, columns)
+    row, row_inside, along_y = _neighbours(ys, rows)
+    index = row[:, :, :, None, None] * columns + column[:, None, None]
+    taps = masks.flatten(1).gather(1, index.flatten(1)).view_as(index)
+    taps &= row_inside[:, :, :, None, None] & column_inside[:, None, None]
+    shares = taps.float()
+    across = shares[..., 0] + along_x[:, None, None] * (shares[..., 1] - shares[..., 0])
+    blended = across[:, :, 0] + along_y[:, :, None] * (across[:, :, 1] - across[:, :, 0])
+    bare = ~masks.flatten(1).any(1)
+    return torch.where(bare[:, None, None], 1, blended)
+
+
 def _in_boxes(boxes: Tensor, row: Tensor, column: Tensor, size: tuple[int, int]) -> Tensor:
     """Tell which taps the boxes touch, bool (P, height, 2, width, 2); all of them where a box touches no pixel."""
     sides = torch.tensor((size[1], size[0]), device=boxes.device)

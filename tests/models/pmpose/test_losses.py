@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
 
 from bmp.models.pmpose.losses import ExpectedOKSLoss, SparsemaxLoss
-from bmp.models.pmpose.sparsemax import sparsemax
+from bmp.ops.sparsemax import sparsemax
 
 
 def test_by_hand():

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from bmp.config import ConfigSection
 from bmp.label_sets import COCO_KEYPOINTS
-from bmp.models.pmpose.sparsemax import sparsemax
 from bmp.ops.heatmaps import find_maxima, oks_variances
+from bmp.ops.sparsemax import sparsemax
 
 BRANCHES = ("heatmaps", "presence", "visibility", "oks", "error")
 """The parts of the head that can be frozen: the layers of the maps, and each branch."""

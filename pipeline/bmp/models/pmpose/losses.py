@@ -7,7 +7,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bmp.models.pmpose.sparsemax import sparsemax
+from bmp.ops.sparsemax import sparsemax
 
 
 @MODELS.register_module()

@@ -8,7 +8,7 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmp.models.pmpose.sparsemax import sparsemax
+from bmp.ops.sparsemax import sparsemax
 
 
 def _by_definition(scores):

@@ -1,0 +1,187 @@
+"""SAMP's shared mode in training: a frozen encoder, its levels from a cache, losses on three levels, validation.
+
+It does not know where images and people come from. All beyond the abstract of the paper is a reconstruction; see
+``bmp.models.samp``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.registry import METRICS, MODELS
+from torch import Tensor
+from torch.nn import functional
+
+from bmp.config import ConfigSection
+from bmp.datasets.posed import PosedImage
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
+from bmp.io.annotations import Annotation, to_annotations
+from bmp.label_sets import COCO_KEYPOINTS
+from bmp.models.pmpose.losses import ExpectedOKSLoss, SparsemaxLoss
+from bmp.models.sam2_encoder import SAM2Encoder
+from bmp.models.samp import SAMPOutput, normalized, probabilities, samp_network
+from bmp.ops.heatmaps import find_maxima, oks_targets, oks_variances
+from bmp.poses.samp import SharedSAMPose
+from bmp.structures import Image, Instances, Masks
+from bmp.training.pose.windows import PeopleWindows
+from bmp.training.segmenter.cache import EmbeddingCache, image_key
+
+_LEVEL_WEIGHTS = (1.0, 0.5, 0.25)
+_SCORE_WEIGHT = 0.5  # of the sparsemax loss beside the expected OKS, as PMPose nano's
+
+
+@MODELS.register_module()
+class SAMPTraining(BaseModel):  # type: ignore[misc,unused-ignore]
+    """The network of ``SAMPose`` in training.
+
+    With ``exported = "network."`` in the config of a training, ``python -m bmp.training --export`` writes the weights
+    that ``SAMPose`` takes, with the fingerprint of the encoder.
+
+    Args:
+        network: see ``SAMPose.model``.
+        encoder: arguments of ``SAM2Encoder``; its weights stay as they are.
+        cache: folder of an ``EmbeddingCache`` for the levels of images; None encodes an image whenever it comes.
+
+    Raises:
+        UserError: as of ``SAM2Encoder`` and ``SAMPose``.
+    """
+
+    def __init__(
+        self,
+        network: str | ConfigSection,
+        encoder: ConfigSection,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        # A stage and no module: its weights are not this training's, and are not in its checkpoints.
+        self._encoder = SAM2Encoder(**encoder)
+        self.network = samp_network(network)
+        self.network.fingerprint = self._encoder.fingerprint
+        self._cache = None if cache is None else EmbeddingCache(cache, self._encoder.module, "levels")
+        self._oks_loss, self._score_loss = ExpectedOKSLoss(), SparsemaxLoss(_SCORE_WEIGHT)
+
+    def forward(
+        self,
+        inputs: Sequence[Image] | Sequence[PosedImage],
+        data_samples: Sequence[PeopleWindows] | None = None,
+        mode: str = "loss",
+    ) -> dict[str, Tensor] | list[list[Annotation]]:
+        """Return losses of images with their windows, or with "predict" a list of annotations an image."""
+        device = self.network.encoder_digest.device
+        self._encoder.device = str(device)
+        self._encoder.module.to(device)
+        if mode == "loss":
+            assert data_samples is not None
+            images = [each for each in inputs if isinstance(each, Image)]
+            return self._losses(images, [people.to(device) for people in data_samples])
+        return _annotations([each for each in inputs if isinstance(each, PosedImage)], self.estimator())
+
+    def estimator(self) -> SharedSAMPose:
+        """Return the pose estimator that these weights make; it shares them."""
+        return SharedSAMPose(self.network, self._encoder)
+
+    def _losses(self, images: Sequence[Image], people: Sequence[PeopleWindows]) -> dict[str, Tensor]:
+        sampled = [
+            self.network.sampled(
+                self.network.project(levels), each.centers, each.sizes, (image.height, image.width), each.turns
+            )
+            for image, levels, each in zip(images, self._levels(images), people, strict=True)
+        ]
+        features = [torch.cat(level) for level in zip(*sampled, strict=True)]
+        crops = torch.cat([each.crops for each in people])
+        found = self.network(features, normalized(crops[:, :3], crops[:, 3].float() / 255))
+        locations = torch.cat([each.locations for each in people])
+        flags = torch.cat([each.flags for each in people])
+        return self._compared(found, locations, flags)
+
+    def _compared(self, found: SAMPOutput, locations: Tensor, flags: Tensor) -> dict[str, Tensor]:
+        """Return the losses of an answer; locations (P, K, 2) in shares of the windows, flags as COCO's."""
+        maps = probabilities(found.scores[0])
+        rows, columns = maps.shape[-2:]
+        cells = locations * locations.new_tensor((columns - 1, rows - 1))
+        # A keypoint in the outer half of the outermost cell is inside, as for PMPose.
+        inside = ((cells > -0.5) & (cells < cells.new_tensor((columns - 0.5, rows - 0.5)))).all(-1)
+        labelled = (flags > 0).float()
+        weights = labelled * inside
+        losses: dict[str, Tensor] = {}
+        for level, (scores, share) in enumerate(zip(found.scores, _LEVEL_WEIGHTS, strict=False)):
+            # Each level is compared in cells of its own: to enlarge its maps first costs more, and tells no more.
+            height, width = scores.shape[-2:]
+            targets = oks_targets(locations * locations.new_tensor((width - 1, height - 1)), height, width)
+            own = maps if level == 0 else probabilities(scores)
+            loss = self._oks_loss(own, targets, weights) + self._score_loss(scores, targets, weights, own)
+            losses[f"loss_maps{level}"] = share * loss
+        seen = (flags == 2).float()
+        losses["loss_presence"] = _mean(_cross_entropy(found.presence, inside.float()), labelled)
+        losses["loss_visibility"] = _mean(_cross_entropy(found.visibility, seen), _balanced(seen, weights))
+        variances = maps.new_tensor(oks_variances(COCO_KEYPOINTS.sigmas, rows, columns))
+        distance = (find_maxima(maps.detach())[0] - cells).square().sum(-1)
+        achieved = torch.exp(-distance / (2 * variances))
+        losses["loss_oks"] = _mean((found.expected_oks.sigmoid() - achieved) ** 2, weights)
+        losses["expected_oks"] = (achieved * weights).sum() / weights.sum().clamp_min(1)  # to be looked at
+        return losses
+
+    @torch.no_grad()
+    def _levels(self, images: Sequence[Image]) -> list[tuple[Tensor, ...]]:
+        """Encode images, or look up those that were encoded before."""
+        if self._cache is None:
+            return self._encoder.levels(images)
+        keys = [image_key(image.pixels) for image in images]
+        known = [self._cache.read(key) for key in keys]
+        fresh = [row for row, levels in enumerate(known) if levels is None]
+        for row, levels in zip(fresh, self._encoder.levels([images[row] for row in fresh]), strict=True):
+            # Rounded like what is read from the disk, so that the cache's state changes nothing.
+            known[row] = tuple(level.half() for level in levels)
+            self._cache.write(keys[row], known[row] or ())
+        device = self.network.encoder_digest.device
+        return [tuple(level.to(device).float() for level in levels) for levels in known if levels is not None]
+
+
+@METRICS.register_module()
+class PoseAP(BaseMetric):  # type: ignore[misc,unused-ignore]
+    """COCO's AP of poses in labelled boxes, in percent: "pose/AP" and its relatives."""
+
+    default_prefix = "pose"
+
+    def process(self, data_batch: Any, data_samples: Sequence[list[Annotation]]) -> None:
+        """Keep the annotations of each image of a batch."""
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list[list[Annotation]]) -> dict[str, float]:
+        """Compare those of all images with the ground truth."""
+        rows = [row for image in results for row in image]
+        found = evaluate_coco(self.dataset_meta["ground_truth"], to_results(rows, "keypoints"), "keypoints")
+        named = {"AP": found.ap, "AP50": found.ap50, "AP75": found.ap75, "AR": found.ar}
+        return {name: 100 * value for name, value in named.items() if value is not None}
+
+
+def _annotations(images: Sequence[PosedImage], estimator: SharedSAMPose) -> list[list[Annotation]]:
+    poses = estimator.estimate([each.image for each in images], [each.people for each in images])
+    rows = []
+    for posed, found in zip(images, poses, strict=True):
+        people, count = posed.people, len(posed.people)
+        bits = torch.zeros(count, posed.image.height, posed.image.width, dtype=torch.bool)
+        masks = Masks(bits if people.masks is None else people.masks, torch.ones(count))
+        whole = Instances(people, found.to("cpu"), masks, torch.ones(count, dtype=torch.int64))
+        rows.append(to_annotations(whole, posed.annotations[0]["image_id"], estimator.keypoints, exact=True))
+    return rows
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp_min(1)
+
+
+def _balanced(seen: Tensor, weights: Tensor) -> Tensor:
+    """Scale weights (P, K) so that visible and hidden keypoints have the same sum."""
+    visible, hidden = (seen * weights).sum(), ((1 - seen) * weights).sum()
+    most = torch.maximum(visible, hidden)
+    return weights * torch.where(seen > 0, most / visible.clamp_min(1), most / hidden.clamp_min(1))
