@@ -135,7 +135,7 @@ class CLIPSemantics(SemanticEncoder):
 
     def __init__(self, labels: int, model: str = "ViT-B-16", size: tuple[int, int] = (448, 336)) -> None:
         super().__init__()
-        open_clip = _open_clip()
+        open_clip = open_clip_package()
         config = open_clip.get_model_config(model)
         if config is None or not isinstance(config.get("vision_cfg", {}).get("layers"), int):
             raise UserError(f"clip: {model!r} is no vision transformer of open_clip; take ViT-B-16")
@@ -201,7 +201,8 @@ def _values(block: Any, tokens: Tensor) -> Tensor:
     return values
 
 
-def _open_clip() -> Any:
+def open_clip_package() -> Any:
+    """Return the module open_clip; ``ImportError`` that says how to install it."""
     try:
         import open_clip
     except ImportError as error:

@@ -40,7 +40,8 @@ _STRIDE = 4  # of the encoder's finest level
 _SIDES = 4
 _FREE = 12  # components of a pixel's embedding beside the box of its person
 _POINTS = 64  # random points of an image whose masks are compared
-_MIRRORED = np.array(CIHP.flip_indices, dtype=np.uint8)
+_MIRRORED = np.arange(256, dtype=np.uint8)  # of pixels that do not count, too
+_MIRRORED[: len(CIHP)] = CIHP.flip_indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +171,12 @@ def masks_of_points(traits: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
 
 @DATASETS.register_module()
 class PartMaps(Dataset):  # type: ignore[type-arg]
-    """Images with a part map, as ``python -m bmp.synthcrowd --extras`` writes them.
+    """Images with part maps, as ``python -m bmp.synthcrowd --extras`` writes them, or of data sets with labelled parts.
 
     Args:
         dataset: a data set of ``bmp.registry.DATASETS``, or its config; its masks are the people.
-        parts: folder of PNG files, uint8 with CIHP's labels, named like the images.
+        parts: folder of PNG files, uint8 with CIHP's labels, named like the images; None for the data set's own
+            labels, see ``PeopleDataset.parts``, in which 255 stands for pixels that do not count.
         size: side of the network's square input, a multiple of 4.
         augment: arguments of ``Augmentation``, without rotation and shear.
 
@@ -185,7 +187,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
     def __init__(
         self,
         dataset: PeopleDataset | ConfigSection,
-        parts: str | os.PathLike[str],
+        parts: str | os.PathLike[str] | None,
         size: int,
         augment: ConfigSection,
     ) -> None:
@@ -197,8 +199,12 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         self._dataset: PeopleDataset = (
             build_part(dataset, registry.DATASETS) if isinstance(dataset, Mapping) else dataset
         )
-        names = (Path(self._dataset.file_name(index)).stem for index in range(len(self._dataset)))
-        self._parts = [Path(parts) / f"{name}.png" for name in names]
+        self._parts: list[Path] = []
+        if parts is not None:
+            names = (Path(self._dataset.file_name(index)).stem for index in range(len(self._dataset)))
+            self._parts = [Path(parts) / f"{name}.png" for name in names]
+        elif self._dataset.part_set is None:
+            raise UserError(f"{self._dataset.name}: expected labelled parts, found none; give the folder of their maps")
         if missing := [file for file in self._parts if not file.is_file()]:
             raise UserError(
                 f"{missing[0]}: expected the part map of an image, found none; make the data set with "
@@ -220,10 +226,14 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
         """Return a sample: ``inputs``, uint8 (3, S, S) RGB, and ``data_samples``, a ``PartGroundTruth`` at S / 4."""
         image = self._dataset.load(index)
         rows = self._people.get(self._dataset.ground_truth["images"][index]["id"], [])
-        labels: Any = cv2.imread(str(self._parts[index]), cv2.IMREAD_UNCHANGED)
-        if labels is None:
-            raise UserError(f"{self._parts[index]}: not a picture; make the data set anew")
         owners, boxes = _owners(rows, image)
+        if self._parts:
+            labels: Any = cv2.imread(str(self._parts[index]), cv2.IMREAD_UNCHANGED)
+            if labels is None:
+                raise UserError(f"{self._parts[index]}: not a picture; make the data set anew")
+        else:
+            labelled = self._dataset.parts(index)
+            labels, owners = labelled.labels.numpy(), labelled.owners.numpy().astype(np.uint8)
         pixels = to_square(image.pixels, self._size)
         if float(torch.rand(())) < self._augmentation.flip:
             pixels, labels, owners = pixels.flip(2), _MIRRORED[labels[:, ::-1]], owners[:, ::-1]
