@@ -15,6 +15,7 @@ from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import ConfigSection
 from bmp.errors import UserError
+from bmp.models import samp_crops as samp_crops  # registers its networks
 from bmp.models.openmmlab import quiet_imports, quiet_models
 
 

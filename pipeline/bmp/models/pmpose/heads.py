@@ -143,12 +143,16 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         """Return the input of the sparsemax, float32 (B, K, H, W)."""
         return super().forward(feats).float() / _TEMPERATURE  # type: ignore[no-any-return]
 
-    def _read(self, scores: Tensor, features: Tensor) -> KeypointMaps:
+    def _maps(self, scores: Tensor) -> Tensor:
+        """Return the maps of scores, (B, K, H, W) in [0, 1]."""
         cells = scores if self.normalize is None else sparsemax(scores.flatten(2)).view_as(scores) * self.normalize
+        return cells.clamp(0, 1)
+
+    def _read(self, scores: Tensor, features: Tensor) -> KeypointMaps:
         apart = features.detach()
         presence, visibility = (features if name in self._attached else apart for name in ("presence", "visibility"))
         return KeypointMaps(
-            heatmaps=cells.clamp(0, 1),
+            heatmaps=self._maps(scores),
             presence=_scalars(self.probability_layers, presence).sigmoid(),
             visibility=_scalars(self.visibility_layers, visibility).sigmoid(),
             expected_oks=_scalars(self.oks_layers, apart).sigmoid(),
