@@ -62,8 +62,8 @@ class SkeletonMasks:
         self.least = least
         self.segmenter = DetectedMasks() if segmenter is None else segmenter
         self.keypoints = keypoints
-        lacking = [name for name in _JOINTS if name not in self.keypoints.meanings]
-        if lacking:
+        if not has_joints(self.keypoints):
+            lacking = [name for name in _JOINTS if name not in self.keypoints.meanings]
             raise UserError(
                 f"SkeletonMasks: {self.keypoints} have no {', '.join(lacking):.100}; use a pose estimator that has, or "
                 "leave SkeletonMasks out"
@@ -105,6 +105,11 @@ class SkeletonMasks:
         near = masks.bits & torch.from_numpy(np.stack(bodies)).to(masks.device)
         enough = near.sum((1, 2)) >= self.least * masks.bits.sum((1, 2))
         return replace(masks, bits=torch.where(enough[:, None, None], near, masks.bits))
+
+
+def has_joints(keypoints: KeypointSet) -> bool:
+    """Tell whether ``around_skeleton`` can draw these: shoulders, hips, elbows, wrists, knees and ankles are there."""
+    return all(name in keypoints.meanings for name in _JOINTS)
 
 
 def around_skeleton(
