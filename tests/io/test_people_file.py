@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 from bmp.errors import UserError
 from bmp.io.annotations import category, to_annotations
 from bmp.io.boxes_file import load_boxes
-from bmp.io.people_file import PeopleFile
+from bmp.io.people_file import ImageEntry, PeopleFile
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
@@ -187,6 +187,29 @@ class TestPeopleFile:
         data = json.loads(path.read_text())
         assert data["failed"] == []
         assert [row["id"] for row in data["images"]] == [1, 2]
+
+    def test_what_was_put_down_by_hand_comes_back_and_new_images_join(self, tmp_path):
+        path = tmp_path / "people.json"
+        self.fill(path)
+        review = {"revision": 3, "deleted": {"0": 2}}
+        with PeopleFile(path, COCO_KEYPOINTS, self.NAMES, resume=True) as file:
+            entry = file.entry(self.NAMES[2])
+            assert "id" not in entry.rows[0]
+            changed = replace(entry, rows=[{**entry.rows[0], "edited": ["box"]}], review=review)
+            file.put(self.NAMES[2], changed)
+            file.include(["new.jpg"])
+            file.put("new.jpg", ImageEntry(HEIGHT, WIDTH, [], None, [], {}))
+            file.write()
+            assert json.loads(path.read_text())["images"][-1]["file_name"] == "new.jpg"
+        with PeopleFile(path, COCO_KEYPOINTS, self.NAMES, resume=True) as file:
+            assert file.entry(self.NAMES[2]) == changed
+            assert file.entry("a.jpg").review == {}
+            assert file.done("new.jpg")
+            with pytest.raises(KeyError):
+                file.entry("never.jpg")
+        data = json.loads(path.read_text())
+        assert [row["review"] for row in data["images"] if "review" in row] == [review]
+        assert [row["id"] for row in data["annotations"]] == list(range(1, len(data["annotations"]) + 1))
 
     def test_without_resume_everything_starts_anew(self, tmp_path):
         path = tmp_path / "people.json"

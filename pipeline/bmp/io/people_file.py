@@ -30,7 +30,10 @@ from bmp.structures import Instances, Parts
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where in the journal an image's line starts, and what of it is needed often. ``failed`` is the reason or None."""
+    """Where in the journal an image's line starts, and what of it is needed often.
+
+    ``failed`` is the reason or None; ``review`` is as in ``ImageEntry``.
+    """
 
     offset: int
     height: int
@@ -38,6 +41,24 @@ class _Entry:
     sha256: str | None
     notices: list[str]
     failed: str | None
+    review: JsonObject
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """What the file says of an image that is done.
+
+    rows: its annotations, without ``id`` and ``image_id``, which depend on the images before. sha256: of the image's
+    file, None where it is not known. notices: where it was not read as it stands in the file. review: what was put
+    down when people were reviewed by hand; empty where nobody has.
+    """
+
+    height: int
+    width: int
+    rows: list[JsonObject]
+    sha256: str | None
+    notices: list[str]
+    review: JsonObject
 
 
 class PeopleFile:
@@ -126,6 +147,23 @@ class PeopleFile:
         entry = self._entries.get(file_name)
         return entry is not None and entry.failed is None and sha256 in (None, entry.sha256)
 
+    def failure(self, file_name: str) -> str | None:
+        """Return why this image could not be done; None for others."""
+        entry = self._entries.get(file_name)
+        return None if entry is None else entry.failed
+
+    def entry(self, file_name: str) -> ImageEntry:
+        """Return what the file says of an image that is ``done``; ``KeyError`` for others."""
+        known = self._entries[file_name]
+        if known.failed is not None:
+            raise KeyError(file_name)
+        rows: list[JsonObject] = self._journal.read(known.offset)["annotations"]
+        return ImageEntry(known.height, known.width, rows, known.sha256, known.notices, known.review)
+
+    def include(self, file_names: Iterable[str]) -> None:
+        """Take further images into the run, behind the others."""
+        self._names.update(dict.fromkeys(file_names))
+
     def add(
         self,
         file_name: str,
@@ -142,11 +180,20 @@ class PeopleFile:
         parts: of the people's bodies, None where no parser told them.
         """
         rows = to_annotations(instances, 0, self._keypoints, parts=parts)
-        self._append(_record(file_name, height, width, sha256, notices, rows))
+        self.put(file_name, ImageEntry(height, width, _without_ids(rows), sha256, list(notices), {}))
+
+    def put(self, file_name: str, entry: ImageEntry) -> None:
+        """Put down an image with annotations that exist already, in place of what was known of it."""
+        self._append(_record(file_name, entry))
 
     def fail(self, file_name: str, reason: str) -> None:
         """Put down that an image could not be done."""
         self._append({"file_name": file_name, "failed": reason})
+
+    def write(self) -> None:
+        """Bring the file up to date now, rather than when it is due."""
+        with writing(self.path):
+            self._write()
 
     def close(self) -> None:
         """Write the file and remove the journal, which stays where that fails; more than once does nothing."""
@@ -184,6 +231,7 @@ class PeopleFile:
             record.get("sha256"),
             record.get("notices", []),
             record.get("failed"),
+            record.get("review", {}),
         )
 
     def _write(self) -> None:
@@ -204,6 +252,7 @@ class PeopleFile:
                 {"id": number, "file_name": name, "height": entry.height, "width": entry.width}
                 | ({} if entry.sha256 is None else {"sha256": entry.sha256})
                 | ({"notices": entry.notices} if entry.notices else {})
+                | ({"review": entry.review} if entry.review else {})
                 for number, name, entry in known
                 if entry.failed is None
             ],
@@ -267,18 +316,17 @@ def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def _record(
-    file_name: str,
-    height: int,
-    width: int,
-    sha256: str | None,
-    notices: Sequence[str],
-    rows: Iterable[Mapping[str, object]],
-) -> JsonObject:
-    """A line of the journal: annotations lose the ids, which depend on the images before."""
-    kept = [{key: value for key, value in row.items() if key not in ("id", "image_id")} for row in rows]
-    said = {"notices": list(notices)} if notices else {}
-    return {"file_name": file_name, "height": height, "width": width, "sha256": sha256, **said, "annotations": kept}
+def _without_ids(rows: Iterable[Mapping[str, object]]) -> list[JsonObject]:
+    """Return annotations without the ids, which depend on the images before."""
+    return [{key: value for key, value in row.items() if key not in ("id", "image_id")} for row in rows]
+
+
+def _record(file_name: str, entry: ImageEntry) -> JsonObject:
+    """A line of the journal."""
+    said = {"notices": entry.notices} if entry.notices else {}
+    reviewed = {"review": entry.review} if entry.review else {}
+    head = {"file_name": file_name, "height": entry.height, "width": entry.width, "sha256": entry.sha256}
+    return {**head, **said, **reviewed, "annotations": entry.rows}
 
 
 def _read(path: Path) -> JsonObject:
@@ -304,11 +352,14 @@ def _journal_of(path: Path) -> tuple[JsonObject, list[JournalEntry]]:
         *(
             _record(
                 image["file_name"],
-                image["height"],
-                image["width"],
-                image.get("sha256"),
-                image.get("notices", []),
-                rows[image["id"]],
+                ImageEntry(
+                    image["height"],
+                    image["width"],
+                    _without_ids(rows[image["id"]]),
+                    image.get("sha256"),
+                    image.get("notices", []),
+                    image.get("review", {}),
+                ),
             )
             for image in data["images"]
         ),
