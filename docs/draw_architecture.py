@@ -57,6 +57,7 @@ ROOMS = {
     "inference": "the loop over files and over data sets",
     "evaluation": "metrics, reports, published numbers, the tables of the paper",
     "training": "training and fine-tuning: detector, pose, segmenter",
+    "apps": "`bmp serve`: the page on which people are put right, and the answers to programs",
     "plugins": "the pipeline inside MMPose",
     "cli.py": "the command `bmp`",
 }

@@ -78,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bmp.io.convert import main as convert
 
         return convert(arguments[1:])
+    if arguments[:1] == ["serve"]:
+        from bmp.apps.serve import main as serve
+
+        return serve(arguments[1:])
     return run_command(_parser(), _work, arguments, interrupted="what is done is written, go on with --resume")
 
 
@@ -89,12 +93,14 @@ def _parser() -> Parser:
         "       bmp -c CONFIG [--dataset FILE --images DIR] [-o DIR] [option ...]\n"
         "       bmp track VIDEO --masks PNG [-o DIR] [-c CONFIG] [option ...]\n"
         "       bmp convert people.json --to FORMAT [-o PATH]\n"
+        "       bmp serve [PATH ...] [-o DIR] [option ...]\n"
         "       bmp doctor",
         description="Find every person in photos: boxes, masks and poses, also where people overlap. "
         "In videos, follow them: everybody keeps an identity. "
         "Without photos, measure a config on a data set: its own, or that of --dataset and --images. "
         "bmp track follows any objects through a video. "
         "bmp convert writes people.json in the formats of other programs, and reads those. "
+        "bmp serve opens a page on which people are put right by hand. "
         "bmp doctor says what is installed and what to do about what is missing.",
         epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use or an output that cannot be written, "
         "130 interrupted (people.json stays valid)",

@@ -112,7 +112,7 @@ def _with_clicks(prompts: Prompts, correction: Correction) -> Prompts:
 
 
 def _near_skeleton(person: Detections, pose: Poses, size: tuple[int, int], keypoints: KeypointSet) -> Tensor:
-    """Return the neighbourhood of the skeleton within the box, bool (1, H, W); the box where there are too few joints."""
+    """Return the neighbourhood of the skeleton within the box, bool (1, H, W); the box where joints are lacking."""
     height, width = size
     x1, y1, x2, y2 = (max(0, round(value)) for value in person.boxes[0].tolist())
     box = torch.zeros(height, width, dtype=torch.bool)

@@ -1,0 +1,316 @@
+"""The server of ``bmp serve`` without a socket: what is saved, who may ask, what is refused and with which status."""
+
+import io
+import json
+import threading
+from contextlib import contextmanager
+
+import pytest
+from fakes import scene
+from PIL import Image as PILImage
+from program import CONFIG, FRONT, save
+
+from bmp.apps.access import Gate
+from bmp.apps.model_thread import BusyError, ByteCache, ModelThread, Urgency
+from bmp.apps.serve import _parser, opened
+from bmp.apps.web import Limits
+
+pytest.importorskip("fastapi")
+from starlette.testclient import TestClient
+
+OTHER = (36, 12, 50, 40)
+LIMITS = Limits(body=200_000, megapixels=0.1, pictures=3)
+
+
+@contextmanager
+def served(folder, *arguments, token=None, limits=LIMITS, host="localhost"):
+    """A client of a server on the fake stages, whose photos lie in ``folder / "photos"``."""
+    (folder / "config.py").write_text(CONFIG)
+    options = _parser().parse_args([*map(str, arguments), "-o", str(folder / "out"), "--device", "cpu"])
+    (folder / "out").mkdir(exist_ok=True)
+    with (
+        opened(options, limits) as app,
+        TestClient(Gate(app, token, limits.body), base_url=f"http://{host}") as client,
+    ):
+        client.app_inside = app
+        yield client
+
+
+@contextmanager
+def reviewed(folder, *squares):
+    """A client of a server with one photo whose people were found, its address, and it as a document."""
+    if squares:
+        save(folder / "photos" / "a.png", *squares)
+    with served(folder, folder / "photos", "-c", str(folder / "config.py")) as client:
+        (row,) = client.get("/api/queue").json()["photos"]
+        path = f"/api/photos/{row['key']}"
+        yield client, path, client.post(f"{path}/find").json()
+
+
+def png(*squares, size=None):
+    stream = io.BytesIO()
+    picture = PILImage.fromarray(scene(*squares).pixels.numpy())
+    (picture if size is None else picture.resize(size)).save(stream, "png")
+    return stream.getvalue()
+
+
+def moved(person, number, x, y):
+    keypoints = list(person["keypoints"])
+    keypoints[3 * number : 3 * number + 3] = [x, y, 2]
+    return {**person, "keypoints": keypoints}
+
+
+def saved_file(folder):
+    return json.loads((folder / "out" / "people.json").read_text())
+
+
+class TestSaving:
+    def test_an_edit_is_in_people_json_and_whoever_comes_back_goes_on(self, tmp_path):
+        with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
+            first, second = document["people"]
+            changes = {"0": moved(first, 9, 12.345, 15), "1": None}
+            after = client.put(path, json={"revision": 0, "changes": changes}).json()
+            assert after["revision"] == 1
+        data = saved_file(tmp_path)
+        (row,) = data["annotations"]
+        assert row["keypoints"][27:30] == [12.35, 15.0, 2] or row["keypoints"][27:30] == [12.34, 15.0, 2]
+        assert row["edited"] == ["keypoints"]
+        assert row["round"] == first["round"]  # what nobody edits stays
+        assert not (tmp_path / "out" / "people.json.partial").exists()
+        with reviewed(tmp_path) as (client, path, document):
+            assert document["revision"] == 1
+            # Taking a deletion back brings all of the person back.
+            back = client.put(path, json={"revision": 1, "changes": {"1": {**second, "edited": []}}}).json()
+        restored = back["people"][1]
+        assert {key: value for key, value in restored.items() if key != "revision"} == second
+
+    def test_two_tabs_are_merged_by_person_and_conflicts_change_nothing(self, tmp_path):
+        with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
+            first, second = document["people"]
+            mine, theirs = {"0": moved(first, 0, 1, 2)}, {"1": moved(second, 0, 3, 4)}
+            assert client.put(path, json={"revision": 0, "changes": mine}).status_code == 200
+            both = client.put(path, json={"revision": 0, "changes": theirs})
+            assert both.status_code == 200
+            assert [person["keypoints"][:2] for person in both.json()["people"]] == [[1, 2], [3, 4]]
+            stale = client.put(path, json={"revision": 0, "changes": {"0": moved(first, 0, 9, 9), "1": None}})
+            assert stale.status_code == 409
+            assert stale.json()["people"] == ["0", "1"]
+            assert stale.json()["document"] == client.get(path).json()
+            assert len(client.get(path).json()["people"]) == 2
+            # The same once more, since the answer was lost, is no conflict.
+            again = client.put(path, json={"revision": 0, "changes": theirs})
+            assert (again.status_code, again.json()["revision"]) == (200, 2)
+            ahead = client.put(path, json={"revision": 7, "changes": {"0": None}})
+            assert ahead.status_code == 409
+
+    def test_a_mask_drawn_by_hand_takes_pixels_and_gives_them_back(self, tmp_path):
+        with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
+            first, second = document["people"]
+            wide = {**first, "segmentation": second["segmentation"], "edited": ["mask"]}
+            client.put(path, json={"revision": 0, "changes": {"0": wide}})
+            assert client.get(path).json()["people"][1]["segmentation"] == second["segmentation"]  # as it was drawn
+            client.put(path, json={"revision": 1, "changes": {"0": {**first, "edited": []}}})
+            assert [person["area"] for person in client.get(path).json()["people"]] == [first["area"], second["area"]]
+            client.put(path, json={"revision": 2, "changes": {"0": wide}})
+        rows = saved_file(tmp_path)["annotations"]
+        assert [row["area"] for row in rows] == [second["area"], 0]
+        assert rows[1]["drawn"] == second["segmentation"]
+
+    def test_merging_and_adding_give_rows_that_can_be_saved(self, tmp_path):
+        with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
+            both = client.post(f"{path}/merge", json={"people": document["people"]}).json()
+            assert both["area"] == sum(person["area"] for person in document["people"])
+            added = client.post(f"{path}/add", json={"box": [2, 30, 12, 46]}).json()
+            assert added["bbox"] == [2, 30, 10, 16]
+            assert added["area"] > 0
+            changes = {"0": {**both, "edited": ["merged"]}, "1": None, "new-one": added}
+            after = client.put(path, json={"revision": 0, "changes": changes, "reviewed": True}).json()
+            assert [person["edited"] for person in after["people"]] == [["merged"], ["added"]]
+            (row,) = client.get("/api/queue").json()["photos"]
+            assert (row["people"], row["edited"], row["sure"], row["reviewed"]) == (2, 2, None, True)
+
+    def test_the_mask_follows_a_keypoint_and_the_loop_can_be_looked_at(self, tmp_path):
+        with reviewed(tmp_path, FRONT) as (client, path, document):
+            person = moved(document["people"][0], 16, 40, 30)
+            mask = client.post(f"{path}/mask", json={"person": person, "moved": [16]}).json()
+            assert mask["segmentation"] != person["segmentation"]
+            clicked = client.post(f"{path}/mask", json={"person": {**person, "points": [[1, 1, 1]]}})
+            assert clicked.status_code == 422
+            assert "takes no points" in clicked.json()["error"]
+            rounds = client.post(f"{path}/trace").json()
+            assert [len(each["accepted"]) for each in rounds] == [1, 1]
+            assert client.get(f"{path}/picture").headers["content-type"] == "image/jpeg"
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"bbox": [0, 0, -1, 5]}, "bbox"),
+            ({"bbox": [0, 0, 5]}, "bbox"),
+            ({"keypoints": [1, 2, 2]}, "keypoints"),
+            ({"keypoints": [5, 5, 3] * 17}, "expected v"),
+            ({"keypoints": [1e9, 5, 2] * 17}, "near the image"),
+            ({"segmentation": {"size": [48, 64], "counts": "00"}}, "segmentation"),
+            ({"segmentation": {"size": [4, 4], "counts": "`0"}}, "segmentation"),
+            ({"score": 2}, "score"),
+            ({"points": [[1, 1, 7]]}, "points"),
+            ({"edited": ["everything"]}, "edited"),
+            ({"keypoint_scores": [0.5]}, "keypoint_scores"),
+        ],
+    )
+    def test_rows_that_make_no_sense_are_refused_in_one_line(self, found, change, words):
+        client, path, document = found
+        row = {**document["people"][0], **change}
+        answer = client.put(path, json={"revision": 0, "changes": {"0": row}})
+        assert answer.status_code == 422
+        assert words in answer.json()["error"]
+        assert "\n" not in answer.json()["error"]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    with reviewed(tmp_path_factory.mktemp("served"), FRONT) as found:
+        yield found
+
+
+class TestAccess:
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({}, 200),
+            ({"origin": "http://localhost"}, 200),
+            ({"origin": "http://localhost:3000"}, 403),
+            ({"origin": "https://evil.example"}, 403),
+            ({"origin": "null"}, 403),
+            ({"sec-fetch-site": "cross-site"}, 403),
+            ({"sec-fetch-site": "same-site"}, 403),
+            ({"host": "evil.example"}, 403),
+            ({"host": "127.0.0.1:8000"}, 200),
+            ({"host": "[::1]:8000"}, 200),
+            ({"host": "localhost.evil.example"}, 403),
+            ({"host": "["}, 400),
+        ],
+    )
+    def test_pages_of_others_and_names_that_were_made_to_point_here_are_refused(self, found, headers, status):
+        client, _, _ = found
+        assert client.get("/api/queue", headers=headers).status_code == status
+
+    def test_a_token_opens_by_header_or_by_the_cookie_of_the_first_page(self, found):
+        inside = found[0].app_inside
+        client = TestClient(Gate(inside, "söme secret", 1000), base_url="http://photos.example", follow_redirects=False)
+        assert client.get("/api/queue").status_code == 401
+        assert client.get("/?token=wrong").status_code == 401
+        bearer = {"authorization": "Bearer söme secret".encode()}
+        assert client.get("/health", headers=bearer).status_code in (200, 401)  # names of headers are Latin-1
+        answer = client.get("/", params={"token": "söme secret"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert client.get("/api/queue").status_code == 200
+
+    @pytest.mark.parametrize(
+        "path", ["/page/../serve.py", "/page/%2e%2e/serve.py", "/api/photos/..%2f..%2fetc", "/api/photos/a"]
+    )
+    def test_no_path_leads_anywhere_else(self, found, path):
+        assert found[0].get(path).status_code == 404
+
+    def test_the_page_and_the_description_are_served_without_anything_from_elsewhere(self, found):
+        client = found[0]
+        page = client.get("/")
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        for name in ("page.js", "masks.js", "page.css"):
+            assert client.get(f"/page/{name}").status_code == 200
+        assert "/predict" in client.get("/openapi.json").json()["paths"]
+
+
+class TestRequests:
+    def test_people_of_photos_come_as_coco(self, found):
+        files = [("pictures", ("../x/a.png", png(FRONT, OTHER))), ("pictures", ("b.txt", b"no picture"))]
+        answer = found[0].post("/predict", files=files).json()
+        assert [(row["id"], row["file_name"]) for row in answer["images"]] == [(1, "a.png")]
+        assert [row["image_id"] for row in answer["annotations"]] == [1, 1]
+        assert [row["file_name"] for row in answer["failed"]] == ["b.txt"]
+
+    def test_given_boxes_are_the_people(self, found):
+        files = [("pictures", ("a.png", png(FRONT, OTHER)))]
+        answer = found[0].post("/predict", files=files, data={"boxes": "[[1, 1, 9, 9]]"}).json()
+        assert [row["bbox"] for row in answer["annotations"]] == [[1, 1, 8, 8]]
+
+    @pytest.mark.parametrize(
+        ("pictures", "data", "status", "words"),
+        [
+            ([b"no picture"], {}, 422, "picture"),
+            ([b""], {}, 422, "empty"),
+            ([png(FRONT)[:90]], {}, 422, ""),
+            ([png(FRONT)] * 4, {}, 413, "at most 3"),
+            ([png(size=(400, 400))], {}, 413, "megapixels"),
+            ([b"x" * 300_000], {}, 413, "longer than"),
+            ([png(FRONT)], {"boxes": "[[5, 5, 1, 1]]"}, 422, "boxes"),
+            ([png(FRONT)], {"boxes": "[[NaN, 5, 1, 1]]"}, 422, "boxes"),
+            ([png(FRONT)], {"boxes": "no"}, 422, "boxes"),
+            ([png(FRONT)] * 2, {"boxes": "[]"}, 422, "one picture"),
+        ],
+    )
+    def test_what_cannot_be_done_is_said_in_one_line(self, found, pictures, data, status, words):
+        files = [("pictures", ("a.png", content)) for content in pictures]
+        answer = found[0].post("/predict", files=files, data=data)
+        assert answer.status_code == status, answer.text
+        assert words in answer.json()["error"]
+        assert "\n" not in answer.json()["error"]
+
+    def test_a_body_of_unknown_length_is_counted_on_the_way(self, found):
+        pieces = (b"x" * 50_000 for _ in range(10))
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        assert found[0].post("/predict", content=pieces, headers=headers).status_code == 413
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"no json", b"[]", b'{"revision": -1, "changes": {}}', b'{"revision": 0, "changes": {"a/b": null}}'],
+    )
+    def test_bodies_that_are_no_saving_are_refused(self, found, content):
+        client, path, _ = found
+        assert client.put(path, content=content, headers={"content-type": "application/json"}).status_code == 422
+
+
+def test_dropped_photos_join_the_queue_and_are_there_again(tmp_path):
+    with served(tmp_path, "-c", str(tmp_path / "config.py")) as client:
+        files = [("files", ("../../evil.png", png(FRONT))), ("files", ("notes.txt", b"text"))]
+        answer = client.post("/api/uploads", files=files).json()
+        assert [row["file_name"] for row in answer["failed"]] == ["notes.txt"]
+        (key,) = answer["keys"]
+        assert len(client.post(f"/api/photos/{key}/find").json()["people"]) == 1
+    (kept,) = (tmp_path / "out" / "uploads").iterdir()
+    assert kept.name.startswith("evil-")
+    with served(tmp_path) as client:  # with the pipeline of people.json
+        assert [row["key"] for row in client.get("/api/queue").json()["photos"]] == [key]
+
+
+class TestModelThread:
+    def test_a_full_queue_says_when_to_come_back_and_what_is_urgent_goes_first(self):
+        go, order = threading.Event(), []
+        thread = ModelThread(dict.fromkeys(Urgency, 2))
+        first = thread.submit(go.wait, Urgency.REQUEST)
+        while thread._waiting:
+            pass
+        later = [thread.submit(lambda n=n: order.append(n), Urgency.REQUEST) for n in (1, 2)]
+        with pytest.raises(BusyError) as full:
+            thread.submit(print, Urgency.REQUEST)
+        assert full.value.retry_after >= 1
+        later.append(thread.submit(lambda: order.append("urgent"), Urgency.CORRECTION))
+        go.set()
+        for future in (first, *later):
+            future.result(10)
+        assert order == ["urgent", 1, 2]
+        thread.stop()
+
+    def test_views_are_kept_up_to_a_number_of_bytes(self):
+        import torch
+
+        cache, made = ByteCache(100), []
+
+        def make(name):
+            return cache.get(name, lambda: made.append(name) or (torch.zeros(10), None))
+
+        for name in "abac":  # 40 bytes each: c takes the place of b
+            make(name)
+        assert cache.bytes == 80
+        make("a"), make("b")
+        assert made == ["a", "b", "c", "b"]
