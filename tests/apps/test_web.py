@@ -69,12 +69,15 @@ class TestSaving:
         with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
             first, second = document["people"]
             changes = {"0": moved(first, 9, 12.345, 15), "1": None}
+            (queued,) = client.get("/api/queue").json()["photos"]
+            assert queued["sure"] == min(first["agreement"], second["agreement"])
             after = client.put(path, json={"revision": 0, "changes": changes}).json()
             assert after["revision"] == 1
         data = saved_file(tmp_path)
         (row,) = data["annotations"]
         assert row["keypoints"][27:30] == [12.35, 15.0, 2] or row["keypoints"][27:30] == [12.34, 15.0, 2]
         assert row["edited"] == ["keypoints"]
+        assert "agreement" not in row  # which is about what the model has found
         assert row["round"] == first["round"]  # what nobody edits stays
         assert not (tmp_path / "out" / "people.json.partial").exists()
         with reviewed(tmp_path) as (client, path, document):

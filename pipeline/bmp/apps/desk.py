@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from bmp.io.annotations import to_annotations
 from bmp.io.json_fields import JsonObject
 from bmp.io.people_file import ImageEntry
 from bmp.loop import RoundTrace
+from bmp.ops.agreement import with_agreement
 from bmp.ops.boxes import clip
 from bmp.ops.masks import to_rle
 from bmp.segmenters.corrected import Correction, corrected_mask, takes_points
@@ -143,8 +145,9 @@ class Desk:
             self._review.fail(photo.key, str(error) or type(error).__name__)
             return
         said = [text.removeprefix(f"{photo.path}: ") for text in notices]
+        sure = replace(found, instances=with_agreement(found.instances))
         rows = [
-            {name: value for name, value in row.items() if name not in ("id", "image_id")} for row in found.to_coco()
+            {name: value for name, value in row.items() if name not in ("id", "image_id")} for row in sure.to_coco()
         ]
         self._review.found(photo.key, ImageEntry(image.height, image.width, rows, digest, said, {}))
 
