@@ -152,7 +152,7 @@ def check(words, monkeypatch):
     elif program not in OTHERS and not words[1].startswith("$"):
         options = options_of(words, monkeypatch)
         if config := getattr(options, "config", None):
-            load_config(config, parse_overrides(options.set))
+            load_config(config, parse_overrides(getattr(options, "set", [])))
 
 
 @pytest.fixture

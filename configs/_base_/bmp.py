@@ -19,5 +19,9 @@ video = dict(
 # SAM-PT, which follows any objects: points on each, beside it, and corrections of each answer.
 sam_pt = dict(tracker=dict(type="LucasKanade"), positives=16, negatives=1, refinements=12)
 
+# bmp label: what each worker on Ray takes (num_gpus None: a whole GPU where there are any; a share such as 0.25 lets
+# workers share one), photos in a shard, and photos and pixels that go through the networks together.
+label = dict(workers=None, num_cpus=1, num_gpus=None, threads=None, photos=64, batch_photos=8, batch_pixels=4_000_000)
+
 # The score of a mask in an evaluation: "detection_times_iou", "detection" or "iou" (predicted).
 evaluation = dict(segm_score="detection_times_iou")

@@ -82,6 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bmp.apps.serve import main as serve
 
         return serve(arguments[1:])
+    if arguments[:1] == ["label"]:
+        from bmp.inference.label import main as label
+
+        return label(arguments[1:])
+    if arguments[:1] == ["merge"]:
+        from bmp.io.merge import main as merge
+
+        return merge(arguments[1:])
     return run_command(_parser(), _work, arguments, interrupted="what is done is written, go on with --resume")
 
 
@@ -92,6 +100,8 @@ def _parser() -> Parser:
         usage="bmp PATH ... [-o DIR] [-c CONFIG] [option ...]\n"
         "       bmp -c CONFIG [--dataset FILE --images DIR] [-o DIR] [option ...]\n"
         "       bmp track VIDEO --masks PNG [-o DIR] [-c CONFIG] [option ...]\n"
+        "       bmp label PATH ... -o DIR [-c CONFIG] [--engine ray] [option ...]\n"
+        "       bmp merge DIR [-o FILE] [--min-agreement A]\n"
         "       bmp convert people.json --to FORMAT [-o PATH]\n"
         "       bmp serve [PATH ...] [-o DIR] [option ...]\n"
         "       bmp doctor",
@@ -99,6 +109,7 @@ def _parser() -> Parser:
         "In videos, follow them: everybody keeps an identity. "
         "Without photos, measure a config on a data set: its own, or that of --dataset and --images. "
         "bmp track follows any objects through a video. "
+        "bmp label labels very many photos, also on a cluster, and bmp merge makes one file of them. "
         "bmp convert writes people.json in the formats of other programs, and reads those. "
         "bmp serve opens a page on which people are put right by hand. "
         "bmp doctor says what is installed and what to do about what is missing.",

@@ -32,7 +32,8 @@ def _corners(path: Ring) -> Ring:
     """Leave out steps on the spot, and what lies between two corners."""
     path = path[(path != np.roll(path, 1, axis=0)).any(axis=1)]
     before, after = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
-    return path[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    corners: Ring = path[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    return corners
 
 
 def one_ring(rings: Sequence[Ring]) -> Ring:

@@ -141,7 +141,7 @@ def read_label_studio(path: Path, images: Path | None) -> tuple[JsonObject, list
             if region.get("type") not in (*_CONTROLS, "polygonlabels"):
                 rows.left_out[f"regions of the type {region.get('type')}"] += 1
                 continue
-            people[region.get("parentID") or region.get("id")].append(region)
+            people[str(region.get("parentID") or region.get("id"))].append(region)
         for group in people.values():
             _add(rows, image_id, group, size, location)
     return rows.dataset(), [f"{count} {what}" for what, count in rows.left_out.items() if count]
@@ -164,9 +164,10 @@ def _add(rows: LabelRows, image_id: int, regions: Sequence[JsonObject], size: tu
     bits = np.zeros(size, dtype=np.bool_)
     points: dict[str, tuple[float, float, int]] = {}
     for region in regions:
-        kind, value = region["type"], region.get("value")
+        kind, value = str(region["type"]), region.get("value")
         where = f"{location}, region {region.get('id')}"
-        expect(isinstance(value, dict), where, "expected a value")
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: expected a value")
         if kind in ("rectanglelabels", "keypointlabels"):
             names = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y")
             shares = [value.get(name) for name in names]

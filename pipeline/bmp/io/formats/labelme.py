@@ -44,7 +44,7 @@ def write_labelme(labels: Labels, folder: Path) -> list[str]:
             for name, (x, y, v) in zip(labels.keypoints.names, points_of(row), strict=False):
                 if v:
                     shapes.append(_shape(name, "point", [[x, y]], group, flags={_OCCLUDED: True} if v == 1 else {}))
-        content = {
+        content: JsonObject = {
             "version": _VERSION,
             "flags": {},
             "shapes": shapes,

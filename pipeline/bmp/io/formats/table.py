@@ -62,7 +62,8 @@ def _pandas() -> ModuleType:
         import pandas
     except ImportError:
         raise UserError("tables need pandas: pip install 'bmp-pose[dataframe]'") from None
-    return pandas
+    module: ModuleType = pandas
+    return module
 
 
 def _to_parquet(table: Any, path: Path) -> None:

@@ -157,7 +157,7 @@ def _meaning(folder: Path, data: JsonObject, count: int) -> KeypointSet:
     """Return what keypoints mean: by their names where there are any, or else by their number."""
     named = data.get("kpt_names")
     known = sets_named(tuple(named[0])) if isinstance(named, dict) and isinstance(named.get(0), list) else ()
-    fitting = [*known, *(each for each in KEYPOINT_SETS.values() if len(each) == count)]
+    fitting: list[KeypointSet] = [*known, *(each for each in KEYPOINT_SETS.values() if len(each) == count)]
     if not fitting:
         raise UserError(f"{folder / DATA}: there is no keypoint set of {count} keypoints; see docs/datasets.md")
     return fitting[0]
