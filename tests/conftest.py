@@ -5,7 +5,10 @@ import io
 import logging
 import os
 import pickle
+import resource
+import shutil
 import sys
+import tempfile
 from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,14 +23,22 @@ hypothesis.settings.register_profile("bmp", deadline=None)
 hypothesis.settings.register_profile("fast", deadline=None, max_examples=10)
 
 _LARGE = 10_000_000  # parameters: networks beyond are not kept
+_LONG = 1.0  # seconds of computing: more than a test of ``make test-fast`` may take
+_CLOCK = pytest.StashKey[float]()
+_MEMORY = Path("/dev/shm")  # files there are kept in memory, on Linux
+_ROOMY = 4 << 30  # bytes that have to be free in it
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SHARED = _ROOT / ".." / "shared"
 
 
 def pytest_configure(config):
-    """Try fewer examples where the slow tests are left out, too; collect no garbage while modules are imported."""
+    """Try fewer examples where the slow tests are left out, too; write to memory; import without collecting garbage."""
     gc.disable()
+    # Tests write and remove thousands of small files, which on a disk takes longer than what they compute.
+    if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOMY:
+        os.environ.setdefault("TMPDIR", str(_MEMORY))
+        tempfile.tempdir = None  # forgets what was found before
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "bmp")
 
 
@@ -47,6 +58,47 @@ def pytest_collection_finish():
     # takes as long as a short test does; where they hand on, the root's are enough.
     for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]:
         logging.getLogger(name).propagate = True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Start the clock of the first part of a test."""
+    item.stash[_CLOCK] = _processor_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Note how long a part of a test has computed: a busy machine changes that less than the time it has taken."""
+    report = yield
+    now = _processor_seconds()
+    report.processor_seconds = now - item.stash[_CLOCK]
+    report.peak_gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    item.stash[_CLOCK] = now
+    return report
+
+
+def _processor_seconds():
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what the tests took, and which of them should be marked ``slow`` and are not."""
+    seconds, peaks = {}, {}
+    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+        if hasattr(report, "processor_seconds"):
+            seconds.setdefault((report.nodeid, "slow" in report.keywords), []).append(report.processor_seconds)
+            worker = getattr(report, "worker_id", None)
+            peaks[worker] = max(peaks.get(worker, 0), report.peak_gigabytes)
+    if not seconds:
+        return
+    total = sum(map(sum, seconds.values()))
+    most = ", ".join(f"{peak:.1f}" for peak in peaks.values())
+    terminalreporter.write_line(f"tests computed for {total:.0f} s, imports apart; most memory of a process: {most} GB")
+    for (name, slow), parts in sorted(seconds.items(), key=lambda one: -sum(one[1])):
+        if sum(parts) > _LONG and not slow:
+            terminalreporter.write_line(f"{sum(parts):.1f} s of computing, and not marked slow: {name}")
 
 
 @pytest.hookimpl(optionalhook=True)

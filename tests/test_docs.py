@@ -32,9 +32,6 @@ from bmp.config import load_config, parse_overrides
 from bmp.console import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "docs"))
-
-import draw_architecture  # noqa: E402
 
 DOCUMENTS = [
     str(page.relative_to(ROOT))
@@ -253,33 +250,6 @@ def test_python_files_that_are_named_exist(document):
     folders = [ROOT / name for name in ("", "configs", "configs/mmpose", "pipeline", "pipeline/bmp", "docs")]
     for name in re.findall(r"`(?:\.\./)?(?!tools/)([\w+/]+\.py)`", text):  # tools/ is MMPose's
         assert name in written or any((folder / name).is_file() for folder in folders), name
-
-
-class TestArchitecture:
-    """The page and the picture are as old as the code; ``python docs/draw_architecture.py`` renews them."""
-
-    def test_every_room_is_on_the_page_and_no_other(self):
-        assert sorted(draw_architecture.ROOMS) == sorted(room.name for room in draw_architecture.rooms())
-
-    def test_no_import_goes_backwards(self):
-        assert draw_architecture.backward() == []
-
-    def test_the_table_of_imports_is_that_of_the_code(self):
-        assert draw_architecture.imports_table() in draw_architecture.PAGE.read_text()
-
-    def test_the_numbers_of_lines_are_about_right(self):
-        text = draw_architecture.PAGE.read_text()
-        printed = {
-            room: int(number) for room, number in re.findall(r"^\| `([\w.]+)/?` \| (\d+) \|", text, re.MULTILINE)
-        }
-        for room in draw_architecture.rooms():
-            assert printed[room.name] == pytest.approx(draw_architecture.lines(room), rel=0.4, abs=40), room.name
-
-    def test_the_picture_was_drawn_by_the_script_as_it_is(self):
-        from PIL import Image
-
-        with Image.open(draw_architecture.PICTURE) as picture:
-            assert picture.info["Comment"] == draw_architecture.fingerprint()
 
 
 class TestRelease:

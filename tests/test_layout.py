@@ -1,5 +1,6 @@
 """The arrows that must never be: which room of the package may never import which. Reads files, imports nothing."""
 
+import re
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "docs"))
 
+import draw_architecture  # noqa: E402
 from imports import imports_of  # noqa: E402 -- the page of the architecture shares what it has read
 
 PACKAGE = ROOT / "pipeline" / "bmp"
@@ -209,3 +211,30 @@ def test_names_that_the_package_hands_on_count_for_where_they_come_from(copied, 
 def test_what_is_allowed_is_not_caught(copied, text):
     with _planted(copied, "ops", text):
         assert breaches(copied) == []
+
+
+class TestArchitecture:
+    """The page and the picture are as old as the code; ``python docs/draw_architecture.py`` renews them."""
+
+    def test_every_room_is_on_the_page_and_no_other(self):
+        assert sorted(draw_architecture.ROOMS) == sorted(room.name for room in draw_architecture.rooms())
+
+    def test_no_import_goes_backwards(self):
+        assert draw_architecture.backward() == []
+
+    def test_the_table_of_imports_is_that_of_the_code(self):
+        assert draw_architecture.imports_table() in draw_architecture.PAGE.read_text()
+
+    def test_the_numbers_of_lines_are_about_right(self):
+        text = draw_architecture.PAGE.read_text()
+        printed = {
+            room: int(number) for room, number in re.findall(r"^\| `([\w.]+)/?` \| (\d+) \|", text, re.MULTILINE)
+        }
+        for room in draw_architecture.rooms():
+            assert printed[room.name] == pytest.approx(draw_architecture.lines(room), rel=0.4, abs=40), room.name
+
+    def test_the_picture_was_drawn_by_the_script_as_it_is(self):
+        from PIL import Image
+
+        with Image.open(draw_architecture.PICTURE) as picture:
+            assert picture.info["Comment"] == draw_architecture.fingerprint()

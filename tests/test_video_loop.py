@@ -76,6 +76,7 @@ def test_who_walks_out_is_lost_then_retired_and_a_newcomer_gets_another_number()
     assert state.retired.ids.tolist() == [1]
 
 
+@pytest.mark.slow
 def test_two_that_change_places_keep_their_identities():
     squares = moving((4, 5, 14, 20), dx=2), moving((44, 25, 54, 45), dx=-2)
     found = follow(video_loop({0: (2, 0), 1: (-2, 0)}, keyframe_every=5), film(*squares, count=21))
@@ -91,6 +92,7 @@ class Shuffled(FakeDetector):
         return found if len(self.calls) == 1 else [people[list(range(len(people)))[::-1]] for people in found]
 
 
+@pytest.mark.slow
 def test_rows_of_a_frame_in_another_order_are_the_same_people():
     frames = film(moving(LEFT, dx=1), moving(RIGHT), moving((24, 32, 34, 46)), count=20)
     one = follow(video_loop({0: (1, 0)}, keyframe_every=3), frames)
@@ -217,6 +219,7 @@ def test_no_more_frames_are_read_than_the_tracker_is_late():
     assert read == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_late_tracker_goes_on_from_a_state():
     late, images = video_loop(keyframe_every=5), image_loop()
     late.tracker = LateTracker({0: (1, 0)}, delay=2)

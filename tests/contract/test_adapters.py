@@ -243,6 +243,7 @@ class TestDetector:
         for image, together in zip(batch, detector.detect(batch), strict=True):
             same(together, *detector.detect([image]))
 
+    @pytest.mark.slow
     def test_copies_give_the_same(self, detector):
         (found,) = detector.detect([photo()])
         for other in copies(detector):
@@ -292,6 +293,7 @@ class TestPoseEstimator:
         for image, rows, together in zip(batch, people, pose.estimate(batch, people), strict=True):
             same(together, *pose.estimate([image], [rows]))
 
+    @pytest.mark.slow
     def test_copies_give_the_same(self, pose):
         people = people_of(photo(), 2)
         (poses,) = pose.estimate([photo()], [people])
@@ -337,6 +339,7 @@ class TestSegmenter:
                 *segmenter.segment(segmenter.open([image]), people[i : i + 1], poses[i : i + 1], others[i : i + 1]),
             )
 
+    @pytest.mark.slow
     def test_copies_give_the_same(self, segmenter):
         people = masked_people_of(photo(), 2)
         given = [people], [poses_of(people)], [Poses.empty(17)]

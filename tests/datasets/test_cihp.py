@@ -62,7 +62,11 @@ def test_people_by_hand(root):
 @settings(max_examples=30)
 @given(data=st.data())
 @pytest.mark.parametrize(
-    ("dtype", "mode", "highest"), [("uint8", None, 255), ("uint8", "P", 7), ("uint16", None, 65535)]
+    ("dtype", "mode", "highest"),
+    [
+        ("uint8", None, 255),
+        *(pytest.param(*kind, marks=pytest.mark.slow) for kind in (("uint8", "P", 7), ("uint16", None, 65535))),
+    ],
 )
 def test_masks_boxes_and_parts_are_exact(tmp_path_factory, data, dtype, mode, highest):
     shape = data.draw(arrays.array_shapes(min_dims=2, max_dims=2, max_side=12))

@@ -167,7 +167,7 @@ def test_nobody_at_all():
     assert segmenter.encoded == 0
 
 
-@pytest.mark.parametrize("image_batch", [1, 2, 3, 50])
+@pytest.mark.parametrize("image_batch", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 3, 50))])
 def test_batches_change_nothing(image_batch):
     flags = [[2] * 17, [1] * 17, [2, 0] * 8 + [2], [2] * 17]
     dataset = Scenes(CROWD, [], LONE, [(1, 1, 9, 9)], labels=flags)

@@ -86,6 +86,7 @@ def test_objects_of_a_mask_are_followed(whole):
     assert np.abs(drawn[3] - FRAMES[3].image.pixels.float().numpy()).mean() > 5
 
 
+@pytest.mark.slow
 def test_points_boxes_and_a_file(film, tmp_path):
     (tmp_path / "objects.json").write_text(
         json.dumps([{"id": 7, "points": [[30, 20], [90, 10]], "labels": [1, 0]}, {"frame": 2, "box": [50, 43, 88, 75]}])
@@ -99,6 +100,7 @@ def test_points_boxes_and_a_file(film, tmp_path):
     assert [[one["track_id"] for one in row["objects"]] for row in lines(tmp_path / "c")] == [[7]] * 2 + [[1, 7]] * 4
 
 
+@pytest.mark.slow
 def test_masks_of_later_frames_and_a_folder_of_them(film, tmp_path):
     (tmp_path / "given").mkdir()
     write_index_mask(tmp_path / "given" / "00001.png", labels(FRAMES[1], (3, 0)))
@@ -125,6 +127,7 @@ def test_each_second_frame(film, tmp_path):
     assert_right(tmp_path / "out", FRAMES[:5:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [pytest.param("on-horizon-and-sync", marks=pytest.mark.slow), "similar-area"])
 def test_points_are_drawn_anew(film, tmp_path, variant):
     anew = ("--reinitialise", variant, "--horizon", 3, "--no-overlay")
@@ -267,6 +270,7 @@ def test_a_picture_that_is_broken_is_left_out_and_said(film, tmp_path, capsys):
     assert [row["frame"] for row in lines(tmp_path / "out")] == [0, 1, 2, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_film(film, tmp_path):
     """H.264 does not keep the red as it is; the objects are found and followed all the same."""
     with video_writer(tmp_path / "film.mp4") as write:

@@ -161,6 +161,7 @@ def test_parts(walk, tmp_path, part, numbers):
     assert [line["frame"] for line in read_lines(tmp_path / "people.jsonl")] == numbers
 
 
+@pytest.mark.slow
 def test_a_part_is_resumed_in_its_own_rhythm(walk, tmp_path):
     frames = {"start": 0.04, "every": 2, "checkpoint": 2, "overlay": False}
     assert follow(walk, tmp_path / "whole", **frames) == []
@@ -200,6 +201,7 @@ class Breaking(FakeDetector):
         return found
 
 
+@pytest.mark.slow
 def test_a_frame_on_which_the_model_breaks_is_left_out_and_reported(walk, tmp_path):
     failed = follow(walk, tmp_path, model(Breaking(2, 3)))
     assert failed == [f"{walk}: 2 frames could not be done, out of memory"]
@@ -225,6 +227,7 @@ def test_frames_that_cannot_be_decoded_are_left_out_and_people_go_on(tmp_path):
     assert read_info(tmp_path / "found")["broken"] == 1
 
 
+@pytest.mark.slow
 def test_people_below_the_score_are_left_out(walk, tmp_path):
     assert follow(walk, tmp_path, min_score=0.95, overlay=False) == []
     assert not any(line["people"] for line in read_lines(tmp_path / "people.jsonl"))
@@ -246,6 +249,7 @@ def test_pictures_are_the_frames_of_a_video(tmp_path):
     assert notice.startswith(f"{pictures / '003.png'}: ")
 
 
+@pytest.mark.slow
 def test_other_programs_find_their_files_at_the_end(walk, tmp_path):
     assert follow(walk, tmp_path / "all") == []
     data = json.loads((tmp_path / "all/people.json").read_text())
@@ -263,6 +267,7 @@ def test_other_programs_find_their_files_at_the_end(walk, tmp_path):
     assert not (tmp_path / "all/people.json").exists()
 
 
+@pytest.mark.slow
 def test_a_format_that_cannot_be_written_stops_no_other(walk, tmp_path):
     (tmp_path / "found").mkdir()
     loop = model()

@@ -485,6 +485,7 @@ def test_the_limit_of_megapixels_can_be_set(tmp_path, monkeypatch):
         images.load(path)
 
 
+@pytest.mark.slow
 def test_what_stands_beside_the_pixels_is_bounded(tmp_path):
     PIL.Image.new("L", (8, 8)).save(tmp_path / "a.jpg")
     jpeg = (tmp_path / "a.jpg").read_bytes()

@@ -59,6 +59,7 @@ def test_medoids_are_as_good(vectors, masks):
         assert cost(pixels, found) <= WORSE * case["cost"], (case["mask"], case["count"])
 
 
+@pytest.mark.slow
 def test_medoids_are_the_same_from_the_same_start(vectors, masks):
     """The public start is the same pixels in an order that depends on the library's version."""
     for case in vectors["kmedoids"]:
@@ -70,6 +71,7 @@ def test_medoids_are_the_same_from_the_same_start(vectors, masks):
             assert any(points == case["points_xy"] for points in found), case["mask"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "negative"), [("corners", False), ("negative_corners", True)])
 def test_corners(vectors, masks, shared, name, negative):
     file = read_vectors(shared, "sam_pt_query_points.npz")
@@ -233,6 +235,7 @@ def region(which, area):
     return mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", [pytest.param(slice(None, None, 3), id="some"), pytest.param(slice(None), id="all", marks=pytest.mark.slow)]
 )

@@ -191,6 +191,7 @@ def test_what_cannot_go_on_says_so(options):
         run(frames, masked(frames, 0), model, after=(frames[0], objects))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [None, Reinitialisation("similar-area", 5)], ids=["once", "anew"])
 def test_frames_are_not_kept(rule):
     """Two while points are followed, and two windows where they are drawn anew."""

@@ -38,6 +38,7 @@ def test_wrong_settings(options):
         Reinitialisation(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant",
     [

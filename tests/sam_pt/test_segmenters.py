@@ -24,6 +24,7 @@ def segmenter(request, tmp_path, monkeypatch):
     return SAM2Segmenter(PosePrompter(), "random", tiny_models.sam2_config(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule",
     [

@@ -76,6 +76,7 @@ def test_youtube_vis_and_mots_have_the_same_masks(folder: Path, drawn: list[list
     assert all(0 < float(line.split(",")[-1]) <= 1 for line in boxes)
 
 
+@pytest.mark.slow
 def test_events_lie_between_frames_that_show_the_person() -> None:
     shows = dataclasses.replace(SMALL, length=40, people=(1, 1), crossings=0.0, still=1.0, objects=(0, 0))
     video = plan_video(0, 2, shows)
@@ -92,6 +93,7 @@ def test_events_lie_between_frames_that_show_the_person() -> None:
         assert event["kind"] == "outside" or event["by"] == [0]
 
 
+@pytest.mark.slow
 def test_a_film_shows_what_the_pictures_show(tmp_path: Path, drawn: list[list[VideoFrame]]) -> None:
     write_videos(tmp_path, "small", SMALL, 1, film=True)
     assert {path.name for path in (tmp_path / "small").iterdir()} == {"000000.mp4", "000000.jsonl"}

@@ -143,6 +143,7 @@ def test_alone_a_process_counts_its_own_people():
     assert own_losses.mean_people(0) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("appears", [True, False])
 @pytest.mark.parametrize("multimask", [True, False])
 @pytest.mark.parametrize("scale", [None, 1.0, 100.0])
@@ -192,6 +193,7 @@ class Told:
         return next(self._drawn)
 
 
+@pytest.mark.slow
 def test_a_whole_step_gives_sam2s_losses_and_gradients(posesam, sam2train, generator, monkeypatch):
     """Two images with two people and one, a point and three corrections, image encoder included."""
     images = torch.randint(0, 255, (2, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
