@@ -130,8 +130,9 @@ def test_a_mask_over_columns_3_to_5_has_edges_3_and_6() -> None:
         (_drawn("### ###"), [[0, 0, 3, 2]]),
     ],
 )
-def test_to_boxes(bits: Tensor, expected: list[list[float]]) -> None:
-    found = masks.to_boxes(bits)
+@pytest.mark.parametrize("to_boxes", [masks.to_boxes, masks._boxes_of_tensor])
+def test_to_boxes(to_boxes, bits: Tensor, expected: list[list[float]]) -> None:
+    found = to_boxes(bits)
     assert found.shape == (len(bits), 4)
     assert found.dtype == torch.float32
     assert found.tolist() == expected
