@@ -139,7 +139,10 @@ def read_shards(folder: Path, *, people: bool = True) -> Iterator[PhotoRow]:
             key = hashlib.blake2b(row["id"].encode(), digest_size=12).digest()
             if key not in seen:
                 seen.add(key)
-                yield {"people": [], **row, "shard": path.stem}
+                photo: PhotoRow = row
+                photo.setdefault("people", [])
+                photo["shard"] = path.stem
+                yield photo
 
 
 def keypoint_names(folder: Path) -> list[str]:

@@ -162,7 +162,7 @@ def _bytes_column(address: str, schema: pyarrow.Schema) -> str:
     def holds(kind: Any) -> bool:
         if types.is_struct(kind):
             return any(field.name == "bytes" and holds(field.type) for field in kind)
-        return types.is_binary(kind) or types.is_large_binary(kind)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     able = [field.name for field in schema if holds(field.type)]
     named = [name for name in _BYTES_COLUMNS if name in able]

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import quoteattr
 
@@ -170,7 +171,7 @@ def _add(rows: LabelRows, image_id: int, regions: Sequence[JsonObject], size: tu
             raise UserError(f"{where}: expected a value")
         if kind in ("rectanglelabels", "keypointlabels"):
             names = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y")
-            shares = [value.get(name) for name in names]
+            shares: Any = [value.get(name) for name in names]
             expect(are_numbers(shares, -1e4, 1e4), where, f"expected {', '.join(names)} in per cent")
             pixels = [share * side / 100 for share, side in zip(shares, (width, height) * 2, strict=False)]
         if kind == "rectanglelabels":
@@ -180,15 +181,16 @@ def _add(rows: LabelRows, image_id: int, regions: Sequence[JsonObject], size: tu
             for name in value.get("keypointlabels", []):
                 points[name] = (pixels[0], pixels[1], 1 if hidden else 2)
         elif kind == "brushlabels":
-            packed = value.get("rle")
+            packed: Any = value.get("rle")
             expect_field(where, value, "rle", isinstance(packed, list) and all(map(is_whole, packed)), "bytes")
             try:
                 bits |= from_brush(packed, height, width)
             except (ValueError, OverflowError) as error:
                 raise UserError(f"{where}: {error}") from None
         else:
-            pairs = value.get("points")
-            fits = isinstance(pairs, list) and len(pairs) >= 3 and all(are_numbers(pair, -1e4, 1e4) for pair in pairs)
+            pairs: Any = value.get("points")
+            fits = isinstance(pairs, list) and len(pairs) >= 3
+            fits = fits and all(are_numbers(pair, -1e4, 1e4) and len(pair) == 2 for pair in pairs)
             expect_field(where, value, "points", fits, "three pairs or more, in per cent")
             corners = [
                 round(share * side / 100, 2)
