@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 PICTURES = Path(__file__).resolve().parent / "images"
 DRAGS = 15
@@ -52,7 +52,7 @@ def draw(address: str) -> None:
         page.wait_for_selector("#people li button")
         page.click("#people li:first-child button")
         page.wait_for_timeout(500)
-        key = page.evaluate("location.hash.slice(1)")
+        key = page.url.partition("#")[2]
         person = page.request.get(f"{address}api/photos/{key}").json()["people"][0]
         size = page.request.get(f"{address}api/photos/{key}").json()
         box = page.locator("#canvas").bounding_box()
@@ -70,8 +70,8 @@ def draw(address: str) -> None:
             x, y = x + shift, y + shift / 2
             page.mouse.move(left + x * scale, top + y * scale, steps=4)
             page.mouse.up()
-            page.wait_for_function(f"document.querySelector('#canvas').dataset.masks == {step + 1}")
-            times.append(float(page.evaluate("document.querySelector('#canvas').dataset.milliseconds")))
+            expect(page.locator("#canvas")).to_have_attribute("data-masks", str(step + 1), timeout=30_000)
+            times.append(float(page.locator("#canvas").get_attribute("data-milliseconds") or 0))
             if step == 0:
                 page.wait_for_timeout(300)
                 page.screenshot(path=PICTURES / "serve_after.jpg", type="jpeg", quality=70)
