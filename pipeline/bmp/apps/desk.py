@@ -5,7 +5,7 @@ All of it runs in the one thread of the model; callers get futures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +130,7 @@ class Desk:
         """Finish what is being done, and refuse what waits."""
         self._thread.stop()
 
-    def _chore(self) -> object:
+    def _chore(self) -> Callable[[], object] | None:
         photo = self._review.waiting()
         return None if photo is None else lambda: self._find(photo)
 

@@ -58,10 +58,12 @@ def checked_person(values: Mapping[str, object], height: int, width: int, keypoi
         "keypoint_visibility": [float(flag == 2) for flag in flags],
         "keypoint_presence": [float(flag > 0) for flag in flags],
     }
-    per_keypoint = {name: values.get(name, implied[name]) for name in _PER_KEYPOINT}
-    for name, column in per_keypoint.items():
+    per_keypoint: dict[str, list[float]] = {}
+    for name in _PER_KEYPOINT:
+        column = values.get(name, implied[name])
         if not are_numbers(column, 0, 1) or len(column) != count:
             raise UserError(f"{name}: expected {count} numbers from 0 to 1")
+        per_keypoint[name] = column
     clicks = values.get("points", [])
     if (
         not isinstance(clicks, list)

@@ -158,7 +158,8 @@ class ByteCache:
 
 def bytes_of(value: object) -> int:
     """Return the bytes of the tensors and arrays in a value: in its fields, items and theirs, each counted once."""
-    total, seen, todo = 0, set(), [value]
+    total, todo = 0, [value]
+    seen: set[int] = set()
     while todo:
         part = todo.pop()
         if id(part) in seen:

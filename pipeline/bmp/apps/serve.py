@@ -7,8 +7,9 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,10 @@ from bmp.io.atomic import alone_in, writing
 from bmp.io.json_fields import JsonObject
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from mmengine.config import Config
 
+    from bmp.apps.access import Gate
     from bmp.apps.review import Photo
     from bmp.apps.web import Limits
     from bmp.io.people_file import PeopleFile
@@ -79,11 +82,11 @@ def _parser() -> Parser:
 def _serve(options: argparse.Namespace) -> int:
     try:
         import fastapi  # noqa: F401
-        import multipart  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"bmp serve needs {error.name}; pip install 'bmp-pose[web]', or in a checkout -e .[web]"
+            f"bmp serve needs {error.name or 'more packages'}; pip install 'bmp-pose[web]', or in a checkout -e .[web]"
         ) from None
     from bmp.apps.access import Gate, is_local
     from bmp.apps.web import Limits
@@ -102,7 +105,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def opened(options: argparse.Namespace, limits: Limits) -> Iterator[object]:
+def opened(options: argparse.Namespace, limits: Limits) -> Iterator[FastAPI]:
     """Build the model, open people.json and give the application, whose own end stops both."""
     from bmp.api import BMP
     from bmp.apps.desk import Desk
@@ -218,7 +221,7 @@ def _is_output(path: Path, output: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(output))
 
 
-def _listen(options: argparse.Namespace, app: object, token: str | None) -> int:
+def _listen(options: argparse.Namespace, app: Gate, token: str | None) -> int:
     """Answer requests until a signal says that it is enough."""
     import uvicorn
 
@@ -233,9 +236,9 @@ def _listen(options: argparse.Namespace, app: object, token: str | None) -> int:
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
-        async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Say where the page is once it is there."""
-            await super().startup(sockets)  # type: ignore[arg-type]
+            await super().startup(sockets)
             if self.started:
                 address = self.servers[0].sockets[0].getsockname()
                 host = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -243,9 +246,13 @@ def _listen(options: argparse.Namespace, app: object, token: str | None) -> int:
                 say(f"open http://{host}:{address[1]}{query}  (Ctrl-C ends it; everything is saved)")
 
     console = open_console(options.quiet)
-    say: Callable[[str], None] = lambda line: (console.print(plain(line)), sys.stdout.flush())[0]  # noqa: E731
+
+    def say(line: str) -> None:
+        console.print(plain(line))
+        sys.stdout.flush()
+
     settings = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         host=options.host,
         port=options.port,
         log_config=None,

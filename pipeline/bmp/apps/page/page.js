@@ -144,6 +144,8 @@ function step(from, to, which) {
   const entry = from.pop();
   if (!entry) return;
   to.push(entry);
+  // A mask that is on its way belongs to what is being taken back.
+  for (const name of Object.keys(entry.after)) questions.set(name, (questions.get(name) ?? 0) + 1);
   put(entry[which]);
   say(`${which === "before" ? "undone" : "done again"}: ${entry.kind}`);
   save();
