@@ -239,6 +239,7 @@ def test_the_table_covers_the_official_files():
         "nano/pmpose-nano.safetensors",
         "nano/sam2-nano.safetensors",
         "nano/sam-pose2seg-nano.safetensors",
+        "nano/parts-nano.safetensors",
     ):
         assert official in names
     sources = {weight.name: str(weight.source) for weight in table()}

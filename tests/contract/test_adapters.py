@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+import torch.nn.functional as F  # noqa: N812
 from fakes import FakeDetector, FakeParser, FakePose, FakeSegmenter, KeepAll, detections
 from matplotlib import cbook
 
 from bmp import UserError
 from bmp.io import images
 from bmp.ops.masks import exclusive
+from bmp.parsers.schnet import SAMCLIPParser
 from bmp.parsers.skeleton import SkeletonParts
 from bmp.poses.released import FilledContours
 from bmp.segmenters.cropped import CroppedSegmenter
@@ -102,6 +104,24 @@ def _sam1():
         return SAM1Segmenter(MaxSpread(), "random", "tiny")
 
 
+class _Colours:
+    """An encoder whose levels are the colours of the image."""
+
+    def levels(self, images):
+        return [tuple(F.interpolate(self._planes(image), (side, side)) for side in (32, 16, 8)) for image in images]
+
+    def _planes(self, image):
+        return image.pixels.permute(2, 0, 1)[None].float() / 255
+
+
+def _network_parser(way):
+    def make():
+        shape = dict(base="nano", level_channels=(3, 3, 3), width=8, tokens=4, rank=2, semantics="", head=8)
+        return SAMCLIPParser("random", _Colours(), shape, way=way, grid=(16, 12))
+
+    return make
+
+
 DETECTORS = {
     "fake": FakeDetector,
     "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
@@ -141,7 +161,8 @@ PROMPTERS = {
     "inflated box": lambda: MaxVisibility(box=InflatedBox()),
     "max visibility, as released": GatedMaxVisibility,
 }
-PARSERS = {"fake": FakeParser, "skeleton": SkeletonParts}
+PARSERS = {"fake": FakeParser, "skeleton": SkeletonParts, "network by person": _network_parser("person")}
+PARSERS["network by image"] = _network_parser("image")
 SUPPRESSORS = {"fake": KeepAll, "oks": OKSSuppressor, "oks, as released": ReleasedOKSSuppressor}
 
 

@@ -345,6 +345,7 @@ _TABLE: tuple[Weight, ...] = (
             "pmpose-nano.safetensors",
             "sam2-nano.safetensors",
             "sam-pose2seg-nano.safetensors",
+            "parts-nano.safetensors",
         )
     ),
 )
