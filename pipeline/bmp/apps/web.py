@@ -36,7 +36,7 @@ from bmp.errors import UserError
 from bmp.io import images
 from bmp.io.annotations import category, to_annotations
 from bmp.io.json_fields import JsonObject
-from bmp.structures import Detections
+from bmp.structures import Detections, Image
 
 PAGE = Path(__file__).parent / "page"
 _MOST_PEOPLE = 500  # of a photo
@@ -179,7 +179,7 @@ def make_app(desk: Desk, review: Review, uploads: Path, photo_of: Any, limits: L
             raise UserError("boxes: they go with one picture; send pictures with boxes one by one")
         given = None if boxes is None else _boxes(boxes)
         names = [_label(each.filename) for each in pictures]
-        read: dict[int, images.Image] = {}
+        read: dict[int, Image] = {}
         failed: list[Failure] = []
         for number, (each, name) in enumerate(zip(pictures, names, strict=True)):
             try:
