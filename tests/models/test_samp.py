@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bmp import UserError
+from bmp.config import load_config, packaged
 from bmp.models.samp import SharedSAMP, grid_points, normalized, resized, samp_network, sample
 
 SMALL = dict(level_channels=(4, 4, 4), crop=(32, 32), channels=8, stem_channels=(4, 8, 8, 8))
@@ -151,3 +152,14 @@ def test_levels_of_another_encoder():
 def test_it_is_a_module_of_its_own_weights_only():
     assert isinstance(small(), SharedSAMP)
     assert not any("stem" in name for name in small(stem_channels=None).state_dict())
+
+
+_ARMS = sorted(path.stem for path in packaged("train/samp_arms/full.py").parent.glob("*.py"))
+
+
+def test_every_arm_of_the_ablations_builds_a_network_of_its_own():
+    models = {arm: load_config(f"train/samp_arms/{arm}.py").model for arm in _ARMS}
+    assert len(_ARMS) == 11
+    assert len({str(model) for model in models.values()}) == 11
+    for model in models.values():
+        assert samp_network(model.network).crop == (128, 96)
