@@ -157,3 +157,17 @@ def test_the_loop_encodes_once_for_both_rounds_and_repose(weights):
     people = model(scene((2, 2, 30, 40), (20, 10, 60, 46)))
     assert len(people) >= 1
     assert len({id(image) for image in encoder.seen}) == 1  # the original, never the one that is painted black
+
+
+def test_the_packaged_weights_belong_to_the_encoder_of_both_packaged_sams():
+    pytest.importorskip("sam2", reason="the package sam2 is not installed")
+    from bmp.models.sam2_encoder import SAM2Encoder
+
+    encoders = [
+        SAM2Encoder(f"nano/{name}.safetensors", "models/sam2_nano.yaml") for name in ("sam2-nano", "sam-pose2seg-nano")
+    ]
+    assert encoders[0].fingerprint == encoders[1].fingerprint
+    pose = SAMPose(encoders[1], "nano/samp-nano.safetensors", "models/samp_nano.py")
+    assert pose.network.fingerprint == encoders[0].fingerprint
+    with pytest.raises(UserError, match="was trained with another image encoder"):
+        SAMPose(SAM2Encoder("random", "models/sam2_nano.yaml"), "nano/samp-nano.safetensors", "models/samp_nano.py")

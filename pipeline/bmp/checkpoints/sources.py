@@ -343,6 +343,7 @@ _TABLE: tuple[Weight, ...] = (
         for file in (
             "rtmdet-ins-nano.safetensors",
             "pmpose-nano.safetensors",
+            "samp-nano.safetensors",
             "sam2-nano.safetensors",
             "sam-pose2seg-nano.safetensors",
             "parts-nano.safetensors",
