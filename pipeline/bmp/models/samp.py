@@ -287,11 +287,12 @@ class SharedSAMP(nn.Module):
         # In the image, not in the windows: a hundred people then cost no more projections than one.
         self.projections = nn.ModuleList(nn.Conv2d(level_channels[tap], channels, 1) for tap in taps)
         self.adapter = DetailAdapter(channels, stem_channels, 4 if mask_channel else 3, fusion)
-        self.heads = nn.ModuleList(nn.Conv2d(channels, keypoints, 1) for _ in range(3 if auxiliary else 1))
+        heads = [nn.Conv2d(channels, keypoints, 1) for _ in range(3 if auxiliary else 1)]
+        self.heads = nn.ModuleList(heads)
         self.scalars = KeypointScalars(channels, keypoints)
         self.encoder_digest: Tensor
         self.register_buffer("encoder_digest", torch.zeros(_DIGEST, dtype=torch.uint8))
-        for head in self.heads:
+        for head in heads:
             # Flat maps, from which the expected OKS has a gradient everywhere.
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.zeros_(head.bias)
