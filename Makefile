@@ -1,4 +1,4 @@
-# make demo | test | test-fast | lint | bench | train-nano: each sets up what it needs in .venv.
+# make demo | test | test-fast | lint | docs | bench | train-nano: each sets up what it needs in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ INPUT ?=
 OUTPUT ?= output/demo
 SYNTHCROWD := output/synthcrowd
 
-.PHONY: demo test test-fast lint format bench train-nano clean
+.PHONY: demo test test-fast lint format docs bench train-nano clean
 
 demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),docs/images/grace_hopper.jpg) --output $(OUTPUT) --overwrite --trace
@@ -37,6 +37,10 @@ lint: $(READY)
 format: $(READY)
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
+
+# The site, in output/site: it is complete, and every link inside it leads somewhere.
+docs: $(READY)
+	$(RUN) docs/site_builder.py
 
 bench: $(READY)
 	$(RUN) benchmarks/speed.py --config lite.py

@@ -62,7 +62,7 @@ class People:
     ``people[0]`` and iteration give a ``Person``; a slice, a list, or a tensor or array of indices or of bool gives
     ``People`` again. Two are equal if all their rows are.
 
-    Example:
+    Examples:
         >>> from bmp.structures import Image, Instances
         >>> from bmp.label_sets import COCO_KEYPOINTS
         >>> image = Image(torch.zeros(48, 64, 3, dtype=torch.uint8))
@@ -747,7 +747,7 @@ class BMP(Loop):
                 people, unless ``stream`` has given them. Each failure is a warning of the logger ``bmp``, too.
             ValueError: an argument is wrong; the two errors above are such errors, too.
 
-        Example:
+        Examples:
             A model of stages that need no weights: any bright area is a person.
 
             >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
@@ -838,7 +838,7 @@ class BMP(Loop):
         Raises:
             ImageError: a frame cannot be read.
 
-        Example:
+        Examples:
             >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
             >>> model = BMP(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll())
             >>> for people in model.track([scene((20, 10, 30, 20)), scene((20, 10, 30, 20))]):

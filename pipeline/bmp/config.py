@@ -58,7 +58,7 @@ def config_names() -> list[str]:
 def presets() -> dict[str, str]:
     """Return the presets that come with the package: for each name the first sentence of its docstring.
 
-    Example:
+    Examples:
         >>> presets()["lite.py"]
         'Small models (16 MB) that run anywhere in less than a second an image and need no model hub.'
     """

@@ -110,7 +110,7 @@ def log_time(stage: str, images: int) -> Iterator[None]:
 class Loop:
     """The loop over the rounds, built from any stages that fit the protocols of ``bmp.stages``.
 
-    Example:
+    Examples:
         >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
         >>> loop = Loop(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll(), rounds=2)
         >>> image = scene((0, 0, 20, 40), (10, 10, 16, 16))  # the second square stands before the first

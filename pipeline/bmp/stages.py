@@ -23,7 +23,7 @@ ImageView = Any
 class Detector(Protocol):
     """Finds people in images; also called on images whose known people are painted black.
 
-    Example:
+    Examples:
         >>> class Nobody:
         ...     def detect(self, images):
         ...         return [Detections.empty() for _ in images]

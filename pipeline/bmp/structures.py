@@ -186,7 +186,7 @@ class Detections(Record):
     boxes: float32 (N, 4), xyxy edges in pixels, x1 <= x2 and y1 <= y2. scores: float32 (N,) in [0, 1].
     masks: bool (N, H, W), or None from detectors that give boxes only.
 
-    Example:
+    Examples:
         >>> people = Detections(torch.tensor([[0.0, 0.0, 4.0, 8.0], [2.0, 2.0, 3.0, 3.0]]), torch.tensor([0.9, 0.4]))
         >>> len(people), people[people.scores > 0.5].boxes.tolist()
         (2, [[0.0, 0.0, 4.0, 8.0]])
@@ -232,7 +232,7 @@ class Poses(Record):
 
         0 for one that is absent (presence below 0.5), else 2 for a visible one (visibility from 0.5), else 1.
 
-        Example:
+        Examples:
             >>> visibility, presence = torch.tensor([[0.5, 0.4, 0.9]]), torch.tensor([[0.5, 0.9, 0.4]])
             >>> Poses(torch.zeros(1, 3, 2), torch.ones(1, 3), visibility, presence).flags().tolist()
             [[2, 1, 0]]
@@ -311,7 +311,7 @@ class Parts:
     row of the person plus 1, 0 for nobody's. scores: float32 (N, C) in [0, 1], the mean probability of a label over
     those pixels of a person that have it, 0 where there are none. label_set: what the C labels mean.
 
-    Example:
+    Examples:
         >>> from bmp.label_sets.part_sets import BODY
         >>> owners = torch.tensor([[0, 1, 1], [2, 2, 0]], dtype=torch.int32)
         >>> labels = torch.tensor([[0, 1, 2], [1, 1, 0]], dtype=torch.uint8)

@@ -74,7 +74,7 @@ class VideoLoop:
        were followed are matched with them and get new poses, masks and points; the others found are new.
     4. Somebody without a mask is lost, and after a while retired.
 
-    Example:
+    Examples:
         >>> from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
         >>> from track_fakes import FakeTracker, TrackedKeypoints
         >>> loop = Loop(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll())

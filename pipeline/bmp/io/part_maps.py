@@ -46,7 +46,7 @@ def part_pictures(name: str, parts: Parts) -> Iterator[tuple[str, PIL.Image.Imag
 def cihp_id(name: str) -> str:
     """Return what CIHP calls an image of that name: its last part without the ending.
 
-    Example:
+    Examples:
         >>> cihp_id("val/0000123.jpg")
         '0000123'
     """

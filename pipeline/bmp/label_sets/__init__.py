@@ -65,7 +65,7 @@ class KeypointSet:
     def part(self, rows: Sequence[int]) -> KeypointSet:
         """Return the set of the keypoints ``rows``, in that order; pairs and limbs that lose an end go.
 
-        Example:
+        Examples:
             >>> COCO_KEYPOINTS.part([5, 6, 0]).names
             ('left_shoulder', 'right_shoulder', 'nose')
             >>> COCO_KEYPOINTS.part([5, 6, 0]).flip_pairs
@@ -117,7 +117,7 @@ def keypoint_set(name: str | KeypointSet) -> KeypointSet:
 
     Raises ``UserError`` for a name that there is not.
 
-    Example:
+    Examples:
         >>> print(keypoint_set("crowdpose"))
         CrowdPose's 14 keypoints
     """
@@ -133,7 +133,7 @@ def sets_named(names: Sequence[str]) -> list[KeypointSet]:
 
     Several sets may: MHP's keypoints are MPII's.
 
-    Example:
+    Examples:
         >>> [found.name for found in sets_named(["Right-ankle", *keypoint_set("mpii").names[1:]])]
         ['mpii', 'mhp']
     """
@@ -200,7 +200,7 @@ def conversion(source: KeypointSet, target: KeypointSet, *, approximate: bool = 
     nearby stands in where there is no such keypoint, as the mean of the shoulders for a neck; ``Conversion`` tells
     which.
 
-    Example:
+    Examples:
         >>> crowdpose = keypoint_set("crowdpose")
         >>> conversion(COCO_KEYPOINTS, crowdpose).missing
         ('top_head', 'neck')

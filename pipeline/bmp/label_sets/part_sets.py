@@ -36,7 +36,7 @@ class PartSet:
     def flip_pairs(self) -> tuple[tuple[int, int], ...]:
         """Pairs of labels that swap in a mirrored image.
 
-        Example:
+        Examples:
             >>> CIHP.flip_pairs
             ((14, 15), (16, 17), (18, 19))
         """
@@ -92,7 +92,7 @@ PART_SETS = {each.name: each for each in (CIHP, LIP, PPP, BODY)}
 def part_set(name: str) -> PartSet:
     """Return a set by its name; ``UserError`` for a name that there is not.
 
-    Example:
+    Examples:
         >>> print(part_set("ppp"))
         PASCAL-Person-Part's 7 labels
     """

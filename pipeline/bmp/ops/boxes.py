@@ -29,7 +29,7 @@ def area(boxes: Tensor) -> Tensor:
 def iou(first: Tensor, second: Tensor) -> Tensor:
     """Return intersection over union of each of (N, 4) with each of (M, 4): (N, M) in [0, 1], 0 for two empty boxes.
 
-    Example:
+    Examples:
         >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 4.0], [5.0, 5.0, 5.0, 5.0]])
         >>> iou(boxes[:2], boxes).tolist()
         [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0]]
@@ -48,7 +48,7 @@ def inflate(boxes: Tensor, factor: float) -> Tensor:
     ``factor`` 0.5 is the paper's "50 % in each direction" (§4.3.3): width and height double, the area is four times
     as large. Boxes may then reach out of the image, see ``clip``. Negative factors above -0.5 shrink.
 
-    Example:
+    Examples:
         >>> inflate(torch.tensor([[10.0, 10.0, 20.0, 30.0]]), 0.5).tolist()
         [[5.0, 0.0, 25.0, 40.0]]
     """

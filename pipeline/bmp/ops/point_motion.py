@@ -19,7 +19,7 @@ def within_border(points: Tensor, height: int, width: int, share: float = 0.01) 
 
     The border is that share of the sides; a point on its inner edge is within.
 
-    Example:
+    Examples:
         >>> within_border(torch.tensor([[50.0, 20.0], [0.5, 20.0], [101.0, 20.0]]), 40, 100).tolist()
         [True, False, False]
     """

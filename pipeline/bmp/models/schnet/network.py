@@ -62,7 +62,7 @@ SETTINGS = {
 def settings_of(model: str | Mapping[str, Any]) -> SCHNetSettings:
     """Return settings by name, or by a dict of them whose ``base`` is such a name; ``UserError`` for mistakes.
 
-    Example:
+    Examples:
         >>> settings_of({"base": "nano", "tokens": 0}).tokens
         0
     """
