@@ -49,7 +49,7 @@ IN_A_CHECKOUT = (
     "run_bmp.py",
 )
 # Programs of others: that their options are right, the pages have to know themselves.
-OTHERS = {"cd", "git", "pip", "source", "tensorboard", "pre-commit"}
+OTHERS = {"cd", "docker", "git", "pip", "source", "tensorboard", "pre-commit"}
 
 
 class Block(NamedTuple):
