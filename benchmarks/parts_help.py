@@ -48,7 +48,7 @@ _LATER = 12  # frames
 def group_maps(people: People) -> NDArray[np.uint8]:
     """Return the coarse part of each pixel, (H, W)."""
     assert people.parts is not None  # the model has a parser
-    return np.array(CIHP.groups, np.uint8)[people.parts.labels.cpu().numpy()]
+    return np.asarray(np.array(CIHP.groups, np.uint8)[people.parts.labels.cpu().numpy()])
 
 
 def middle(bits: NDArray[np.bool_]) -> tuple[float, float] | None:
@@ -163,11 +163,12 @@ def looks_arm(model: BMP, videos: SynthCrowdVideo) -> dict[str, float]:
     """Tell who is who half a second later, from true masks and poses."""
     hits: dict[str, list[bool]] = {"joints": [], "parts": []}
     for number in range(len(videos)):
-        pictures = []
+        pictures: list[tuple[NDArray[np.int64], dict[str, Tensor]]] = []
         for frame in videos.frames(number):
             if frame.frame.index % _LATER or len(pictures) > 2:
                 continue
             labels, image = frame.labels, frame.frame.image
+            assert labels is not None and labels.keypoints is not None and labels.masks is not None  # drawn
             count = len(labels.ids)
             keypoints = torch.from_numpy(labels.keypoints).float()
             flags = (keypoints[..., 2] > 0).float()
