@@ -168,7 +168,9 @@ def looks_arm(model: BMP, videos: SynthCrowdVideo) -> dict[str, float]:
             if frame.frame.index % _LATER or len(pictures) > 2:
                 continue
             labels, image = frame.labels, frame.frame.image
-            assert labels is not None and labels.keypoints is not None and labels.masks is not None  # drawn
+            assert labels is not None  # everything is drawn
+            assert labels.keypoints is not None
+            assert labels.masks is not None
             count = len(labels.ids)
             keypoints = torch.from_numpy(labels.keypoints).float()
             flags = (keypoints[..., 2] > 0).float()
