@@ -73,5 +73,5 @@ class OvalSegmenter(PromptedSegmenter):
     def _corners(self, prompts):
         return prompts.boxes.reshape(-1, 2, 2)[:, :1], prompts.boxes.reshape(-1, 2, 2)[:, 1:]
 
-    def _enlarge(self, logits, height, width):
+    def _framed(self, logits, height, width):
         return torch.nn.functional.interpolate(logits[:, None], (height, width))[:, 0]

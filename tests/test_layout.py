@@ -18,7 +18,7 @@ from imports import imports_of  # noqa: E402 -- the page of the architecture sha
 
 PACKAGE = ROOT / "pipeline" / "bmp"
 ROLES = ("detectors", "poses", "segmenters", "suppression", "parsers", "trackers")
-FLOOR = ("ops", "structures", "label_sets", "errors")
+FLOOR = ("ops", "structures", "mask_windows", "label_sets", "errors")
 PROGRAMS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
 LOOPS = ("loop", "video_loop", "tracking")
 ANY = ("any room",)
@@ -48,7 +48,12 @@ def _among(place, rooms):
 
 
 RULES = [
-    Rule("`ops`, `structures`, `label_sets`, `errors` | anything above them", FLOOR, ANY, except_for=FLOOR),
+    Rule(
+        "`ops`, `structures`, `mask_windows`, `label_sets`, `errors` | anything above them",
+        FLOOR,
+        ANY,
+        except_for=FLOOR,
+    ),
     Rule("`io` | models, roles, evaluation, config", ("io",), ("models", *ROLES, "evaluation", "config")),
     Rule(
         "`models` | roles, loop, build, datasets, evaluation, training",

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
+from bmp.mask_windows import MaskWindows
 from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
 
 
@@ -70,6 +71,27 @@ def test_an_optional_field_survives_if_everybody_has_it(parts, has_masks):
     joined = Detections.concat(parts)
     assert (joined.masks is not None) == has_masks
     assert len(joined) == sum(map(len, parts))
+
+
+def test_masks_stay_in_windows_until_somebody_reads_them():
+    bits = torch.arange(3)[:, None, None] == torch.arange(20).reshape(4, 5)
+    people = Masks(MaskWindows.of(bits), torch.ones(3))
+    for same in (people[:], people[[0, 1, 2]], people.to("cpu"), people.replaced(scores=torch.zeros(3))):
+        assert same.windows is not None
+        assert isinstance(vars(same)["bits"], MaskWindows)
+        assert torch.equal(same.windows.whole(), bits)
+    mixed = Masks.concat([people, Masks(bits, torch.zeros(3))])
+    assert isinstance(vars(mixed)["bits"], MaskWindows)
+    assert torch.equal(mixed.bits, torch.cat([bits, bits]))
+    whole = people.bits
+    assert people.bits is whole
+    whole[0] = True  # what is read is the mask from then on
+    assert torch.equal(people.windows.whole(), whole)
+    assert torch.equal(dataclasses.replace(people, scores=torch.zeros(3)).bits, whole)
+    with pytest.raises(ValueError, match="one image, got images of"):
+        MaskWindows.concat([MaskWindows.of(bits), MaskWindows.empty(2, 3)])
+    with pytest.raises(ValueError, match="within 5x4 pixels, got 5x4 at"):
+        MaskWindows(4, 5, ((1, 0),), (bits[0],), bits.device)
 
 
 def test_concat_of_nothing_says_what_to_do():

@@ -29,6 +29,7 @@ from bmp.io.atomic import replacing, writing
 from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, Result, RoundTrace, checked_rounds
+from bmp.ops.masks import areas
 from bmp.stages import Detector, ImageEncoder, OverlapRule, PartParser, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import CONFIRMED, Detections, Frame, Image, Instances, Parts
 
@@ -212,7 +213,7 @@ class People:
         bottom = min(max(top + 1, int(np.ceil(y2))), height)
         window = self.image.pixels[top:bottom, left:right].cpu()
         if masked:
-            opaque = self.masks[row, top:bottom, left:right].cpu()[..., None].to(torch.uint8) * 255
+            opaque = self[row].mask[top:bottom, left:right].cpu()[..., None].to(torch.uint8) * 255
             window = torch.cat([window, opaque], dim=2)
         return PIL.Image.fromarray(np.ascontiguousarray(window.numpy()))
 
@@ -456,7 +457,7 @@ class Person:
     @property
     def mask(self) -> Tensor:
         """Bool (H, W), of the whole picture's size."""
-        return self.people.masks[self.index]
+        return self.people.instances.masks[[self.index]].bits[0]
 
     @property
     def mask_score(self) -> float:
@@ -466,7 +467,7 @@ class Person:
     @property
     def area(self) -> int:
         """Pixels of the mask."""
-        return int(self.mask.sum())
+        return int(areas(self.people.instances.masks[[self.index]].windows))
 
     @property
     def parts(self) -> Tensor | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bmp.errors import UserError
+from bmp.mask_windows import MaskWindows
 from bmp.ops.agreement import with_agreement
 from bmp.ops.masks import exclusive, paint_out
 from bmp.stages import Detector, ImageEncoder, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
@@ -94,9 +95,9 @@ class _Suppressed:
 class BestMask:
     """Gives each pixel to the mask of highest predicted IoU, whichever round it is of; of equals to the first."""
 
-    def resolve(self, masks: Masks, rounds: Tensor) -> Tensor:
-        """Return bits bool (N, H, W); see ``bmp.stages.OverlapRule``."""
-        return exclusive(masks.bits, masks.scores)
+    def resolve(self, masks: Masks, rounds: Tensor) -> MaskWindows:
+        """Return the masks in windows; see ``bmp.stages.OverlapRule``."""
+        return exclusive(masks.windows, masks.scores)
 
 
 @contextmanager
@@ -202,7 +203,7 @@ class Loop:
         self, number: int, states: list[ImageState], boxes: Sequence[Detections | None] | None, trace: bool
     ) -> list[ImageState]:
         """Do one round; return the images with new people: only there can another round find more."""
-        seen = [state.image if number == 1 else paint_out(state.image, state.people.masks.bits) for state in states]
+        seen = [state.image if number == 1 else paint_out(state.image, state.people.masks.windows) for state in states]
         found = self._detect(self.detector if number == 1 else self.redetector, seen, boxes)
         self._encode([state for state, people in zip(states, found, strict=True) if len(people)])
         poses = self._estimate(states, found)
@@ -285,7 +286,7 @@ class Loop:
             old, new = left[i].old, left[i].new
             rounds = torch.cat([old.round, torch.full((len(new),), number, device=self.device)])
             bits = self.overlaps.resolve(Masks.concat([old.masks, segmented[i]]), rounds)
-            refined.append(replace(new, masks=bits[len(old) :]))
+            refined.append(new.replaced(masks=bits[len(old) :]))
         again = list(left)
         for i, poses in zip(busy, self._estimate([states[i] for i in busy], refined), strict=True):
             again[i] = replace(left[i], new_poses=poses)
@@ -296,7 +297,8 @@ class Loop:
 
         So a person who is later found to be a duplicate gives back the pixels that were taken from others.
         """
-        return replace(people, masks=replace(people.masks, bits=self.overlaps.resolve(people.masks, people.round)))
+        bits = self.overlaps.resolve(people.masks, people.round)
+        return people.replaced(masks=people.masks.replaced(bits=bits))
 
     def _finish(self, state: ImageState) -> Result:
         people = with_agreement(self._resolved(state.people))

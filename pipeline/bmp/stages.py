@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bmp.label_sets import KeypointSet
 from bmp.label_sets.part_sets import PartSet
+from bmp.mask_windows import MaskWindows
 from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses, Prompts, TrackedPeople
 
 ImageView = Any
@@ -141,8 +142,8 @@ class PartParser(Protocol):
 class OverlapRule(Protocol):
     """Decides who of an image has the pixels that several masks claim."""
 
-    def resolve(self, masks: Masks, rounds: Tensor) -> Tensor:
-        """Return bits bool (N, H, W) in the order of ``masks``, which are as they were segmented.
+    def resolve(self, masks: Masks, rounds: Tensor) -> Tensor | MaskWindows:
+        """Return bits bool (N, H, W), or windows, in the order of ``masks``, which are as they were segmented.
 
         rounds: int64 (N,), the round from 1 in which each person was found.
         """

@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from bmp.label_sets.part_sets import PartSet
+from bmp.mask_windows import MaskField, MaskWindows, OptionalMaskField
 
 _FLOAT = torch.float32
 
@@ -44,10 +45,10 @@ def optional_column(
 
 def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, int]) -> None:
     """Raise unless ``value`` fits ``column``; ``sizes`` collects the meaning of its letters on the way."""
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor | MaskWindows):
         raise TypeError(f"{owner}.{name}: expected a torch.Tensor, got {type(value).__name__}; use torch.as_tensor")
     wanted = "(" + ", ".join(f"{s}={sizes[s]}" if s in sizes else str(s) for s in column.shape) + ")"
-    agrees = value.ndim == len(column.shape) and all(
+    agrees = len(value.shape) == len(column.shape) and all(
         size == (sizes.setdefault(s, size) if isinstance(s, str) else s)
         for s, size in zip(column.shape, value.shape, strict=True)
     )
@@ -56,6 +57,8 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
             f"{owner}.{name}: expected shape {wanted}, got {tuple(value.shape)}; "
             "rows of all fields are people in the same order"
         )
+    if isinstance(value, MaskWindows):
+        return
     if value.dtype != column.dtype:
         raise TypeError(f"{owner}.{name}: expected {column.dtype}, got {value.dtype}; convert with .to({column.dtype})")
     if value.numel() == 0 or not value.is_floating_point():
@@ -71,6 +74,13 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
         )
 
 
+_MASKS = {kind: Column(("N", "H", "W"), torch.bool, None, None) for kind in ("MaskField", "OptionalMaskField")}
+
+
+def _windows(kept: Tensor | MaskWindows) -> MaskWindows:
+    return kept if isinstance(kept, MaskWindows) else MaskWindows.of(kept)
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """Base of all row-aligned records: ``len``, ``[rows]``, ``concat`` and ``to`` for whatever fields there are.
@@ -82,7 +92,7 @@ class Record:
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
         for field in dataclasses.fields(self):
-            value, column = getattr(self, field.name), field.metadata.get("column")
+            value, column = vars(self)[field.name], field.metadata.get("column", _MASKS.get(str(field.type)))
             if value is None and field.default is None:
                 continue
             if column is not None:
@@ -99,7 +109,12 @@ class Record:
                 )
 
     def _values(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Return the fields as they are kept: masks whole or in windows."""
+        return {field.name: vars(self)[field.name] for field in dataclasses.fields(self)}
+
+    def replaced(self, **values: Any) -> Self:
+        """Return a record with other ``values``; unlike ``dataclasses.replace`` it leaves masks in their windows."""
+        return type(self)(**{**self._values(), **values})
 
     def __len__(self) -> int:
         first = next(iter(self._values().values()))
@@ -124,7 +139,7 @@ class Record:
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        first: Tensor | Record = next(iter(self._values().values()))
+        first: Tensor | Record | MaskWindows = next(iter(self._values().values()))
         return first.device
 
     @classmethod
@@ -141,9 +156,11 @@ class Record:
             return filled[0]
         joined: dict[str, Any] = {}
         for name in filled[0]._values():
-            values = [getattr(part, name) for part in filled]
+            values = [vars(part)[name] for part in filled]
             if any(value is None for value in values):
                 joined[name] = None
+            elif any(isinstance(value, MaskWindows) for value in values):
+                joined[name] = MaskWindows.concat([_windows(value) for value in values])
             elif isinstance(values[0], Record):
                 joined[name] = type(values[0]).concat(values)
             else:
@@ -184,7 +201,8 @@ class Detections(Record):
     """The people that a detector found.
 
     boxes: float32 (N, 4), xyxy edges in pixels, x1 <= x2 and y1 <= y2. scores: float32 (N,) in [0, 1].
-    masks: bool (N, H, W), or None from detectors that give boxes only.
+    masks: bool (N, H, W), or None from detectors that give boxes only; also ``MaskWindows``, which become whole when
+    somebody reads them.
 
     Examples:
         >>> people = Detections(torch.tensor([[0.0, 0.0, 4.0, 8.0], [2.0, 2.0, 3.0, 3.0]]), torch.tensor([0.9, 0.4]))
@@ -196,7 +214,13 @@ class Detections(Record):
 
     boxes: Tensor = column("N", 4)
     scores: Tensor = column("N", low=0.0, high=1.0)
-    masks: Tensor | None = optional_column("N", "H", "W", dtype=torch.bool)
+    masks: OptionalMaskField = OptionalMaskField()  # noqa: RUF009 - the dataclass reads and sets through it
+
+    @property
+    def windows(self) -> MaskWindows | None:
+        """The masks in windows, None where there are none; those given whole are searched for their extent."""
+        kept = vars(self)["masks"]
+        return None if kept is None else _windows(kept)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -265,17 +289,23 @@ class Prompts(Record):
 class Masks(Record):
     """The masks of a segmenter: bits bool (N, H, W); scores float32 (N,) in [0, 1], the predicted IoU.
 
-    prompts: those of each person, None from segmenters without point prompts.
+    bits: also ``MaskWindows``, which become whole when somebody reads them. prompts: those of each person, None from
+    segmenters without point prompts.
     """
 
-    bits: Tensor = column("N", "H", "W", dtype=torch.bool)
+    bits: MaskField = MaskField()  # noqa: RUF009 - the dataclass reads and sets through it
     scores: Tensor = column("N", low=0.0, high=1.0)
     prompts: Prompts | None = None
+
+    @property
+    def windows(self) -> MaskWindows:
+        """The masks in windows; those given whole are searched for their extent."""
+        return _windows(vars(self)["bits"])
 
     @classmethod
     def empty(cls, height: int, width: int, device: torch.device | str = "cpu") -> Masks:
         """Nobody in an image of that size."""
-        return cls(torch.zeros(0, height, width, dtype=torch.bool, device=device), torch.zeros(0, device=device))
+        return cls(MaskWindows.empty(height, width, device), torch.zeros(0, device=device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,10 +395,10 @@ class Parts:
     @classmethod
     def nowhere(cls, people: Instances, label_set: PartSet) -> Parts:
         """Return what is known of people before any part is: whose each pixel is. Of two people the first has it."""
-        bits = people.masks.bits
+        bits = people.masks.windows
         owners = torch.zeros(bits.shape[1:], dtype=torch.int32, device=bits.device)
-        for row in reversed(range(len(bits))):
-            owners[bits[row]] = row + 1
+        for row, window in reversed(list(enumerate(bits.windows()))):
+            owners[window].masked_fill_(bits.patches[row], row + 1)
         scores = torch.zeros(len(bits), len(label_set), device=bits.device)
         return cls(torch.zeros_like(owners, dtype=torch.uint8), owners, scores, label_set)
 

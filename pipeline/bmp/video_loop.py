@@ -276,7 +276,8 @@ class VideoLoop:
     def _shared_out(self, loop: Loop, people: TrackedPeople) -> TrackedPeople:
         """Move masks to where people are, and give each pixel to one of them, as the image loop does."""
         masks = replace(people.instances.masks, bits=moved_masks(people))
-        return with_bits(people, loop.overlaps.resolve(masks, people.instances.round))
+        shared_out = masks.replaced(bits=loop.overlaps.resolve(masks, people.instances.round))
+        return with_bits(people, shared_out.bits)
 
     def _retire(self, state: VideoState, rows: Tensor) -> None:
         """Follow some people no more; bool (N,)."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bmp.label_sets import KeypointSet
+from bmp.mask_windows import MaskWindows
 from bmp.ops.masks import iou, to_boxes
 from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
 
@@ -102,7 +103,7 @@ def overlay(
     if parts is not None:
         _tint_parts(canvas, parts)
     if masks:
-        _draw_masks(canvas, instances.masks.bits, people, widths, tinted=parts is None)
+        _draw_masks(canvas, instances.masks.windows, people, widths, tinted=parts is None)
     if boxes:
         _draw_boxes(canvas, detections.boxes, people, widths)
     if skeletons:
@@ -133,7 +134,7 @@ def overlay_objects(
     canvas, objects = _canvas(image), np.asarray(numbers, np.int64).reshape(-1)
     boxes = to_boxes(bits)
     widths = _widths(canvas, boxes)
-    _draw_masks(canvas, bits, objects, widths)
+    _draw_masks(canvas, MaskWindows.of(bits), objects, widths)
     radius = max(2, round(max(canvas.shape[:2]) / 300))
     for row, colour in enumerate(_colours(objects)):
         rim, inside = _LIGHT[colour], _BLACK
@@ -173,7 +174,7 @@ def shrunk(image: Image, instances: Instances, side: int) -> tuple[Image, Instan
             instances.to("cpu"),
             detections=Detections(instances.detections.boxes.cpu() * scale, instances.detections.scores.cpu()),
             poses=replace(instances.poses.to("cpu"), keypoints=instances.poses.keypoints.cpu() * scale),
-            masks=Masks(_nearest(instances.masks.bits, size), instances.masks.scores.cpu()),
+            masks=Masks(_nearest(instances.masks.windows, size), instances.masks.scores.cpu()),
         ),
     )
 
@@ -250,8 +251,8 @@ def _panels(
     asked = _draw_prompts(prompted, entry, scale, everybody[new])
 
     masked = plain.copy()
-    bits = _nearest(entry.people.masks.bits, size)
-    _draw_masks(masked, bits, accepted, widths)
+    bits = _nearest(entry.people.masks.windows, size)
+    _draw_masks(masked, MaskWindows.of(bits), accepted, widths)
     words = _words(accepted, entry.people.masks.scores, entry.people.round)
     labelled = _labelled(_picture(masked), people_boxes, words, accepted, _faces(winners, keypoints, people_boxes))
 
@@ -301,17 +302,22 @@ def _tint_parts(canvas: BGRImage, parts: Parts) -> None:
     canvas[there] = (canvas[there] * 0.45 + (tints * 0.75 + 64) * 0.55 + 0.5).astype(np.uint8)
 
 
-def _draw_masks(canvas: BGRImage, bits: Tensor, people: Numbers, widths: Widths, *, tinted: bool = True) -> None:
+def _draw_masks(canvas: BGRImage, bits: MaskWindows, people: Numbers, widths: Widths, *, tinted: bool = True) -> None:
     """Tint each mask and line its inside, with a dark rim around: that shows it on clothes of its own colour."""
     lines = []
-    for mask, colour, width in zip(bits.cpu().numpy(), _colours(people), widths, strict=True):
-        # Within the window that holds it: masks of large images are mostly empty.
-        left, top, wide, high = cv2.boundingRect(mask.view(np.uint8))
+    masks = [patch.numpy() for patch in bits.to("cpu").patches]
+    for (x, y), mask, colour, width in zip(bits.corners, masks, _colours(people), widths, strict=True):
+        left, top, wide, high = cv2.boundingRect(mask.view(np.uint8)) if mask.size else (0, 0, 0, 0)
         line = min(max(1, round(width / 2)), max(wide, high) // 12)
-        rows, columns = (
-            slice(max(0, start - line - 1), start + size + line + 1) for start, size in ((top, high), (left, wide))
+        # Lines reach beyond the mask, though not beyond the image.
+        (above, below), (before, behind) = (
+            (min(start, line + 1), min(most - start - size, line + 1))
+            for start, size, most in ((y + top, high, bits.height), (x + left, wide, bits.width))
         )
-        window, inside = canvas[rows, columns], mask[rows, columns]
+        inside = np.pad(mask[top : top + high, left : left + wide], ((above, below), (before, behind)))
+        rows = slice(y + top - above, y + top + high + below)
+        columns = slice(x + left - before, x + left + wide + behind)
+        window = canvas[rows, columns]
         tint = _PALETTE[colour]
         if tinted:
             window[inside] = (window[inside] * 0.6 + np.array(tint) * 0.4 + 0.5).astype(np.uint8)
@@ -486,12 +492,19 @@ def _write(canvas: BGRImage, text: str, place: tuple[int, int], colour: tuple[in
         cv2.putText(canvas, text, (place[0] + x, place[1] + y), _FONT, scale, tint, 1, cv2.LINE_AA)
 
 
-def _nearest(bits: Tensor, size: tuple[int, int]) -> Tensor:
+def _nearest(bits: MaskWindows, size: tuple[int, int]) -> Tensor:
     """Bring masks to the size (width, height) of a panel, on the CPU, by picking pixels: no stack of floats is made."""
     width, height = size
-    rows = ((torch.arange(height) + 0.5) * bits.shape[1] / height).long().to(bits.device)
-    columns = ((torch.arange(width) + 0.5) * bits.shape[2] / width).long().to(bits.device)
-    return bits[:, rows][:, :, columns].cpu()
+    rows = ((torch.arange(height) + 0.5) * bits.height / height).long()
+    columns = ((torch.arange(width) + 0.5) * bits.width / width).long()
+    small = torch.zeros(len(bits), height, width, dtype=torch.bool)
+    for mask, (down, across), patch in zip(small, bits.windows(), bits.to("cpu").patches, strict=True):
+        lines, places = (
+            ((axis >= span.start) & (axis < span.stop)).nonzero()[:, 0]
+            for axis, span in ((rows, down), (columns, across))
+        )
+        mask[lines[:, None], places] = patch[rows[lines] - down.start][:, columns[places] - across.start]
+    return small
 
 
 def _resized(canvas: BGRImage, size: tuple[int, int]) -> BGRImage:

@@ -34,9 +34,6 @@ class Copier(OvalSegmenter):
             return previous, torch.ones(len(previous))
         return super()._decode(features, prompts, None, multimask)
 
-    def _enlarge(self, logits, height, width):
-        return torch.nn.functional.interpolate(logits[:, None], (height, width), mode="bilinear")[:, 0]
-
 
 @pytest.fixture(scope="module")
 def numbers(program, tmp_path_factory):

@@ -78,7 +78,7 @@ class ColourSegmenter(PromptedSegmenter):
         x, y = prompts.points[:, 0].long().unbind(1)
         return (red == red[torch.arange(len(red)), y, x][:, None, None]).float() - 0.5
 
-    def _enlarge(self, logits, height, width):
+    def _framed(self, logits, height, width):
         return logits
 
 

@@ -2,14 +2,17 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from bmp.mask_windows import MaskWindows, boxes_of_tensor
 from bmp.ops import masks
 from bmp.structures import Image
 
@@ -130,7 +133,7 @@ def test_a_mask_over_columns_3_to_5_has_edges_3_and_6() -> None:
         (_drawn("### ###"), [[0, 0, 3, 2]]),
     ],
 )
-@pytest.mark.parametrize("to_boxes", [masks.to_boxes, masks._boxes_of_tensor])
+@pytest.mark.parametrize("to_boxes", [masks.to_boxes, lambda bits: boxes_of_tensor(bits).float()])
 def test_to_boxes(to_boxes, bits: Tensor, expected: list[list[float]]) -> None:
     found = to_boxes(bits)
     assert found.shape == (len(bits), 4)
@@ -233,12 +236,73 @@ def test_filling_holes_is_removing_specks_of_the_background(bits: Tensor, max_ar
     assert not (bits & ~filled).any()
 
 
-@pytest.mark.slow
-def test_clean_up_works_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    bits = torch.rand(23, 900, 1000, generator=generator) < 0.2  # more than one chunk of 2**24 pixels
-    apart = torch.cat([masks.small_components(bits[row : row + 1], 3) for row in range(0, 23, 11)])
-    assert torch.equal(masks.small_components(bits, 3)[::11], apart)
+@settings(deadline=None)
+@given(some_masks(), st.integers(0, 8))
+def test_clean_up_in_windows_is_that_of_the_whole_mask(bits: Tensor, max_area: int) -> None:
+    bits = torch.nn.functional.pad(bits, (9, 8, 7, 10))
+    for pixels, ours in (
+        (bits, masks.small_components(bits, max_area)),
+        (~bits, masks.fill_holes(bits, max_area) & ~bits),
+    ):
+        for mask, small in zip(pixels.numpy(), ours.numpy(), strict=True):
+            _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+            expected = (statistics[labels, cv2.CC_STAT_AREA] <= max_area) & (labels > 0)
+            np.testing.assert_array_equal(small, expected)
+
+
+@st.composite
+def within_windows(draw: st.DrawFn) -> tuple[Tensor, MaskWindows]:
+    """Whole masks, and the same in windows that are larger than need be."""
+    bits = draw(some_masks())
+    tight = MaskWindows.of(bits)
+    loose = [
+        (slice(max(0, rows.start - 1), rows.stop), slice(columns.start, columns.stop + 1))
+        for rows, columns in tight.windows()
+    ]
+    corners = tuple((columns.start, rows.start) for rows, columns in loose)
+    patches = tuple(mask[window] for mask, window in zip(bits, loose, strict=True))
+    windows = MaskWindows(*tight.shape[1:], corners, patches, bits.device)
+    return bits, draw(st.sampled_from([tight, windows]))
+
+
+@settings(deadline=None)
+@given(within_windows())
+def test_windows_give_what_whole_masks_give(both: tuple[Tensor, MaskWindows]) -> None:
+    bits, windows = both
+    assert torch.equal(windows.whole(), bits)
+    scores = torch.linspace(0, 1, len(bits))
+    assert torch.equal(masks.exclusive(windows, scores).whole(), masks.exclusive(bits, scores))
+    assert torch.equal(masks.union(windows), masks.union(bits))
+    assert torch.equal(masks.to_boxes(windows), masks.to_boxes(bits))
+    assert torch.equal(masks.areas(windows), masks.areas(bits))
+    assert masks.to_rle(windows) == masks.to_rle(bits)
+    pixels = torch.full((*bits.shape[1:], 3), 7, dtype=torch.uint8)
+    assert torch.equal(masks.paint_out(Image(pixels), windows).pixels, masks.paint_out(Image(pixels), bits).pixels)
+    assert (pixels == 7).all()
+    assert torch.equal(windows[bits.flatten(1).any(1)].whole(), bits[bits.flatten(1).any(1)])
+    assert torch.equal(MaskWindows.concat([windows[1:], windows[:1]]).whole(), torch.cat([bits[1:], bits[:1]]))
+
+
+@settings(deadline=None)
+@given(some_masks())
+def test_run_lengths_are_those_of_pycocotools(bits: Tensor) -> None:
+    expected = [coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8))) for mask in bits]
+    assert [rle["counts"] for rle in masks.to_rle(bits)] == [rle["counts"].decode() for rle in expected]
+
+
+@pytest.mark.parametrize("size", [(300, 400), (686, 948), (100, 3000), (64, 64), (1500, 90)])
+@pytest.mark.parametrize("cells", [(64, 64), (48, 64)])
+def test_soft_masks_are_enlarged_as_the_library_does(size: tuple[int, int], cells: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(sum(size))
+    soft = torch.randn(4, *cells, generator=generator)
+    for row, (top, left) in enumerate([(0, 0), (20, 30), (40, 50)]):
+        own = torch.zeros(cells, dtype=torch.bool)
+        own[top : top + 9, left : left + 12] = True
+        soft[row][~own] = -1
+    soft[3] = -1
+    for threshold in (0.0, 0.5):
+        expected = torch.nn.functional.interpolate(soft[:, None], size, mode="bilinear")[:, 0] > threshold
+        assert torch.equal(masks.enlarged(soft, *size, threshold).whole(), expected)
 
 
 @settings(deadline=None)

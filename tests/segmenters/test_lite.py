@@ -114,21 +114,23 @@ def test_a_pixel_goes_to_one_person_at_most_and_to_nobody_outside_the_boxes():
     claims[1] = 0.6
     claims[2] = lite.OWN / 2
     boxes = np.array([[0, 0, 20, 20], [10, 0, 30, 20], [40, 0, 60, 20]], np.float32)
-    first, second, nobody = lite.shared_out(claims, np.ones(3, np.float32), boxes, 100, 50)
+    first, second, nobody = lite.shared_out(claims, np.ones(3, np.float32), boxes, 100, 50).whole().numpy()
     assert np.argwhere(first).max(axis=0).tolist() == [19, 19]
     assert np.argwhere(second).min(axis=0).tolist() == [0, 20]
     assert np.argwhere(second).max(axis=0).tolist() == [19, 29]
     assert not nobody.any()
-    first, second, _ = lite.shared_out(claims, np.array([0.5, 1, 1], np.float32), boxes, 100, 50)
+    first, second, _ = lite.shared_out(claims, np.array([0.5, 1, 1], np.float32), boxes, 100, 50).whole().numpy()
     assert np.argwhere(first).max(axis=0).tolist() == [19, 9]
     outside = np.array([[-20, -10, -3, -5], [90, 40, 300, 200], [5, 5, 5, 5]], np.float32)
-    assert lite.shared_out(claims, np.ones(3, np.float32), outside, 100, 50).sum(axis=(1, 2)).tolist() == [0, 100, 0]
+    partly = lite.shared_out(claims, np.ones(3, np.float32), outside, 100, 50)
+    assert partly.whole().sum(dim=(1, 2)).tolist() == [0, 100, 0]
 
 
 def test_cells_are_where_they_are_in_the_box():
     claims = np.zeros((1, 4, 4), np.float32)
     claims[0, :2, 3] = 1
-    bits = lite.shared_out(claims, np.ones(1, np.float32), np.array([[10, 20, 50, 60]], np.float32), 100, 100)[0]
+    boxes = np.array([[10, 20, 50, 60]], np.float32)
+    bits = lite.shared_out(claims, np.ones(1, np.float32), boxes, 100, 100).whole()[0].numpy()
     assert np.argwhere(bits).min(axis=0) == pytest.approx([20, 40], abs=2)
     assert np.argwhere(bits).max(axis=0) == pytest.approx([39, 49], abs=2)
 

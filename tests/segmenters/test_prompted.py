@@ -136,7 +136,7 @@ def test_a_box_alone_is_a_prompt():
 def test_upsampling_stays_within_its_budget(monkeypatch):
     people, poses = crowd(5, 100, 90)
     whole = one_image(BlobSegmenter(), people, poses, picture(100, 90))
-    monkeypatch.setattr(prompted, "_LOGIT_BYTES", 2 * 4 * 100 * 90 + 1)
+    monkeypatch.setattr(prompted, "_LOGIT_BYTES", 2 * 4 * BlobSegmenter()._size ** 2 + 1)
     segmenter = BlobSegmenter()
     chunked = one_image(segmenter, people, poses, picture(100, 90))
     assert segmenter.enlarged == [2, 2, 1]

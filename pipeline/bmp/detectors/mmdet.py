@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from mmengine.config import ConfigDict
 from torch import Tensor
 
 from bmp.config import ConfigSection
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
 from bmp.errors import MissingExtraError, UserError
+from bmp.mask_windows import MaskWindows
 from bmp.models import rtmdet_ins
 from bmp.models.compute import compute_in, dtype_of, prepare
 from bmp.models.configs import load_model_config
@@ -24,7 +24,7 @@ from bmp.models.mmdet import build_detector, dense_layers, mmdet_errors_in_one_l
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.models.rtmdet_ins import RawDetections
 from bmp.ops.boxes import clip
-from bmp.ops.masks import to_boxes
+from bmp.ops.masks import enlarged, to_boxes
 from bmp.registry import DETECTORS
 from bmp.structures import Detections, Image
 
@@ -152,17 +152,14 @@ class MMDetDetector:
 
         return nms(boxes, scores, self._nms_iou)  # type: ignore[no-any-return]
 
-    def _masks(self, found: RawDetections, rows: Tensor, image: Image) -> Tensor:
+    def _masks(self, found: RawDetections, rows: Tensor, image: Image) -> MaskWindows:
         """Return the masks of ``rows`` in the size of the image, a few at a time."""
         assert found.soft is not None
-        size = (image.height, image.width)
-        bits = torch.empty(len(rows), *size, dtype=torch.bool, device=self._device)
-        step = max(1, self._mask_bytes // (8 * max(image.height * image.width, _LARGEST_INPUT)))
-        for start in range(0, len(rows), step):
-            few, out = rows[start : start + step], bits[start : start + step]
-            soft = F.interpolate(found.soft(few)[None], size, mode="bilinear")[0]
-            torch.gt(soft, found.threshold, out=out)
-        return bits
+        step = max(1, self._mask_bytes // (8 * _LARGEST_INPUT))
+        parts = [
+            enlarged(found.soft(few), image.height, image.width, found.threshold) for few in torch.split(rows, step)
+        ]
+        return MaskWindows.concat(parts)
 
     def _read_sparingly(self, images: Sequence[Image], inputs: Sequence[NetworkInput]) -> Iterator[RawDetections]:
         """Read RTMDet-Ins."""

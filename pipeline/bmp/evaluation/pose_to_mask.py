@@ -14,7 +14,6 @@ it is loaded once, the others never. Crowd regions are left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -86,7 +85,7 @@ def segment_poses(
             if masks.prompts is not None:
                 check_labelled(posed, masks.prompts)
             if resolve_overlaps:
-                masks = replace(masks, bits=exclusive(masks.bits, masks.scores))
+                masks = masks.replaced(bits=exclusive(masks.windows, masks.scores))
             yield from annotation_rows(posed, range(len(masks)), masks)
 
 

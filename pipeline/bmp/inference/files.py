@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from bmp.api import BMP, People
+    from bmp.io.annotations import Annotation
     from bmp.io.people_file import PeopleFile
     from bmp.structures import Detections, Image
 
 OVERLAYS, TRACES = "overlays", "traces"
 _LONGEST_JPEG = 65500
+_IN_FLIGHT = 256 << 20  # bytes of pictures that are drawn while the networks go on
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,9 @@ def _number(count: int, one: str, many: str) -> str:
 
 
 class _Writer:
-    """Draws the pictures of one image while the next is worked on, then puts the image down as done.
+    """Describes and draws images while the next ones are worked on, then puts them down as done, in their order.
+
+    Nothing of it keeps the networks waiting, as long as what is not yet put down takes less than ``_IN_FLIGHT``.
 
     failed: why images failed, a line each.
     """
@@ -174,13 +180,17 @@ class _Writer:
         self, people_file: PeopleFile, settings: RunSettings, pool: Executor, known_of: dict[str, _Read]
     ) -> None:
         self._people_file, self._settings, self._pool, self._known_of = people_file, settings, pool, known_of
-        self._drawing: tuple[Job, People, Future[None]] | None = None
+        self._in_work: deque[tuple[Job, People, Future[list[Annotation]]]] = deque()
         self._people = self._faint = self._beside = 0
         self.failed: list[str] = []
 
     def add(self, job: Job, people: People) -> None:
-        self._finish()
-        self._drawing = job, people, self._pool.submit(self._draw, job.name, people)
+        self._in_work.append((job, people, self._pool.submit(self._draw, job.name, people)))
+        while self._in_work and (self._in_work[0][2].done() or self._bytes() > _IN_FLIGHT):
+            self._finish_first()
+
+    def _bytes(self) -> int:
+        return sum(people.image.pixels.numel() * (1 + len(people.trace)) for _, people, _ in self._in_work)
 
     def fail(self, job: Job, reason: str) -> None:
         reason = " ".join(reason.split())
@@ -209,15 +219,14 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._finish()
+        with ExitStack() as rest:  # where one is refused, what is behind it is still put down
+            for _ in self._in_work:
+                rest.callback(self._finish_first)
 
-    def _finish(self) -> None:
-        if self._drawing is None:
-            return
-        job, people, drawing = self._drawing
-        self._drawing = None
+    def _finish_first(self) -> None:
+        job, people, drawing = self._in_work.popleft()
         try:
-            drawing.result()
+            rows = drawing.result()
         except UserError:
             raise
         except Exception as error:  # of this picture: nobody else's fails for it
@@ -226,15 +235,13 @@ class _Writer:
             self.fail(job, f"its picture cannot be drawn, {error or type(error).__name__}")
             return
         known, image = self._known_of[job.name], people.image
-        self._people_file.add(
-            job.name, image.height, image.width, people.instances, known.sha256, known.notices, people.parts
-        )
+        self._people_file.add_described(job.name, image.height, image.width, rows, known.sha256, known.notices)
         self._people += len(people)
         self._faint += int((people.scores < self._settings.drawn_score).sum())
         if job.boxes is not None:
             self._beside += int((people.round > 1).sum())
 
-    def _draw(self, name: str, people: People) -> None:
+    def _draw(self, name: str, people: People) -> list[Annotation]:
         settings = self._settings
         self._save(people.plot(min_score=settings.drawn_score, parts=people.parts is not None), OVERLAYS, name)
         if people.trace:
@@ -247,6 +254,7 @@ class _Writer:
                 files += cihp_submission(name, people.parts, people.scores.tolist())
             for path, content in files:
                 self._write(settings.output / path, content)
+        return self._people_file.described(people.instances, people.parts)
 
     def _save(self, picture: PIL.Image.Image, folder: str, name: str) -> None:
         """Write a JPEG; ``UserError`` where no other could be written either."""

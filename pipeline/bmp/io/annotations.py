@@ -212,11 +212,12 @@ def to_annotations(
             f"expected poses of {len(keypoints)} keypoints, got {poses.scores.shape[1]}; "
             "pass the KeypointSet of the estimator that made them"
         )
-    height, width = masks.bits.shape[1:]
+    windows = masks.windows
+    _, height, width = windows.shape
     rows = zip(
         to_numbers(xyxy_to_xywh(detections.boxes), pixels),
         to_numbers(detections.scores, shares),
-        to_rle(masks.bits),
+        to_rle(windows),
         to_numbers(masks.scores, shares),
         to_numbers(poses.keypoints, pixels),
         keypoint_flags(poses, height, width, pixels),

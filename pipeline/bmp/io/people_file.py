@@ -19,7 +19,7 @@ from typing import TextIO
 from typing_extensions import Self
 
 from bmp.errors import UserError
-from bmp.io.annotations import category, to_annotations
+from bmp.io.annotations import Annotation, category, to_annotations
 from bmp.io.atomic import replacing, writing
 from bmp.io.journal import Journal, JournalEntry, check_settings, journal_settings
 from bmp.io.json_fields import JsonObject
@@ -179,7 +179,22 @@ class PeopleFile:
         sha256: the checksum of its file. notices: where it was not read as it stands in the file, a sentence each.
         parts: of the people's bodies, None where no parser told them.
         """
-        rows = to_annotations(instances, 0, self._keypoints, parts=parts)
+        self.add_described(file_name, height, width, self.described(instances, parts), sha256, notices)
+
+    def described(self, instances: Instances, parts: Parts | None = None) -> list[Annotation]:
+        """Return the rows of people as the file has them; any thread may make them, with several at a time."""
+        return to_annotations(instances, 0, self._keypoints, parts=parts)
+
+    def add_described(
+        self,
+        file_name: str,
+        height: int,
+        width: int,
+        rows: Sequence[Annotation],
+        sha256: str | None = None,
+        notices: Sequence[str] = (),
+    ) -> None:
+        """As ``add``, of what ``described`` returned."""
         self.put(file_name, ImageEntry(height, width, _without_ids(rows), sha256, list(notices), {}))
 
     def put(self, file_name: str, entry: ImageEntry) -> None:

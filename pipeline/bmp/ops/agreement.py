@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from bmp.mask_windows import MaskWindows
 from bmp.ops.boxes import iou
-from bmp.ops.masks import to_boxes
+from bmp.ops.masks import areas, to_boxes
 from bmp.structures import Instances
 
 _REACH = 0.02  # distance of the points around a keypoint that are looked at with it, as a share of the box's size
@@ -56,7 +56,7 @@ def with_agreement(people: Instances) -> Instances:
         people: everybody in the image, overlaps resolved, so that others' masks can speak.
     """
     found = evidence(people)
-    return replace(people, agreement=combined(found, WEIGHTS["stability" in found]))
+    return people.replaced(agreement=combined(found, WEIGHTS["stability" in found]))
 
 
 def combined(found: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -77,7 +77,7 @@ def evidence(people: Instances) -> dict[str, Tensor]:
     - visibility: mean over all keypoints.
     - stability: IoU of the mask and the detector's, the answer to another prompt; only where there is one.
     """
-    boxes, poses, bits = people.detections.boxes, people.poses, people.masks.bits
+    boxes, poses, bits = people.detections.boxes, people.poses, people.masks.windows
     seen = poses.visibility * poses.presence
     own, foreign = _shares_inside(people, seen)
     certain = poses.scores if poses.expected_oks is None else poses.expected_oks
@@ -91,8 +91,8 @@ def evidence(people: Instances) -> dict[str, Tensor]:
         "keypoints": _weighted(certain, poses.presence),
         "visibility": seen.mean(dim=1),
     }
-    if people.detections.masks is not None:
-        found["stability"] = _mask_overlap(bits, people.detections.masks, extents)
+    if people.detections.windows is not None:
+        found["stability"] = _mask_overlap(bits, people.detections.windows)
     return found
 
 
@@ -117,32 +117,37 @@ def _boxes_around(points: Tensor, which: Tensor) -> Tensor:
 
 def _shares_inside(people: Instances, seen: Tensor) -> tuple[Tensor, Tensor]:
     """Return which share of each person's keypoints, weighted by ``seen``, lies in the own and in others' masks."""
-    bits, points = people.masks.bits, people.poses.keypoints
-    height, width = bits.shape[1:]
+    bits, points = people.masks.windows, people.poses.keypoints
+    _, height, width = bits.shape
     size = _area(people.detections.boxes).sqrt()
     around = points.new_tensor(_AROUND) * _REACH * size[:, None, None, None]  # (N, 1, 9, 2)
     x, y = (points[:, :, None] + around).round().long().unbind(dim=3)  # (N, K, 9)
     within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     rows = torch.arange(len(people), device=bits.device)
-    own = (bits[rows[:, None, None], y, x] & within).float().mean(dim=2)
-    anybody = bits[:, y[:, :, 0], x[:, :, 0]] & within[:, :, 0]  # (N masks, N, K)
+    inside = torch.zeros_like(within)
+    anybody = within.new_zeros(len(people), *x.shape[:2])  # (N masks, N, K)
+    for row in range(len(people)):
+        inside[row] = bits.at(row, x[row], y[row])
+        anybody[row] = bits.at(row, x[:, :, 0], y[:, :, 0])
+    own = (inside & within).float().mean(dim=2)
+    anybody &= within[:, :, 0]
     anybody[rows, rows] = False
     return _weighted(own, seen), _weighted(anybody.any(dim=0).float(), seen)
 
 
-def _mask_overlap(bits: Tensor, masks: Tensor, extents: Tensor) -> Tensor:
-    """Return the IoU (N,) of two masks of each person, within the windows that hold both."""
-    second = to_boxes(masks)
-    some = (extents[:, 2:] > extents[:, :2]).all(dim=1)
-    low = torch.where(some[:, None], torch.minimum(extents[:, :2], second[:, :2]), second[:, :2])
-    windows = torch.cat((low, torch.maximum(extents[:, 2:], second[:, 2:])), dim=1).long().tolist()
-    overlaps = [
-        _iou(own[y1:y2, x1:x2], other[y1:y2, x1:x2])
-        for own, other, (x1, y1, x2, y2) in zip(bits, masks, windows, strict=True)
-    ]
-    return torch.stack(overlaps) if overlaps else extents.new_zeros(0)
-
-
-def _iou(first: Tensor, second: Tensor) -> Tensor:
-    return (first & second).sum() / (first | second).sum().clamp(min=1)
+def _mask_overlap(bits: MaskWindows, masks: MaskWindows) -> Tensor:
+    """Return the IoU (N,) of two masks of each person."""
+    shared = torch.zeros(len(bits), dtype=torch.int64, device=bits.device)
+    for row, ((rows, columns), (others, other_columns)) in enumerate(zip(bits.windows(), masks.windows(), strict=True)):
+        top, bottom = max(rows.start, others.start), min(rows.stop, others.stop)
+        left, right = max(columns.start, other_columns.start), min(columns.stop, other_columns.stop)
+        if top < bottom and left < right:
+            first = bits.patches[row][
+                top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
+            ]
+            second = masks.patches[row][
+                top - others.start : bottom - others.start, left - other_columns.start : right - other_columns.start
+            ]
+            shared[row] = (first & second).sum()
+    return shared / (areas(bits) + areas(masks) - shared).clamp(min=1)

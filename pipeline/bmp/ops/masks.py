@@ -1,21 +1,25 @@
 """Binary masks as tensors: overlaps, boxes, similarity, clean-up, run lengths. Knows no network and no file.
 
-Masks are bool (N, H, W), of one image size in each call, on any device; N may be 0. Large intermediate results are
-computed in chunks, so that memory stays a small multiple of that of the masks.
+Masks are bool (N, H, W), of one image size in each call, on any device; N may be 0. Where ``MaskWindows`` are taken as
+well, these cost what their windows cover. Large intermediate results are computed in chunks, so that memory stays a
+small multiple of that of the masks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from bmp.mask_windows import MaskWindows, tight_boxes
 from bmp.structures import Image
 
 
@@ -26,25 +30,43 @@ class RunLengths(TypedDict):
     counts: str
 
 
-def exclusive(bits: Tensor, scores: Tensor) -> Tensor:
+@overload
+def exclusive(bits: Tensor, scores: Tensor) -> Tensor: ...
+
+
+@overload
+def exclusive(bits: MaskWindows, scores: Tensor) -> MaskWindows: ...
+
+
+def exclusive(bits: Tensor | MaskWindows, scores: Tensor) -> Tensor | MaskWindows:
     """Give each pixel to one mask: of those that contain it the one with the highest score, the first of equals.
 
-    bits: bool (N, H, W). scores: (N,). Returns bool (N, H, W) in the same order; a mask may become empty.
+    bits: bool (N, H, W), or windows. scores: (N,). Returns the same kind in the same order; a mask may become empty.
     """
-    resolved = torch.empty_like(bits)
+    windows = [(slice(None), slice(None))] * len(bits) if isinstance(bits, Tensor) else list(bits.windows())
+    masks = bits if isinstance(bits, Tensor) else bits.patches
+    resolved = list(masks)
     free = torch.ones(bits.shape[1:], dtype=torch.bool, device=bits.device)
     for row in scores.argsort(descending=True, stable=True).tolist():
-        resolved[row] = bits[row] & free
-        free &= ~bits[row]
-    return resolved
+        place = free[windows[row]]
+        resolved[row] = masks[row] & place
+        place &= ~masks[row]
+    if isinstance(bits, MaskWindows):
+        return bits.replaced(resolved)
+    return torch.stack(resolved) if resolved else bits.clone()
 
 
-def union(bits: Tensor) -> Tensor:
+def union(bits: Tensor | MaskWindows) -> Tensor:
     """Return the pixels of any mask: bool (H, W), all false for no masks."""
-    return bits.any(dim=0)
+    if isinstance(bits, Tensor):
+        return bits.any(dim=0)
+    pixels = torch.zeros(bits.shape[1:], dtype=torch.bool, device=bits.device)
+    for window, patch in zip(bits.windows(), bits.patches, strict=True):
+        pixels[window] |= patch
+    return pixels
 
 
-def paint_out(image: Image, bits: Tensor) -> Image:
+def paint_out(image: Image, bits: Tensor | MaskWindows) -> Image:
     """Return the image with the pixels of all masks black; ``image`` itself stays as it is.
 
     Raises ``ValueError`` where masks (N, H, W) and image differ in size.
@@ -54,28 +76,72 @@ def paint_out(image: Image, bits: Tensor) -> Image:
             f"paint_out: expected masks of {image.height}x{image.width} pixels like the image, "
             f"got {tuple(bits.shape[1:])}; masks belong to the original image, not to a network's input"
         )
-    hidden = union(bits).to(image.pixels.device)
-    return Image(image.pixels.masked_fill(hidden[:, :, None], 0))
+    if isinstance(bits, Tensor):
+        return Image(image.pixels.masked_fill(union(bits).to(image.pixels.device)[:, :, None], 0))
+    pixels = image.pixels.clone()
+    for window, patch in zip(bits.windows(), bits.to(pixels.device).patches, strict=True):
+        pixels[window].masked_fill_(patch[:, :, None], 0)
+    return Image(pixels)
 
 
-def to_boxes(bits: Tensor) -> Tensor:
+def to_boxes(bits: Tensor | MaskWindows) -> Tensor:
     """Return the box around each mask, float32 (N, 4), xyxy edges: columns 3..5 give x1 = 3, x2 = 6; zeros if empty."""
-    if bits.device.type != "cpu" or not bits.numel():
-        return _boxes_of_tensor(bits)
-    # Nine times as fast there.
-    found = [cv2.boundingRect(np.ascontiguousarray(mask)) for mask in bits.view(torch.uint8).numpy()]
-    boxes = torch.tensor(found, dtype=torch.float32)
-    return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1)
+    if isinstance(bits, Tensor):
+        return tight_boxes(bits).float()
+    boxes = torch.zeros(len(bits), 4, device=bits.device)
+    for row, ((x, y), patch) in enumerate(zip(bits.corners, bits.patches, strict=True)):
+        inside = tight_boxes(patch[None])[0]
+        boxes[row] = inside + inside.new_tensor((x, y, x, y)) * (inside[2:] > inside[:2]).any()
+    return boxes
 
 
-def _boxes_of_tensor(bits: Tensor) -> Tensor:
-    """Do the same on any device."""
-    _, height, width = bits.shape
-    columns, rows = bits.any(dim=1).byte(), bits.any(dim=2).byte()
-    # the first of the largest values is where a mask begins, and seen from the other side where it ends
-    edges = [columns.argmax(dim=1), rows.argmax(dim=1)]
-    edges += [width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)]
-    return torch.stack(edges, dim=1).float() * columns.any(dim=1)[:, None]
+def areas(bits: Tensor | MaskWindows) -> Tensor:
+    """Return the number of pixels of each mask: int64 (N,)."""
+    if isinstance(bits, Tensor):
+        return bits.flatten(1).sum(dim=1)
+    if not bits.patches:
+        return torch.zeros(0, dtype=torch.int64, device=bits.device)
+    return torch.stack([patch.sum() for patch in bits.patches])
+
+
+def enlarged(soft: Tensor, height: int, width: int, threshold: float = 0.0) -> MaskWindows:
+    """Scale soft masks to the size of their image and tell where they are above ``threshold``.
+
+    soft: float (N, h, w), each showing the whole image. The result is, pixel by pixel, that of bilinear
+    ``F.interpolate`` to (height, width), of which only what may be above the threshold is computed.
+    """
+    rows, columns = soft.shape[1:]
+    if height * width <= _SMALL:
+        whole = F.interpolate(soft[:, None], (height, width), mode="bilinear")[:, 0] if len(soft) else soft
+        corners = ((0, 0),) * len(soft)
+        return MaskWindows(height, width, corners, tuple(mask > threshold for mask in whole), soft.device)
+    boxes = tight_boxes(soft > threshold)
+    places, patches = [], []
+    for mask, (left, top, right, bottom) in zip(soft, boxes.tolist(), strict=True):
+        if right <= left:
+            places.append((0, 0))
+            patches.append(torch.zeros(0, 0, dtype=torch.bool, device=soft.device))
+            continue
+        x1, x2 = _reached(left, right, columns, width)
+        y1, y2 = _reached(top, bottom, rows, height)
+        # First across, then down, each by a call that leaves the other direction as it is: the library rounds in this
+        # order, too. Cells that the window does not touch are not computed across, and may hold anything down.
+        first, last = max(0, top - 2), min(rows, bottom + 2)
+        across = F.interpolate(mask[None, None, first:last], (last - first, width), mode="bilinear")[..., x1:x2]
+        across = F.pad(across, (0, 0, first, rows - last))
+        down = F.interpolate(across, (height, x2 - x1), mode="bilinear")[0, 0, y1:y2]
+        places.append((x1, y1))
+        patches.append(down > threshold)
+    return MaskWindows(height, width, tuple(places), tuple(patches), soft.device)
+
+
+_SMALL = 1 << 16  # pixels of an image for which windows would cost more than they spare
+
+
+def _reached(first: int, end: int, cells: int, pixels: int) -> tuple[int, int]:
+    """Return the pixels, first and end, whose two cells along an axis are among ``first`` to ``end``, or a few more."""
+    scale = pixels / cells
+    return max(0, int((first - 0.5) * scale - 1)), min(pixels, int((end + 0.5) * scale + 2))
 
 
 def iou(first: Tensor, second: Tensor, chunk: int = 1 << 24) -> Tensor:
@@ -103,27 +169,20 @@ def iou(first: Tensor, second: Tensor, chunk: int = 1 << 24) -> Tensor:
 def small_components(bits: Tensor, max_area: int) -> Tensor:
     """Return the pixels of each mask's connected parts of at most ``max_area`` pixels: bool (N, H, W).
 
-    Pixels that touch at a corner are connected, as in SAM 2. The labelling runs on the CPU.
+    Pixels that touch at a corner are connected, as in SAM 2.
     """
-    count, height, width = bits.shape
-    found = torch.zeros_like(bits)
-    step = max(1, (1 << 24) // (height * width + width))
-    for start in range(0, count if max_area > 0 else 0, step):
-        part = bits[start : start + step]
-        # One tall picture for one call of OpenCV; the empty row under each mask keeps neighbours apart.
-        tall = np.zeros((len(part), height + 1, width), dtype=np.uint8)
-        tall[:, :height] = part.cpu().numpy()
-        _, labels, statistics, _ = cv2.connectedComponentsWithStats(tall.reshape(-1, width), connectivity=8)
-        small = statistics[:, cv2.CC_STAT_AREA] <= max_area
-        small[0] = False  # label 0 is whatever is not mask
-        pixels = small[labels].reshape(tall.shape)[:, :height]
-        found[start : start + step] = torch.from_numpy(pixels.copy()).to(bits.device)
-    return found
+    return _small_parts(bits, tight_boxes(bits), max_area)
 
 
 def fill_holes(bits: Tensor, max_area: int) -> Tensor:
     """Add to each mask its holes of at most ``max_area`` pixels, gaps at the image's edge included; bool (N, H, W)."""
-    return bits | small_components(~bits, max_area)
+    height, width = bits.shape[1:]
+    # What surrounds a mask is too large for a hole if it is so wide, and larger still beyond.
+    around = tight_boxes(bits) + torch.tensor((-1, -1, 1, 1), device=bits.device) * (max_area + 1)
+    around = torch.minimum(around.clamp(min=0), torch.tensor((width, height) * 2, device=bits.device))
+    empty = ~bits.flatten(1).any(dim=1)
+    around[empty] = torch.tensor((0, 0, width, height), device=bits.device)
+    return bits | _small_parts(~bits, around, max_area)
 
 
 def remove_specks(bits: Tensor, max_area: int) -> Tensor:
@@ -131,19 +190,47 @@ def remove_specks(bits: Tensor, max_area: int) -> Tensor:
     return bits & ~small_components(bits, max_area)
 
 
-def to_rle(bits: Tensor) -> list[RunLengths]:
+def _small_parts(bits: Tensor, boxes: Tensor, max_area: int) -> Tensor:
+    """Return the parts of at most ``max_area`` pixels within boxes int64 (N, 4) of whole pixels: bool (N, H, W)."""
+    found = torch.zeros_like(bits)
+    if max_area < 1:
+        return found
+    for mask, small, (left, top, right, bottom) in zip(bits, found, boxes.tolist(), strict=True):
+        window = mask[top:bottom, left:right]
+        if window.numel():
+            pixels = window.to("cpu", torch.uint8).numpy()
+            _, labels, statistics, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
+            few = statistics[:, cv2.CC_STAT_AREA] <= max_area
+            few[0] = False  # label 0 is whatever is not mask
+            if few.any():
+                small[top:bottom, left:right] = torch.from_numpy(few[labels])
+    return found
+
+
+def to_rle(bits: Tensor | MaskWindows) -> list[RunLengths]:
     """Return COCO's compressed run lengths of each mask: ``{"size": [H, W], "counts": str}``, ready for JSON."""
-    # pycocotools reads columns first. Only the box around a mask is turned over: that is the slow part.
-    columns = np.zeros(bits.shape[:0:-1], dtype=np.uint8)
+    masks = MaskWindows.of(bits) if isinstance(bits, Tensor) else bits
+    _, height, width = masks.shape
     rles: list[RunLengths] = []
-    for mask in bits.cpu().view(torch.uint8).numpy():
-        x, y, width, height = cv2.boundingRect(mask) if mask.size else (0, 0, 0, 0)
-        box = columns[x : x + width, y : y + height]
-        box[...] = mask[y : y + height, x : x + width].T
-        rle = coco_mask.encode(columns.T)
-        box[...] = 0
+    for (x, y), patch in zip(masks.corners, masks.patches, strict=True):
+        counts = _run_lengths(patch.cpu().numpy(), x, y, height, width)
+        rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         rles.append({"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")})
     return rles
+
+
+def _run_lengths(patch: NDArray[np.bool_], x: int, y: int, height: int, width: int) -> list[int]:
+    """Return how many pixels lie outside, inside, outside ... a mask, down the columns of its image."""
+    # Within a column, the mask begins or ends wherever neighbours differ; beyond the window there is nothing.
+    framed = np.zeros((patch.shape[1], patch.shape[0] + 2), dtype=np.bool_)
+    framed[:, 1:-1] = patch.T
+    columns, rows = np.nonzero(framed[:, 1:] != framed[:, :-1])
+    changes = (columns + x) * height + rows + y
+    # One that ends with a column and goes on at the head of the next has neither ended nor begun.
+    same = np.flatnonzero(changes[1:] == changes[:-1])
+    changes = np.delete(changes, np.concatenate([same, same + 1]))
+    counts: list[int] = np.diff(changes, prepend=0, append=height * width).tolist()
+    return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
 
 
 def from_rle(rles: Sequence[Mapping[str, Any]], height: int, width: int) -> Tensor:

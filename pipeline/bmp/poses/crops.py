@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bmp.mask_windows import MaskWindows
 from bmp.ops.boxes import fit_aspect
 
 _SMALLEST = 1.0
@@ -60,7 +61,7 @@ def crop(
     width: int,
     height: int,
     unbiased: bool,
-    masks: Tensor | None = None,
+    masks: MaskWindows | Tensor | None = None,
     boxes: Tensor | None = None,
     alpha: float = 0.25,
 ) -> Tensor:
@@ -72,8 +73,8 @@ def crop(
         width: of the crops.
         height: of the crops.
         unbiased: put the window's edges on the centres of the outermost pixels (UDP), else on their outer edges.
-        masks: bool (P, H, W). Pixels outside a person's mask are multiplied by 1 - alpha and rounded before the
-            crop; an empty mask counts as none.
+        masks: bool (P, H, W), or windows. Pixels outside a person's mask are multiplied by 1 - alpha and rounded
+            before the crop; an empty mask counts as none.
         boxes: float32 (P, 4), xyxy in image pixels: the pixels that a person's box touches stand in for a mask that it
             has not. None, and a box beside the image, leave that person's pixels as they are.
         alpha: strength of the conditioning in [0, 1].
@@ -81,30 +82,32 @@ def crop(
     Returns:
         uint8 (P, 3, height, width).
     """
+    if not len(windows.centers):
+        return pixels.new_zeros(0, 3, height, width)
     xs = _samples(windows.centers[:, 0], windows.sizes[:, 0], width, unbiased)
     ys = _samples(windows.centers[:, 1], windows.sizes[:, 1], height, unbiased)
-    rows, columns = pixels.shape[:2]
-    # The four pixels around each sample: (P, height, 2, width, 2).
-    column, column_inside, along_x = _neighbours(xs, columns)
-    row, row_inside, along_y = _neighbours(ys, rows)
-    index = row[:, :, :, None, None] * columns + column[:, None, None]
-    colours = pixels.reshape(-1, 3)
-    if len(windows.centers) and alpha > 0 and not (masks is None and boxes is None):
-        dark = torch.round(colours * (1.0 - alpha)).to(torch.uint8)
-        colours = torch.cat((colours, dark))
-        outside = torch.zeros_like(index, dtype=torch.bool)
-        if boxes is not None:
-            outside = ~_in_boxes(boxes, row, column, (rows, columns))
-        if masks is not None:
-            has_mask = masks.flatten(1).any(1)
-            beside = ~masks.flatten(1).gather(1, index.flatten(1)).view_as(index)
-            outside = torch.where(has_mask[:, None, None, None, None], beside, outside)
-        index = index + outside * (rows * columns)
-    taps = colours[index].float()
-    taps *= (row_inside[:, :, :, None, None] & column_inside[:, None, None])[..., None]
-    across = taps[..., 0, :] + along_x[:, None, None, :, None] * (taps[..., 1, :] - taps[..., 0, :])
-    blended = across[:, :, 0] + along_y[:, :, None, None] * (across[:, :, 1] - across[:, :, 0])
-    return blended.round().to(torch.uint8).permute(0, 3, 1, 2)
+    size = (pixels.shape[0], pixels.shape[1])
+    # The two lines and the two columns around each sample, (P, height, 2) and (P, width, 2).
+    column, column_inside, along_x = _neighbours(xs, size[1])
+    row, row_inside, along_y = _neighbours(ys, size[0])
+    mine = MaskWindows.of(masks) if isinstance(masks, Tensor) else masks
+    crops = []
+    # One person at a time, since the taps of many fall out of a processor's cache.
+    for person in range(len(windows.centers)):
+        rows, columns = row[person].flatten(), column[person].flatten()
+        taps = _gathered(pixels, rows, columns)
+        if alpha > 0 and (mine is not None or boxes is not None):
+            outside = None if boxes is None else ~_in_box(boxes[person], rows, columns, size)
+            if mine is not None:
+                outside = _beside(mine.corners[person], mine.patches[person], rows, columns, outside)
+            if outside is not None:
+                taps = torch.where(outside[..., None], torch.round(taps * (1.0 - alpha)), taps)
+        taps *= (row_inside[person].view(-1, 1) & column_inside[person].view(-1))[..., None]
+        taps = taps.view(height, 2, width, 2, 3)
+        across = taps[..., 0, :] + along_x[person, :, None] * (taps[..., 1, :] - taps[..., 0, :])
+        blended = across[:, 0] + along_y[person, :, None, None] * (across[:, 1] - across[:, 0])
+        crops.append(blended.round().to(torch.uint8).permute(2, 0, 1))
+    return torch.stack(crops)
 
 
 def crop_masks(masks: Tensor | None, windows: Windows, *, width: int, height: int) -> Tensor:
@@ -137,17 +140,34 @@ def crop_masks(masks: Tensor | None, windows: Windows, *, width: int, height: in
     return torch.where(bare[:, None, None], 1, blended)
 
 
-def _in_boxes(boxes: Tensor, row: Tensor, column: Tensor, size: tuple[int, int]) -> Tensor:
-    """Tell which taps the boxes touch, bool (P, height, 2, width, 2); all of them where a box touches no pixel."""
-    sides = torch.tensor((size[1], size[0]), device=boxes.device)
-    first = boxes[:, :2].floor().clamp_min(0)
-    end = torch.minimum(boxes[:, 2:].ceil(), sides)
-    beside = (first >= end).any(1)[:, None, None]
-    along_x, along_y = (
-        (taps >= first[:, axis, None, None]) & (taps < end[:, axis, None, None]) | beside
-        for axis, taps in ((0, column), (1, row))
-    )
-    return along_y[:, :, :, None, None] & along_x[:, None, None]
+def _gathered(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the colours where lines and columns, int64 (R,) and (C,), cross: float32 (R, C, 3)."""
+    return pixels[rows[:, None], columns].float()
+
+
+def _beside(
+    corner: tuple[int, int], patch: Tensor, rows: Tensor, columns: Tensor, without: Tensor | None
+) -> Tensor | None:
+    """Tell which crossings of lines and columns lie beside a mask: bool (R, C); ``without`` for an empty mask."""
+    if not patch.numel():
+        return without
+    (x, y), (high, wide) = corner, patch.shape
+    down, across = rows - y, columns - x
+    near = ((down >= 0) & (down < high))[:, None] & ((across >= 0) & (across < wide))
+    beside = ~(near & patch[down.clamp(0, high - 1)[:, None], across.clamp(0, wide - 1)])
+    if without is None:
+        without = torch.zeros_like(beside)
+    return torch.where(patch.any(), beside, without)
+
+
+def _in_box(box: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tell which crossings a box touches, bool (R, C); all of them where it touches no pixel."""
+    sides = torch.tensor((size[1], size[0]), device=box.device)
+    first = box[:2].floor().clamp_min(0)
+    end = torch.minimum(box[2:].ceil(), sides)
+    misses = (first >= end).any()
+    along_x, along_y = ((taps >= first[axis]) & (taps < end[axis]) | misses for axis, taps in ((0, columns), (1, rows)))
+    return along_y[:, None] & along_x
 
 
 def _samples(center: Tensor, size: Tensor, count: int, unbiased: bool) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from bmp.config import ConfigSection
 from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, conversion, keypoint_set
+from bmp.mask_windows import MaskWindows
 from bmp.models.compute import autocast, dtype_of, prepare, to_float32
 from bmp.models.configs import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
@@ -174,7 +175,7 @@ class MMPoseEstimator:
 
     def _crop(self, pixels: Tensor, people: Detections) -> tuple[Tensor, Windows]:
         boxes = people.boxes.to(self._device)
-        masks = None if people.masks is None else people.masks.to(self._device)
+        masks = None if people.windows is None else people.windows.to(self._device)
         if self._alpha > 0 and self._without_mask == "refuse":
             _expect_masks(masks, len(people))
         windows = windows_around(boxes, aspect=self._width / self._height, padding=_PADDING)
@@ -272,9 +273,9 @@ class MMPoseEstimator:
         return features if self._dtype == torch.float32 else to_float32(features)
 
 
-def _expect_masks(masks: Tensor | None, count: int) -> None:
-    """Raise ``UserError`` unless each of ``count`` people has a mask, bool (P, H, W), that is not empty."""
-    bare = count if masks is None else int((~masks.flatten(1).any(dim=1)).sum())
+def _expect_masks(masks: MaskWindows | None, count: int) -> None:
+    """Raise ``UserError`` unless each of ``count`` people has a mask that is not empty."""
+    bare = count if masks is None else int((~masks.any()).sum())
     if bare:
         raise UserError(
             f"pose: {bare} people have no mask, and the model is conditioned on masks; take a detector "

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bmp.checkpoints.sources import resolve
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, conversion
+from bmp.mask_windows import MaskWindows
 from bmp.models.lite import landmarks, regions
 from bmp.models.lite.landmarks import Landmarks
 from bmp.models.lite.logistic import Logistic, logit
@@ -119,7 +119,7 @@ def cell_signals(second: Array, posed: Array, second_fit: float, posed_fit: floa
     }
 
 
-def shared_out(claims: Array, weights: Array, boxes: Array, width: int, height: int) -> NDArray[np.bool_]:
+def shared_out(claims: Array, weights: Array, boxes: Array, width: int, height: int) -> MaskWindows:
     """Give each pixel of an image to one person at most: to whom it is likeliest to belong.
 
     Args:
@@ -130,7 +130,7 @@ def shared_out(claims: Array, weights: Array, boxes: Array, width: int, height: 
         height: of the image.
 
     Returns:
-        bool (N, height, width), disjoint; true only where a claim is `OWN` or more.
+        disjoint masks in the windows of the boxes; true only where a claim is `OWN` or more.
     """
     best = np.zeros((height, width), dtype=np.float32)
     owner = np.full((height, width), -1, dtype=np.int32)
@@ -149,10 +149,12 @@ def shared_out(claims: Array, weights: Array, boxes: Array, width: int, height: 
         wins = (claim >= OWN) & (weighed > best[windows[row]])
         best[windows[row]][wins] = weighed[wins]
         owner[windows[row]][wins] = row
-    bits = np.zeros((len(boxes), height, width), dtype=np.bool_)
+    patches = [torch.zeros(0, 0, dtype=torch.bool)] * len(boxes)
+    corners = [(0, 0)] * len(boxes)
     for row in filled:
-        bits[row][windows[row]] = owner[windows[row]] == row
-    return bits
+        patches[row] = torch.from_numpy(owner[windows[row]] == row)
+        corners[row] = (int(low[row, 0]), int(low[row, 1]))
+    return MaskWindows(height, width, tuple(corners), tuple(patches), torch.device("cpu"))
 
 
 def expected_iou(claims: Array) -> Array:
@@ -174,7 +176,7 @@ def to_masks(claims: Array, people: Detections, width: int, height: int) -> Mask
     """Return disjoint masks of ``people``, made of their ``claims`` (N, n, n) to the cells of their boxes."""
     weights = people.scores.cpu().numpy().clip(1e-3) ** np.float32(RANK)
     bits = shared_out(claims, weights, people.boxes.cpu().numpy(), width, height)
-    return Masks(torch.from_numpy(bits), torch.from_numpy(expected_iou(claims)))
+    return Masks(bits, torch.from_numpy(expected_iou(claims)))
 
 
 @SEGMENTERS.register_module()

@@ -16,11 +16,12 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from bmp.errors import UserError
-from bmp.ops.masks import fill_holes, remove_specks
+from bmp.mask_windows import MaskWindows
+from bmp.ops.masks import enlarged, fill_holes, remove_specks
 from bmp.stages import ImageView, PromptableSegmenter, Prompter, Segmenter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
 
-_LOGIT_BYTES = 256 << 20  # of full-size mask logits that exist at one time
+_LOGIT_BYTES = 128 << 20  # of mask logits of the network's input size that exist at one time
 _CERTAIN = 6.0  # logit of a pixel of a mask that is not the network's own, and the negative of one beside it
 _NOWHERE = -10.0  # logit of a mask with nothing in it; also what clean-up writes, and its negative
 
@@ -62,8 +63,7 @@ class PromptedSegmenter(abc.ABC):
             "unprompted" runs the network without a prompt, as BBoxMaskPose 2.0.0 does; the mask then shows no person in
             particular, so this is for comparison only.
 
-    Masks take their (N, H, W) bytes; beside them up-sampling takes chunks of at most 256 MB, or one mask's logits if
-    those are larger.
+    Masks are kept in the windows that hold them; beside these up-sampling takes 256 MB at most.
     """
 
     logit_size: tuple[int, int]  # height and width of the decoder's masks; set by the subclass, as is the next
@@ -118,9 +118,13 @@ class PromptedSegmenter(abc.ABC):
         input, without padding; with boxes there may be no points (P = 0). previous, multimask: see ``logits``.
         """
 
-    @abc.abstractmethod
+    def _framed(self, logits: Tensor, height: int, width: int) -> Tensor:
+        """Cut ``logits`` (N, h, w) to what shows an image of that size, where the network sees more than the image."""
+        return logits
+
     def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
         """Scale ``logits`` (N, h, w) up to an image of that size: (N, H, W)."""
+        return F.interpolate(self._framed(logits, height, width)[:, None], (height, width), mode="bilinear")[:, 0]
 
     @torch.no_grad()
     def open(self, images: Sequence[Image]) -> list[EncodedImage]:
@@ -150,7 +154,7 @@ class PromptedSegmenter(abc.ABC):
     def answer(self, views: Sequence[EncodedImage], prompts: Sequence[Prompts]) -> list[Masks]:
         """Return a mask for each person's prompts, as ``segment`` does once the prompts are chosen."""
         return [
-            Masks(self.bits(view, logits), scores, asked.to(self.device))
+            Masks(self.windows(view, logits), scores, asked.to(self.device))
             for view, asked, (logits, scores) in zip(views, prompts, self.logits(views, prompts), strict=True)
         ]
 
@@ -210,15 +214,16 @@ class PromptedSegmenter(abc.ABC):
 
     @torch.no_grad()
     def bits(self, view: EncodedImage, logits: Tensor) -> Tensor:
-        """Clean up mask logits (N, h, w) and scale them to the view's image: bool (N, H, W).
+        """Clean up mask logits (N, h, w) and scale them to the view's image: bool (N, H, W)."""
+        return self.windows(view, logits).whole()
 
-        Chunks keep within the memory that the class describes.
-        """
-        bits = torch.empty(len(logits), view.height, view.width, dtype=torch.bool, device=logits.device)
-        rows = max(1, _LOGIT_BYTES // (4 * max(view.height * view.width, self._size**2)))
-        for few, out in zip(torch.split(logits, rows), torch.split(bits, rows), strict=True):
-            torch.gt(self.enlarge(view, few), 0, out=out)
-        return bits
+    @torch.no_grad()
+    def windows(self, view: EncodedImage, logits: Tensor) -> MaskWindows:
+        """As ``bits``, in windows; beside them it takes the memory that the class describes."""
+        size = view.height, view.width
+        rows = max(1, _LOGIT_BYTES // (4 * self._size**2))
+        parts = [enlarged(self._framed(self._clean(few), *size), *size) for few in torch.split(logits, rows)]
+        return MaskWindows.concat(parts)
 
     @torch.no_grad()
     def enlarge(self, view: EncodedImage, logits: Tensor) -> Tensor:

@@ -100,8 +100,7 @@ class SAM1Segmenter(PromptedSegmenter):
             )
         return best_mask(masks, ious)
 
-    def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
+    def _framed(self, logits: Tensor, height: int, width: int) -> Tensor:
         rows, columns = self._transform.get_preprocess_shape(height, width, self._size)
         square = F.interpolate(logits.unsqueeze(1), (self._size,) * 2, mode="bilinear", align_corners=False)
-        unpadded = square[..., :rows, :columns]
-        return F.interpolate(unpadded, (height, width), mode="bilinear", align_corners=False).squeeze(1)
+        return square[:, 0, :rows, :columns]

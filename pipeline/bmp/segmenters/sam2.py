@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from typing_extensions import Unpack
 
@@ -71,9 +70,6 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
             previous = previous.clamp(-32, 32)
         logits, ious, _ = self.network.decode(features, points, labels, previous, multimask)
         return best_mask(logits, ious)
-
-    def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
-        return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
 
 
 @SEGMENTERS.register_module()
