@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from common import write
+from common import peak_memory, write
 from rich.console import Console
 
 from bmp.config import load_config, parse_overrides
@@ -61,7 +59,7 @@ def main() -> None:
             table += _lines(name, dataset, folder, numbers[name], options)
     if table:
         console.print(TextTable(f"{options.config}, after the last round, in per cent", HEADER, tuple(table)).rich())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    peak = peak_memory() / 2**30
     console.print(f"at most {peak:.2f} GiB of memory")
     if options.output:
         write(options.output, {**numbers, "memory_gib": round(peak, 2)})

@@ -8,12 +8,10 @@ Prints what the process held before the photo (networks, libraries), the peak, a
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 from pathlib import Path
 
 import torch
-from common import write
+from common import peak_memory, write
 
 import bmp
 from bmp.checkpoints.sources import RANDOM
@@ -33,20 +31,15 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     size = (options.height, options.width)
     image = Image(torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=generator))
-    before = _peak()
+    before = peak_memory()
     (result,) = model.run([image], [_boxes(options.people, *size)])
     found = len(result.people)
-    sizes = {"before": before, "peak": _peak(), "masks": found * options.height * options.width}
+    sizes = {"before": before, "peak": peak_memory(), "masks": found * options.height * options.width}
     print(f"{options.config}: {found} people in {options.width} x {options.height} pixels")
     for name, value in sizes.items():
         print(f"  {name:8} {value / 2**30:6.2f} GiB")
     if options.output:
         write(options.output, {"settings": vars(options), "machine": machine("cpu"), "bytes": sizes})
-
-
-def _peak() -> int:
-    """Bytes; the system counts in kilobytes, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _boxes(count: int, height: int, width: int) -> Detections:

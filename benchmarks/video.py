@@ -10,9 +10,9 @@ motion is known of drawn videos alone.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write
+from common import forget_peak, peak_memory, write
 
 import bmp
 from bmp.build import build_part
@@ -35,10 +35,10 @@ from bmp.evaluation.videos import ObjectNumbers, PeopleNumbers, measure_objects,
 from bmp.registry import VIDEO_DATASETS
 from bmp.sam_pt import SAMPT
 from bmp.segmenters.sam_pt import SAMPTPrompts
+from bmp.segmenters.tracked import TrackedKeypoints
 from bmp.stages import PointTracker
 from bmp.trackers.lucas_kanade import LucasKanade
 from bmp.tracking.identities import Identities
-from bmp.video_loop import VideoLoop
 
 _NEVER = 10**6
 _NO_RETURN = Identities(same_look=1.1, memory=0)
@@ -85,29 +85,22 @@ def _people_arms(
     model: bmp.BMP, truth: PointTracker | None, dataset: VideoDataset
 ) -> dict[str, Callable[[], PeopleNumbers]]:
     """Everybody is found by the program itself."""
-    usual = model.video_loop
 
     def loop(**changes: Any) -> Callable[[], PeopleNumbers]:
-        settings = {
-            "tracker": usual.tracker,
-            "prompts": usual.prompts,
-            "identities": usual.identities,
-            "keyframe_every": usual.keyframe_every,
-            "rounds": usual.rounds,
-            "patience": usual.patience,
-            **changes,
-        }
-        return lambda: measure_people(dataset, by_loop(model, VideoLoop(**settings)))
+        changed = copy.copy(model.video_loop)
+        vars(changed).update(changes)
+        return lambda: measure_people(dataset, by_loop(model, changed))
 
-    sam_pt = SAMPTPrompts(refinements=_REFINEMENTS)
     return {
         "the loop of the preset": loop(),
         "true motion": loop(tracker=truth),
-        "keyframe every 6": loop(keyframe_every=6),
+        "keyframe every 12": loop(keyframe_every=12),
         "keyframe every 24": loop(keyframe_every=24),
         "keyframe never": loop(keyframe_every=_NEVER),
         "nobody comes back by colours": loop(identities=_NO_RETURN),
-        "SAM-PT's prompts": loop(prompts=sam_pt),
+        "a mask in each frame": loop(mask_every=1),
+        "three joints as prompts": loop(prompts=TrackedKeypoints(count=3)),
+        "SAM-PT's prompts, 3 refinements": loop(prompts=SAMPTPrompts(refinements=_REFINEMENTS)),
         "each frame a photo, ByteTrack on boxes": lambda: measure_people(dataset, by_byte_track(model, dataset.rate)),
         "each frame a photo, Hungarian on masks": lambda: measure_people(dataset, by_frames_alone(model)),
     }
@@ -150,14 +143,14 @@ def _table(name: str, arms: dict[str, Callable[[], Any]]) -> dict[str, Any]:
     """Run the arms, print a row of each as soon as it is known, and return all numbers."""
     found: dict[str, Any] = {}
     for arm, run in arms.items():
-        _forget_peak()
+        forget_peak()
         started = time.perf_counter()
         numbers = run()
-        row = {**_columns(numbers), "s": f"{time.perf_counter() - started:.0f}", "MiB": f"{_peak() / 2**20:.0f}"}
+        row = {**_columns(numbers), "s": f"{time.perf_counter() - started:.0f}", "MiB": f"{peak_memory() / 2**20:.0f}"}
         if not found:
             print(f"\n| {name} | {' | '.join(row)} |\n| --- |{' ---: |' * len(row)}")
         print(f"| {arm} | {' | '.join(row.values())} |", flush=True)
-        found[arm] = dataclasses.asdict(numbers) | {"peak_bytes": _peak()}
+        found[arm] = dataclasses.asdict(numbers) | {"peak_bytes": peak_memory()}
     return found
 
 
@@ -194,22 +187,6 @@ def _columns(numbers: Any) -> dict[str, str]:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def _forget_peak() -> None:
-    """Let the peak of memory be counted anew, on Linux; elsewhere it is that of all rows so far."""
-    if _CLEAR.exists():
-        _CLEAR.write_text("5")
-
-
-def _peak() -> int:
-    """Bytes."""
-    if _STATUS.exists():
-        return int(re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())[1]) * 1024  # type: ignore[index]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

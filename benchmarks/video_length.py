@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write
+from common import peak_memory, write
 
 import bmp
 from bmp.config import parse_overrides
@@ -67,7 +65,7 @@ def _follow(config: str, overrides: Sequence[str], threads: int, seed: int, leng
             seconds[found.detected].append(time.perf_counter() - started)
         people += len(found.people)
     between, looking = (1 / statistics.fmean(seconds[kind] or [float("inf")]) for kind in (False, True))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = peak_memory()
     return {"between": between, "looking": looking, "people": people / length, "peak": peak}
 
 

@@ -50,15 +50,9 @@ ObjectFollower = Callable[[Sequence[Frame], FrameLabels], Iterable[FoundObjects]
 
 
 @dataclass(frozen=True)
-class PeopleNumbers:
-    """How well people were found and kept apart, with the IoU of masks as similarity.
+class Pace:
+    """How long it took. frames: how many were read. seconds: that finding or following took, without what it read."""
 
-    tracks: identities. masks: AP of whole tracks; None for data sets without masks. frames: how many were read.
-    seconds: that finding them took.
-    """
-
-    tracks: TrackNumbers
-    masks: SpaceTimeAP | None
     frames: int
     seconds: float
 
@@ -69,17 +63,21 @@ class PeopleNumbers:
 
 
 @dataclass(frozen=True)
-class ObjectNumbers:
-    """How well the objects of first frames were followed; None where there was none. Frames and seconds as above."""
+class PeopleNumbers(Pace):
+    """How well people were found and kept apart, with the IoU of masks as similarity.
+
+    tracks: identities. masks: AP of whole tracks; None for data sets without masks.
+    """
+
+    tracks: TrackNumbers
+    masks: SpaceTimeAP | None
+
+
+@dataclass(frozen=True)
+class ObjectNumbers(Pace):
+    """How well the objects of first frames were followed; None where there was none."""
 
     masks: VideoMaskNumbers | None
-    frames: int
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Frames a second."""
-        return self.frames / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def measure_people(dataset: VideoDataset, find: PeopleFinder) -> PeopleNumbers:
     if not any(entry.labelled for entry in counts):
         raise UserError(f"{dataset.name}: nobody is labelled; choose another data set")
     total = sum(counts[1:], counts[0])
-    return PeopleNumbers(total.numbers, space_time_ap(pairs) if pairs else None, clock.frames, clock.seconds)
+    return PeopleNumbers(clock.frames, clock.seconds, total.numbers, space_time_ap(pairs) if pairs else None)
 
 
 def measure_objects(dataset: VideoDataset, follow: ObjectFollower) -> ObjectNumbers:
@@ -175,7 +173,7 @@ def measure_objects(dataset: VideoDataset, follow: ObjectFollower) -> ObjectNumb
             answers = np.stack([_of(ids, answer.ids, answer.masks) for _, answer in known], axis=1)
             void = np.stack([_void(labels) for labels, _ in known])
             qualities.append(object_quality(truth, answers, void))
-    return ObjectNumbers(summarize_objects(qualities), clock.frames, clock.seconds)
+    return ObjectNumbers(clock.frames, clock.seconds, summarize_objects(qualities))
 
 
 def measure_points(dataset: VideoDataset, tracker: PointTracker) -> PointNumbers:
