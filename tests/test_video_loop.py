@@ -144,7 +144,7 @@ def test_a_loop_goes_on_from_its_state():
     whole = list(loop.run(images, frames))
     state = loop.begin(images)
     first = list(loop.run(images, frames[:7], state))
-    loop.resume(state, state.previous)
+    loop.resume(images, state, state.previous)
     rest = list(loop.run(images, frames[7:], state))
     assert list(map(boxes_of, whole)) == list(map(boxes_of, first + rest))
 
@@ -227,7 +227,7 @@ def test_a_late_tracker_goes_on_from_a_state():
     whole = list(late.run(images, frames))
     state = late.begin(images)
     first = [late.step(images, state, frame, ahead) for frame, ahead in list(late.with_ahead(frames))[:5]]
-    late.resume(state, state.previous, frames[5:7])
+    late.resume(images, state, state.previous, frames[5:7])
     rest = [late.step(images, state, frame, ahead) for frame, ahead in list(late.with_ahead(frames))[5:]]
     assert list(map(boxes_of, whole)) == list(map(boxes_of, first + rest))
 

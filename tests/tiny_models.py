@@ -35,7 +35,15 @@ def _sam2_yaml() -> str:
     encoder.trunk.update(embed_dim=16, stages=[1, 1, 2, 1], global_att_blocks=[3])
     encoder.neck.update(d_model=64, backbone_channel_list=[128, 64, 32, 16])
     encoder.neck.position_encoding.num_pos_feats = 64
-    config.model.memory_attention.num_layers = 1
+    attention, memory = config.model.memory_attention, config.model.memory_encoder
+    attention.update(num_layers=1, d_model=64)
+    attention.layer.update(d_model=64, dim_feedforward=64)
+    attention.layer.self_attention.update(embedding_dim=64, feat_sizes=[8, 8])
+    attention.layer.cross_attention.update(embedding_dim=64, kv_in_dim=32, feat_sizes=[8, 8])
+    memory.update(in_dim=64, out_dim=32)
+    memory.position_encoding.num_pos_feats = 32
+    memory.mask_downsampler.embed_dim = 64
+    memory.fuser.layer.dim = 64
     return OmegaConf.to_yaml(config)
 
 

@@ -91,7 +91,7 @@ def image_loop(**parts):
 
 
 def video_loop(speeds=None, **options):
-    return VideoLoop(FakeTracker(speeds or {}), TrackedKeypoints(), **options)
+    return VideoLoop(FakeTracker(speeds or {}), TrackedKeypoints(), **({"keyframe_every": 12} | options))
 
 
 def boxes_of(found):

@@ -10,7 +10,7 @@ video = dict(
     tracker=dict(type="LucasKanade"),
     prompts=dict(type="TrackedKeypoints", count=3),
     identities=dict(type="Identities", threshold=0.3, lead=0.1, same_look=0.85),
-    keyframe_every=12,
+    keyframe_every=6,
     mask_every=1,
     rounds=1,
     patience=24,

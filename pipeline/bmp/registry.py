@@ -16,7 +16,11 @@ PARSERS = Registry("part parser", scope="bmp", locations=["bmp.parsers"])
 SUPPRESSORS = Registry("suppressor", scope="bmp", locations=["bmp.suppression"])
 TRACKERS = Registry("point tracker", scope="bmp", locations=["bmp.trackers"])
 IDENTITIES = Registry("identities", scope="bmp", locations=["bmp.tracking.identities"])
-TRACK_PROMPTERS = Registry("track prompter", scope="bmp", locations=["bmp.segmenters.tracked", "bmp.segmenters.sam_pt"])
+TRACK_PROMPTERS = Registry(
+    "track prompter",
+    scope="bmp",
+    locations=["bmp.segmenters.tracked", "bmp.segmenters.sam_pt", "bmp.segmenters.sam2_memory"],
+)
 OVERLAP_RULES = Registry("overlap rule", scope="bmp", locations=["bmp.suppression"])
 # Each module by itself: importing one data set loads no other.
 DATASETS = Registry(

@@ -200,3 +200,20 @@ class TrackPrompter(Protocol):
         are seen; their masks are those of the frame before, moved.
         """
         ...
+
+
+@runtime_checkable
+class RememberingPrompter(TrackPrompter, Protocol):
+    """One that also knows how people looked in earlier frames; each video has one of its own."""
+
+    def fresh(self) -> RememberingPrompter:
+        """Return one with the same settings that remembers nothing."""
+        ...
+
+    def remember(self, segmenter: Segmenter, view: ImageView, people: TrackedPeople, found: Tensor) -> None:
+        """Learn of a look at a frame.
+
+        view: as for ``prompted_masks``, which may have been called for the same frame before. people: all who are
+        followed; who is not among them will not come again. found: bool (N,), those whose masks were just found.
+        """
+        ...

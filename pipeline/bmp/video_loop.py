@@ -19,7 +19,7 @@ from torch import Tensor
 from bmp.errors import UserError
 from bmp.loop import Loop
 from bmp.ops.agreement import with_agreement
-from bmp.stages import ImageView, PointTracker, Segmenter, TrackPrompter
+from bmp.stages import ImageView, PointTracker, RememberingPrompter, Segmenter, TrackPrompter
 from bmp.structures import Detections, Frame, Image, Instances, Masks, Poses, TrackedFrame, TrackedPeople
 from bmp.tracking.appearance import looks_of
 from bmp.tracking.identities import Identities, RetiredPeople
@@ -49,7 +49,7 @@ class VideoState:
     people: followed, those who are lost included. retired: followed no more. next_id: of the next newcomer.
     since_detection, since_masks: frames since people were looked for, and since masks were drawn. previous: the frame
     before, None at the beginning. scene: what it looked like. memory: the tracker's own. handed: the newest frame that
-    the tracker has.
+    the tracker has. looks: how people looked, for prompts that remember it; None for others.
     """
 
     people: TrackedPeople
@@ -61,6 +61,7 @@ class VideoState:
     scene: Scene | None = None
     memory: Any = None
     handed: Image | None = None
+    looks: RememberingPrompter | None = None
 
 
 class VideoLoop:
@@ -108,7 +109,7 @@ class VideoLoop:
         prompts: TrackPrompter,
         identities: Identities | None = None,
         *,
-        keyframe_every: int = 12,
+        keyframe_every: int = 6,
         mask_every: int = 1,
         rounds: int = 1,
         patience: int = 24,
@@ -160,12 +161,23 @@ class VideoLoop:
 
     def begin(self, loop: Loop) -> VideoState:
         """Return the state before the first frame."""
-        return VideoState(nobody(1, 1, len(loop.pose.keypoints), self.points, loop.device), RetiredPeople.empty())
+        state = VideoState(nobody(1, 1, len(loop.pose.keypoints), self.points, loop.device), RetiredPeople.empty())
+        state.looks = self._no_looks()
+        return state
 
-    def resume(self, state: VideoState, image: Image, ahead: Sequence[Frame] = ()) -> None:
+    def resume(self, loop: Loop, state: VideoState, image: Image, ahead: Sequence[Frame] = ()) -> None:
         """Go on after the frame ``image``: what is not in the table of people is begun anew from it."""
-        state.previous, state.scene = image, scene_of(image)
+        state.previous, state.scene, state.looks = image, scene_of(image), self._no_looks()
         self._start(state, image, ahead)
+        self._remember(state, _EncodedOnce(loop.segmenter, image), state.people.present)
+
+    def _no_looks(self) -> RememberingPrompter | None:
+        return self.prompts.fresh() if isinstance(self.prompts, RememberingPrompter) else None
+
+    def _remember(self, state: VideoState, segmenter: _EncodedOnce, found: Tensor) -> None:
+        """Tell prompts that remember it how people look in this frame; found: bool (N,), whose masks are right."""
+        if state.looks is not None and len(state.people):
+            state.looks.remember(segmenter.whole, segmenter.view, state.people, found)
 
     def step(self, loop: Loop, state: VideoState, frame: Frame, ahead: Sequence[Frame] = ()) -> TrackedFrame:
         """Follow people into the next frame; ``state`` is brought up to date.
@@ -229,7 +241,8 @@ class VideoLoop:
         state.since_masks = 0
         rows = can_be_followed(state.people).nonzero()[:, 0]
         if len(rows):
-            masks = self.prompts.prompted_masks(segmenter.whole, segmenter.view, state.people[rows])
+            prompts = state.looks or self.prompts
+            masks = prompts.prompted_masks(segmenter.whole, segmenter.view, state.people[rows])
             people = with_masks(state.people, rows, masks.to(loop.device), self.min_mask_score)
             state.people = self._shared_out(loop, people)
 
@@ -262,6 +275,7 @@ class VideoLoop:
         seed = self.seed, frame.index
         fresh = with_points(fresh, others.instances.masks.bits.any(dim=0), self.points, seed)
         state.people = TrackedPeople.concat([others, fresh])
+        self._remember(state, segmenter, torch.arange(len(state.people), device=loop.device) >= len(others))
 
     def _ids(self, state: VideoState, looks: Tensor) -> Tensor:
         """Return the ids of newcomers with these looks (M, B): new ones, and those of people who come back."""

@@ -283,7 +283,7 @@ class _Run:
         state = self._state
         device = self._model.device
         state.people, state.retired = state.people.to(device), state.retired
-        loop.resume(state, last.image.to(device), ahead)
+        loop.resume(self._model, state, last.image.to(device), ahead)
         return state
 
     def _step(self, state: VideoState, frame: Frame, ahead: list[Frame]) -> TrackedFrame | None:
@@ -303,7 +303,7 @@ class _Run:
             vars(state).update(vars(before))
             if state.previous is not None:
                 self._model.video_loop.resume(
-                    state, state.previous, [frame, *ahead][: self._model.video_loop.tracker.delay]
+                    self._model, state, state.previous, [frame, *ahead][: self._model.video_loop.tracker.delay]
                 )
             return None
         self._in_a_row = 0
@@ -315,7 +315,7 @@ class _Run:
         assert state.previous is not None
         overlay = {} if self._overlay is None else self._overlay.end_part()
         lines.sync()
-        self._model.video_loop.resume(state, state.previous, ahead)
+        self._model.video_loop.resume(self._model, state, state.previous, ahead)
         numbers: JsonObject = {
             "frame": frame.index,
             "count": self._count,

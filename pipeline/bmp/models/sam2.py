@@ -1,10 +1,11 @@
 """SAM 2.1 and SAM-pose2seg: the networks of the package sam2, built, loaded and called, in use and in training.
 
-It does not know which keypoints prompt it, nor anything of SAM's video side.
+It does not know which keypoints prompt it. SAM's video side is in ``bmp.models.sam2_memory``.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import packaged
 from bmp.errors import MissingExtraError, UserError
 from bmp.models.compute import autocast
+from bmp.models.sam2_memory import MaskMemory
 from bmp.structures import Image
 
 PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -36,7 +38,8 @@ _STABILITY = {
 class SAM2Network:
     """What SAM 2.1 makes masks of images with, in use and in training; the rest of sam2's network serves videos.
 
-    It has no weights of its own, and gradients pass where they are enabled.
+    Its ``memory`` follows masks through videos. It has no weights of its own, and gradients pass where they are
+    enabled.
 
     Args:
         network: sam2's, or another with an ``image_encoder``, ``sam_prompt_encoder``, ``sam_mask_decoder`` and
@@ -62,6 +65,11 @@ class SAM2Network:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.no_memory.device
+
+    @functools.cached_property
+    def memory(self) -> MaskMemory:
+        """What follows masks from frame to frame, by the parts of the network that serve videos."""
+        return MaskMemory(self._network, self.dtype)
 
     @property
     def side(self) -> int:

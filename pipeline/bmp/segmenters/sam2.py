@@ -1,6 +1,6 @@
 """SAM 2.1 and SAM-pose2seg as a segmenter: the networks of the package sam2, built, loaded and called in batches.
 
-It does not know which keypoints prompt it, nor anything of SAM's video side.
+It does not know which keypoints prompt it, nor what a video is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from bmp.errors import UserError
 from bmp.models.compute import dtype_of, prepare, weights_digest
 from bmp.models.sam2 import SAM2Network, build_sam2, to_input
 from bmp.models.sam2_encoder import SAM2Encoder
+from bmp.models.sam2_memory import MaskMemory
 from bmp.registry import SEGMENTERS
-from bmp.segmenters.prompted import PromptedSegmenter, PromptingOptions, best_mask
+from bmp.segmenters.prompted import EncodedImage, PromptedSegmenter, PromptingOptions, best_mask
 from bmp.stages import ImageEncoder, Prompter
 from bmp.structures import Image, Prompts
 
@@ -28,6 +29,7 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
         prompter: chooses the points of each person.
         network: what it calls.
         encoder: encodes images in place of the network's own image encoder; None is the latter.
+        video: what follows masks through videos, behind the same encoder; None for ``network``.
         options: see ``PromptedSegmenter``; by default ``hole_area`` is 10 and ``speck_area`` 50.
     """
 
@@ -37,6 +39,7 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
         network: SAM2Network,
         *,
         encoder: ImageEncoder | None = None,
+        video: SAM2Network | None = None,
         **options: Unpack[PromptingOptions],
     ) -> None:
         options.setdefault("hole_area", 10)
@@ -44,6 +47,7 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
         super().__init__(prompter, device=str(network.device), **options)
         self.network = network
         self.encoder = encoder
+        self.video = network if video is None else video
         self._size = network.side
         self.logit_size = network.prompt_encoder.mask_input_size
 
@@ -53,7 +57,18 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
         else:
             rows = self.encoder.levels(images)
             levels = tuple(torch.cat(level).to(self.device) for level in zip(*rows, strict=True))
-        return self.network.features(levels)
+        own = self.network.features(levels)
+        return own if self.video is self.network else (*own, *self.video.features(levels))
+
+    @property
+    def memory(self) -> MaskMemory:
+        """Follows masks from frame to frame."""
+        return self.video.memory
+
+    def memory_features(self, view: EncodedImage) -> tuple[Tensor, ...]:
+        """Return what ``memory`` takes of a frame, as ``open`` returned it."""
+        *_, stride4, stride8, stride16 = view.features
+        return stride4, stride8, stride16 - self.video.no_memory.reshape(1, -1, 1, 1)
 
     def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
         return points / points.new_tensor([width, height]) * self._size
@@ -68,7 +83,7 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
             labels = torch.cat([corners, labels], dim=1)
         if previous is not None:  # as sam2's predictors do with extreme logits, and its training does not
             previous = previous.clamp(-32, 32)
-        logits, ious, _ = self.network.decode(features, points, labels, previous, multimask)
+        logits, ious, _ = self.network.decode(features[:3], points, labels, previous, multimask)
         return best_mask(logits, ious)
 
 
@@ -87,13 +102,16 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
             the ``configs`` of this package, such as "models/sam2_nano.yaml".
         encoder: shared with other stages, in place of the checkpoint's own image encoder, which has to be the
             same; None for the checkpoint's own.
+        memory_checkpoint: of a SAM 2 with the same image encoder, whose decoder follows masks by memory
+            (``SAM2Memory``), such as that from which SAM-pose2seg was tuned; None for ``checkpoint`` itself.
         device, dtype: of the network; "bfloat16" for autocast in image encoder and mask decoder, else "float32".
         channels_last, compile: for the image encoder; see ``bmp.models.compute.prepare``.
         options: see ``SAM2NetworkSegmenter``. Encoding takes about 0.5 GB for each image of a batch with b+ in float32.
 
     Raises:
         ImportError: where sam2 is not installed.
-        UserError: for a model that does not exist, a checkpoint that does not fit it, and an encoder of other weights.
+        UserError: for a model that does not exist, a checkpoint that does not fit it, and an encoder of other weights,
+            given or in ``memory_checkpoint``.
     """
 
     def __init__(
@@ -103,6 +121,7 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
         model: str = "sam2.1_hiera_b+",
         *,
         encoder: SAM2Encoder | None = None,
+        memory_checkpoint: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
         channels_last: bool = False,
@@ -118,7 +137,17 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
                     "knows no other; give both the same base model, or leave the encoder out"
                 )
             network.image_encoder = encoder.module  # one set of weights in memory
+        video = None
+        if memory_checkpoint is not None:
+            other = build_sam2(model, memory_checkpoint)
+            if weights_digest(other.image_encoder) != weights_digest(network.image_encoder):
+                raise UserError(
+                    f"memory_checkpoint: the image encoder in {memory_checkpoint!r} is not that in {checkpoint!r}; "
+                    "give the checkpoint from which the other was tuned"
+                )
+            other.image_encoder = network.image_encoder
+            video = SAM2Network(other.to(device), number_format)
         network.to(device)
         if encoder is None:
             prepare(network.image_encoder, channels_last=channels_last, compiled=compile)
-        super().__init__(prompter, SAM2Network(network, number_format), encoder=encoder, **options)
+        super().__init__(prompter, SAM2Network(network, number_format), encoder=encoder, video=video, **options)
