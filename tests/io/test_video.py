@@ -1,7 +1,11 @@
 """Films of a few frames, made here: times, parts, rotation, depth, broken ones, and what is written."""
 
+import itertools
 import sys
+import threading
+from contextlib import suppress
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import PIL.Image
@@ -364,3 +368,63 @@ def test_film_that_is_not_finished_leaves_nothing(tmp_path, calls, message):
 def test_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="cannot be written"), video_writer(tmp_path / "none" / "a.mp4") as write:
         write(grey(0))
+
+
+class _Live(BaseHTTPRequestHandler):
+    """A camera of the network: sends what it has without saying how much that is, or less than it says."""
+
+    def do_GET(self):
+        self.send_response(200)
+        if self.server.promised:
+            self.send_header("Content-Length", str(self.server.promised))
+        self.end_headers()
+        with suppress(ConnectionError):  # whoever opens a stream may leave it before its end
+            self.wfile.write(self.server.sent)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def live():
+    """Serve bytes at an address of this machine; promised: how many are announced, 0 for no announcement."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Live)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+
+    def address(sent, promised=0):
+        server.sent, server.promised = sent, promised
+        return f"http://127.0.0.1:{server.server_port}/camera"
+
+    yield address
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["film.ts", "film.mkv", "film.flv"])
+def test_a_live_stream_is_read_as_it_comes(tmp_path, live, name):
+    sent = make(tmp_path / name).read_bytes()
+    notices = []
+    with VideoReader(live(sent), notice=notices.append) as frames:
+        assert frames.frames is None
+        values = [int(frame.image.pixels.float().mean()) for frame in frames]
+    assert values == pytest.approx([20 + 20 * number for number in range(COUNT)], abs=3)
+    assert [notice for notice in notices if "the stream ends early" not in notice] == []
+
+
+def test_a_camera_that_ends_is_told_in_one_line(tmp_path, live):
+    sent = make(tmp_path / "film.ts", picture=lambda number: np.roll(QUARTERS, 5 * number, axis=1)).read_bytes()
+    notices = []
+    with VideoReader(live(sent[: len(sent) // 2], promised=len(sent)), notice=notices.append) as frames:
+        found = [frame.index for frame in frames]
+    assert 0 < len(found) < COUNT
+    (notice,) = notices
+    assert "the stream ends early" in notice
+    assert "\n" not in notice
+
+
+def test_a_device_of_ffmpeg_is_read_until_it_is_left():
+    with VideoReader("testsrc=size=64x48:rate=25", format="lavfi") as frames:
+        assert frames.frames is None
+        indices = [frame.index for frame in itertools.islice(frames, 5)]
+    assert indices == [0, 1, 2, 3, 4]

@@ -193,8 +193,10 @@ class VideoReader:
                 errors += 1
             except (self._av.FFmpegError, OSError) as error:
                 self._say(f"the stream ends early ({error.strerror or error})")
-                return
-        self._say("the stream ends early (its rest cannot be read)")
+                break
+        else:
+            self._say("the stream ends early (its rest cannot be read)")
+        yield self._av.Packet()  # empty, as at a proper end: the decoder gives the frames that it still holds
 
     def _locate(self) -> tuple[int, int] | None:
         """Return number and time stamp of the first frame to be given, without decoding; None where that is not known.
