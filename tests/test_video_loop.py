@@ -170,7 +170,7 @@ class OneBox(FakeDetector):
 
 
 def test_points_and_mask_of_a_textured_square_follow_to_a_tenth_of_a_pixel():
-    loop = VideoLoop(LucasKanade(), TrackedKeypoints(), mask_every=20)
+    loop = VideoLoop(LucasKanade(), TrackedKeypoints(), keyframe_every=12, mask_every=20)
     found = follow(loop, [textured(number) for number in range(12)], image_loop(detector=OneBox()))
     first = found[0].people
     for number, each in enumerate(found):

@@ -69,13 +69,15 @@ def test_everybody_found_is_remembered_and_each_frame_is_encoded_once(segmenter)
 
 
 def test_a_look_gives_the_masks_anew_and_who_is_retired_is_forgotten(segmenter):
-    gone = lambda number: (44, 12, 54, 36) if number < 2 else None  # noqa: E731
-    loop, photos = remembering(min_mask_score=0.0, patience=1), images(segmenter)
+    loop, photos = remembering(), images(segmenter)
     state = loop.begin(photos)
-    list(loop.run(photos, film(SQUARES[0], gone, count=9), state))
-    (memory,) = state.looks._objects.values()
-    assert memory.given == memory.now > 1
-    assert state.people.ids.tolist() == [1]
+    (frame,) = film(*SQUARES, count=1)
+    list(loop.run(photos, [frame], state))
+    (view,) = photos.segmenter.open([frame.image])
+    state.looks.prompted_masks(photos.segmenter, view, state.people)
+    assert [(each.given, each.now) for each in state.looks._objects.values()] == [(1, 2), (1, 2)]
+    state.looks.remember(photos.segmenter, view, state.people[torch.tensor([1])], torch.tensor([True]))
+    assert {name: (each.given, each.now) for name, each in state.looks._objects.items()} == {2: (2, 2)}
 
 
 def test_a_run_goes_on_from_a_state_as_if_nothing_had_happened(segmenter):
