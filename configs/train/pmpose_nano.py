@@ -6,9 +6,9 @@ default_scope = "mmpose"
 custom_imports = dict(imports=["bmp.training.loops", "bmp.models.pmpose", "bmp.training.pose"])
 data_root = "output/synthcrowd"
 
-iterations = 2000
-batch_size = 64
-learning_rate = 2e-3
+iterations = 3000
+batch_size = 32
+learning_rate = 1e-3
 people = dict(type="PeopleKeypoints", data_root=data_root)
 codec = {{_base_.model.head.decoder}}
 train_pipeline = [
@@ -54,7 +54,7 @@ param_scheduler = [
         type="CosineAnnealingLR", by_epoch=False, begin=200, end=iterations, T_max=iterations - 200, eta_min_ratio=0.01
     ),
 ]
-default_hooks = dict(checkpoint=dict(interval=500))
+default_hooks = dict(checkpoint=dict(interval=100))
 custom_hooks = [dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.002, gamma=200, update_buffers=True)]
 
 val_dataloader = dict(

@@ -110,7 +110,7 @@ def test_the_training_of_nano_reads_it(folder):
         packed = dataset[row]
         assert packed["inputs"].shape == (3, 128, 96)
         labels = packed["data_samples"].gt_instance_labels
-        assert packed["data_samples"].gt_fields.heatmaps.shape == (17, 32, 24)
+        assert packed["data_samples"].gt_fields.heatmaps.shape == (17, 64, 48)
         present += labels.presence[labels.presence_weights > 0].tolist()
         hidden += labels.visibility[labels.visibility_weights > 0].tolist()
     assert set(present) == {0.0, 1.0}
