@@ -121,3 +121,68 @@ def pose_section(family: str = "pmpose") -> dict[str, Any]:
 def _pose_section(family: str) -> dict[str, Any]:
     section: dict[str, Any] = load_model_config(f"models/{family}_b.py", "mmpose")["model"]
     return section
+
+
+def transformers_config(architecture: str) -> dict[str, Any]:
+    """The config of a small network of transformers."""
+    names = {"0": "dog", "1": "person", "2": "cat"}
+    resnet = dict(embedding_size=16, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1], layer_type="basic")
+    encoder = dict(
+        encoder_hidden_dim=32, encoder_ffn_dim=32, encoder_attention_heads=2, encoder_in_channels=[24, 32, 40]
+    )
+    decoder = dict(decoder_ffn_dim=32, decoder_attention_heads=2, decoder_in_channels=[32] * 3, decoder_layers=2)
+    detr = dict(
+        backbone_config=dict(model_type="rt_detr_resnet", out_features=["stage2", "stage3", "stage4"], **resnet)
+    )
+    detr |= dict(d_model=32, num_queries=12, id2label=names, num_denoising=0, **encoder, **decoder)
+    vit = dict(model_type="vitpose_backbone", image_size=[128, 96], patch_size=[16, 16], hidden_size=32)
+    vit |= dict(num_hidden_layers=1, num_attention_heads=2, out_features=["stage1"])
+    windows = dict(
+        model_type="rf_detr_dinov2", hidden_size=24, num_hidden_layers=4, num_attention_heads=2, image_size=64
+    )
+    windows |= dict(patch_size=16, num_windows=2, mlp_ratio=1, out_indices=[2, 4], window_block_indexes=[0, 2])
+    rf_detr = dict(backbone_config=windows, d_model=32, num_queries=12, id2label=names, decoder_layers=1)
+    rf_detr |= dict(decoder_self_attention_heads=2, decoder_cross_attention_heads=4, decoder_ffn_dim=32)
+    sam: dict[str, Any] = dict(
+        vision_config=dict(
+            backbone_config=dict(
+                model_type="sam2_hiera_det_model",
+                hidden_size=16,
+                image_size=[SAM_SIDE] * 2,
+                blocks_per_stage=[1, 1, 2, 1],
+                embed_dim_per_stage=[16, 32, 64, 128],
+                global_attention_blocks=[3],
+            ),
+            backbone_channel_list=[128, 64, 32, 16],
+            backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
+            fpn_hidden_size=64,
+        ),
+        prompt_encoder_config=dict(hidden_size=64, image_size=SAM_SIDE),
+        mask_decoder_config=dict(hidden_size=64, mlp_dim=64, iou_head_hidden_dim=64),
+    )
+    sections = {
+        "RTDetrV2ForObjectDetection": detr,
+        "DFineForObjectDetection": {**detr, "backbone_config": dict(model_type="hgnet_v2", **_hgnet())},
+        "RfDetrForObjectDetection": rf_detr,
+        "RfDetrForInstanceSegmentation": rf_detr,
+        "VitPoseForPoseEstimation": dict(backbone_config=vit, num_labels=17),
+        "VitPoseForPoseEstimation, experts": dict(
+            backbone_config={**vit, "num_experts": 3, "part_features": 8}, num_labels=17
+        ),
+        "Sam2Model": sam,
+    }
+    return dict(architectures=[architecture.partition(",")[0]], **copy.deepcopy(sections[architecture]))
+
+
+def _hgnet() -> dict[str, Any]:
+    return dict(
+        stem_channels=[3, 8, 8],
+        stage_in_channels=[8, 16, 24, 32],
+        stage_mid_channels=[8, 8, 8, 8],
+        stage_out_channels=[16, 24, 32, 40],
+        stage_num_blocks=[1, 1, 1, 1],
+        stage_numb_of_layers=[1, 1, 1, 1],
+        hidden_sizes=[16, 24, 32, 40],
+        depths=[1, 1, 1, 1],
+        out_features=["stage2", "stage3", "stage4"],
+    )

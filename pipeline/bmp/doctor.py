@@ -22,9 +22,20 @@ from bmp.config import ConfigSection, load_config, presets
 from bmp.errors import how_to_install
 
 DEFAULT = "lite.py"
-_EXTRAS = {"lite": ("ai_edge_litert",), "openmmlab": ("mmdet", "mmpose", "sam2")}
+_EXTRAS = {"lite": ("ai_edge_litert",), "modern": ("transformers",), "openmmlab": ("mmdet", "mmpose", "sam2")}
 _LIBRARIES = {"LiteDetector": "lite", "LitePoseEstimator": "lite", "LiteSegmenter": "lite"}
-_PACKAGES = ("torch", "torchvision", "mmengine", "ai-edge-litert", "mmcv-lite", "mmdet", "mmpose", "sam2")
+_LIBRARIES |= {f"Transformers{role}": "modern" for role in ("Detector", "Pose", "Segmenter")}
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "mmengine",
+    "ai-edge-litert",
+    "mmcv-lite",
+    "mmdet",
+    "mmpose",
+    "sam2",
+    "transformers",
+)
 _ROOMY = 1 << 30
 """Bytes that should be free where weights are kept."""
 

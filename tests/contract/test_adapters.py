@@ -94,6 +94,16 @@ def _samp():
         return SAMPose(SAM2Encoder("random", tiny_models.sam2_config(Path(folder))), "random", network)
 
 
+def _transformers(role, name, architecture, *first, **options):
+    @functools.cache
+    def make():
+        pytest.importorskip("transformers")
+        stage = getattr(pytest.importorskip(f"bmp.{role}.transformers"), name)
+        return stage(*first, "random", tiny_models.transformers_config(architecture), **options)
+
+    return make
+
+
 @functools.cache
 def _sam1():
     segment_anything = pytest.importorskip("segment_anything")
@@ -127,6 +137,16 @@ DETECTORS = {
     "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
     "mmdet with masks": _mmdet("rtmdet-ins"),
     "mmdet without masks": pytest.param(_mmdet("rtmdet"), marks=pytest.mark.slow),
+    **{
+        f"transformers, {architecture}": _transformers(
+            "detectors", "TransformersDetector", architecture, side=64, score_threshold=threshold
+        )
+        for architecture, threshold in (
+            ("RTDetrV2ForObjectDetection", 0.005),
+            ("DFineForObjectDetection", 0.005),
+            ("RfDetrForInstanceSegmentation", 0.005),
+        )
+    },
 }
 POSES = {
     "fake": FakePose,
@@ -137,9 +157,11 @@ POSES = {
     "mmpose, heatmaps": pytest.param(
         _mmpose("maskpose", visibility_from="score", presence_from="score"), marks=pytest.mark.slow
     ),
+    "transformers, experts": _transformers("poses", "TransformersPose", "VitPoseForPoseEstimation, experts"),
 }
 SEGMENTERS = {
     "fake": FakeSegmenter,
+    "transformers": _transformers("segmenters", "TransformersSegmenter", "Sam2Model", MaxVisibility()),
     "the detector's own": DetectedMasks,
     "cut to the skeleton": SkeletonMasks,
     "lite": _lite("segmenters", "LiteSegmenter"),

@@ -339,6 +339,22 @@ _TABLE: tuple[Weight, ...] = (
         size=9_987_728,
     ),
     *(
+        Weight(f"{repository}/{file}", HubFile(repository, file), "Apache-2.0")
+        for repository in (
+            *(f"PekingU/rtdetr_v2_{backbone}vd" for backbone in ("r18", "r34", "r50", "r101")),
+            *(f"Roboflow/rf-detr-{kind}{size}" for kind in ("", "seg-") for size in ("nano", "small", "medium")),
+            *(f"usyd-community/vitpose-{size}" for size in ("base-simple", "base")),
+            *(f"usyd-community/vitpose-plus-{size}" for size in ("small", "base", "large", "huge")),
+            *(f"facebook/sam2.1-hiera-{size}" for size in ("tiny", "small", "base-plus", "large")),
+        )
+        for file in ("config.json", "model.safetensors")
+    ),
+    *(
+        Weight(f"{repository}/{file}", HubFile(repository, file), f"see the model card of {repository}")
+        for repository in (f"ustc-community/dfine-{size}-coco" for size in ("nano", "small", "medium", "large"))
+        for file in ("config.json", "model.safetensors")
+    ),
+    *(
         Weight(f"nano/{file}", Packaged(file), "Apache-2.0")
         for file in (
             "rtmdet-ins-nano.safetensors",

@@ -1,0 +1,95 @@
+"""SAM 2.1, SAM-pose2seg and SAM 3's tracker through Hugging Face's transformers; does not know what prompts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from typing_extensions import Unpack
+
+from bmp.config import ConfigSection
+from bmp.models.compute import autocast, dtype_of, prepare
+from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Portable, build_transformers
+from bmp.registry import SEGMENTERS
+from bmp.segmenters.prompted import PromptedSegmenter, PromptingOptions, best_mask
+from bmp.stages import Prompter
+from bmp.structures import Image, Prompts
+
+
+@SEGMENTERS.register_module()
+class TransformersSegmenter(Portable, PromptedSegmenter):
+    """Gives the masks of ``SAM2Segmenter`` without the package sam2, or those of SAM 3's tracker.
+
+    Args:
+        prompter: chooses the points of each person; see ``SAM2Segmenter``.
+        checkpoint, config: see ``bmp.models.transformers.build_transformers``. Files under sam2's names, such as
+            SAM-pose2seg's, are renamed: say which model they are, ``config="sam2.1_hiera_b+"``.
+        device, dtype: of the network; "bfloat16" for autocast, else "float32".
+        compile: the image encoder; see ``bmp.models.compute.prepare``.
+        options: see ``PromptedSegmenter``; by default ``hole_area`` is 10 and ``speck_area`` 50.
+
+    Raises:
+        ImportError: where transformers is not installed.
+        UserError: for a network of another kind, and weights that cannot be had or do not fit it.
+    """
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        checkpoint: str,
+        config: str | ConfigSection | None = None,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        compile: bool = False,
+        **options: Unpack[PromptingOptions],
+    ) -> None:
+        options.setdefault("hole_area", 10)
+        options.setdefault("speck_area", 50)
+        super().__init__(prompter, device=device, **options)
+        self._dtype = dtype_of(dtype)
+        network = build_transformers("TransformersSegmenter", checkpoint, config, ["Sam2Model", "Sam3TrackerModel"])
+        self._network = network.to(device)
+        prepare(self._network.vision_encoder, channels_last=False, compiled=compile)
+        self._size = int(network.config.prompt_encoder_config.image_size)
+        self.logit_size = (self._size // 16 * 4, self._size // 16 * 4)
+        third = type(network).__name__.startswith("Sam3")
+        self._colours = ((0.5,) * 3, (0.5,) * 3) if third else (IMAGENET_MEAN, IMAGENET_STD)
+
+    def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
+        from torchvision.transforms.v2.functional import normalize, resize  # slow to import
+
+        side = [self._size, self._size]
+        squares = [
+            resize(image.pixels.to(self.device).permute(2, 0, 1).float() / 255, side, antialias=True)
+            for image in images
+        ]
+        pixels = normalize(torch.stack(squares), *map(list, self._colours))
+        with autocast(self.device, self._dtype):
+            return tuple(self._network.get_image_embeddings(pixels))
+
+    def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
+        return points / points.new_tensor([width, height]) * self._size
+
+    def _decode(
+        self, features: tuple[Tensor, ...], prompts: Prompts, previous: Tensor | None = None, multimask: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        points, labels = prompts.points, prompts.labels.int()
+        if prompts.boxes is not None:  # to SAM 2 the corners of a box are two points with labels of their own
+            points = torch.cat([prompts.boxes.reshape(-1, 2, 2), points], dim=1)
+            labels = torch.cat([labels.new_tensor([[2, 3]]).expand(len(prompts), -1), labels], dim=1)
+        with autocast(self.device, self._dtype):
+            # People stand where images do: a mask prompt goes with an image in transformers.
+            answer = self._network(
+                image_embeddings=list(features),
+                input_points=points[:, None] if points.shape[1] else None,
+                input_labels=labels[:, None] if points.shape[1] else None,
+                input_masks=None if previous is None else previous.clamp(-32, 32)[:, None],
+                multimask_output=multimask,
+            )
+        return best_mask(answer.pred_masks[:, 0].float(), answer.iou_scores[:, 0].float())
+
+    def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
+        return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
