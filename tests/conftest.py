@@ -18,6 +18,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from bmp.models.openmmlab import quiet_imports
+
 # Continuous integration runs on slow and busy machines: how long an example takes says nothing there.
 hypothesis.settings.register_profile("bmp", deadline=None)
 hypothesis.settings.register_profile("fast", deadline=None, max_examples=10)
@@ -40,6 +42,9 @@ def pytest_configure(config):
         os.environ.setdefault("TMPDIR", str(_MEMORY))
         tempfile.tempdir = None  # forgets what was found before
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "bmp")
+    # Tests import OpenMMLab's packages themselves, which has to go beside transformers as it does in the program.
+    with quiet_imports():
+        pass
 
 
 def pytest_collection_modifyitems(items):
