@@ -19,6 +19,7 @@ from matplotlib import cbook
 
 from bmp import UserError
 from bmp.io import images
+from bmp.mask_windows import MaskWindows
 from bmp.ops.masks import exclusive
 from bmp.parsers.schnet import SAMCLIPParser
 from bmp.parsers.skeleton import SkeletonParts
@@ -244,6 +245,8 @@ def same(first, second):
     if not len(first):
         return
     for value, other in zip(first._values().values(), second._values().values(), strict=True):
+        if isinstance(value, MaskWindows):
+            value, other = value.whole(), other.whole()
         if isinstance(value, torch.Tensor):
             assert value.dtype == other.dtype
             torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)

@@ -155,6 +155,8 @@ class MMDetDetector:
     def _masks(self, found: RawDetections, rows: Tensor, image: Image) -> MaskWindows:
         """Return the masks of ``rows`` in the size of the image, a few at a time."""
         assert found.soft is not None
+        if not len(rows):
+            return MaskWindows.empty(image.height, image.width, self._device)
         step = max(1, self._mask_bytes // (8 * _LARGEST_INPUT))
         parts = [
             enlarged(found.soft(few), image.height, image.width, found.threshold) for few in torch.split(rows, step)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -295,7 +295,7 @@ class SharedSAMP(nn.Module):
         for head in heads:
             # Flat maps, from which the expected OKS has a gradient everywhere.
             nn.init.normal_(head.weight, std=1e-3)
-            nn.init.zeros_(head.bias)
+            nn.init.constant_(cast(Tensor, head.bias), 0.0)
 
     @property
     def fingerprint(self) -> str:

@@ -99,7 +99,7 @@ def _pretrained(stage: str, kind: Any, config: Any, file: Path) -> Any:
     from transformers.utils import logging
 
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # what it would warn of is an error below
+    logging.set_verbosity(40)  # errors only: what it would warn of is an error below
     try:
         network, report = kind.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

@@ -84,7 +84,8 @@ class TransformersPose(Portable):
             parts = [Poses.empty(len(self.keypoints), self._device)]
             pixels = image.pixels.to(self._device) if len(group) else image.pixels
             boxes = group.boxes.to(self._device)
-            parts += [self._estimate(pixels, some) for some in boxes.split(self._batch_size) if len(some)]
+            starts = range(0, len(boxes), self._batch_size)
+            parts += [self._estimate(pixels, boxes[start : start + self._batch_size]) for start in starts]
             poses.append(Poses.concat(parts))
         return poses
 
