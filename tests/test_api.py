@@ -422,7 +422,7 @@ class TestModel:
         stages = {stage.role: stage for stage in bmp.load("nano.py", device="cpu").info().stages}
         assert stages["pose"].weights == ("nano/pmpose-nano.safetensors",)
         assert stages["segmenter"].weights == ("nano/sam-pose2seg-nano.safetensors",)
-        assert 700_000 < stages["pose"].parameters < 1_000_000
+        assert 2_000_000 < stages["pose"].parameters < 2_500_000
         assert stages["pose"].device == "cpu"
         assert stages["suppressor"].parameters == 0
 

@@ -198,6 +198,8 @@ def test_several_processes_share_a_test(workplace):
 
 IMPORT = """
 import json, logging, os, random, sys, warnings
+import mmpretrain.utils.dependency
+mmpretrain.utils.dependency.WITH_MULTIMODAL = False  # mmpretrain itself does not start beside transformers 5
 import cv2, matplotlib, mmcv, mmdet.models, mmengine, mmpose.apis, mmpose.models, mmpose.visualization, numpy, torch
 import mmpretrain.models, torchvision, scipy, PIL.Image
 from mmengine.registry import DefaultScope, Registry, root

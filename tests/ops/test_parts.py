@@ -16,7 +16,7 @@ def grid(text):
     [
         ("1111 1121 1111", 2, "1111 1111 1111"),
         ("1111 1221 1111", 2, "1111 1221 1111"),  # large enough
-        ("1122 1322 1122", 2, "1122 1222 1122"),  # 3 touches three times 2 and 1 once at a side
+        ("1122 1322 1122", 2, "1122 1122 1122"),  # 3 touches 1 at three sides and 2 at one
         ("0000 0300 0000", 9, "0000 0300 0000"),  # nobody to join
         ("0330 0000 0000", 9, "0330 0000 0000"),
         ("1230 0000 0000", 9, "3330 0000 0000"),  # one after the other, and what they join grows

@@ -72,7 +72,7 @@ def test_a_parser_learns_on_a_frozen_encoder_and_is_loaded_again(batch, sam, tmp
     model = ParserTraining(settings, str(sam), "random", cache=str(tmp_path / "cache"), grid=(8, 6))
     semantics = {name: tensor.clone() for name, tensor in model.parser.semantics.state_dict().items()}
     before, after = step(model, batch)
-    assert after < 0.9 * before
+    assert after < 0.95 * before
     assert {name.split("_")[1] for name in losses_of(model, batch)} == {"labels", "lovasz", "edges"}
     assert all(torch.equal(tensor, semantics[name]) for name, tensor in model.parser.semantics.state_dict().items())
     assert not any(name.startswith(("sam", "_encoder")) for name in model.state_dict())
@@ -113,7 +113,7 @@ def test_images_without_people_train_the_background(batch, sam):
 def test_the_small_semantic_encoder_learns_names(batch):
     model = SemanticTraining()
     before, after = step(model, batch, steps=4)
-    assert after < 0.9 * before
+    assert after < 0.95 * before
     with pytest.raises(ValueError, match="training only"):
         model(torch.zeros(1, 3, 8, 8), [], "predict")
 
