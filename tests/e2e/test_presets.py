@@ -36,9 +36,8 @@ PHOTO = cbook._get_data_path("sample_data/grace_hopper.jpg")
 def test_presets_build_without_a_gpu(name):
     overrides = dict(RANDOM)
     if "shared" in load_config(name).pipeline:  # no weights of a full-size parser are published
-        overrides |= dict.fromkeys(
-            ("pipeline.parts", "pipeline.encoder", "pipeline.segmenter.encoder", "pipeline.shared")
-        )
+        overrides |= dict.fromkeys(("pipeline.parts", "pipeline.encoder", "pipeline.segmenter.encoder"))
+        overrides["pipeline.shared"] = {}
     model = bmp.load(name, device="cpu", overrides=overrides)
     assert isinstance(model.detector, MMDetDetector)
     assert isinstance(model.pose, MMPoseEstimator)
