@@ -7,9 +7,9 @@ RUN pip install --no-cache-dir hatchling==1.33.0 && python -m hatchling build -t
 
 FROM python:3.12-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# PyTorch comes from the index of its kind, all else from PyPI; the wheel says which versions it takes.
+# PyTorch comes from the index of its kind, all else from the usual one; the wheel says which versions it takes.
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple \
+RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" \
     "torch>=2.6" "torchvision>=0.21"
 COPY --from=wheel /wheel /wheel
 # hadolint ignore=DL3013

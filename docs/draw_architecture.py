@@ -30,8 +30,7 @@ ROOMS = {
     "distributed.py": "the processes of torchrun",
     "console.py": "what all commands share: options, progress, messages, exit codes",
     "label_sets": "what keypoints and body parts mean: the published sets, and conversions between them",
-    "mask_windows.py": "masks stored within windows, and fields that are whole when they are read",
-    "structures.py": "the records that stages exchange, checked when they are made",
+    "structures": "the records that stages exchange, checked when they are made",
     "stages.py": "the protocols: what a detector, a segmenter and the other stages and their parts are",
     "registry.py": "the names that configs use",
     "ops": "pure functions on tensors: boxes, masks, heatmaps, OKS",
@@ -202,7 +201,7 @@ def draw() -> Figure:
         1,
         128,
         9,
-        "structures.py: records      stages.py: protocols      ops/: functions on tensors\n"
+        "structures/: records        stages.py: protocols      ops/: functions on tensors\n"
         "label_sets.py: keypoints, parts      registry.py: names in configs      errors.py, console.py, distributed.py",
         _GROUND,
     )

@@ -18,7 +18,7 @@ from imports import imports_of  # noqa: E402 -- the page of the architecture sha
 
 PACKAGE = ROOT / "pipeline" / "bmp"
 ROLES = ("detectors", "poses", "segmenters", "suppression", "parsers", "trackers")
-FLOOR = ("ops", "structures", "mask_windows", "label_sets", "errors")
+FLOOR = ("ops", "structures", "label_sets", "errors")
 PROGRAMS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
 LOOPS = ("loop", "video_loop", "tracking")
 ANY = ("any room",)
@@ -49,7 +49,7 @@ def _among(place, rooms):
 
 RULES = [
     Rule(
-        "`ops`, `structures`, `mask_windows`, `label_sets`, `errors` | anything above them",
+        "`ops`, `structures`, `label_sets`, `errors` | anything above them",
         FLOOR,
         ANY,
         except_for=FLOOR,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
-from bmp.mask_windows import MaskWindows
 from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
+from bmp.structures.mask_windows import MaskWindows
 
 
 def _detections(count, masks=False):

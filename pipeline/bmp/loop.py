@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from bmp.errors import UserError
-from bmp.mask_windows import MaskWindows
 from bmp.ops.agreement import with_agreement
 from bmp.ops.masks import exclusive, paint_out
 from bmp.stages import Detector, ImageEncoder, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
+from bmp.structures.mask_windows import MaskWindows
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bmp.label_sets import KeypointSet
 from bmp.label_sets.part_sets import PartSet
-from bmp.mask_windows import MaskWindows
 from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses, Prompts, TrackedPeople
+from bmp.structures.mask_windows import MaskWindows
 
 ImageView = Any
 """Anything that a segmenter keeps for an image, such as an embedding; only that segmenter reads it."""

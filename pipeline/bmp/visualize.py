@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from bmp.label_sets import KeypointSet
-from bmp.mask_windows import MaskWindows
 from bmp.ops.masks import iou, to_boxes
 from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
+from bmp.structures.mask_windows import MaskWindows
 
 if TYPE_CHECKING:
     from bmp.loop import RoundTrace

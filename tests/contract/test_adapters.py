@@ -19,7 +19,6 @@ from matplotlib import cbook
 
 from bmp import UserError
 from bmp.io import images
-from bmp.mask_windows import MaskWindows
 from bmp.ops.masks import exclusive
 from bmp.parsers.schnet import SAMCLIPParser
 from bmp.parsers.skeleton import SkeletonParts
@@ -39,6 +38,7 @@ from bmp.segmenters.released import ExchangedColours, GatedMaxVisibility
 from bmp.segmenters.skeleton import SkeletonMasks
 from bmp.stages import Detector, PartParser, PoseEstimator, Prompter, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Instances, Masks, Poses
+from bmp.structures.mask_windows import MaskWindows
 from bmp.suppression.oks import OKSSuppressor
 from bmp.suppression.released import ReleasedOKSSuppressor
 

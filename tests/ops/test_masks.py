@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as npst
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from bmp.mask_windows import MaskWindows, boxes_of_tensor
 from bmp.ops import masks
 from bmp.structures import Image
+from bmp.structures.mask_windows import MaskWindows, boxes_of_tensor
 
 
 def _drawn(*pictures: str) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 from bmp.config import ConfigSection
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
 from bmp.errors import MissingExtraError, UserError
-from bmp.mask_windows import MaskWindows
 from bmp.models import rtmdet_ins
 from bmp.models.compute import compute_in, dtype_of, prepare
 from bmp.models.configs import load_model_config
@@ -27,6 +26,7 @@ from bmp.ops.boxes import clip
 from bmp.ops.masks import enlarged, to_boxes
 from bmp.registry import DETECTORS
 from bmp.structures import Detections, Image
+from bmp.structures.mask_windows import MaskWindows
 
 _LARGEST_INPUT = 1 << 20  # pixels of the usual networks' inputs
 _INSTANCES = 100  # so many, of all classes, mmdet's segmenters give by default

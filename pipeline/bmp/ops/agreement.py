@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bmp.mask_windows import MaskWindows
 from bmp.ops.boxes import iou
 from bmp.ops.masks import areas, to_boxes
 from bmp.structures import Instances
+from bmp.structures.mask_windows import MaskWindows
 
 _REACH = 0.02  # distance of the points around a keypoint that are looked at with it, as a share of the box's size
 _AROUND = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7))

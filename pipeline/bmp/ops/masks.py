@@ -19,8 +19,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from bmp.mask_windows import MaskWindows, tight_boxes
 from bmp.structures import Image
+from bmp.structures.mask_windows import MaskWindows, tight_boxes
 
 
 class RunLengths(TypedDict):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bmp.mask_windows import MaskWindows
 from bmp.ops.boxes import fit_aspect
+from bmp.structures.mask_windows import MaskWindows
 
 _SMALLEST = 1.0
 

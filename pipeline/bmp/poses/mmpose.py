@@ -14,7 +14,6 @@ from torch import Tensor
 from bmp.config import ConfigSection
 from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, conversion, keypoint_set
-from bmp.mask_windows import MaskWindows
 from bmp.models.compute import autocast, dtype_of, prepare, to_float32
 from bmp.models.configs import load_model_config
 from bmp.models.openmmlab import quiet_imports, quiet_models
@@ -22,6 +21,7 @@ from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
 from bmp.poses.crops import Windows, crop, windows_around
 from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
+from bmp.structures.mask_windows import MaskWindows
 
 Decoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes maps float32 (B, K, H, W); returns locations (B, K, 2) in map cells and scores (B, K)."""

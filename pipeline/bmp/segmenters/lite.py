@@ -13,7 +13,6 @@ import torch
 
 from bmp.checkpoints.sources import resolve
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, conversion
-from bmp.mask_windows import MaskWindows
 from bmp.models.lite import landmarks, regions
 from bmp.models.lite.landmarks import Landmarks
 from bmp.models.lite.logistic import Logistic, logit
@@ -21,6 +20,7 @@ from bmp.models.lite.regions import Array, ImagePyramid
 from bmp.ops.boxes import iou
 from bmp.registry import SEGMENTERS
 from bmp.structures import Detections, Image, Masks, Poses
+from bmp.structures.mask_windows import MaskWindows
 
 BOX_SCALE = 1.25
 # Radius of the circle that encloses a body, over the root mean square distance of its keypoints from the hips.

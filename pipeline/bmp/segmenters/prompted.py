@@ -16,10 +16,10 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from bmp.errors import UserError
-from bmp.mask_windows import MaskWindows
 from bmp.ops.masks import enlarged, fill_holes, remove_specks
 from bmp.stages import ImageView, PromptableSegmenter, Prompter, Segmenter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
+from bmp.structures.mask_windows import MaskWindows
 
 _LOGIT_BYTES = 128 << 20  # of mask logits of the network's input size that exist at one time
 _CERTAIN = 6.0  # logit of a pixel of a mask that is not the network's own, and the negative of one beside it

@@ -4,6 +4,8 @@ Coordinates are pixels of the original image, float32. Boxes are xyxy edges: a m
 x1 = 3 and x2 = 6. Rows are people; all fields of a record are aligned, and zero rows is an ordinary value.
 """
 
+# ruff: noqa: RUF009 -- columns are declared by calls, and mask fields are descriptors
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,7 +18,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from bmp.label_sets.part_sets import PartSet
-from bmp.mask_windows import MaskField, MaskWindows, OptionalMaskField
+from bmp.structures.mask_windows import MaskField, MaskWindows, OptionalMaskField
 
 _FLOAT = torch.float32
 
@@ -214,7 +216,7 @@ class Detections(Record):
 
     boxes: Tensor = column("N", 4)
     scores: Tensor = column("N", low=0.0, high=1.0)
-    masks: OptionalMaskField = OptionalMaskField()  # noqa: RUF009 - the dataclass reads and sets through it
+    masks: OptionalMaskField = OptionalMaskField()
 
     @property
     def windows(self) -> MaskWindows | None:
@@ -293,7 +295,7 @@ class Masks(Record):
     segmenters without point prompts.
     """
 
-    bits: MaskField = MaskField()  # noqa: RUF009 - the dataclass reads and sets through it
+    bits: MaskField = MaskField()
     scores: Tensor = column("N", low=0.0, high=1.0)
     prompts: Prompts | None = None
 
