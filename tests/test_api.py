@@ -158,6 +158,7 @@ class TestBoxes:
 
 
 class TestSeveralPictures:
+    @pytest.mark.slow
     def test_folder_glob_list_generator_and_batch_give_lists_in_order(self, model, folder, caplog):
         counts = [0, 2, 1]
         paths = [folder / name for name in ("a.png", "b.png", "c.png")]
@@ -344,6 +345,7 @@ class TestCollection:
             with pytest.raises(UserError, match=words):
                 people.save(tmp_path / name)
 
+    @pytest.mark.slow
     def test_dataframe(self, people, monkeypatch):
         table = people.to_dataframe()
         assert table["x2"].tolist() == [15, 60]

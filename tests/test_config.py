@@ -86,6 +86,7 @@ def test_bases_are_found_beside_and_in_the_package_wherever_they_stand(tmp_path,
     assert load_config(tmp_path / "computed.py").a == 1
 
 
+@pytest.mark.slow
 def test_bases_of_other_packages_keep_their_scope(tmp_path):
     pytest.importorskip("mmdet")
     found = load_config(write(tmp_path, **BASES) / "both.py")

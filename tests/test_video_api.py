@@ -46,6 +46,7 @@ def test_a_video_gives_its_people_frame_by_frame(model, pictures):
     assert repr(found[0]) == "VideoPeople(frame 1, 0.04 s: 1, 2)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 2])
 def test_a_film_may_be_left_at_any_time_and_is_closed_then(model, tmp_path, monkeypatch, asked):
     pytest.importorskip("av", reason="PyAV, the extra video")
@@ -79,6 +80,7 @@ def test_what_is_wrong_is_said_at_once(model, tmp_path):
         model.track([], rate=0)
 
 
+@pytest.mark.slow
 def test_frames_of_ones_own_are_read_one_at_a_time(model):
     read = []
 

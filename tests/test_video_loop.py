@@ -27,6 +27,7 @@ def follow(loop, frames, images=None):
     return list(loop.run(images or image_loop(), frames))
 
 
+@pytest.mark.slow
 def test_two_squares_are_followed_between_two_detections():
     squares = moving(LEFT, dx=1), moving(RIGHT, dy=-1)
     detector, segmenter = FakeDetector(), FakeSegmenter()
@@ -57,6 +58,7 @@ def test_a_frame_with_nobody_is_not_encoded():
     assert [each.detected for each in found] == [number % 12 == 0 for number in range(14)]
 
 
+@pytest.mark.slow
 def test_who_passes_behind_another_keeps_the_identity():
     squares = moving((0, 15, 8, 30), dx=2), moving((20, 5, 40, 40))
     found = follow(video_loop({0: (2, 0)}, keyframe_every=4), film(*squares, count=28))
@@ -65,6 +67,7 @@ def test_who_passes_behind_another_keeps_the_identity():
     assert boxes_of(found[-1]) == {1: (54, 15, 62, 30), 2: (20, 5, 40, 40)}
 
 
+@pytest.mark.slow
 def test_who_walks_out_is_lost_then_retired_and_a_newcomer_gets_another_number():
     squares = moving((50, 10, 60, 30), dx=3), lambda number: LEFT if number >= 40 else None
     loop = video_loop({0: (3, 0)}, patience=6)
@@ -138,6 +141,7 @@ def test_a_newcomer_is_found_at_the_next_look():
     assert [sorted(boxes_of(each)) for each in found] == [[1]] * 8 + [[1, 2]] * 2
 
 
+@pytest.mark.slow
 def test_a_loop_goes_on_from_its_state():
     frames = film(moving(LEFT, dx=1), moving(RIGHT), count=20)
     loop, images = video_loop({0: (1, 0)}), image_loop()
@@ -169,6 +173,7 @@ class OneBox(FakeDetector):
         return [detections((40.0, 90.0, 100.0, 150.0), scores=[0.9]) for _ in images]
 
 
+@pytest.mark.slow
 def test_points_and_mask_of_a_textured_square_follow_to_a_tenth_of_a_pixel():
     loop = VideoLoop(LucasKanade(), TrackedKeypoints(), keyframe_every=12, mask_every=20)
     found = follow(loop, [textured(number) for number in range(12)], image_loop(detector=OneBox()))

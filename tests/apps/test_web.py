@@ -65,6 +65,7 @@ def saved_file(folder):
 
 
 class TestSaving:
+    @pytest.mark.slow
     def test_an_edit_is_in_people_json_and_whoever_comes_back_goes_on(self, tmp_path):
         with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
             first, second = document["people"]

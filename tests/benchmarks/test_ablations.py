@@ -333,6 +333,7 @@ def test_a_data_set_of_the_paper_has_its_column(program, folder, first_scene, tm
     assert "Only the first 1 images of each data set." in text
 
 
+@pytest.mark.slow
 def test_people_without_keypoints_have_no_labelled_poses(program, folder, first_scene, tmp_path):
     for row in first_scene["annotations"]:
         del row["keypoints"], row["num_keypoints"]
@@ -381,6 +382,7 @@ def test_wrong_use(program, folder, capsys, arguments, message):
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

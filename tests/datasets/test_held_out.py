@@ -42,6 +42,7 @@ class Numbered(PeopleDataset):
         return f"sha256 of {index}"
 
 
+@pytest.mark.slow
 def test_the_rule_is_the_documented_one():
     held_out = [n for n in range(100_000) if is_held_out(n)]
     assert len(held_out) == pytest.approx(100_000 * SHARE, rel=0.1)

@@ -151,6 +151,7 @@ def test_pascal_person_part_does_not_tell_people_apart(tmp_path):
     assert len(parts.label_set) == 7
 
 
+@pytest.mark.slow
 def test_drawn_parts_are_the_same_from_files_and_without(tmp_path):
     split = find_split("val")
     write(tmp_path, "val", split.settings, 2, extras=True)

@@ -190,6 +190,7 @@ def test_what_is_written_as_youtube_vis_is_read(drawn: Path) -> None:
     _expect_the_drawn_ones(dataset)
 
 
+@pytest.mark.slow
 def test_what_is_written_as_mots_is_read_in_either_layout(drawn: Path, tmp_path: Path) -> None:
     lines = (drawn / "small_mots/000000.txt").read_text().splitlines()
     (tmp_path / "challenge/MOTS20-02/gt").mkdir(parents=True)
@@ -226,6 +227,7 @@ def test_mots_has_regions_that_count_for_nothing(drawn: Path, tmp_path: Path) ->
     assert labels.void.any()
 
 
+@pytest.mark.slow
 def test_what_is_written_as_posetrack_is_read(drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "annotations/val").mkdir(parents=True)
     (tmp_path / "images").symlink_to(drawn)

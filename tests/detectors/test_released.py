@@ -31,6 +31,7 @@ def test_small_boxes_overlap_more(detectors, second, ours, theirs):
     assert [each._without_overlaps(boxes, scores).tolist() for each in detectors] == [ours, theirs]
 
 
+@pytest.mark.slow
 def test_the_limit_counts_things_of_all_classes():
     network = tiny_models.rtmdet("rtmdet-ins", 96)
     network.model.test_cfg.update(score_thr=0.0, max_per_img=2)

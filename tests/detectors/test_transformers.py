@@ -23,6 +23,7 @@ def outputs(**values):
     return lambda pixel_values: values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", [False, True])
 def test_the_person_column_alone_counts_and_boxes_are_shares_of_the_image(masks):
     stage = detector(score_threshold=0.4)
@@ -71,6 +72,7 @@ def test_wrong_options_are_told(options, told):
         detector(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "bare"), [("RTDetrV2ForObjectDetection", True), ("RfDetrForObjectDetection", False)])
 def test_colours_are_normalised_as_in_training(name, bare):
     stage = detector(name)

@@ -25,6 +25,7 @@ def _people(folder):
     return json.loads((folder / "people.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_overlays_and_a_coco_file(photos, tmp_path):
     code, out, err = run(tmp_path, "--input", "photos", "--output", "out", "--trace")
     assert (code, err) == (0, "")

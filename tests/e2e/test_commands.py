@@ -289,6 +289,7 @@ def test_what_libraries_in_c_say_stays_off_the_terminal(photos, tmp_path):
     assert "TIFFReadDirectory" in err
 
 
+@pytest.mark.slow
 def test_the_presets_are_listed_with_what_they_are_good_for(tmp_path):
     code, out, err = main_in(tmp_path, "--list-configs")
     assert (code, err) == (0, "")
@@ -298,6 +299,7 @@ def test_the_presets_are_listed_with_what_they_are_good_for(tmp_path):
     assert lines[nano + 1].strip() in ("ready", "needs the extra openmmlab")
 
 
+@pytest.mark.slow
 def test_the_doctor_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("BMP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))

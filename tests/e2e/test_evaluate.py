@@ -206,6 +206,7 @@ def test_wrong_use_is_said_once_by_several_processes(folder):
     assert "".join(err for _, _, err in both).count("gone.json: cannot be read") == 1
 
 
+@pytest.mark.slow
 def test_broken_images_are_reported_and_tried_again(folder, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -227,6 +228,7 @@ def test_broken_images_are_reported_and_tried_again(folder, tmp_path):
     assert _metrics(tmp_path / "out")["rounds"][-1]["boxes_at_iou_50"]["recall"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_config_with_a_data_set_needs_nothing_else(folder, tmp_path):
     text = f"{CONFIG}\ndataset = dict(type='PeopleDataset', annotations='truth.json', images=None)\n"
     text += "evaluation = dict(segm_score='iou')\n"
@@ -297,6 +299,7 @@ def test_settings_that_cannot_be_are_refused(folder, settings, words):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_report_states_its_limits_and_why_there_is_no_number(folder, tmp_path):
     ground_truth = json.loads((folder / "truth.json").read_text())
     for row in ground_truth["annotations"]:

@@ -115,6 +115,7 @@ def measure(root, preset, keypoints):
     return json.loads((root / "found" / "metrics.json").read_text()), (root / "found" / "report.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("root", "preset"), [(name, name) for name in PRESETS], indirect=["root"])
 def test_a_network_with_the_sets_keypoints_is_measured_on_all_of_them(root, preset):
     name = SETS.get(preset, preset)
@@ -135,6 +136,7 @@ def test_a_network_with_the_sets_keypoints_is_measured_on_all_of_them(root, pres
     assert "MMPose 1.3.2" in report  # published numbers stand beside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("root", "missing"), [("crowdpose", ("top_head", "neck"))], indirect=["root"])
 def test_a_network_with_others_is_measured_on_what_is_common(root, missing):
     metrics, report = measure(root, "crowdpose", "coco")
@@ -208,6 +210,7 @@ def test_a_preset_says_what_it_needs(preset, tmp_path):
         build_dataset(load_config(f"{preset}.py", {"dataset.root": str(tmp_path), "dataset.split": "valid"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", ["aic"], indirect=True)
 def test_a_file_that_does_not_say_what_its_keypoints_are_is_told(root):
     file, images = root / "data" / "annotations" / "aic_val.json", next((root / "data").glob("ai_*/*"))

@@ -47,6 +47,7 @@ def test_presets_build_without_a_gpu(name):
     assert model.segmenter.prompter.count == (3 if modern else 6)
 
 
+@pytest.mark.slow
 def test_the_released_rules_are_switches_of_their_own():
     """Each can be taken back to what bmp_v2.py has, and everything else is bmp_v2.py."""
     released, ours = (load_config(name).pipeline.to_dict() for name in (RELEASED, "bmp_v2.py"))

@@ -51,6 +51,7 @@ def test_a_film_is_known_by_its_content(folder):
     assert "made with other settings (start)" in err
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_is_one_video_where_that_is_said(folder):
     code, out, err = run(
         folder, "--video", "walk", "--output", "out", "--no-overlay", "--start", "0.04s", "--every", "2"

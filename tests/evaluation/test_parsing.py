@@ -31,6 +31,7 @@ def answers(dataset, make):
     return rows
 
 
+@pytest.mark.slow
 def test_the_labels_as_answer_are_right(crowd):
     found = compare_parts(crowd, 1, answers(crowd, lambda index, _: crowd.parts(index)), CIHP)
     assert found.maps.miou == found.maps.pixel_accuracy == 1
@@ -40,6 +41,7 @@ def test_the_labels_as_answer_are_right(crowd):
     assert found.numbers()["maps"]["iou"]["background"] == 1
 
 
+@pytest.mark.slow
 def test_exchanged_sides_are_wrong(crowd):
     def exchanged(index, _):
         parts = crowd.parts(index)
@@ -60,6 +62,7 @@ def test_nobody_found(crowd):
     assert found.maps.iou[5] == 0
 
 
+@pytest.mark.slow
 def test_other_label_sets_are_compared_coarsely(crowd):
     parser = SkeletonParts()
     found = compare_parts(
@@ -95,6 +98,7 @@ def test_published_numbers_are_of_data_sets_that_there_are():
     assert published_parsing(None) == ()
 
 
+@pytest.mark.slow
 def test_a_report_has_parts(tmp_path):
     parts = 'parts=dict(type="fakes.FakeParser"),\n    suppressor='
     (tmp_path / "config.py").write_text(

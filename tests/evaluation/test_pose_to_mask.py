@@ -335,6 +335,7 @@ def test_a_perfect_answer_of_the_whole_image_is_left_in_peace():
     assert [labels.tolist() for _, _, labels, _, _ in segmenter.asked] == [[1]] * 3
 
 
+@pytest.mark.slow
 @hypothesis.given(st.integers(0, 2**32))
 @hypothesis.settings(max_examples=10)
 def test_corrections_lie_in_the_error_region_with_the_right_label(seed):
@@ -364,6 +365,7 @@ def test_corrections_mend_what_they_point_at():
         assert ious[-1] > ious[0] + 0.2
 
 
+@pytest.mark.slow
 def test_points_depend_on_seed_and_id_and_on_nobody_else():
     everybody = Scenes(CROWD, LONE)
     fewer = Scenes(CROWD, LONE)

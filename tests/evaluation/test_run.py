@@ -103,6 +103,7 @@ def test_numbers_keep_all_their_digits(tmp_path):
     assert row["keypoints"][0::3] == steps.tolist()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_feeds_the_networks_the_same_batches(tmp_path):
     (tmp_path / "whole").mkdir()
     job = task()

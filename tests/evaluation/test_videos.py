@@ -182,6 +182,7 @@ def test_points_need_points_and_a_tracker_that_answers_at_once() -> None:
         measure_points(Made(TWO), late)
 
 
+@pytest.mark.slow
 def test_true_motion_follows_drawn_points() -> None:
     settings = VideoSettings(size=96, length=8, heights=(50.0, 80.0), people=(2, 2), cuts=0.0)
     frames = [(drawn, labelled(drawn)) for drawn in plan_video(0, 3, settings)]

@@ -29,6 +29,7 @@ def eat(chance, folder):
     return str(len(bytearray(2 << 30)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trial", "reason"),
     [(raise_something, "KeyError: 'row'"), (hang, "hung"), (end, "exit code -9"), (eat, "MemoryError")],
@@ -40,6 +41,7 @@ def test_a_failure_has_a_number_and_a_reason_and_the_next_trial_runs(trial, reas
     assert not findings.outcomes
 
 
+@pytest.mark.slow
 def test_a_trial_depends_on_seed_and_number_only(capsys):
     def trial(chance, folder):
         (folder / "input").write_bytes(b"")  # every trial has an empty folder of its own

@@ -52,6 +52,7 @@ def rows_of(photos):
     return list(read_shards(photos.parent / "labels"))
 
 
+@pytest.mark.slow
 def test_every_photo_is_a_row_and_failures_have_reasons(photos, capsys):
     assert label(photos) == 1
     said = capsys.readouterr()
@@ -67,6 +68,7 @@ def test_every_photo_is_a_row_and_failures_have_reasons(photos, capsys):
     assert not list((photos.parent / "labels" / TRIES).iterdir())
 
 
+@pytest.mark.slow
 def test_labels_are_those_of_the_plain_program(photos):
     assert label(photos) == 1
     assert main([str(photos), "-o", f"{photos.parent}/plain", "-c", f"{photos.parent}/config.py"]) == 1
@@ -85,6 +87,7 @@ def test_labels_are_those_of_the_plain_program(photos):
     assert len(COCO(str(photos.parent / "merged.json")).getImgIds()) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [2, 5])
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_set(photos, monkeypatch, calls):
     assert label(photos) == 1
@@ -174,6 +177,7 @@ def test_tars_parquet_files_and_addresses(photos, tmp_path):
     assert [len(row["people"]) for row in rows_of(photos)] == [1, 2, 1, 2, 1, 1]
 
 
+@pytest.mark.slow
 def test_merging_filters_and_splits(photos, tmp_path, capsys):
     assert label(photos) == 1
     labels = str(tmp_path / "labels")

@@ -113,6 +113,7 @@ def test_masks_of_later_frames_and_a_folder_of_them(film, tmp_path):
     assert_right(tmp_path / "b", FRAMES[1:5])
 
 
+@pytest.mark.slow
 def test_everything_there_is(film, tmp_path):
     assert track(film, tmp_path, "--everything", "--no-overlay", "--end", 3) == 0
     for row, frame in zip(lines(tmp_path), FRAMES, strict=False):
@@ -135,6 +136,7 @@ def test_points_are_drawn_anew(film, tmp_path, variant):
     assert_right(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 4, 6])
 def test_a_killed_run_goes_on_to_the_same_result(film, whole, tmp_path, capsys, kept):
     shutil.copytree(whole, tmp_path / "killed")
@@ -153,6 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_result(film, whole, tmp_path, capsys, 
     assert "objects.jsonl" in said
 
 
+@pytest.mark.slow
 def test_what_cannot_go_on(film, tmp_path, capsys):
     queries = ("--masks", film / "first.png", "--no-overlay")
     assert track(film, tmp_path, *queries, "--end", 3) == 0

@@ -147,6 +147,7 @@ def test_starting_anew_removes_what_was_there(walk, undisturbed, tmp_path):
     assert len(list(read_lines(folder / "people.jsonl"))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "numbers"),
     [
@@ -213,6 +214,7 @@ def test_a_frame_on_which_the_model_breaks_is_left_out_and_reported(walk, tmp_pa
         follow(walk, tmp_path, model(Breaking(2)), debug=True)
 
 
+@pytest.mark.slow
 def test_frames_that_cannot_be_decoded_are_left_out_and_people_go_on(tmp_path):
     path = write_film(tmp_path / "walk.mp4", film(LEFT, RIGHT, count=COUNT), g="1")
     with av.open(path) as container:
@@ -233,6 +235,7 @@ def test_people_below_the_score_are_left_out(walk, tmp_path):
     assert not any(line["people"] for line in read_lines(tmp_path / "people.jsonl"))
 
 
+@pytest.mark.slow
 def test_pictures_are_the_frames_of_a_video(tmp_path):
     import PIL.Image
 

@@ -639,6 +639,7 @@ def test_urls_that_fail_say_so_in_a_line(web, kind, words):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_urls_have_limits_of_size_and_time(web):
     with pytest.raises(ImageError, match=r"longer than 1 MB"):
         urls.fetch(f"{web}/endless.png", max_bytes=2**20)

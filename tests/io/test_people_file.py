@@ -266,6 +266,7 @@ class TestPeopleFile:
         ):
             file.fail("b", "why not")
 
+    @pytest.mark.slow
     def test_images_are_cheap_between_writings(self, tmp_path, monkeypatch):
         writings = []
         monkeypatch.setattr(os, "fsync", writings.append)

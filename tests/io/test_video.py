@@ -231,6 +231,7 @@ def test_film_is_read_once(film):
         list(reader)
 
 
+@pytest.mark.slow
 def test_long_gap_of_broken_frames(tmp_path):
     whole_film = make(tmp_path / "a.mp4", [40 * number for number in range(150)], picture=lambda _: QUARTERS, g="1")
     with av.open(str(whole_film)) as container:

@@ -79,6 +79,7 @@ def published(network, pixels, given):
     return {frame: logits[0, 0] for frame, _, logits in predictor.propagate_in_video(state)}
 
 
+@pytest.mark.slow
 def test_masks_are_those_of_the_published_predictor(network, film, features):
     pixels, masks = film
     expected = published(network, pixels, {0: masks[0]})
@@ -92,6 +93,7 @@ def test_masks_are_those_of_the_published_predictor(network, film, features):
         assert 0 <= float(score) <= 1
 
 
+@pytest.mark.slow
 def test_what_is_remembered_does_not_grow(network, features, film):
     tracked, memory = MaskMemory(network, torch.float32), ObjectMemory()
     tracked.give(features[0], film[1][0], memory, anew=True)

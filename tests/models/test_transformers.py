@@ -76,6 +76,7 @@ def segmenters():
     return TransformersSegmenter(MaxVisibility(), NANO, model), SAM2Segmenter(MaxVisibility(), NANO, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("kind", ["points", "boxes", "both", "masks"])
 def test_sam_pose2seg_gives_equal_masks_in_both_packages(segmenters, kind, multimask):
@@ -104,6 +105,7 @@ def test_files_under_the_names_of_sam2_have_to_say_which_model_they_are():
         TransformersSegmenter(MaxVisibility(), NANO, copy.deepcopy(settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["sam2.1_hiera_t", "sam2.1_hiera_s", "sam2.1_hiera_b+", "sam2.1_hiera_l"])
 def test_sizes_and_names_of_the_published_models_are_those_of_sam2(model, monkeypatch):
     pytest.importorskip("sam2", reason="sam2 is not installed")

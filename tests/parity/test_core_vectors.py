@@ -47,6 +47,7 @@ def test_max_visibility_of_a_batch(shared: Path) -> None:
     assert chosen.tolist() == [(case["max_visibility"] + [-1] * 3)[:3] for case in cases]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 6, 17])
 def test_max_spread(shared: Path, count: int) -> None:
     wrong = []

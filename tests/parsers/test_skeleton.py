@@ -120,6 +120,7 @@ def test_sets_with_limbs_do(name):
     assert bool((parts.labels > 0).all())
 
 
+@pytest.mark.slow
 def test_most_pixels_of_drawn_people_are_right():
     """With true skeletons and masks; half of the rest are sleeves, which are clothes there and arms here."""
     agreement = []

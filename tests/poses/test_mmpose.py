@@ -127,6 +127,7 @@ def test_nobody(adapter):
         estimator.estimate([image, image], [Detections.empty()])
 
 
+@pytest.mark.slow
 def test_masks_condition_and_the_box_stands_in_for_one(crowd, adapter):
     images, people = crowd[0][:1], crowd[1][:1]
     boxes, scores = people[0].boxes, people[0].scores

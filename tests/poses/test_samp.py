@@ -159,6 +159,7 @@ def test_the_loop_encodes_once_for_both_rounds_and_repose(weights):
     assert len({id(image) for image in encoder.seen}) == 1  # the original, never the one that is painted black
 
 
+@pytest.mark.slow
 def test_the_packaged_weights_belong_to_the_encoder_of_both_packaged_sams():
     pytest.importorskip("sam2", reason="the package sam2 is not installed")
     from bmp.models.sam2_encoder import SAM2Encoder

@@ -118,6 +118,7 @@ def test_what_comes_back_is_found_again_only_by_a_tracker_that_knows_it(recovers
     assert bool(last.bits.any()) == recovers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [None, Reinitialisation("median-of-area", 4)], ids=["once", "anew"])
 def test_objects_begin_in_their_frames_and_before_with_backward(rule):
     frames = two(count=10, start=3)
@@ -209,6 +210,7 @@ def test_frames_are_not_kept(rule):
     assert most <= (3 if rule is None else 12)
 
 
+@pytest.mark.slow
 def test_similarity_loses_points_that_look_otherwise_for_good():
     frames = textured(moving(10, 5, 0, 0), count=5)
     frames[2].image.pixels[:40, :50, 1], frames[2].image.pixels[:40, :50, 2] = 255, 0  # green

@@ -330,6 +330,7 @@ def test_mask_refine_does_not_start_at_keypoints():
 # --- all at once -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 20))
 def test_at_once_the_points_are_those_of_the_prompter(seed, count):
@@ -399,6 +400,7 @@ def test_at_once_there_is_nothing_to_correct(sampler):
 # --- whatever the masks ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -468,6 +470,7 @@ def test_chance_is_the_generators_and_people_do_not_disturb_each_other(sampler):
     assert all(torch.equal(a[1:], b[1:]) for a, b in zip(first, changed, strict=True))
 
 
+@pytest.mark.slow
 def test_large_batches_take_little_more_than_their_masks():
     ground_truth = torch.zeros(64, 512, 512, dtype=torch.bool)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:

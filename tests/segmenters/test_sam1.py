@@ -145,6 +145,7 @@ def test_bfloat16(tiny):
     assert (logits - expected).abs().mean() < 0.1 * expected.std()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_loaded_strictly(tiny, tmp_path):
     network = build_sam1(tiny, "random")
     with torch.no_grad():

@@ -222,6 +222,7 @@ def test_made_up_weights_are_the_same_each_time_and_leave_the_generator_alone(ti
     assert not first.training
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_loaded_strictly(tiny, tmp_path):
     people, poses = crowd(2, 40, 50)
     network = build_sam2(tiny, "random")
@@ -258,6 +259,7 @@ def test_the_networks_have_the_tensors_of_the_official_checkpoints(model, name, 
 NANO = "models/sam2_nano.yaml"
 
 
+@pytest.mark.slow
 def test_the_nano_model_is_of_its_size_and_segments():
     network = build_sam2(NANO, "random")
     assert 2.4e6 < sum(parameter.numel() for parameter in network.image_encoder.parameters()) < 2.6e6

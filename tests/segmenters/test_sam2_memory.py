@@ -80,6 +80,7 @@ def test_a_look_gives_the_masks_anew_and_who_is_retired_is_forgotten(segmenter):
     assert {name: (each.given, each.now) for name, each in state.looks._objects.items()} == {2: (2, 2)}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_state_as_if_nothing_had_happened(segmenter):
     loop, photos, frames = remembering(min_mask_score=0.0), images(segmenter), film(*SQUARES, count=7)
 
@@ -95,6 +96,7 @@ def test_a_run_goes_on_from_a_state_as_if_nothing_had_happened(segmenter):
         assert torch.equal(one.people.instances.masks.scores, other.people.instances.masks.scores)
 
 
+@pytest.mark.slow
 def test_a_tuned_decoder_and_one_that_knows_memory_share_an_encoder(config, tmp_path, segmenter):
     other = tmp_path / "other.pt"
     weights = {name: value.clone() for name, value in segmenter.network._network.state_dict().items()}

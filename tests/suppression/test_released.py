@@ -72,6 +72,7 @@ def test_the_reference_goes_in_a_tie() -> None:
     assert ReleasedOKSSuppressor().keep(people, poses).tolist() == [0]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(crowds, st.integers(0, 300))
 def test_it_is_the_release_pair_by_pair(crowd: list[tuple[int, int, int, int]], right: int) -> None:

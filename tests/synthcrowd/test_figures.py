@@ -106,6 +106,7 @@ def test_the_far_arm_and_hip_are_hidden_from_the_side(facing: float, near: int) 
     assert counts[0, 0] < 5
 
 
+@pytest.mark.slow
 def test_who_looks_to_the_right_has_the_nose_there() -> None:
     for facing, sign in ((math.pi / 2, 1), (-math.pi / 2, -1)):
         noses = [figure(seed, kind=PoseKind.WALKING, facing=facing) for seed in range(20)]
@@ -159,6 +160,7 @@ def test_twice_the_height_is_the_same_figure_twice_as_large() -> None:
     assert (large.parts > 0).sum() / (small.parts > 0).sum() == pytest.approx(4, rel=0.06)
 
 
+@pytest.mark.slow
 def test_parts_are_labels_of_the_list_and_on_their_side() -> None:
     labels = set()
     for seed in range(25):

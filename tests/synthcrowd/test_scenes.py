@@ -78,6 +78,7 @@ def _check(scene: Scene, size: int) -> None:
     assert not (scene.self_occluded & (scene.keypoints[..., 2] == 0)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [(Settings(), 0), (Settings(), 1), (CROWDED, 0), (CROWDED, 1), (CROWDED, 2), (HARD, 0), (HARD, 1), (CLEAR, 0)],
@@ -129,6 +130,7 @@ def test_truth_holds_together_for_any_settings(
     assert scene.max_iou <= max(max_iou, wanted.pair_iou[1] if wanted.pairs else 0) + 1e-6
 
 
+@pytest.mark.slow
 def test_what_is_painted_is_what_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     tints = iter((40 + 10 * i, 250 - 10 * i, 5 * i) for i in range(1000))
     original = scenes.draw
@@ -151,6 +153,7 @@ def test_what_is_painted_is_what_is_true(monkeypatch: pytest.MonkeyPatch) -> Non
     assert seen > 8
 
 
+@pytest.mark.slow
 def test_only_what_is_nearer_hides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes, "_seat", lambda *_: None)
     for index in range(4):
@@ -289,6 +292,7 @@ def test_teams_are_dressed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(look is similar[0] for look in similar)
 
 
+@pytest.mark.slow
 def test_a_scene_depends_on_nothing_but_its_numbers() -> None:
     first = make_scene(5, 7, CROWDED)
     make_scene(5, 8, CROWDED)
@@ -323,6 +327,7 @@ def test_backgrounds_and_objects_at_odd_places() -> None:
             assert thing.mask.max() == 1
 
 
+@pytest.mark.slow
 def test_coco_dataset_loads_in_pycocotools(capsys: pytest.CaptureFixture[str]) -> None:
     made = [make_scene(0, index, CROWDED) for index in range(3)]
     coco = COCO()

@@ -110,6 +110,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return main(list(arguments))
 
 
+@pytest.mark.slow
 def test_the_command_writes_videos_and_a_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def test_what_is_said_of_frames_agrees(eventful: tuple[Video, list[VideoFrame]])
     assert not set(before.actors) & set(after.actors), "whoever comes after a cut is somebody else"
 
 
+@pytest.mark.slow
 def test_people_who_go_behind_something_or_out_of_the_picture_come_back_with_their_id() -> None:
     shows = dataclasses.replace(
         SMALL, length=40, people=(2, 2), cuts=0.0, crossings=0.0, walls=1.0, leaving=1.0, still=1.0, objects=(0, 0)

@@ -50,6 +50,7 @@ def test_a_position_decides_everything():
     assert dataset.metainfo == {"classes": ("person",)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_neither_workers_nor_where_it_begins_change_the_samples(workers):
     dataset = draws()

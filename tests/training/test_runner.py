@@ -87,6 +87,7 @@ def losses(work_dir: Path) -> list[float]:
     return [line["loss"] for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
 
 
+@pytest.mark.slow
 def test_the_nano_detector_is_small_and_read_sparingly():
     detector = MMDetDetector("models/rtmdet_ins_nano.py", "random", score_threshold=0.0)
     assert fits(detector._model)

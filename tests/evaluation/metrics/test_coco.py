@@ -143,6 +143,7 @@ class TestAsPycocotools:
         assert as_stats(numbers) == by_the_book(ground_truth, results, kind, tmp_path)
         assert 0.1 < numbers.ap < 0.9
 
+    @pytest.mark.slow
     @settings(max_examples=25)
     @given(seed=st.integers(0, 2**32), images=st.integers(1, 4), people=st.integers(0, 6))
     def test_on_anything(self, tmp_path_factory, kind, seed, images, people):

@@ -152,6 +152,7 @@ class TestRates:
         assert metrics.mean_iou(match(FOUR, rows, "segm")) == pytest.approx((9 / 11 + 8 / 12) / 2)
         assert metrics.mean_iou(match(FOUR, rows, "bbox")) == 1
 
+    @pytest.mark.slow
     @settings(max_examples=40)
     @given(
         st.lists(st.tuples(st.integers(0, 100), st.integers(0, 1), st.booleans()), max_size=8),

@@ -121,6 +121,7 @@ def test_mots_gives_each_pixel_to_one_person(tmp_path: Path, video: VideoRows, f
     assert not any(row.ignored for row in rows)
 
 
+@pytest.mark.slow
 def test_mots_numbers_people_anew_where_ids_are_large(tmp_path: Path) -> None:
     rows: list[FrameRow] = [
         {"frame": 0, "time": 0.0, "cut": False, "people": [_person(5000, 1, 1, 3, 3), _person(3, 9, 9, 3, 3)]}

@@ -75,6 +75,7 @@ def test_copies_of_the_landmark_model_remember_for_themselves(monkeypatch, tmp_p
     assert model._known
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_gets_the_same_answer(finder):
     expected = summed(finder)  # the threads of the parent's interpreter are running by now

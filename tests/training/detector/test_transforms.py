@@ -92,12 +92,14 @@ def test_the_input_stays_as_it_was():
     assert torch.equal(before["gt_bboxes"].tensor, same["gt_bboxes"].tensor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prob", "painted"), [(0.0, 0), (0.5, 100), (1.0, 200)])
 def test_how_often(prob, painted):
     count = sum(len(paint(scene(LEFT, RIGHT), seed, prob=prob)["gt_bboxes"]) < 2 for seed in range(200))
     assert abs(count - painted) <= (0 if prob in (0, 1) else 25)
 
 
+@pytest.mark.slow
 def test_the_large_go_sooner():
     large, small = (2, 2, 38, 30), (10, 40, 22, 46)
     one_left = [after for seed in range(200) if len((after := paint(scene(large, small), seed))["gt_bboxes"]) == 1]

@@ -128,6 +128,7 @@ def test_labels_of_windows_are_those_of_their_pixels():
 
 
 class TestPartMaps:
+    @pytest.mark.slow
     def test_a_mirror_image_exchanges_sides_and_keeps_what_does_not_count(self, maps):
         class Marked(SynthCrowd):
             def parts(self, index):

@@ -52,6 +52,7 @@ def test_a_sample_keeps_visibility_segmentation_and_the_whole_box(folder):
     assert kinds >= {1, 2}
 
 
+@pytest.mark.slow
 def test_what_is_held_out_and_the_rest_are_the_whole(folder):
     whole, rest, held_out = (
         _dataset(folder, **options)
@@ -102,6 +103,7 @@ def _nano_pipeline():
     return load_config("train/pmpose_nano.py").train_dataloader.dataset.dataset.pipeline
 
 
+@pytest.mark.slow
 def test_the_training_of_nano_reads_it(folder):
     np.random.seed(0)
     dataset = _dataset(folder, _nano_pipeline())

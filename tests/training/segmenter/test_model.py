@@ -294,6 +294,7 @@ def test_people_with_fewer_points_are_decoded_without_padding(posesam):
     torch.testing.assert_close(mixed, (2 * apart[0] + apart[1]) / 3)
 
 
+@pytest.mark.slow
 def test_the_seed_of_the_program_decides(posesam):
     model, data = posesam(MaskRefine(corrections=2)), batch(people(2))
     assert total(model, data, seed=1) == total(model, data, seed=1)
@@ -392,6 +393,7 @@ def test_images_of_another_size_say_which_it_should_be(posesam):
         losses(posesam(), data)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near(posesam):
     exact, quick = (posesam(MaxVisibilityPoints(3), dtype=dtype) for dtype in ("float32", "bfloat16"))
     expected, result = (total(model, batch(people(2))) for model in (exact, quick))

@@ -298,6 +298,7 @@ def sam2_optimizer(model, trainable):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", ["decoder", "all"])
 def test_each_parameter_has_sam2s_learning_rate_and_weight_decay(trainable, posesam, instantiate_anew, monkeypatch):
     monkeypatch.setattr("hydra.utils.instantiate", instantiate_anew)
