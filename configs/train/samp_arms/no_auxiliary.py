@@ -2,13 +2,4 @@
 
 _base_ = ["_base_/arm.py"]
 
-model = dict(
-    network=dict(
-        _delete_=True,
-        level_channels=(128, 128, 128),
-        crop=(128, 96),
-        channels=64,
-        stem_channels=(16, 64, 64, 64),
-        auxiliary=False,
-    )
-)
+model = dict(network=dict(auxiliary=False))
