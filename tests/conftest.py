@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("bmp", deadline=None)
 hypothesis.settings.register_profile("fast", deadline=None, max_examples=10)
 
 _LARGE = 10_000_000  # parameters: networks beyond are not kept
-_LONG = 1.0  # seconds of computing: more than a test of ``make test-fast`` may take
+_LONG = 0.5  # seconds of computing: more than a test of ``make test-fast`` may take
 _CLOCK = pytest.StashKey[float]()
 _MEMORY = Path("/dev/shm")  # files there are kept in memory, on Linux
 _ROOMY = 4 << 30  # bytes that have to be free in it

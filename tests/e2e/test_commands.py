@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -313,3 +314,11 @@ def test_the_doctor_says_what_to_do(tmp_path, monkeypatch):
     code, out, _ = main_in(tmp_path, "doctor")
     assert code == 1
     assert 'run `pip install -e ".[lite]"` in ' in out
+
+
+def test_the_package_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bmp", "presets", "--nonsense"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("bmp", run_name="__main__")
+    assert end.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err

@@ -35,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_frames_are_the_drawn_ones(folder: Path, drawn: list[list[VideoFrame]]) -> None:
     for name, frames in zip(("000000", "000001"), drawn, strict=True):
         assert len(list((folder / "small" / name).iterdir())) == 10
