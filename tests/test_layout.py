@@ -116,7 +116,7 @@ def copied(tmp_path_factory):
 
 
 def _holds_code(path):
-    return path.suffix == ".py" and path.stem != "__main__" or bool(list(path.glob("*.py")))
+    return (path.suffix == ".py" and path.stem != "__main__") or bool(list(path.glob("*.py")))
 
 
 def _rooms(names):
