@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from common import peak_memory, write
+from common import write
 from rich.console import Console
 
 from bmp.config import load_config, parse_overrides
@@ -29,6 +29,7 @@ from bmp.evaluation.metrics.coco import CocoNumbers, evaluate_coco, to_results
 from bmp.evaluation.metrics.matching import match, precision, recall
 from bmp.evaluation.report import Outcome, TextTable
 from bmp.evaluation.rounds import labelled_kinds
+from bmp.evaluation.timing import peak_memory
 from bmp.io.annotations import Annotation, CocoDataset
 from bmp.io.coco_json import read_labels
 from bmp.synthcrowd.splits import SPLITS

@@ -1,12 +1,9 @@
-"""What every benchmark shares: honest repeats, the peak of memory, and the JSON it leaves."""
+"""What every benchmark shares: honest repeats, and the JSON it leaves."""
 
 from __future__ import annotations
 
 import json
-import re
-import resource
 import statistics
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,23 +52,6 @@ def repeat(
         key: {name: Timing.of([run.get(name, 0.0) for run in rows]) for name in names[key]}
         for key, rows in runs.items()
     }
-
-
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def peak_memory() -> int:
-    """Return the most bytes of memory that this process has held, since ``forget_peak`` where the system can tell."""
-    if _STATUS.exists():
-        return int(re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())[1]) * 1024  # type: ignore[index]
-    # Other systems than macOS count in kilobytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def forget_peak() -> None:
-    """Let the peak of memory be counted anew, on Linux; elsewhere it stays that of the whole run."""
-    if _CLEAR.exists():
-        _CLEAR.write_text("5")
 
 
 def write(path: Path, results: dict[str, Any]) -> None:

@@ -11,12 +11,12 @@ import argparse
 from pathlib import Path
 
 import torch
-from common import peak_memory, write
+from common import write
 
 import bmp
 from bmp.checkpoints.sources import RANDOM
 from bmp.config import parse_overrides
-from bmp.evaluation.timing import machine
+from bmp.evaluation.timing import machine, peak_memory
 from bmp.structures import Detections, Image
 
 STAGES = ("detector", "pose", "segmenter")

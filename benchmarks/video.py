@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import forget_peak, peak_memory, write
+from common import write
 
 import bmp
 from bmp.build import build_part
@@ -29,11 +29,20 @@ from bmp.datasets.synthcrowd_video import SynthCrowdVideo, labelled
 from bmp.datasets.videos import VideoDataset
 from bmp.errors import UserError
 from bmp.evaluation.ablations.true_motion import TrueMotion
-from bmp.evaluation.timing import machine
+from bmp.evaluation.timing import forget_peak, machine, peak_memory
+from bmp.evaluation.video_benchmark import columns
 from bmp.evaluation.video_finders import by_byte_track, by_frames_alone, by_loop, by_points
-from bmp.evaluation.videos import ObjectNumbers, PeopleNumbers, measure_objects, measure_people, measure_points
+from bmp.evaluation.videos import (
+    ClickNumbers,
+    ObjectNumbers,
+    PeopleNumbers,
+    measure_clicks,
+    measure_objects,
+    measure_people,
+    measure_points,
+)
 from bmp.registry import VIDEO_DATASETS
-from bmp.sam_pt import SAMPT
+from bmp.sam_pt import SAMPT, Clicks
 from bmp.segmenters.sam_pt import SAMPTPrompts
 from bmp.segmenters.tracked import TrackedKeypoints
 from bmp.stages import PointTracker
@@ -56,6 +65,7 @@ def main() -> None:
     for name, arms in (
         ("people", _people_arms(model, truth, dataset)),
         ("objects", _object_arms(model, truth, dataset)),
+        ("clicks", _click_arms(model, truth, dataset)),
         ("points", _point_arms(truth, dataset)),
     ):
         if truth is None:
@@ -128,6 +138,26 @@ def _object_arms(
     }
 
 
+def _click_arms(
+    model: bmp.BMP, truth: PointTracker | None, dataset: VideoDataset
+) -> dict[str, Callable[[], ClickNumbers]]:
+    """Masks are corrected by simulated clicks."""
+
+    def clicked(tracker: PointTracker | None, **changes: Any) -> Callable[[], ClickNumbers]:
+        return lambda: measure_clicks(
+            dataset,
+            SAMPT(tracker or LucasKanade(), model.segmenter, refinements=_REFINEMENTS, min_score=0.0),
+            Clicks(**changes),
+        )
+
+    return {
+        "up to 4 clicks a frame, until IoU 0.95": clicked(None),
+        "true motion": clicked(truth),
+        "1 click a frame": clicked(None, per_frame=1),
+        "until IoU 0.8": clicked(None, enough=0.8),
+    }
+
+
 def _point_arms(truth: PointTracker | None, dataset: VideoDataset) -> dict[str, Callable[[], Any]]:
     return (
         {}
@@ -146,47 +176,12 @@ def _table(name: str, arms: dict[str, Callable[[], Any]]) -> dict[str, Any]:
         forget_peak()
         started = time.perf_counter()
         numbers = run()
-        row = {**_columns(numbers), "s": f"{time.perf_counter() - started:.0f}", "MiB": f"{peak_memory() / 2**20:.0f}"}
+        row = {**columns(numbers), "s": f"{time.perf_counter() - started:.0f}", "MiB": f"{peak_memory() / 2**20:.0f}"}
         if not found:
             print(f"\n| {name} | {' | '.join(row)} |\n| --- |{' ---: |' * len(row)}")
         print(f"| {arm} | {' | '.join(row.values())} |", flush=True)
         found[arm] = dataclasses.asdict(numbers) | {"peak_bytes": peak_memory()}
     return found
-
-
-def _columns(numbers: Any) -> dict[str, str]:
-    if isinstance(numbers, PeopleNumbers):
-        tracks, masks = numbers.tracks, numbers.masks
-        return {
-            "HOTA": _percent(tracks.hota),
-            "DetA": _percent(tracks.deta),
-            "AssA": _percent(tracks.assa),
-            "MOTA": _percent(tracks.mota),
-            "IDF1": _percent(tracks.idf1),
-            "switches": str(tracks.switches),
-            "AP": _percent(masks.ap if masks else None),
-            "AP50": _percent(masks.ap50 if masks else None),
-            "frames/s": f"{numbers.rate:.1f}",
-        }
-    if isinstance(numbers, ObjectNumbers):
-        objects = numbers.masks
-        return {
-            "J&F": _percent(objects.region_and_contour if objects else None),
-            "J": _percent(objects.region.mean if objects else None),
-            "F": _percent(objects.contour.mean if objects else None),
-            "J recall": _percent(objects.region.recall if objects else None),
-            "objects": str(objects.objects if objects else 0),
-            "frames/s": f"{numbers.rate:.1f}",
-        }
-    return {
-        "PCK at 4 px": _percent(numbers.pck),
-        "right of those seen": _percent(numbers.precision),
-        "points": str(numbers.visible),
-    }
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -198,7 +193,9 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=2, help="drawn videos, the first ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--arms", default="", help="a regular expression for 'people: ...', 'objects: ...', 'points: ...'"
+        "--arms",
+        default="",
+        help="a regular expression for 'people: ...', 'objects: ...', 'clicks: ...', 'points: ...'",
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)

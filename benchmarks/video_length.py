@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import peak_memory, write
+from common import write
 
 import bmp
 from bmp.config import parse_overrides
-from bmp.evaluation.timing import machine
+from bmp.evaluation.timing import machine, peak_memory
 from bmp.structures import Frame, Image
 from bmp.synthcrowd.videos import plan_video
 

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
+from sam_pt_fakes import RedSAM
 
+from bmp.datasets.videos import FrameLabels, LabelledFrame, VideoDataset, boxes_around
+from bmp.errors import UserError
 from bmp.loop import Loop
 from bmp.segmenters.tracked import TrackedKeypoints
 from bmp.structures import Frame
@@ -98,3 +102,49 @@ def boxes_of(found):
     """The box of each person of a frame, by id."""
     boxes = found.people.instances.detections.boxes.round().int().tolist()
     return {number: tuple(box) for number, box in zip(found.people.ids.tolist(), boxes, strict=True)}
+
+
+class RedSegmenter(RedSAM):
+    """Fills poses in photos, and answers points with the pixels that are as red as what they lie on."""
+
+    def segment(self, views, people, poses, others):
+        return FakeSegmenter().segment(views, people, poses, others)
+
+
+class Squares(VideoDataset):
+    """Videos of two squares that move, and are labelled, their middles as points.
+
+    broken: of which video no frame can be read; None for none.
+    """
+
+    name = "squares"
+
+    def __init__(self, count: int = 3, frames: int = 6, broken: int | None = None) -> None:
+        self._count, self._frames, self._broken = count, frames, broken
+
+    def __len__(self):
+        return self._count
+
+    def video_name(self, index):
+        return f"video {index}"
+
+    def frames(self, index):
+        if index == self._broken:
+            raise UserError("this one is broken")
+        squares = moving((4 + index, 10, 14 + index, 30), dx=1), moving((44, 12, 54, 36), dy=-1)
+        for frame in film(*squares, count=self._frames):
+            red = frame.image.pixels[..., 0].numpy()
+            masks = np.stack([red == 200, red == 201])
+            boxes = boxes_around(masks)
+            seen = np.ones(2, bool)
+            yield LabelledFrame(
+                frame,
+                FrameLabels(np.array([1, 2]), masks, boxes, points=(boxes[:, :2] + boxes[:, 2:]) / 2, points_seen=seen),
+            )
+
+
+class Things(Squares):
+    """The same, but nobody says that they are people."""
+
+    of_people = False
+    published = "davis_2017_val"

@@ -187,6 +187,20 @@ def build_dataset(config: ConfigSection) -> PeopleDataset:
     return build_part(config["dataset"], DATASETS, where="dataset")  # type: ignore[no-any-return]
 
 
+def build_video_dataset(config: ConfigSection) -> VideoDataset:
+    """Build the data set of videos of a loaded config; errors as for ``build_dataset``."""
+    return build_part(config["dataset"], VIDEO_DATASETS, where="dataset")  # type: ignore[no-any-return]
+
+
+def has_videos(config: ConfigSection) -> bool:
+    """Tell whether the data set of a loaded config, if it has one, is one of videos."""
+    section = config.get("dataset")
+    if not isinstance(section, Mapping) or "type" not in section:
+        return False
+    kind = _class_of(section["type"], [DATASETS, VIDEO_DATASETS], "dataset")
+    return isinstance(kind, type) and issubclass(kind, VideoDataset)
+
+
 def resolve_device(name: str) -> str:
     """Turn "auto" into the best device there is and check any other name against this machine; "0" means "cuda:0"."""
     if name == "auto":

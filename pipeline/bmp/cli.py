@@ -60,6 +60,15 @@ _ELSEWHERE = {
 }
 """What options of other programs are called here."""
 
+_VIDEO_DATASETS = {
+    "synthcrowd-video": "SynthCrowdVideo",
+    "davis": "DAVIS",
+    "youtube-vos": "YouTubeVOS",
+    "youtube-vis": "YouTubeVIS",
+    "mots": "MOTS",
+    "posetrack": "PoseTrack18Videos",
+}
+"""What data sets of videos are called here, with their classes."""
 _FOR_VIDEOS = ("start", "end", "every", "no-overlay", "formats")
 _OF_PARTS = ("parts", "parts-png", "parts-cihp")
 _FOR_PHOTOS = ("min-agreement", "boxes", "boxes-names", "without-boxes", "only-given", "trace", "labels-in", *_OF_PARTS)
@@ -190,15 +199,27 @@ def _parser() -> Parser:
         help=f"what else is written at the end, of {','.join(FORMATS)} (default: all of them; 'none' for none)",
     )
     measured = parser.add_argument_group("without photos")
-    measured.add_argument("--dataset", type=Path, metavar="FILE", help="COCO JSON of people to measure the config on")
-    measured.add_argument("--images", type=Path, metavar="DIR", help="folder that the file names in it start from")
+    measured.add_argument(
+        "--dataset",
+        metavar="FILE",
+        help="COCO JSON of people to measure the config on; or the name of a data set of videos: "
+        f"{', '.join(_VIDEO_DATASETS)}",
+    )
+    measured.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder that the file names in it start from; or that of the videos, as they are published",
+    )
     measured.add_argument(
         "--outside", action="store_true", help="also read images whose names in --dataset lead out of --images"
     )
     measured.add_argument(
         "--keypoints", metavar="NAME", help="keypoint set of --dataset, such as aic, where the file does not say it"
     )
-    measured.add_argument("--limit", type=whole(1), metavar="N", help="take only the first N images of the data set")
+    measured.add_argument(
+        "--limit", type=whole(1), metavar="N", help="take only the first N images, or videos, of the data set"
+    )
     parser.add_argument(
         "--labels-in",
         choices=("upright", "stored"),
@@ -265,13 +286,18 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> N
 
 def _evaluate(options: argparse.Namespace) -> int:
     """Measure a config on a data set; of several processes only the first one speaks."""
+    from bmp.build import has_videos
     from bmp.config import load_config, parse_overrides
     from bmp.distributed import Processes
     from bmp.evaluation.benchmark import evaluate
+    from bmp.evaluation.video_benchmark import evaluate_videos
 
     names = ("boxes", "boxes-names", "without-boxes", "only-given", "trace", "min-score", "min-agreement", "video")
     _refuse(options, (*names, *_OF_PARTS, *_FOR_VIDEOS), "goes with photos; name some, or leave it out to evaluate")
-    both = expect_both(options, "--dataset FILE", "--images DIR", "annotations and the folder of their images")
+    videos = _video_dataset(options)
+    both = videos is None and expect_both(
+        options, "--dataset FILE", "--images DIR", "annotations and the folder of their images"
+    )
     if not both:
         _refuse(
             options,
@@ -281,7 +307,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     overrides = parse_overrides(options.set)
     if both and (key := next((key for key in overrides if key.split(".")[0] == "dataset"), None)):
         raise UserError(f"--set {key} has no effect beside --dataset; leave out one of them")
-    config = load_config(options.config, overrides)
+    own = {} if videos is None else {key: value for key, value in overrides.items() if key.startswith("dataset.")}
+    config = load_config(options.config, {key: value for key, value in overrides.items() if key not in own})
+    if videos is not None:
+        config.dataset = {**videos, **{key.partition(".")[2]: value for key, value in own.items()}}
     if both:
         config.dataset = dict(
             type="PeopleDataset",
@@ -298,13 +327,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     folder = options.output or Path("output", Path(options.config).stem)
     with Processes.joined() as processes, ExitStack() as alone:
-        outcome = evaluate(
+        of_videos = has_videos(config)
+        measure = evaluate_videos if of_videos else partial(evaluate, batch_size=options.batch_size)
+        outcome = measure(
             config,
             folder,
             processes,
-            partial(progress, options.quiet or processes.rank > 0),
+            partial(progress, options.quiet or processes.rank > 0, unit="videos" if of_videos else "images"),
             device=options.device,
-            batch_size=options.batch_size,
             limit=options.limit,
             resume=options.resume,
             overwrite=options.overwrite,
@@ -320,6 +350,26 @@ def _evaluate(options: argparse.Namespace) -> int:
         console.print(sentence)
     console.print(f"Report: {folder / 'report.md'}")
     return report_failed("bmp", outcome.failed)
+
+
+def _video_dataset(options: argparse.Namespace) -> dict[str, str] | None:
+    """Return the data set of videos that ``--dataset`` names; None where it names none."""
+    name = options.dataset
+    if name is None or Path(name).is_file():
+        return None
+    if name not in _VIDEO_DATASETS:
+        if options.images is None and Path(name).name == name and not Path(name).suffix:
+            known = choices(name, _VIDEO_DATASETS)
+            raise UserError(f"--dataset {name}: no such file, nor a data set of videos; {known}")
+        return None
+    found = {"type": _VIDEO_DATASETS[name]}
+    if name == "synthcrowd-video":
+        found["split"] = "video-test"
+        if options.images is not None:
+            raise UserError("--images has no effect beside --dataset synthcrowd-video, which is drawn; leave it out")
+    elif options.images is not None:
+        found["images" if name == "youtube-vis" else "root"] = str(options.images)
+    return found
 
 
 def _run(options: argparse.Namespace) -> int:

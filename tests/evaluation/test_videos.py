@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pytest
 import torch
+from sam_pt_fakes import MadeUpSAM
 
 from bmp.datasets.synthcrowd_video import SynthCrowdVideo, labelled
 from bmp.datasets.videos import FrameLabels, LabelledFrame, VideoDataset, boxes_around
 from bmp.errors import UserError
 from bmp.evaluation.ablations.true_motion import TrueMotion
-from bmp.evaluation.videos import FoundObjects, measure_objects, measure_people, measure_points
+from bmp.evaluation.videos import FoundObjects, measure_clicks, measure_objects, measure_people, measure_points
+from bmp.sam_pt import SAMPT, Clicks
 from bmp.structures import Frame, Image
 from bmp.synthcrowd.videos import VideoSettings, plan_video
 
@@ -223,3 +225,33 @@ def test_drawn_videos_are_a_data_set() -> None:
 def test_drawn_videos_that_there_are_not_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SynthCrowdVideo(**options)  # type: ignore[arg-type]
+
+
+class Still:
+    """Nothing moves, and all of it is seen."""
+
+    delay, recovers = 0, False
+
+    def start(self, image):
+        return None
+
+    def step(self, state, previous, image, points):
+        return points, torch.ones(len(points), dtype=torch.bool), torch.zeros(len(points))
+
+
+def test_clicks_are_counted_over_all_videos_and_masks_measured_after_them():
+    sam_pt = SAMPT(Still(), MadeUpSAM(), refinements=0, min_score=0.0, agreement=False)
+    still = [_labels(_square(4, 4, 15))] * 3  # a disk around its middle is not quite the square
+    numbers = measure_clicks(Made(still, [*still[:2], None]), sam_pt, Clicks(enough=0.7))
+    assert (numbers.clicks, numbers.untouched, numbers.frames) == (2, 1.0, 6)
+    assert numbers.masks is not None
+    assert 0.7 <= numbers.masks.region.mean < 1
+    assert numbers.masks.objects == 2
+    again = measure_clicks(Made(still), sam_pt, Clicks(enough=1.0, per_frame=1))
+    assert (again.clicks, again.untouched) == (3, 0.0)
+
+
+def test_clicks_need_masks():
+    labels = FrameLabels(np.array([1]), None, np.array([[2, 2, 9, 9]], np.float32))
+    with pytest.raises(UserError, match="made: has no masks to click for"):
+        measure_clicks(Made([labels]), SAMPT(Still(), MadeUpSAM()))

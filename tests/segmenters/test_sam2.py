@@ -158,8 +158,32 @@ def test_padding_changes_nothing_though_it_would_change_the_network(tiny):
         assert torch.equal(plain, same)
         assert torch.equal(plain_scores, same_scores)
         features = tuple(feature.expand(3, -1, -1, -1) for feature in views[0].features)
-        other, _ = segmenter._decode(features, segmenter._scaled(views[0], padded))
-        assert not torch.allclose(plain, other, atol=1e-4)
+        scaled = segmenter._scaled(views[0], padded)
+        other, _, _ = segmenter.network.decode(features, scaled.points, scaled.labels)
+        assert not torch.allclose(plain, other[:, 0], atol=1e-4)
+        overlooked, _ = segmenter._decode(features, scaled)
+        torch.testing.assert_close(overlooked, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_people_with_fewer_points_are_decoded_with_the_others(tiny, boxes):
+    people, poses = crowd(4, 60, 80)
+    segmenter = raw(PosePrompter(boxes=boxes), tiny, prompt_chunk=10)
+    prompts = segmenter.prompter.prompts(people, hide(hide(poses, 2, 0), 0, 0, 1), NOBODY)
+    views, decoded = segmenter.open([picture(60, 80)]), []
+    hook = segmenter.network.mask_decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: decoded.append(len(kwargs["image_embeddings"])), with_kwargs=True
+    )
+    ((logits, scores),) = segmenter.logits(views, [prompts])
+    ((corrected, _),) = segmenter.logits(views, [prompts], [logits])
+    assert decoded == [4, 4]
+    hook.remove()
+    for row in range(4):
+        ((alone, score),) = segmenter.logits(views, [prompts[[row]]])
+        torch.testing.assert_close(logits[[row]], alone, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(scores[[row]], score, atol=1e-5, rtol=1e-4)
+        ((alone, _),) = segmenter.logits(views, [prompts[[row]]], [logits[[row]]])
+        torch.testing.assert_close(corrected[[row]], alone, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -35,6 +35,8 @@ class NumberedVideos(VideoDataset):
         UserError: for a video without pictures.
     """
 
+    of_people = False
+
     def __init__(self, pictures: Path, labels: Path, names: Sequence[str], *, single: bool = False) -> None:
         self._pictures, self._labels, self._names, self._single = pictures, labels, list(names), single
         if not self._names:

@@ -44,12 +44,14 @@ class VideoDataset(ABC):
     """A data set of videos; frames are read when they are asked for.
 
     name: for reports. published: the key of the data set in published numbers, None if there are none. keypoints: what
-    those of labels mean. rate: frames a second, where the data set does not say it frame by frame.
+    those of labels mean. of_people: whether all people are labelled, and nothing else. rate: frames a second, where the
+    data set does not say it frame by frame.
     """
 
     name: str
     published: str | None = None
     keypoints: KeypointSet = COCO_KEYPOINTS
+    of_people: bool = True
     rate: float = 25.0
 
     @abstractmethod

@@ -268,3 +268,40 @@ POSE_NUMBERS: tuple[Published, ...] = (
     ),
 )
 """Numbers of poses on other keypoint sets, from MMPose's model zoo."""
+
+
+@dataclass(frozen=True)
+class PublishedVideo:
+    """J&F of objects whose first masks are given, from the literature.
+
+    method: what followed them, and with which networks. dataset: what ``VideoDataset.published`` calls it.
+    region_and_contour: in per cent. rate: frames a second on the authors' GPU, None where it is not said. source,
+    verified: as for ``Published``.
+    """
+
+    method: str
+    dataset: str
+    region_and_contour: float
+    rate: float | None
+    source: str
+    verified: bool = True
+
+
+_AUTHORS = "README of SysCV/sam-pt"
+PUBLISHED_VIDEOS: tuple[PublishedVideo, ...] = (
+    *(
+        PublishedVideo(f"SAM-PT, PIPS, {network}", "davis_2017_val", value, rate, _AUTHORS)
+        for network, value, rate in (
+            ("SAM ViT-H", 76.65, 1.4),
+            ("SAM ViT-L", 76.43, 1.8),
+            ("SAM ViT-B", 72.18, 2.6),
+            ("HQ-SAM", 77.64, 1.3),
+            ("Light HQ-SAM", 71.30, 4.8),
+            ("MobileSAM", 71.07, 5.5),
+        )
+    ),
+    PublishedVideo("SAM-PT, CoTracker", "davis_2017_val", 79.4, None, "secondary sources", verified=False),
+    PublishedVideo("SAM-PT, CoTracker", "davis_2016_val", 84.3, None, "secondary sources", verified=False),
+    PublishedVideo("SAM-PT, CoTracker", "youtube_vos_valid", 67.5, None, "secondary sources", verified=False),
+)
+"""What is known of videos, data set by data set."""

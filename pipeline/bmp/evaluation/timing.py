@@ -1,10 +1,12 @@
-"""Adds up the time that the stages of a loop take, and says which machine it was. Knows no stage."""
+"""Adds up the time that the stages of a loop take; tells the peak of memory, and the machine. Knows no stage."""
 
 from __future__ import annotations
 
 import copy
 import os
 import platform
+import re
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ _PACKAGES = (
     "bmp-pose", "torch", "torchvision", "numpy", "pycocotools", "ai-edge-litert", "mmcv-lite", "mmdet", "mmpose",
     "sam2",
 )  # fmt: skip
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Stopwatch:
@@ -66,6 +69,22 @@ def machine(device: str) -> JsonObject:
         "python": platform.python_version(),
         "versions": versions(),
     }
+
+
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has held, since ``forget_peak`` where the system can tell."""
+    if _STATUS.exists():
+        return int(re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())[1]) * 1024  # type: ignore[index]
+    import resource  # which Windows lacks
+
+    # Other systems than macOS count in kilobytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak() -> None:
+    """Let the peak of memory be counted anew, on Linux; elsewhere it stays that of the whole run."""
+    if _CLEAR.exists():
+        _CLEAR.write_text("5")
 
 
 def _synchronize() -> None:

@@ -6,7 +6,9 @@ It does not know which keypoints prompt it. SAM's video side is in ``bmp.models.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,6 +117,8 @@ class SAM2Network:
         labels: Tensor,
         previous: Tensor | None = None,
         multimask: bool = False,
+        *,
+        absent: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Answer the prompts of N people.
 
@@ -124,6 +128,8 @@ class SAM2Network:
             labels: integers (N, P): 1 positive, 0 negative, -1 padding, 2 and 3 the corners of a box.
             previous: logits (N, h, w) of an earlier answer, which the prompts are to correct.
             multimask: three masks instead of one.
+            absent: bool (N, P), points that are there only to fill the row: nothing looks at them, so that the answer
+                is the one without them. None for none.
 
         Returns:
             of M masks a person the logits (N, M, h, w) and predicted IoU (N, M), and the logit of there being anybody
@@ -134,7 +140,7 @@ class SAM2Network:
         # Neither positions nor prompts under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
         positions = self._positions
         sparse, dense = self.prompt_encoder(points=(points, labels.int()), boxes=None, masks=masks)
-        with self._autocast():
+        with self._autocast(), _overlooking(self.mask_decoder.transformer, absent):
             logits, ious, _, object_scores = self.mask_decoder(
                 image_embeddings=stride16,
                 image_pe=positions,
@@ -148,6 +154,38 @@ class SAM2Network:
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.dtype)
+
+
+_present: ContextVar[Tensor | None] = ContextVar("_present", default=None)
+"""Which of the last tokens may be looked at, bool (N, P); None for all. A variable of its own for each thread."""
+
+
+@contextmanager
+def _overlooking(transformer: Any, absent: Tensor | None) -> Iterator[None]:
+    """Keep attention from the tokens of absent points, bool (N, P); SAM 2 puts one token more behind the points."""
+    if absent is None:
+        yield
+        return
+    for layer in transformer.layers:
+        for attention in (layer.self_attn, layer.cross_attn_image_to_token):
+            attention.forward = functools.partial(_attend, attention)
+    token = _present.set(F.pad(~absent, (0, 1), value=True))
+    try:
+        yield
+    finally:
+        _present.reset(token)
+
+
+def _attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Call an attention of sam2's mask decoder, which itself has no way to leave out tokens."""
+    present = _present.get()
+    if present is None:
+        return type(attention).forward(attention, q, k, v)  # type: ignore[no-any-return]
+    projected = ((attention.q_proj, q), (attention.k_proj, k), (attention.v_proj, v))
+    q, k, v = (attention._separate_heads(project(value), attention.num_heads) for project, value in projected)
+    mask = F.pad(present, (k.shape[2] - present.shape[1], 0), value=True)[:, None, None]
+    found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention.out_proj(attention._recombine_heads(found))  # type: ignore[no-any-return]
 
 
 def to_input(image: Image, side: int, device: torch.device | str) -> Tensor:

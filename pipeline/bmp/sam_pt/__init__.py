@@ -9,5 +9,7 @@ from bmp.sam_pt.engine import SAMPT as SAMPT
 from bmp.sam_pt.engine import Film as Film
 from bmp.sam_pt.engine import SegmentedFrame as SegmentedFrame
 from bmp.sam_pt.engine import TrackedObjects as TrackedObjects
+from bmp.sam_pt.interactive import Clicks as Clicks
+from bmp.sam_pt.interactive import interact as interact
 from bmp.sam_pt.queries import Query as Query
 from bmp.sam_pt.reinitialisation import Reinitialisation as Reinitialisation

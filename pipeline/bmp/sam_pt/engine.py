@@ -190,6 +190,38 @@ class SAMPT:
             yield from run.reinitialised(ahead, behind, self.reinitialisation)
         run.expect_all_begun()
 
+    def moved(self, objects: TrackedObjects, found: Tensor, seen: Tensor, image: Image) -> TrackedObjects:
+        """Return objects with their points in the next frame, the picture ``image``, and which of them count as seen.
+
+        found: float32 (O * P, 2), where the tracker says that the points of all objects are, object by object. seen:
+        bool (O * P,), those of which it is sure.
+        """
+        labels = objects.labels
+        points, seen = found.reshape(objects.points.shape), seen.reshape(objects.seen.shape)
+        seen = seen & (labels >= 0) & within_border(points, image.height, image.width)
+        if not self.tracker.recovers:
+            seen &= objects.seen
+        if objects.patches is not None and len(objects):
+            away = (_patches(image, points.reshape(-1, 2)).reshape(objects.patches.shape) - objects.patches).norm(dim=2)
+            unlike = torch.exp(-away / (2 * _SPREAD**2)) <= _ALIKE
+            labels, seen = torch.where(unlike, -1, labels).to(torch.int8), seen & ~unlike
+        if self.agreement:
+            own = seen & (labels == 1)
+            owners = torch.arange(len(objects))[:, None].expand(own.shape)
+            rows = points[..., 1]
+            highest = torch.where(own, rows, math.inf).amin(dim=1)
+            lowest = torch.where(own, rows, -math.inf).amax(dim=1)
+            agreed = agreeing(
+                objects.points[own],
+                points[own],
+                torch.ones(int(own.sum()), dtype=torch.bool),
+                owners[own],
+                side=max(image.height, image.width),
+                heights=(lowest - highest).clamp(min=0),
+            )
+            seen = seen.index_put((own,), agreed)
+        return replace(objects, points=points, labels=labels, seen=seen)
+
 
 def backwards(film: Film, start: int, end: int) -> Iterator[Frame]:
     """Yield the frames of a film from ``end`` (not among them) back to ``start``, of which a few are held."""
@@ -380,37 +412,9 @@ class _Run:
             previous, steps = image, steps + 1
             if steps > tracker.delay:
                 current = waiting.popleft()
-                moved = self._moved(objects, found, seen, current.frame.image)
+                moved = self._settings.moved(objects, found, seen, current.frame.image)
                 objects = TrackedObjects.concat([moved, join(current)])
                 yield current, objects
-
-    def _moved(self, objects: TrackedObjects, found: Tensor, seen: Tensor, image: Image) -> TrackedObjects:
-        """Return objects with their points in the next frame, and which of them count as seen."""
-        settings, labels = self._settings, objects.labels
-        points, seen = found.reshape(objects.points.shape), seen.reshape(objects.seen.shape)
-        seen = seen & (labels >= 0) & within_border(points, image.height, image.width)
-        if not settings.tracker.recovers:
-            seen &= objects.seen
-        if objects.patches is not None and len(objects):
-            away = (_patches(image, points.reshape(-1, 2)).reshape(objects.patches.shape) - objects.patches).norm(dim=2)
-            unlike = torch.exp(-away / (2 * _SPREAD**2)) <= _ALIKE
-            labels, seen = torch.where(unlike, -1, labels).to(torch.int8), seen & ~unlike
-        if settings.agreement:
-            own = seen & (labels == 1)
-            owners = torch.arange(len(objects))[:, None].expand(own.shape)
-            rows = points[..., 1]
-            highest = torch.where(own, rows, math.inf).amin(dim=1)
-            lowest = torch.where(own, rows, -math.inf).amax(dim=1)
-            agreed = agreeing(
-                objects.points[own],
-                points[own],
-                torch.ones(int(own.sum()), dtype=torch.bool),
-                owners[own],
-                side=max(image.height, image.width),
-                heights=(lowest - highest).clamp(min=0),
-            )
-            seen = seen.index_put((own,), agreed)
-        return replace(objects, points=points, labels=labels, seen=seen)
 
     def _answers(self, opened: _Opened, objects: TrackedObjects) -> dict[int, _Found]:
         """Ask about the objects of a frame; those that begin in it are known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -68,6 +69,7 @@ class PromptedSegmenter(abc.ABC):
 
     logit_size: tuple[int, int]  # height and width of the decoder's masks; set by the subclass, as is the next
     _size: int  # side of the network's square input
+    _leaves_out_padding = False  # whether ``_decode`` takes prompts with padding, and answers as if there were none
 
     def __init__(
         self,
@@ -115,7 +117,8 @@ class PromptedSegmenter(abc.ABC):
         """Return mask logits (N, h, w) and predicted IoU (N,).
 
         features: a row each for the N prompts, which may be an expanded view. prompts: in pixels of the network's
-        input, without padding; with boxes there may be no points (P = 0). previous, multimask: see ``logits``.
+        input, without padding, but for ``_leaves_out_padding``; with boxes there may be no points (P = 0). previous,
+        multimask: see ``logits``.
         """
 
     def _framed(self, logits: Tensor, height: int, width: int) -> Tensor:
@@ -188,7 +191,10 @@ class PromptedSegmenter(abc.ABC):
             scaled = [self._scaled(view, asked.to("cpu")) for view, asked in zip(views, prompts, strict=True)]
             earlier = None if previous is None else torch.cat(list(previous)).to(self.device)
             owners = [index for index, size in enumerate(sizes) for _ in range(size)]
-            for rows, chunk in _without_padding(Prompts.concat(scaled), self.prompt_chunk, self.without_prompts):
+            chunks = _chunks(
+                Prompts.concat(scaled), self.prompt_chunk, self.without_prompts, padded=self._leaves_out_padding
+            )
+            for rows, chunk in chunks:
                 features = _gather([views[owners[row]] for row in rows])
                 chunk_logits, chunk_scores = self._decode(
                     features, chunk.to(self.device), None if earlier is None else earlier[rows], multimask
@@ -282,11 +288,11 @@ def best_mask(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
     return masks[rows, best], ious[rows, best]
 
 
-def _without_padding(prompts: Prompts, size: int, without_prompts: str) -> Iterator[tuple[list[int], Prompts]]:
-    """Yield (rows, their prompts) of at most ``size`` rows with equally many points, padding cut off.
+def _chunks(prompts: Prompts, size: int, without_prompts: str, *, padded: bool) -> Iterator[tuple[list[int], Prompts]]:
+    """Yield (rows, their prompts) of at most ``size`` rows, with as little padding as there can be, behind the points.
 
-    A padding point is one more token to SAM and changes its answer, so those who need it must not be decoded with
-    those who do not. Rows without any prompt are left out unless ``without_prompts`` is "unprompted".
+    A padding point is one more token to SAM and changes its answer, so without ``padded`` those who need it are not
+    decoded with those who do not. Rows without any prompt are left out unless ``without_prompts`` is "unprompted".
     """
     real = prompts.labels != -1
     counts = real.sum(1).tolist()
@@ -295,17 +301,17 @@ def _without_padding(prompts: Prompts, size: int, without_prompts: str) -> Itera
     prompts = replace(
         prompts, points=points, labels=prompts.labels.gather(1, front), keypoints=prompts.keypoints.gather(1, front)
     )
-    for count in sorted(set(counts)):
-        if count == 0 and prompts.boxes is None and without_prompts == "empty":
-            continue
-        alike = [row for row, own in enumerate(counts) if own == count]
-        for start in range(0, len(alike), size):
-            rows = alike[start : start + size]
-            few = prompts[rows]
+    silent = prompts.boxes is None and without_prompts == "empty"
+    asking = [row for row in sorted(range(len(counts)), key=counts.__getitem__) if counts[row] or not silent]
+    groups = [asking] if padded else [list(rows) for _, rows in groupby(asking, key=counts.__getitem__)]
+    for group in groups:
+        for start in range(0, len(group), size):
+            rows = group[start : start + size]
+            few, most = prompts[rows], counts[rows[-1]]
             yield (
                 rows,
                 replace(
-                    few, points=few.points[:, :count], labels=few.labels[:, :count], keypoints=few.keypoints[:, :count]
+                    few, points=few.points[:, :most], labels=few.labels[:, :most], keypoints=few.keypoints[:, :most]
                 ),
             )
 

@@ -33,6 +33,8 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
         options: see ``PromptedSegmenter``; by default ``hole_area`` is 10 and ``speck_area`` 50.
     """
 
+    _leaves_out_padding = True
+
     def __init__(
         self,
         prompter: Prompter,
@@ -81,9 +83,12 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
             corners = labels.new_tensor([[2, 3]]).expand(len(prompts), -1)
             points = torch.cat([prompts.boxes.reshape(-1, 2, 2), points], dim=1)
             labels = torch.cat([corners, labels], dim=1)
+        absent = labels == -1
         if previous is not None:  # as sam2's predictors do with extreme logits, and its training does not
             previous = previous.clamp(-32, 32)
-        logits, ious, _ = self.network.decode(features[:3], points, labels, previous, multimask)
+        logits, ious, _ = self.network.decode(
+            features[:3], points, labels, previous, multimask, absent=absent if bool(absent.any()) else None
+        )
         return best_mask(logits, ious)
 
 
