@@ -51,9 +51,9 @@ bench: $(READY)
 TRAIN := OMP_NUM_THREADS=1 $(RUN) -m bmp.training
 NANO := pipeline/bmp/checkpoints/nano
 RECIPES := pose_mask_refine mask_refine pose1_mask_refine max_visibility max_spread
-.PHONY: $(addprefix train-nano-,detector pose base keypoints segmenter $(RECIPES))
+.PHONY: $(addprefix train-nano-,detector pose base samp keypoints segmenter $(RECIPES))
 
-train-nano: train-nano-detector train-nano-pose train-nano-segmenter $(RECIPES:%=train-nano-%)
+train-nano: train-nano-detector train-nano-pose train-nano-samp train-nano-segmenter $(RECIPES:%=train-nano-%)
 
 train-nano-detector: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 	$(TRAIN) train/rtmdet_ins_nano.py --resume --export $(NANO)/rtmdet-ins-nano.safetensors
@@ -66,6 +66,11 @@ train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 	$(TRAIN) train/sam_nano_encoder_people.py --resume --export output/nano/sam2-nano-encoder.safetensors
 	$(TRAIN) train/sam_nano_base.py --resume --export output/nano/sam2-nano-base.safetensors
 	$(TRAIN) train/sam_nano.py --resume --export $(NANO)/sam2-nano.safetensors
+
+# The heads on the encoder's features, of nano_samp.py and nano_one.py.
+train-nano-samp: train-nano-base
+	$(TRAIN) train/samp_nano.py --resume --export $(NANO)/samp-nano.safetensors
+	$(TRAIN) train/people_head_nano.py --resume --export $(NANO)/people-head-nano.safetensors
 
 train-nano-keypoints: train-nano-pose
 	for split in train val; do $(RUN) -m bmp.inference.keypoints --config nano.py --dataset $(SYNTHCROWD)/$$split.json \

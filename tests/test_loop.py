@@ -8,6 +8,7 @@ from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, detections, sc
 
 from bmp.errors import UserError
 from bmp.loop import STAGES, Loop
+from bmp.ops.masks import paint_out
 from bmp.structures import Detections
 
 FRONT, BEHIND, APART = (20, 10, 30, 20), (15, 5, 40, 30), (50, 30, 60, 40)
@@ -273,6 +274,58 @@ def test_a_shared_encoder_is_a_stage_of_its_own_and_sees_images_with_people_once
     assert sorted(result.people.round.tolist() for result in results) == [[], [1, 2]]
     lines = [record.getMessage().split(" in ")[0] for record in caplog.records if record.name == "bmp.loop"]
     assert [line for line in lines if line.startswith("encoder")] == ["encoder: 1 images"]
+
+
+class ByFeatures(FakeDetector):
+    """Takes known people out by itself: what the loop shows it is never painted."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder, self.known = encoder, []
+
+    def detect(self, images):
+        self.encoder.asked.append("detect")
+        return super().detect(images)
+
+    def detect_further(self, images, known):
+        self.known.append([masks.whole() for masks in known])
+        self.encoder.asked.append([id(image) for image in images])
+        return super().detect([paint_out(*one) for one in zip(images, known, strict=True)])
+
+
+class Asked(RecordingEncoder):
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def levels(self, images):
+        self.asked.append([id(image) for image in images])
+        return super().levels(images)
+
+
+def test_a_detector_on_features_gets_the_images_and_the_masks_of_whom_is_known():
+    encoder = Asked()
+    detector = ByFeatures(encoder)
+    image = scene(BEHIND, FRONT)
+    (usual,) = _run(_loop(encoder=RecordingEncoder()), image, trace=True)
+    (result,) = _run(_loop(detector=detector, encoder=encoder), image, trace=True)
+    assert torch.equal(result.people.detections.boxes, usual.people.detections.boxes)
+    assert result.people.round.tolist() == [1, 2]
+    own = [id(result.image)]
+    assert encoder.asked == [own, "detect", own]  # encoded before the first look, and never again
+    ((masks,),) = detector.known
+    assert torch.equal(masks, result.trace[0].people.masks.bits)
+    for mine, theirs in zip(result.trace, usual.trace, strict=True):
+        assert torch.equal(mine.seen.pixels, theirs.seen.pixels)
+
+
+def test_a_detector_on_features_may_take_the_later_rounds_only():
+    encoder = Asked()
+    redetector = ByFeatures(encoder)
+    (result,) = _run(_loop(redetector=redetector, encoder=encoder), scene(BEHIND, FRONT))
+    assert result.people.round.tolist() == [1, 2]
+    assert encoder.asked == [[id(result.image)], [id(result.image)]]
+    assert len(redetector.known) == 1
 
 
 class Recorded:

@@ -14,7 +14,16 @@ from torch import Tensor
 from bmp.errors import UserError
 from bmp.ops.agreement import with_agreement
 from bmp.ops.masks import exclusive, paint_out
-from bmp.stages import Detector, ImageEncoder, ImageView, OverlapRule, PoseEstimator, Segmenter, Suppressor
+from bmp.stages import (
+    Detector,
+    FeatureDetector,
+    ImageEncoder,
+    ImageView,
+    OverlapRule,
+    PoseEstimator,
+    Segmenter,
+    Suppressor,
+)
 from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
 from bmp.structures.mask_windows import MaskWindows
 
@@ -31,7 +40,8 @@ Clock = Callable[[str, int], AbstractContextManager[None]]
 class RoundTrace:
     """The results of all stages for one image in one round.
 
-    round: from 1. seen: the image as the detector saw it. detections, poses: of everybody detected, row by row.
+    round: from 1. seen: the image as the detector saw it, or without known people where it took them out of features.
+    detections, poses: of everybody detected, row by row.
     kept: int64, the people left after suppression: rows among the ``known`` people of earlier rounds followed by the
     detections. segmented: masks of the new people who survived, before overlaps are resolved, with their prompts.
     people: everybody accepted after this round, overlaps resolved.
@@ -123,7 +133,8 @@ class Loop:
         pose: gives them skeletons.
         segmenter: gives them masks, guided by the skeletons.
         suppressor: drops duplicates among the people of all rounds.
-        redetector: finds people in the images of later rounds, in which everybody known is painted black.
+        redetector: finds people in the images of later rounds, in which everybody known is painted black; a
+            ``FeatureDetector`` gets the images and the masks of those known instead.
         overlaps: decides who has the pixels that several masks claim; None for ``BestMask``.
         encoder: the image encoder that stages share, if they do; its time then is a line of its own and not that of
             the stage that asks it first. Who shares it is the stages' own affair.
@@ -203,8 +214,7 @@ class Loop:
         self, number: int, states: list[ImageState], boxes: Sequence[Detections | None] | None, trace: bool
     ) -> list[ImageState]:
         """Do one round; return the images with new people: only there can another round find more."""
-        seen = [state.image if number == 1 else paint_out(state.image, state.people.masks.windows) for state in states]
-        found = self._detect(self.detector if number == 1 else self.redetector, seen, boxes)
+        found = self._detect(states, boxes) if number == 1 else self._redetect(states)
         self._encode([state for state, people in zip(states, found, strict=True) if len(people)])
         poses = self._estimate(states, found)
         with self.clock("suppressor", len(states)):
@@ -214,23 +224,34 @@ class Loop:
             left = self._repose(number, states, left, segmented)
         for i, state in enumerate(states):
             known, new = len(state.people), left[i].new
+            seen = _painted(state) if trace and number > 1 else state.image
             rounds = torch.full((len(new),), number, dtype=torch.int64, device=self.device)
             state.people = Instances.concat([left[i].old, Instances(new, left[i].new_poses, segmented[i], rounds)])
             if trace:
                 # A copy: stages keep results as long as the image lives, and a trace may live longer.
-                view = (replace(seen[i]), found[i], poses[i], left[i].kept, known, segmented[i])
+                view = (replace(seen), found[i], poses[i], left[i].kept, known, segmented[i])
                 state.trace.append(RoundTrace(number, *view, self._resolved(state.people)))
         return [state for state, each in zip(states, left, strict=True) if len(each.new)]
 
-    def _detect(
-        self, detector: Detector, seen: list[Image], boxes: Sequence[Detections | None] | None
-    ) -> list[Detections]:
-        """Find the people of each image that has no ``boxes``."""
-        given = [None] * len(seen) if boxes is None else boxes
-        unknown = [image for image, rows in zip(seen, given, strict=True) if rows is None]
+    def _detect(self, states: list[ImageState], boxes: Sequence[Detections | None] | None) -> list[Detections]:
+        """Find the people of each image that has no ``boxes``, in round 1."""
+        given = [None] * len(states) if boxes is None else boxes
+        unknown = [state for state, rows in zip(states, given, strict=True) if rows is None]
+        if isinstance(self.detector, FeatureDetector):
+            self._encode(unknown)
         with self.clock("detector", len(unknown)):
-            found = iter(detector.detect(unknown) if unknown else [])
+            found = iter(self.detector.detect([state.image for state in unknown]) if unknown else [])
         return [(next(found) if rows is None else rows).to(self.device) for rows in given]
+
+    def _redetect(self, states: list[ImageState]) -> list[Detections]:
+        """Find further people, in later rounds."""
+        with self.clock("detector", len(states)):
+            if isinstance(self.redetector, FeatureDetector):
+                known = [state.people.masks.windows for state in states]
+                found = self.redetector.detect_further([state.image for state in states], known)
+            else:
+                found = self.redetector.detect([_painted(state) for state in states])
+        return [people.to(self.device) for people in found]
 
     def _encode(self, states: list[ImageState]) -> None:
         """Let the shared encoder, if there is one, see images that it has not seen."""
@@ -303,6 +324,11 @@ class Loop:
     def _finish(self, state: ImageState) -> Result:
         people = with_agreement(self._resolved(state.people))
         return Result(state.index, people, state.trace, state.image)
+
+
+def _painted(state: ImageState) -> Image:
+    """Return the image of a state with the people accepted so far black."""
+    return paint_out(state.image, state.people.masks.windows)
 
 
 def checked_rounds(rounds: int) -> int:

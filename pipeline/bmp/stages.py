@@ -38,6 +38,18 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class FeatureDetector(Detector, Protocol):
+    """A detector on the features of an image encoder, which takes known people out of these.
+
+    The loop shows it the images themselves in every round, never painted ones, so that they are encoded once.
+    """
+
+    def detect_further(self, images: Sequence[Image], known: Sequence[MaskWindows]) -> list[Detections]:
+        """Return the people of each image, best first, but for those whose masks are in ``known``."""
+        ...
+
+
+@runtime_checkable
 class PoseEstimator(Protocol):
     """Gives each detected person a skeleton, conditioned on the detection's mask where there is one."""
 

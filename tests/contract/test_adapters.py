@@ -95,6 +95,17 @@ def _samp():
         return SAMPose(SAM2Encoder("random", tiny_models.sam2_config(Path(folder))), "random", network)
 
 
+def _on_sam():
+    pytest.importorskip("sam2")
+    from bmp.detectors.sam import SAMDetector
+    from bmp.models.sam2_encoder import SAM2Encoder
+
+    network = dict(level_channels=(64, 64, 64), channels=16)
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = SAM2Encoder("random", tiny_models.sam2_config(Path(folder)))
+    return SAMDetector(encoder, "random", network, score_threshold=0.009)
+
+
 def _transformers(role, name, architecture, *first, **options):
     @functools.cache
     def make():
@@ -137,6 +148,7 @@ DETECTORS = {
     "fake": FakeDetector,
     "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
     "mmdet with masks": _mmdet("rtmdet-ins"),
+    "on sam's features": _on_sam,
     "mmdet without masks": pytest.param(_mmdet("rtmdet"), marks=pytest.mark.slow),
     **{
         f"transformers, {architecture}": _transformers(

@@ -51,6 +51,18 @@ def test_it_fits_the_protocol(encoder):
     assert isinstance(encoder, ImageEncoder)
 
 
+def test_another_size_is_encoded_each_time_and_forgotten(encoder):
+    seen = count_encoded(encoder)
+    images = [picture(40, 50, seed) for seed in range(3)]
+    whole, half = encoder.levels_at(images, 128), encoder.levels_at(images[:1], 64)
+    assert seen == [2, 1, 1]
+    for levels, usual in zip(whole, encoder.levels(images), strict=True):
+        for one, two in zip(levels, usual, strict=True):
+            torch.testing.assert_close(one, two)
+    assert [level.shape[-1] for level in half[0]] == [16, 8, 4]
+    assert seen == [2, 1, 1, 2, 1]
+
+
 def test_an_image_is_encoded_once_whoever_asks(encoder):
     seen = count_encoded(encoder)
     images = [picture(40, 50, seed) for seed in range(3)]

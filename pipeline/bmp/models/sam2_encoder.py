@@ -18,6 +18,8 @@ from bmp.models.sam2 import build_sam2, to_input
 from bmp.registry import ENCODERS
 from bmp.structures import Image
 
+_DIGEST = 32  # bytes of a SHA-256
+
 
 @ENCODERS.register_module()
 class SAM2Encoder:
@@ -83,6 +85,20 @@ class SAM2Encoder:
                     self._known[image] = tuple(level[row : row + 1].clone() for level in levels)
         return [self._known[image] for image in images]
 
+    @torch.no_grad()
+    def levels_at(self, images: Sequence[Image], side: int) -> list[tuple[Tensor, ...]]:
+        """Return the features of images in a square of ``side`` pixels instead of the encoder's own; none are kept.
+
+        side: a multiple of 32.
+        """
+        found: list[tuple[Tensor, ...]] = []
+        for start in range(0, len(images), self._image_batch):
+            batch = images[start : start + self._image_batch]
+            with autocast(self.device, self._dtype):
+                levels = self.module(torch.stack([to_input(image, side, self.device) for image in batch]))
+            found += [tuple(level[row : row + 1] for level in levels["backbone_fpn"]) for row in range(len(batch))]
+        return found
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is remembered: a copy in another process has other images."""
         return {**vars(self), "_known": None}
@@ -90,3 +106,35 @@ class SAM2Encoder:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Begin with nothing remembered."""
         vars(self).update(state, _known=weakref.WeakKeyDictionary())
+
+
+class EncoderBound(nn.Module):
+    """A network on the features of one encoder: its weights hold the fingerprint of that encoder, all zeros at first.
+
+    Features of another encoder look fine and give nonsense.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder_digest: Tensor
+        self.register_buffer("encoder_digest", torch.zeros(_DIGEST, dtype=torch.uint8))
+
+    @property
+    def fingerprint(self) -> str:
+        """Which encoder the weights were trained with, as ``bmp.models.compute.weights_digest`` tells encoders apart.
+
+        It is stored with the weights; all zeros before training.
+        """
+        return bytes(self.encoder_digest.tolist()).hex()
+
+    @fingerprint.setter
+    def fingerprint(self, digest: str) -> None:
+        self.encoder_digest.copy_(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8))
+
+    def expect(self, encoder: SAM2Encoder, checkpoint: str) -> None:
+        """Raise ``UserError`` unless the weights, which are those of ``checkpoint``, belong to this encoder."""
+        if self.fingerprint != encoder.fingerprint:
+            raise UserError(
+                f"encoder: {checkpoint!r} was trained with another image encoder, whose features these weights would "
+                "take for nonsense; give SAM2Encoder the checkpoint that they were trained with"
+            )

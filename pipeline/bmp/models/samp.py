@@ -26,6 +26,7 @@ from bmp.config import ConfigSection, load_config
 from bmp.errors import UserError
 from bmp.hints import signature_of
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD
+from bmp.models.sam2_encoder import EncoderBound
 from bmp.ops.sparsemax import sparsemax
 
 TEMPERATURE = 0.5
@@ -33,7 +34,6 @@ TEMPERATURE = 0.5
 
 _SCALARS = 3  # presence, visibility, expected OKS
 _STRIDES = 4  # convolutions of the stem
-_DIGEST = 32  # bytes of a SHA-256
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +243,7 @@ class KeypointScalars(nn.Module):
         return answer
 
 
-class SharedSAMP(nn.Module):
+class SharedSAMP(EncoderBound):
     """Poses from the levels of a whole image, sampled in each person's window.
 
     Args:
@@ -290,24 +290,10 @@ class SharedSAMP(nn.Module):
         heads = [nn.Conv2d(channels, keypoints, 1) for _ in range(3 if auxiliary else 1)]
         self.heads = nn.ModuleList(heads)
         self.scalars = KeypointScalars(channels, keypoints)
-        self.encoder_digest: Tensor
-        self.register_buffer("encoder_digest", torch.zeros(_DIGEST, dtype=torch.uint8))
         for head in heads:
             # Flat maps, from which the expected OKS has a gradient everywhere.
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.constant_(cast(Tensor, head.bias), 0.0)
-
-    @property
-    def fingerprint(self) -> str:
-        """Which encoder the weights were trained with, as ``bmp.models.compute.weights_digest`` tells encoders apart.
-
-        It is stored with the weights; all zeros before training.
-        """
-        return bytes(self.encoder_digest.tolist()).hex()
-
-    @fingerprint.setter
-    def fingerprint(self, digest: str) -> None:
-        self.encoder_digest.copy_(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8))
 
     def project(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Turn an image's levels (1, C_i, h_i, w_i) into what ``sampled`` takes: three maps (1, C, ., .)."""

@@ -175,7 +175,7 @@ class SAMPose(SharedSAMPose):
         if checkpoint != RANDOM:
             file = resolve(checkpoint)
             load_strictly(network, load_state_dict(file), file=file)
-            _expect_encoder(network, encoder, checkpoint)
+            network.expect(encoder, checkpoint)
         if crop is not None and crop.keypoints.names != self.keypoints.names:
             raise UserError(
                 f"crop: expected an estimator of {self.keypoints}, got one of {crop.keypoints}; give one of COCO's "
@@ -204,15 +204,6 @@ class SAMPose(SharedSAMPose):
         height, width = self.network.crop
         windows = windows_around(people.boxes, aspect=width / height, padding=_PADDING)
         return windows.sizes[:, 1] * (self._side / image.height) < self._least_height
-
-
-def _expect_encoder(network: SharedSAMP, encoder: SAM2Encoder, checkpoint: str) -> None:
-    """Raise ``UserError`` unless the weights were trained with this encoder."""
-    if network.fingerprint != encoder.fingerprint:
-        raise UserError(
-            f"encoder: {checkpoint!r} was trained with another image encoder, whose features these weights would take "
-            "for nonsense; give SAM2Encoder the checkpoint that they were trained with"
-        )
 
 
 def _join(

@@ -28,8 +28,8 @@ from bmp.models.samp import SAMPOutput, normalized, probabilities, samp_network
 from bmp.ops.heatmaps import find_maxima, oks_targets, oks_variances
 from bmp.poses.samp import SharedSAMPose
 from bmp.structures import Image, Instances, Masks
+from bmp.training.frozen_levels import FrozenLevels
 from bmp.training.pose.windows import PeopleWindows
-from bmp.training.segmenter.cache import EmbeddingCache, image_key
 
 _LEVEL_WEIGHTS = (1.0, 0.5, 0.25)
 _SCORE_WEIGHT = 0.5  # of the sparsemax loss beside the expected OKS, as PMPose nano's
@@ -62,7 +62,7 @@ class SAMPTraining(BaseModel):  # type: ignore[misc,unused-ignore]
         self._encoder = SAM2Encoder(**encoder)
         self.network = samp_network(network)
         self.network.fingerprint = self._encoder.fingerprint
-        self._cache = None if cache is None else EmbeddingCache(cache, self._encoder.module, "levels")
+        self._levels = FrozenLevels(self._encoder, cache)
         self._oks_loss, self._score_loss = ExpectedOKSLoss(), SparsemaxLoss(_SCORE_WEIGHT)
 
     def forward(
@@ -73,8 +73,7 @@ class SAMPTraining(BaseModel):  # type: ignore[misc,unused-ignore]
     ) -> dict[str, Tensor] | list[list[Annotation]]:
         """Return losses of images with their windows, or with "predict" a list of annotations an image."""
         device = self.network.encoder_digest.device
-        self._encoder.device = str(device)
-        self._encoder.module.to(device)
+        self._levels.move(device)
         if mode == "loss":
             assert data_samples is not None
             images = [each for each in inputs if isinstance(each, Image)]
@@ -125,21 +124,6 @@ class SAMPTraining(BaseModel):  # type: ignore[misc,unused-ignore]
         losses["loss_oks"] = _mean((found.expected_oks.sigmoid() - achieved) ** 2, weights)
         losses["expected_oks"] = (achieved * weights).sum() / weights.sum().clamp_min(1)  # to be looked at
         return losses
-
-    @torch.no_grad()
-    def _levels(self, images: Sequence[Image]) -> list[tuple[Tensor, ...]]:
-        """Encode images, or look up those that were encoded before."""
-        if self._cache is None:
-            return self._encoder.levels(images)
-        keys = [image_key(image.pixels) for image in images]
-        known = [self._cache.read(key) for key in keys]
-        fresh = [row for row, levels in enumerate(known) if levels is None]
-        for row, levels in zip(fresh, self._encoder.levels([images[row] for row in fresh]), strict=True):
-            # Rounded like what is read from the disk, so that the cache's state changes nothing.
-            known[row] = tuple(level.half() for level in levels)
-            self._cache.write(keys[row], known[row] or ())
-        device = self.network.encoder_digest.device
-        return [tuple(level.to(device).float() for level in levels) for levels in known if levels is not None]
 
 
 @METRICS.register_module()
