@@ -350,6 +350,23 @@ def test_weights_have_the_names_and_values_of_sam2s_own_network(tiny):
 
 
 @pytest.mark.slow
+def test_parts_that_start_afresh_forget_their_weights_and_others_do_not(network, monkeypatch):
+    learnt = copy.deepcopy(network)
+    for tensor in learnt.parameters():
+        tensor.data += 1
+    made = {"random": network, "learnt.pt": learnt}
+    monkeypatch.setattr(
+        "bmp.training.segmenter.model.build_sam2", lambda _, checkpoint: copy.deepcopy(made[checkpoint])
+    )
+    own = PoseSAM("tiny", "learnt.pt", REFINE, fresh=["sam_mask_decoder"]).state_dict()
+    for name, tensor in own.items():
+        source = network if name.startswith("sam_mask_decoder.") else learnt
+        assert torch.equal(tensor, source.state_dict()[name]), name
+    with pytest.raises(UserError, match="fresh: the network has no 'decoder'"):
+        PoseSAM("tiny", "learnt.pt", REFINE, fresh=["decoder"])
+
+
+@pytest.mark.slow
 def test_a_cached_image_is_not_encoded_again_and_the_losses_stay(posesam, tmp_path):
     model, seen = posesam(cache=tmp_path), []
     model.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))

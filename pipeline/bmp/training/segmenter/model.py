@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from bmp.build import build_part
+from bmp.checkpoints.sources import RANDOM
 from bmp.config import ConfigSection
 from bmp.datasets.posed import PosedImage
-from bmp.errors import UserError
+from bmp.errors import UserError, choices
 from bmp.evaluation.pose_to_mask import segment_poses
 from bmp.io.annotations import Annotation
 from bmp.models.compute import dtype_of
@@ -65,6 +66,8 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             An image takes 44 MB with b+.
         starts: chance in [0, 1] that a person's first prediction is a correction of a mask that the sample has for it,
             such as a detector's. 0 is SAM's training.
+        fresh: parts whose weights are made up and not those of the checkpoint, such as "sam_mask_decoder": what it
+            learnt there is then forgotten.
         test: how ``segmenter`` makes masks: "prompter", a config; "starts", whether it starts from detected masks, by
             default where ``starts`` is not 0; and what else ``SAM2Segmenter`` takes but for network, device and dtype.
             None prompts as SAM-pose2seg, with the three most visible keypoints.
@@ -89,9 +92,11 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
         dtype: str = "auto",
         cache: str | os.PathLike[str] | None = None,
         starts: float = 0.0,
+        fresh: Sequence[str] = (),
         test: ConfigSection | None = None,
     ) -> None:
         network = build_sam2(model, checkpoint)
+        _forget(network, fresh, model)
         side = network.image_size
         super().__init__(data_preprocessor=PosePreprocessor(side))
         for name, child in network.named_children():
@@ -297,6 +302,17 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             return self._dtype
         device = self.no_mem_embed.device
         return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def _forget(network: nn.Module, parts: Sequence[str], model: str) -> None:
+    if not parts:
+        return
+    known = dict(network.named_children())
+    unknown = build_sam2(model, RANDOM)
+    for part in parts:
+        if part not in known:
+            raise UserError(f"fresh: the network has no {part!r}; {choices(part, known)}")
+        known[part].load_state_dict(getattr(unknown, part).state_dict())
 
 
 class PosePreprocessor(BaseDataPreprocessor):  # type: ignore[misc,unused-ignore]
