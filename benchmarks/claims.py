@@ -36,6 +36,7 @@ KEYS = (
 )  # fmt: skip
 _SECONDS = {"loop": 1.2, "poses": 0.5, "masks": 0.15, "crop": 0.9}
 """Of one core a scene, for plans on machines that have computed nothing yet."""
+_ARMS_OF_A_RECIPE = 3  # about so many ways to prompt it are compared
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,11 @@ def _print_plan(
         done, steps = trainings.done(training), trainings.total(training)
         state = "done" if trainings.ready(training) else f"{done} of {steps} steps are done"
         print(f"{hours:6.2f} h  training {training.name}: {state}")
-    print(f"{total:6.2f} h  in all, and the measurements of what is not trained yet")
+    if waiting:
+        hours = len(waiting) * _ARMS_OF_A_RECIPE * _SECONDS["masks"] * sum(each.count for each in scenes) / 3600
+        total += hours
+        print(f"{hours:6.2f} h  measuring what is trained then")
+    print(f"{total:6.2f} h  in all")
 
 
 def _seconds_a_scene(each: Pass, results: Results) -> float:

@@ -269,11 +269,12 @@ def _trained(nano: Nano, trainings: Trainings, seeds: Sequence[int]) -> list[Cla
         more: bool = True, bound: float = 0.0, counts: bool = True,
     ) -> list[Comparison]:  # fmt: skip
         found = []
-        for seed in seeds:
+        of_base = first[0] == second[0] == BASE  # which has one seed
+        for seed in seeds[:1] if of_base else seeds:
             arms = [arm(recipe, seed, *way, labelled) for recipe, *way in (first, second)]  # type: ignore[arg-type]
             if arms[0] is not None and arms[1] is not None:
-                found.append(Comparison(f"{words}, seed {seed}", arms[0], arms[1], "mask AP", more, bound,
-                                        counts=counts))  # fmt: skip
+                own = words if of_base else f"{words}, seed {seed}"
+                found.append(Comparison(own, arms[0], arms[1], "mask AP", more, bound, counts=counts))
         return found
 
     def needed(*recipes: str) -> list[Training]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -120,30 +120,28 @@ def ranked(
 
 
 def person_by_person(
-    measure: Measure, people: People, ground_truth: CocoDataset, rows: Sequence[Annotation]
+    measure: Measure, people: People, ground_truth: CocoDataset, rows: Sequence[Annotation], *, found: bool
 ) -> dict[int, PersonResult]:
     """Return how well each labelled person is done, by the id of the annotation.
 
-    Rows of given people have their ids, and count for nobody else; of found people the one that is matched counts.
+    found: the rows are of people who were found, not given: each counts for the person whom its mask, or for boxes and
+    poses its box, is matched with. Rows of given people have their ids, and count for nobody else.
     """
-    chosen = part_of(ground_truth, people)["annotations"]
     kind = KINDS[measure]
-    if kind == "bbox" or measure == "mask AP of the loop":
-        matches = match(ground_truth, rows, kind, _ALIKE, "detection")  # type: ignore[arg-type]
+    chosen = part_of(ground_truth, people)["annotations"]
+    if kind == "keypoints":
+        chosen = [row for row in chosen if row.get("num_keypoints", 0)]
+    values: dict[int, float] = {}
+    if found:
+        matches = match(ground_truth, rows, "segm" if kind == "segm" else "bbox", _ALIKE, "detection")
         ids = [row["id"] for row in ground_truth["annotations"]]
-        found = {
-            ids[person]: PersonResult(float(overlap), rows[row])
-            for row, person, overlap in zip(matches.rows, matches.person, matches.overlaps, strict=True)
-            if person >= 0
-        }
-        return {row["id"]: found.get(row["id"], PersonResult(0.0, None)) for row in chosen}
-    own = _own_overlaps(ground_truth, rows, kind)
+        triples = list(zip(matches.rows.tolist(), matches.person.tolist(), matches.overlaps.tolist(), strict=True))
+        rows = [cast(Annotation, {**rows[row], "id": ids[person]}) for row, person, _ in triples if person >= 0]
+        values = {ids[person]: overlap for _, person, overlap in triples if person >= 0}
+    if kind == "keypoints" or not found:
+        values = _own_overlaps(ground_truth, rows, kind)
     by_id = {row["id"]: row for row in rows}
-    return {
-        row["id"]: PersonResult(own[row["id"]], by_id[row["id"]])
-        for row in chosen
-        if row["id"] in own and (kind != "keypoints" or row.get("num_keypoints", 0))
-    }
+    return {row["id"]: PersonResult(values.get(row["id"], 0.0), by_id.get(row["id"])) for row in chosen}
 
 
 def mean_over_people(results: dict[int, PersonResult], ground_truth: CocoDataset) -> PerPerson:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from claims_arms import Arm, Results, Scenes
+from claims_arms import Arm, LoopArm, Results, Scenes, TruePosesArm
 from claims_list import Claim, Comparison
 from claims_measures import (
     KINDS,
@@ -116,7 +116,8 @@ class Comparer:
             if rows is None:
                 return None
             ground_truth = split.dataset.ground_truth
-            self._people[key] = person_by_person(comparison.measure, comparison.people, ground_truth, rows)
+            found = isinstance(arm, LoopArm | TruePosesArm)
+            self._people[key] = person_by_person(comparison.measure, comparison.people, ground_truth, rows, found=found)
         return self._people[key]
 
     def _measured(self, each: Comparison, split: Scenes) -> Measured | None:

@@ -202,6 +202,26 @@ def test_people_who_overlap(claims):
     assert claims.measures.part_of(ground_truth, "overlapping")["annotations"] == ground_truth["annotations"]
 
 
+def test_found_people_count_for_whom_they_are_matched_with(claims):
+    ground_truth, _ = _people(1)
+    for number, row in enumerate(ground_truth["annotations"]):
+        row["keypoints"] = [value for joint in range(17) for value in (20.0 + 50 * number, 15.0 + 4 * joint, 2)]
+        row["num_keypoints"] = 17
+    wrong = [value for joint in range(17) for value in (5.0, 15.0 + 4 * joint, 2)]
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [62.0, 10.0, 40.0, 80.0], "score": 0.9}
+    rows = [{**row, "keypoints": wrong, "keypoint_scores": [0.5] * 17}]
+    boxes = claims.measures.person_by_person("recall", "all", ground_truth, rows, found=True)
+    assert {number: round(one.value, 2) for number, one in boxes.items()} == {1: 0.0, 2: 0.9}
+    poses = claims.measures.person_by_person("pose AP", "all", ground_truth, rows, found=True)
+    assert poses[1].row is None
+    assert poses[2].value < 0.5
+    corrected = claims.arms.with_true_poses(rows, ground_truth)
+    assert rows[0]["keypoints"] == wrong
+    assert corrected[0]["score"] == 0.9
+    poses = claims.measures.person_by_person("pose AP", "all", ground_truth, corrected, found=True)
+    assert {number: one.value for number, one in poses.items()} == {1: 0.0, 2: pytest.approx(1.0)}
+
+
 # What is kept on the disk.
 
 
