@@ -6,8 +6,12 @@ only while nobody stands in front of it, so that a second round has somebody to 
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
@@ -58,6 +62,28 @@ class FussyDetector(FakeDetector):
     def detect(self, images):
         if any(int(image.pixels[..., 0].max()) == 201 for image in images):
             raise RuntimeError("out of\nmemory")
+        return super().detect(images)
+
+
+class MortalDetector(FakeDetector):
+    """Kills processes when so many shards are in the folder ``labels`` as the names of files in ``orders`` say.
+
+    What such a file says is a process, or "worker" for the one that reads it; each order is obeyed once.
+    """
+
+    def __init__(self, orders, labels):
+        super().__init__()
+        self.orders, self.labels = Path(orders), Path(labels)
+
+    def detect(self, images):
+        shards = len(list(self.labels.glob("shards/*-????????????.parquet")))
+        for order in sorted(self.orders.iterdir(), key=lambda path: int(path.name)):
+            if int(order.name) <= shards:
+                with contextlib.suppress(FileNotFoundError):  # another worker has read it
+                    victim = order.read_text()
+                    order.unlink()
+                    os.kill(os.getpid() if victim == "worker" else int(victim), signal.SIGKILL)
+        time.sleep(0.2)  # the other worker does not do all the rest meanwhile
         return super().detect(images)
 
 

@@ -8,13 +8,17 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
-from program import CONFIG, ENVIRONMENT, FRONT, save
+from fakes import scene
+from PIL import Image as PILImage
+from program import CONFIG, ENVIRONMENT, FRONT, ROOT, save
+
+from bmp.checkpoints import sources
+from bmp.errors import UserError
 
 try:
     from playwright import sync_api
@@ -41,17 +45,16 @@ def browser():
 
 
 @contextlib.contextmanager
-def serving(folder):
+def serving(folder, *arguments, config=CONFIG):
     """Start the command and give its address; it has to end by itself, with code 0, when it is told to."""
-    (folder / "config.py").write_text(CONFIG)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "bmp.cli", "serve", "photos", "-c", "config.py", "-o", "out", "--port", str(port)]
+    (folder / "config.py").write_text(config)
+    command = ["serve", "photos", "-c", "config.py", "-o", "out", "--port", "0", "--device", "cpu", *arguments]
+    command = [sys.executable, "-m", "bmp.cli", *command]
     server = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     try:
-        assert f"http://127.0.0.1:{port}/" in server.stdout.readline()
-        yield f"http://127.0.0.1:{port}/"
+        line = server.stdout.readline()
+        assert line.startswith("open http://127.0.0.1:")
+        yield line.split()[1]
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
     finally:
@@ -60,22 +63,25 @@ def serving(folder):
 
 
 class Tab:
-    """A tab with the first photo; positions are pixels of the photo."""
+    """A tab with the first photo; positions are pixels of the photo, of ``size``."""
 
-    def __init__(self, context, address):
+    def __init__(self, context, address, people=2, size=(64, 48)):
+        self.size = size
         self.page = context.new_page()
         self.errors = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
-        expect(self.page.locator("#people li")).to_have_count(2, timeout=30_000)
+        expect(self.page.locator("#people li")).to_have_count(people, timeout=60_000)
         expect(self.page.locator("#saved")).to_have_text("saved")
 
     def at(self, x, y):
         box = self.page.locator("#canvas").bounding_box()
-        scale = 0.98 * min(box["width"] / 64, box["height"] / 48)
-        return box["x"] + (box["width"] - 64 * scale) / 2 + x * scale, box["y"] + (
-            box["height"] - 48 * scale
-        ) / 2 + y * scale
+        scale = 0.98 * min(box[side] / length for side, length in zip(("width", "height"), self.size, strict=True))
+        left, top = (
+            box["x"] + (box["width"] - scale * self.size[0]) / 2,
+            box["y"] + (box["height"] - scale * self.size[1]) / 2,
+        )
+        return left + x * scale, top + y * scale
 
     def drag(self, start, end):
         masks = int(self.page.locator("#canvas").get_attribute("data-masks") or 0)
@@ -183,3 +189,88 @@ def test_a_finger_moves_a_keypoint_and_two_zoom(browser, tmp_path):
         assert tab.pixels() != before
         assert tab.errors == []
     assert [round(value) for value in rows(tmp_path)[0]["keypoints"][48:50]] == [33, 29]
+
+
+def test_parts_are_drawn_and_go_with_the_mask_that_they_were_of(browser, tmp_path):
+    save(tmp_path / "photos" / "a.png", FRONT, OTHER)
+    with serving(
+        tmp_path, config=CONFIG.replace("dict(\n", 'dict(\n    parts=dict(type="fakes.FakeParser"),\n', 1)
+    ) as address:
+        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        masks = tab.pixels()
+        tab.page.check("[data-show=parts]")
+        expect(tab.page.locator("#parts li")).to_have_count(0)
+        assert tab.pixels() != masks
+        tab.page.click("#people li:nth-child(1) button")
+        expect(tab.page.locator("#parts li")).to_have_text(["upper clothes", "pants"])
+        tab.drag((30, 20), (33, 29))
+        tab.saved(1)
+        expect(tab.page.locator("#parts li")).to_have_count(0)
+        tab.page.click("#people li:nth-child(2) button")
+        expect(tab.page.locator("#parts li")).to_have_count(2)
+        assert tab.errors == []
+    assert ["parts" in row for row in rows(tmp_path)] == [False, True]
+    assert json.loads((tmp_path / "out" / "people.json").read_text())["part_set"]["name"] == "cihp"
+
+
+def test_a_video_that_is_dropped_becomes_photos_of_the_queue(browser, tmp_path):
+    av = pytest.importorskip("av")
+    save(tmp_path / "photos" / "a.png", FRONT, OTHER)
+    film = tmp_path / "two squares.mp4"
+    with av.open(str(film), "w") as container:
+        stream = container.add_stream("libx264", rate=2, width=64, height=48, pix_fmt="yuv420p")
+        frame = av.VideoFrame.from_ndarray(scene(FRONT, OTHER).pixels.numpy(), format="rgb24")
+        for _ in range(5):  # 2.5 seconds
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with serving(tmp_path) as address:
+        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        tab.page.set_input_files("#files", film)
+        expect(tab.page.locator("#photos li")).to_have_count(4, timeout=30_000)
+        expect(tab.page.locator("#name")).to_contain_text("000000.jpg")
+        tab.page.set_input_files("#files", {"name": "film.mp4", "mimeType": "video/mp4", "buffer": b"no film"})
+        expect(tab.page.locator("#said")).to_contain_text("film.mp4: ")
+        assert tab.errors == []
+    kept = sorted(path.name for path in (tmp_path / "out" / "uploads").glob("two_squares-*/*"))
+    assert kept == ["000000.jpg", "000002.jpg", "000004.jpg"]
+
+
+def test_lite_finds_people_and_its_masks_follow_keypoints(browser, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    try:
+        sources.resolve("mediapipe/ssd_mobilenet_v2_open_images.tflite")
+    except UserError as error:
+        pytest.skip(f"the weights of the lite stages cannot be had: {error}")
+    (tmp_path / "photos").mkdir()
+    with PILImage.open(ROOT / "docs" / "images" / "grace_hopper.jpg") as photo:
+        size = photo.size
+        photo.save(tmp_path / "photos" / "a.jpg")
+    with serving(tmp_path, config='_base_ = "lite.py"\n') as address:
+        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address, 1, size)
+        assert "takes no points" in tab.page.locator("#note").inner_text()
+        key = tab.page.url.partition("#")[2]
+        (person,) = tab.page.request.get(f"{address}api/photos/{key}").json()["people"]
+        x, y = person["keypoints"][15:17]  # the left shoulder
+        before = tab.pixels()
+        tab.drag((x, y), (x - size[0] / 6, y + size[1] / 6))
+        tab.saved(1)
+        assert tab.pixels() != before
+        assert tab.errors == []
+    (row,) = rows(tmp_path)
+    assert row["edited"] == ["keypoints", "mask"]
+    assert row["segmentation"] != person["segmentation"]
+
+
+def test_the_page_waits_and_asks_again_where_the_queue_is_full(browser, tmp_path):
+    save(tmp_path / "photos" / "a.png", FRONT, OTHER)
+    with serving(tmp_path) as address:
+        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        full = {"status": 429, "headers": {"retry-after": "1"}, "json": {"error": "the queue is full"}}
+        tab.page.route("**/mask", lambda route: route.fulfill(**full), times=1)
+        tab.page.mouse.move(*tab.at(30, 20))
+        tab.page.mouse.down()
+        tab.page.mouse.move(*tab.at(33, 29), steps=3)
+        tab.page.mouse.up()
+        expect(tab.page.locator("#said")).to_contain_text("busy, trying again in 1 s")
+        tab.saved(1)
+    assert rows(tmp_path)[0]["edited"] == ["keypoints", "mask"]

@@ -3,10 +3,12 @@
 import io
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from itertools import islice
 
 import pytest
-from fakes import scene
+from fakes import FakeDetector, scene
 from PIL import Image as PILImage
 from program import CONFIG, FRONT, save
 
@@ -14,6 +16,7 @@ from bmp.apps.access import Gate
 from bmp.apps.model_thread import BusyError, ByteCache, ModelThread, Urgency
 from bmp.apps.serve import _parser, opened
 from bmp.apps.web import Limits
+from bmp.errors import UserError
 
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
@@ -272,6 +275,69 @@ class TestRequests:
     def test_bodies_that_are_no_saving_are_refused(self, found, content):
         client, path, _ = found
         assert client.put(path, content=content, headers={"content-type": "application/json"}).status_code == 422
+
+
+def test_programs_that_come_while_the_queue_is_full_are_told_when_to_come_back(tmp_path, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+    detect = FakeDetector.detect
+
+    def slow(self, images):
+        begun.set()
+        assert go.wait(30)
+        return detect(self, images)
+
+    monkeypatch.setattr(FakeDetector, "detect", slow)
+    files = {"pictures": ("a.png", png(FRONT))}
+    with served(tmp_path, "-c", tmp_path / "config.py", "--queue", "1") as client, ThreadPoolExecutor(4) as pool:
+        try:
+            first = pool.submit(client.post, "/predict", files=files)
+            assert begun.wait(30)
+            # One of these waits, and there is no room for the others.
+            more = [pool.submit(client.post, "/predict", files=files) for _ in range(3)]
+            refused = [answer.result() for answer in islice(as_completed(more, 30), 2)]
+        finally:
+            go.set()
+        for answer in refused:
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "queue is full" in answer.json()["error"]
+        assert sorted(answer.result(30).status_code for answer in (first, *more)) == [200, 200, 429, 429]
+
+
+def test_parts_are_found_kept_and_gone_with_their_mask(tmp_path):
+    (tmp_path / "out").mkdir()
+    save(tmp_path / "photos" / "a.png", FRONT, OTHER)
+    with served(tmp_path, tmp_path / "photos", "-c", tmp_path / "config.py", "--parts") as client:
+        (row,) = client.get("/api/queue").json()["photos"]
+        path = f"/api/photos/{row['key']}"
+        first, second = client.post(f"{path}/find").json()["people"]
+        assert first["parts"]
+        assert second["parts"]
+        sent = client.post("/predict", files={"pictures": ("a.png", png(FRONT))}).json()
+        assert {part["name"] for part in sent["annotations"][0]["parts"]} <= {
+            "head",
+            "torso",
+            "left arm",
+            "right arm",
+            "left leg",
+            "right leg",
+        }
+        mask = client.post(f"{path}/mask", json={"person": moved(first, 16, 40, 30), "moved": [16]}).json()
+        changes = {"0": {**first, **mask}, "1": moved(second, 9, 12, 15)}
+        after = client.put(path, json={"revision": 0, "changes": changes}).json()["people"]
+        assert "parts" not in after[0]
+        assert after[1]["parts"] == second["parts"]
+    assert saved_file(tmp_path)["part_set"]["coarse"] is True
+    with served(tmp_path) as client:  # goes on with the parser, which people.json names
+        assert "parts" in client.get(path).json()["people"][1]
+    assert saved_file(tmp_path)["part_set"]["coarse"] is True
+
+
+def test_parts_cannot_join_a_file_that_was_made_without(tmp_path):
+    with reviewed(tmp_path, FRONT):
+        pass
+    with pytest.raises(UserError, match="made without"), served(tmp_path, "--parts"):
+        pass
 
 
 def test_dropped_photos_join_the_queue_and_are_there_again(tmp_path):

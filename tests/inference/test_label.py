@@ -1,5 +1,7 @@
 import io
 import json
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -13,7 +15,7 @@ from pycocotools.coco import COCO
 from bmp.cli import main
 from bmp.errors import UserError
 from bmp.inference.label import LabelSettings, to_shards
-from bmp.io.label_shards import TRIES, Tries, read_shards, shards_in
+from bmp.io.label_shards import COCO_SHARDS, TRIES, Tries, read_shard, read_shards, shards_in
 from bmp.io.photo_sources import Photo, list_photos, read_bytes
 
 pa = pytest.importorskip("pyarrow")
@@ -246,20 +248,62 @@ def test_settings_that_make_no_sense_are_refused(section):
         LabelSettings.of(section)
 
 
-@pytest.mark.slow  # Ray takes 10 s and more to start; benchmarks/label.py kills its workers
-def test_ray_makes_the_same_shards(photos):
-    pytest.importorskip("ray")
+def test_coco_files_of_shards_are_complete_in_themselves_and_follow_the_shards(photos):
+    folder = photos.parent / "labels"
     assert label(photos) == 1
-    whole, names = rows_of(photos), [path.name for path in shards_in(photos.parent / "labels")]
-    for path in shards_in(photos.parent / "labels"):
-        path.unlink()
-    command = ["label", str(photos), "-o", f"{photos.parent}/labels", "-c", f"{photos.parent}/config.py"]
-    code = "import sys; from bmp.cli import main; sys.exit(main(sys.argv[1:]))"
-    # A process of its own, which ends whatever Ray does.
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, "--engine", "ray", "--workers", "2"],
-        env=ENVIRONMENT, timeout=300, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
+    assert not (folder / COCO_SHARDS).exists()
+    (folder / COCO_SHARDS).mkdir()
+    (folder / COCO_SHARDS / "00000000-0123456789ab.json").write_text("of a shard that is gone")
+    shards_in(folder)[1].unlink()
+    assert label(photos, "--coco") == 1
+    paths = sorted((folder / COCO_SHARDS).iterdir())
+    assert [path.stem for path in paths] == [path.stem for path in shards_in(folder)]
+    for path, shard in zip(paths, shards_in(folder), strict=True):
+        rows, data = read_shard(shard), json.loads(path.read_text())
+        done = [row for row in rows if row["error"] is None]
+        assert [image["file_name"] for image in data["images"]] == [row["id"] for row in done]
+        assert len(data["failed"]) == len(rows) - len(done)
+        assert [row["id"] for row in data["annotations"]] == [*range(1, sum(len(row["people"]) for row in rows) + 1)]
+        assert len(COCO(str(path)).getAnnIds()) == len(data["annotations"])
+
+
+def test_what_a_killed_worker_left_beside_the_shards_is_no_shard(photos):
+    assert label(photos) == 1
+    (first, *_) = shards_in(photos.parent / "labels")
+    whole, left = rows_of(photos), first.with_name(f"{first.stem}.4711.parquet")
+    left.write_bytes(first.read_bytes())
+    assert first.parent.joinpath(left) not in shards_in(photos.parent / "labels")
+    assert label(photos) == 0
+    assert not left.exists()
     assert rows_of(photos) == whole
-    assert [path.name for path in shards_in(photos.parent / "labels")] == names
+
+
+@pytest.mark.slow  # Ray takes 10 s and more to start, twice
+@pytest.mark.timeout(300)
+def test_on_ray_nothing_is_lost_or_twice_when_a_worker_and_the_driver_are_killed(photos):
+    pytest.importorskip("ray")
+    assert label(photos, "--set", "label.photos=1") == 1
+    folder = photos.parent / "labels"
+    whole, names = rows_of(photos), [path.name for path in shards_in(folder)]
+    shutil.rmtree(folder)
+    orders = photos.parent / "orders"
+    orders.mkdir()
+    killers = CONFIG.replace('"fakes.FakeDetector"', f'"fakes.MortalDetector", orders="{orders}", labels="{folder}"')
+    (photos.parent / "config.py").write_text(killers + SMALL)
+    command = ["label", str(photos), "-o", str(folder), "-c", f"{photos.parent}/config.py", "--set", "label.photos=1"]
+    code = "import sys; from bmp.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *command, "--engine", "ray", "--workers", "2", "--quiet"]
+    with subprocess.Popen(command, env=ENVIRONMENT) as driver:
+        (orders / "2").write_text("worker")  # once there are so many shards
+        (orders / "5").write_text(str(driver.pid))
+        assert driver.wait(150) == -signal.SIGKILL
+    before = {path.name: path.stat().st_mtime_ns for path in shards_in(folder)}
+    assert not list(orders.iterdir())
+    assert 5 <= len(before) < 10
+    assert subprocess.run(command, env=ENVIRONMENT, timeout=150, check=False).returncode == 1
+    after = {path.name: path.stat().st_mtime_ns for path in shards_in(folder)}
+    assert before.items() <= after.items()  # none was done again
+    rows = [row for path in shards_in(folder) for row in read_shard(path)]
+    assert sorted(row["id"] for row in rows) == sorted(row["id"] for row in whole)
+    assert rows_of(photos) == whole
+    assert list(after) == names

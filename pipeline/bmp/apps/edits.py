@@ -101,7 +101,7 @@ def with_edit(stored: JsonObject | None, edit: JsonObject) -> JsonObject:
     """Return the row of a person after an edit, with everything of the ``stored`` one that no edit touches.
 
     An edit without ``edited`` gets it from the difference. How sure the model was says nothing of what a person has
-    drawn, so ``agreement`` of an edited person goes.
+    drawn, so ``agreement`` of an edited person goes; and so do the parts of a mask that has changed, which they tile.
     """
     if stored is None:
         return {**edit, "edited": edit.get("edited") or ["added"]}
@@ -113,6 +113,8 @@ def with_edit(stored: JsonObject | None, edit: JsonObject) -> JsonObject:
         row["edited"] = sorted({*(earlier if isinstance(earlier, list) else []), *changed})
     if changed:
         row.pop("agreement", None)
+    if "mask" in changed:
+        row.pop("parts", None)
     if not row.get("edited"):
         row.pop("edited", None)
     return row

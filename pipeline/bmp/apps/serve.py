@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from bmp.apps.access import Gate
     from bmp.apps.review import Photo
     from bmp.apps.web import Limits
-    from bmp.io.people_file import PeopleFile
 
 UPLOADS = "uploads"
 _DEFAULT = "lite.py"
@@ -53,6 +52,11 @@ def _parser() -> Parser:
         "-c", "--config", help=f"path or name of a config (default: that of DIR/people.json, else {_DEFAULT})"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
+    parser.add_argument(
+        "--parts",
+        action="store_true",
+        help="tell the parts of everybody's body: with the config's parser, or coarsely from masks and skeletons",
+    )
     parser.add_argument("--device", default="auto", help="as for bmp (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=whole(0), default=8000, help="0 for any (default: %(default)s)")
@@ -122,8 +126,14 @@ def opened(options: argparse.Namespace, limits: Limits) -> Iterator[FastAPI]:
     root, photos = _photos(options.paths, output, recorded)
     settings = _settings(config, root) if recorded is None else recorded
     names = [photo.name for photo in photos]
-    file: PeopleFile = PeopleFile(
-        results, model.pose.keypoints, names, resume=True, info=settings, interval=float("inf")
+    file = PeopleFile(
+        results,
+        model.pose.keypoints,
+        names,
+        resume=True,
+        info=settings,
+        interval=float("inf"),
+        part_set=None if model.parts is None else model.parts.label_set,
     )
     review = Review(file, photos, model.pose.keypoints)
     try:
@@ -154,6 +164,8 @@ def _config(options: argparse.Namespace, recorded: JsonObject | None, results: P
     if recorded is None or options.config is not None or not isinstance(recorded.get("pipeline"), dict):
         name = options.config or _DEFAULT
         config = load_config(name, overrides)
+        if options.parts and not config.pipeline.get("parts"):
+            config.pipeline.parts = dict(type="SkeletonParts")
         if recorded is not None and recorded.get("pipeline") not in (None, config.pipeline.to_dict()):
             raise UserError(
                 f"{results}: made with another pipeline than {name}; leave out --config to go on with its own, or "
@@ -162,6 +174,8 @@ def _config(options: argparse.Namespace, recorded: JsonObject | None, results: P
         return config, Path(name).stem
     if overrides:
         raise UserError(f"--set: {results} has its own settings; leave it out, or choose another --output")
+    if options.parts and not recorded["pipeline"].get("parts"):
+        raise UserError(f"--parts: {results} was made without; choose another --output")
     return Config(dict(pipeline=recorded["pipeline"])), "that of people.json"
 
 
@@ -245,7 +259,8 @@ def _listen(options: argparse.Namespace, app: Gate, token: str | None) -> int:
                 query = f"/?token={token}" if token else "/"
                 say(f"open http://{host}:{address[1]}{query}  (Ctrl-C ends it; everything is saved)")
 
-    console = open_console(options.quiet)
+    # Also with --quiet: nobody could find a page whose port or token was chosen here.
+    console = open_console(quiet=False)
 
     def say(line: str) -> None:
         console.print(plain(line))

@@ -195,7 +195,7 @@ def make_app(desk: Desk, review: Review, uploads: Path, photo_of: Any, limits: L
         found = desk.predict(list(read.values()), given).result()
         rows: list[dict[str, Any]] = []
         for number, people in zip(read, found, strict=True):
-            own = to_annotations(people.instances, number + 1, desk.keypoints, len(rows) + 1)
+            own = to_annotations(people.instances, number + 1, desk.keypoints, len(rows) + 1, parts=people.parts)
             rows += [dict(row) for row in own]
         sizes = [
             {"id": number + 1, "file_name": names[number], "height": image.height, "width": image.width}

@@ -23,7 +23,8 @@ from bmp.console import Parser, add_volume, progress, report_failed, run_command
 from bmp.errors import UserError, choices
 from bmp.io.atomic import alone_in, writing
 from bmp.io.json_fields import JsonObject
-from bmp.io.label_shards import Tries, claim_settings, finished, shard_name, write_shard
+from bmp.io.label_shards import Tries, claim_settings, finished, remove_unfinished, shard_name, write_shard
+from bmp.io.merge import complete_coco_shards, write_coco_shard
 from bmp.io.photo_sources import Photo, list_photos, named_stream
 
 if TYPE_CHECKING:
@@ -110,13 +111,15 @@ class Finished:
 class Job:
     """All that a worker has to know, besides its shard: plain values, which travel.
 
-    pipeline: of the config. device: as for ``bmp.load``. output: the folder. debug: let errors of the model through.
+    pipeline: of the config. device: as for ``bmp.load``. output: the folder. coco: write each shard as a COCO file,
+    too. debug: let errors of the model through.
     """
 
     pipeline: ConfigSection
     device: str
     output: str
     settings: LabelSettings
+    coco: bool = False
     debug: bool = False
 
 
@@ -147,6 +150,7 @@ def _parser() -> Parser:
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="who works (default: %(default)s)")
     parser.add_argument("--workers", type=whole(1), metavar="N", help="workers on Ray (default: as many as fit)")
     parser.add_argument("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or ray://head:10001")
+    parser.add_argument("--coco", action="store_true", help="write each Parquet file as a COCO file, too")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, N or cuda:N, mps (default: %(default)s)")
     add_volume(parser)
     return parser
@@ -174,9 +178,12 @@ def _label(options: argparse.Namespace) -> int:
         pipeline = config.pipeline.to_dict()
         claim_settings(output, _identity(pipeline))
         done = dict(finished(output))
+        if options.coco:
+            with writing(output, "make room; the same command goes on"):
+                complete_coco_shards(output)
         shards = to_shards(listed.photos, set(done), settings.photos)
         waiting = sum(len(shard.photos) for shard in shards)
-        job = Job(pipeline, options.device, str(output.absolute()), settings, options.debug)
+        job = Job(pipeline, options.device, str(output.absolute()), settings, options.coco, options.debug)
         failed: list[str] = []
         people = 0
         with progress(options.quiet, waiting, unit="photos") as (say, advance):
@@ -187,6 +194,7 @@ def _label(options: argparse.Namespace) -> int:
                 failed += one.failed
                 for _ in range(one.photos):
                     advance()
+            remove_unfinished(output)
             say(f"{people} people in {waiting - len(failed)} photos: {output}")
             if failed:
                 say(f"{len(failed)} photos failed: they are rows with a reason")
@@ -272,6 +280,8 @@ class Labeller:
         ordered = [rows[photo.id] for photo in shard.photos]
         with writing(output, "make room; the same command goes on"):
             write_shard(output, shard.name, ordered, model.pose.keypoints.names)
+            if self._job.coco:
+                write_coco_shard(output, shard.name)
         tries.clear()
         return Finished(
             len(ordered),

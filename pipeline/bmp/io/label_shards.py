@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +20,15 @@ from typing_extensions import NotRequired, TypedDict
 from bmp.errors import UserError
 from bmp.io.atomic import replacing, replacing_path
 from bmp.io.json_fields import JsonObject, read_json
+from bmp.label_sets import KeypointSet, sets_named
 from bmp.ops.masks import RunLengths
 
 if TYPE_CHECKING:
     import pyarrow
 
-SHARDS, SETTINGS, TRIES = "shards", "label.json", "tries"
+SHARDS, COCO_SHARDS, SETTINGS, TRIES = "shards", "coco", "label.json", "tries"
 _KEYPOINTS = b"bmp.keypoints"
+_SHARD_NAME = re.compile(r"\d{8,}-[0-9a-f]{12}\.parquet")
 
 
 class PersonRow(TypedDict):
@@ -104,7 +107,14 @@ def write_shard(folder: Path, name: str, rows: Sequence[PhotoRow], keypoints: Se
 
 def shards_in(folder: Path) -> list[Path]:
     """Return the shards of a run in the order of their photos."""
-    return sorted((folder / SHARDS).glob("*-*.parquet"))
+    return sorted(path for path in (folder / SHARDS).glob("*.parquet") if _SHARD_NAME.fullmatch(path.name))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed have left beside the shards, which others would read as well."""
+    for path in (folder / SHARDS).glob("*.parquet"):
+        if not _SHARD_NAME.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def finished(folder: Path) -> Iterator[tuple[str, bool]]:
@@ -145,14 +155,18 @@ def read_shards(folder: Path, *, people: bool = True) -> Iterator[PhotoRow]:
                 yield photo
 
 
-def keypoint_names(folder: Path) -> list[str]:
-    """Return the names of the keypoints of a run's people; ``UserError`` where there are no shards."""
+def read_shard(path: Path) -> list[PhotoRow]:
+    """Return the photos of one shard; ``ValueError`` and ``OSError`` where it cannot be read."""
+    rows: list[PhotoRow] = _parquet_table(path, schema().names).to_pylist()
+    return rows
+
+
+def keypoints_in(path: Path) -> KeypointSet:
+    """Return what the keypoints of a shard's people mean, by the names that it keeps."""
     import pyarrow.parquet
 
-    for path in shards_in(folder):
-        names: list[str] = json.loads(pyarrow.parquet.read_schema(path).metadata[_KEYPOINTS])
-        return names
-    raise UserError(f"{folder}: holds no labels; name the --output of bmp label")
+    names: list[str] = json.loads(pyarrow.parquet.read_schema(path).metadata[_KEYPOINTS])
+    return next(iter(sets_named(names)), None) or KeypointSet(tuple(names), (0.05,) * len(names), (), ())
 
 
 def _parquet_table(path: Path, columns: list[str]) -> Any:

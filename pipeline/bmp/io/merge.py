@@ -1,4 +1,4 @@
-"""The command ``bmp merge``: one COCO file of the shards of ``bmp label``, or a filtered one. Knows no network.
+"""COCO files of the shards of ``bmp label``: one of all by ``bmp merge``, or one of each. Knows no network.
 
 Memory does not grow with the number of people.
 """
@@ -17,8 +17,19 @@ from bmp.console import Parser, add_volume, run_command, share, whole
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID, category
 from bmp.io.atomic import replacing, writing
-from bmp.io.label_shards import PhotoRow, keypoint_names, read_shards, rounded, run_settings
-from bmp.label_sets import KeypointSet, sets_named
+from bmp.io.json_fields import JsonObject
+from bmp.io.label_shards import (
+    COCO_SHARDS,
+    SHARDS,
+    PhotoRow,
+    keypoints_in,
+    read_shard,
+    read_shards,
+    rounded,
+    run_settings,
+    shards_in,
+)
+from bmp.label_sets import KeypointSet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +64,9 @@ def _merge(options: argparse.Namespace) -> int:
     settings = run_settings(folder)
     output: Path = options.output or folder / "people.json"
     filters = {name: getattr(options, name) for name in ("min_score", "min_agreement") if getattr(options, name)}
-    names = keypoint_names(folder)
-    keypoints = next(iter(sets_named(names)), None) or KeypointSet(tuple(names), (0.05,) * len(names), (), ())
     root, total = _root_and_count(folder)
-    info = {"description": "people found by BMP", "root": root, **settings, **filters}
+    keypoints = keypoints_in(shards_in(folder)[0])
+    info = _info(root, settings, filters)
     size = options.split or total
     images = enumerate(read_shards(folder, people=False), 1)
     everything = enumerate(read_shards(folder), 1)
@@ -68,7 +78,7 @@ def _merge(options: argparse.Namespace) -> int:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
-                file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category(keypoints)])},\n')
+                _write_head(file, info, keypoints)
                 done, lost = _write_images(file, islice(images, size), root)
                 found, unsure = _write_people(file, islice(everything, size), filters)
         photos, people, left_out, failed = photos + done, people + found, left_out + unsure, failed + lost
@@ -81,12 +91,55 @@ def _merge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_images(file: TextIO, rows: Iterable[tuple[int, PhotoRow]], root: str) -> tuple[int, int]:
-    """Write the photos, and those that failed; return how many of each there are."""
+def write_coco_shard(folder: Path, name: str) -> None:
+    """Write the COCO file of a shard, which is complete in itself: ids start from 1, and names are ids of photos.
+
+    Args:
+        folder: of the run.
+        name: of the shard.
+    """
+    shard = folder / SHARDS / name
+    numbered = list(enumerate(read_shard(shard), 1))
+    (folder / COCO_SHARDS).mkdir(exist_ok=True)
+    # A worker that was taken for dead may be writing the same.
+    with replacing(_coco_shard(folder, name), shared=True) as file:
+        _write_head(file, _info("", run_settings(folder), {}), keypoints_in(shard))
+        _write_images(file, numbered, None)
+        _write_people(file, numbered, {})
+
+
+def complete_coco_shards(folder: Path) -> None:
+    """Write the COCO files of shards that have none, and remove those of shards that are not there."""
+    shards = {_coco_shard(folder, path.name): path.name for path in shards_in(folder)}
+    for path in (folder / COCO_SHARDS).glob("*.json"):
+        if path not in shards:
+            path.unlink()
+    for path, name in shards.items():
+        if not path.exists():
+            write_coco_shard(folder, name)
+
+
+def _coco_shard(folder: Path, name: str) -> Path:
+    return (folder / COCO_SHARDS / name).with_suffix(".json")
+
+
+def _info(root: str, settings: JsonObject, filters: Mapping[str, float]) -> JsonObject:
+    return {"description": "people found by BMP", "root": root, **settings, **filters}
+
+
+def _write_head(file: TextIO, info: JsonObject, keypoints: KeypointSet) -> None:
+    file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category(keypoints)])},\n')
+
+
+def _write_images(file: TextIO, rows: Iterable[tuple[int, PhotoRow]], root: str | None) -> tuple[int, int]:
+    """Write the photos, and those that failed; return how many of each there are.
+
+    Names start from ``root``, or are the ids of the photos where that is None.
+    """
     photos, failed = 0, []
     file.write('"images": [')
     for number, row in rows:
-        name = _relative(row["id"], root)
+        name = row["id"] if root is None else _relative(row["id"], root)
         if row["error"] is not None:
             failed.append({"file_name": name, "reason": row["error"]})
             continue

@@ -62,11 +62,12 @@ class ImageEntry:
 
 
 class PeopleFile:
-    """One COCO file for a whole run, valid at every moment, which a killed run loses at most the current image of.
+    """One COCO file for a whole run, valid at every moment, in which a killed run leaves all that was added to it.
 
-    Every image is appended to a journal, ``<path>.partial``, at once. The file itself is written anew from the journal,
-    under another name and then moved into place: at the start, every ``interval`` seconds or 20 times as long as it
-    last took, whichever is longer, and at the end, when the journal goes. Memory does not grow with the results.
+    Every image is appended to a journal, ``<path>.partial``, when it is added: what a kill loses are images that were
+    not added yet, several where whoever adds them has several in hand. The file itself is written anew from the
+    journal, under another name and then moved into place: at the start, every ``interval`` seconds or 20 times as long
+    as it last took, whichever is longer, and at the end, when the journal goes. Memory does not grow with the results.
 
     Image ids are 1, 2, ... in the order of ``file_names`` and annotation ids follow that order, so that a run that was
     interrupted and resumed ends with the same file as one that was not. Inputs that could not be read are listed under

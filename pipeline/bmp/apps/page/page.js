@@ -343,7 +343,7 @@ function draw() {
   // Who was edited last lies on top, as in people.json.
   const order = [...rows].sort(([, one], [, other]) => (one.edited?.length ? one.revision ?? 1e9 : 0) - (other.edited?.length ? other.revision ?? 1e9 : 0));
   for (const [name, person] of order) {
-    if (show.parts && person.parts) for (const [number, part] of person.parts.entries()) { const mask = part?.segmentation && maskFor(part, `${number * 7}`); if (mask) context.drawImage(mask.canvas, mask.x, mask.y); }
+    if (show.parts && person.parts) for (const part of person.parts) { const mask = maskFor(part, String(part.id)); if (mask) context.drawImage(mask.canvas, mask.x, mask.y); }
     else if (show.masks) { const mask = maskFor(person, name); if (mask) context.drawImage(mask.canvas, mask.x, mask.y); }
   }
   for (const [name, person] of rows) {
@@ -408,6 +408,12 @@ function list() {
     button.onclick = () => { keypoint = number; if (!v) { placing = number; say(`click where the ${name} is`); } refresh(); };
     item.setAttribute("aria-current", String(number === keypoint));
     item.append(button);
+    return item;
+  }));
+  $("parts").replaceChildren(...((show.parts && person?.parts) || []).map((part) => {
+    const item = document.createElement("li"), swatch = document.createElement("span");
+    swatch.className = "swatch"; swatch.style.background = css(colour(String(part.id)));
+    item.append(swatch, part.name);
     return item;
   }));
   $("conflicts").replaceChildren(...[...conflicts.keys()].map((name) => {
