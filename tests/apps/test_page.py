@@ -18,6 +18,7 @@ from PIL import Image as PILImage
 from program import CONFIG, ENVIRONMENT, FRONT, ROOT, save
 
 from bmp.checkpoints import sources
+from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.errors import UserError
 
 try:
@@ -73,6 +74,13 @@ class Tab:
         self.page.goto(address)
         expect(self.page.locator("#people li")).to_have_count(people, timeout=60_000)
         expect(self.page.locator("#saved")).to_have_text("saved")
+
+    @classmethod
+    def of(cls, page, size):
+        """The tab of a page that is open."""
+        tab = cls.__new__(cls)
+        tab.page, tab.size = page, size
+        return tab
 
     def at(self, x, y):
         box = self.page.locator("#canvas").bounding_box()
@@ -155,8 +163,7 @@ def test_two_tabs_lose_nothing_and_a_tab_that_was_closed_neither(browser, tmp_pa
         )
         one.drag((17, 9), (12, 6))
         one.page.close()  # before anything of that was sent
-        again = Tab.__new__(Tab)
-        again.page = context.new_page()
+        again = Tab.of(context.new_page(), one.size)
         again.page.goto(address)
         again.saved(5)
     first, second = rows(tmp_path)
@@ -274,3 +281,26 @@ def test_the_page_waits_and_asks_again_where_the_queue_is_full(browser, tmp_path
         expect(tab.page.locator("#said")).to_contain_text("busy, trying again in 1 s")
         tab.saved(1)
     assert rows(tmp_path)[0]["edited"] == ["keypoints", "mask"]
+
+
+def test_clicks_on_and_beside_a_person_change_the_mask(browser, tmp_path):
+    pytest.importorskip("mmpose.apis", reason="needs the extra openmmlab", exc_type=ImportError)
+    crowd = SynthCrowd("test-clear", 1).load(0)
+    (tmp_path / "photos").mkdir()
+    PILImage.fromarray(crowd.pixels.numpy()).save(tmp_path / "photos" / "a.png")
+    with serving(tmp_path, config='_base_ = "nano.py"\n') as address:
+        page = browser.new_context(viewport={"width": 1300, "height": 700}).new_page()
+        page.goto(address)
+        page.click("#people li:nth-child(1) button", timeout=60_000)
+        tab = Tab.of(page, (crowd.width, crowd.height))
+        document = f"{address}api/photos/{page.url.partition('#')[2]}"
+        before = page.request.get(document).json()["people"][0]
+        x, y, width, height = before["bbox"]
+        for revision, (key, place) in enumerate([("p", (x + width / 2, y + height / 3)), ("n", (x + 2, y + 2))], 1):
+            page.keyboard.press(key)
+            page.mouse.click(*tab.at(*place))
+            tab.saved(revision)
+    clicked = rows(tmp_path)[0]
+    assert [label for _, _, label in clicked["points"]] == [1, 0]
+    assert clicked["edited"] == ["mask"]
+    assert clicked["segmentation"] != before["segmentation"]

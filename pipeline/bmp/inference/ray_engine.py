@@ -6,7 +6,9 @@ Knows no network. An actor writes its shards itself, in one step each, so that w
 from __future__ import annotations
 
 import logging
+import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -47,10 +49,12 @@ class RayEngine:
         ray = self._ray
         cpus = job.settings.num_cpus
         most = self._workers or max(1, int((os.cpu_count() or 1) / max(cpus, 0.01)))
+        if not self._address:  # else Ray writes one into the home folder, which containers may not let it
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
             # Actors hold their CPUs for as long as they live: two more than theirs keep Ray's own tasks from starving.
             local: dict[str, Any] = {
-                "num_cpus": int(most * cpus) + 2,
+                "num_cpus": math.ceil(most * cpus) + 2,
                 "object_store_memory": _STORE_BYTES,
                 "include_dashboard": False,
             }
