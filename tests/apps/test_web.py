@@ -304,6 +304,7 @@ def test_programs_that_come_while_the_queue_is_full_are_told_when_to_come_back(t
         assert sorted(answer.result(30).status_code for answer in (first, *more)) == [200, 200, 429, 429]
 
 
+@pytest.mark.slow  # loads what tells parts from skeletons
 def test_parts_are_found_kept_and_gone_with_their_mask(tmp_path):
     (tmp_path / "out").mkdir()
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
