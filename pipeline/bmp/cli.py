@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bmp import __version__
 from bmp.console import (
@@ -41,7 +41,6 @@ from bmp.io.atomic import LOCK, alone_in, writing
 from bmp.io.formats import FORMATS
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
 
     from bmp.api import BMP
     from bmp.io.images import Found
@@ -377,7 +376,7 @@ def _run(options: argparse.Namespace) -> int:
     with _no_collection():
         from bmp.build import build
     from bmp.checkpoints.sources import own_files
-    from bmp.config import load_config, parse_overrides
+    from bmp.config import drawn_score_of, load_config, parse_overrides
     from bmp.io.images import common_root, output_names
     from bmp.io.people_file import PeopleFile, recorded_settings
     from bmp.io.video_inputs import find_videos
@@ -401,7 +400,7 @@ def _run(options: argparse.Namespace) -> int:
     _refuse(options, _FOR_VIDEOS, "is for videos; leave it out, or take pictures as one video with --video")
     found = _found(inputs, output)
     config = load_config(options.config, parse_overrides(options.set))
-    drawn_score = _min_score(config, options.config)
+    drawn_score = drawn_score_of(config, options.config)
     if any((options.parts, options.parts_png, options.parts_cihp)) and not config.pipeline.get("parts"):
         config.pipeline.parts = dict(type="SkeletonParts")
     _make_writable(output)
@@ -495,14 +494,14 @@ def _follow(options: argparse.Namespace, videos: Sequence[str], output: Path) ->
     """Follow people through videos: one writes into the output folder itself, several into a folder each."""
     from bmp.build import build
     from bmp.checkpoints.sources import own_files
-    from bmp.config import load_config, parse_overrides
+    from bmp.config import drawn_score_of, load_config, parse_overrides
     from bmp.inference.video import OWN_FILES, VideoSettings, follow_video
     from bmp.io.video import VideoError
     from bmp.io.video_inputs import folder_names
 
     _refuse(options, _FOR_PHOTOS, "is for photos; leave it out for videos")
     config = load_config(options.config, parse_overrides(options.set))
-    drawn_score = _min_score(config, options.config)
+    drawn_score = drawn_score_of(config, options.config)
     folders = [output] if len(videos) == 1 else [output / name for name in folder_names(videos)]
     _make_writable(output)
     failed: list[str] = []
@@ -577,14 +576,6 @@ def _is_own(path: Path | str, output: Path) -> bool:
     # Not resolve(), which raises for links to themselves.
     inside = Path(os.path.relpath(os.path.realpath(path), os.path.realpath(output))).parts
     return bool(inside) and inside[0] in (OVERLAYS, TRACES, LOCK, "people.json", "people.json.partial")
-
-
-def _min_score(config: Config, name: str) -> float:
-    """Return the score below which people are not drawn, as the config says."""
-    score: Any = config.get("min_score", 0.0)
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise UserError(f"config {name}: expected min_score to be a number from 0 to 1, got {score!r}")
-    return float(score)
 
 
 def _with_boxes(jobs: Sequence[Job], options: argparse.Namespace) -> tuple[list[Job], list[str]]:

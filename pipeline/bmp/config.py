@@ -31,6 +31,14 @@ def load_config(name: str | Path, overrides: ConfigSection | None = None) -> Con
     return config
 
 
+def drawn_score_of(config: Config, name: str | Path) -> float:
+    """Return the score below which people are not shown, as the config called ``name`` says."""
+    score: Any = config.get("min_score", 0.0)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise UserError(f"config {name}: expected min_score to be a number from 0 to 1, got {score!r}")
+    return float(score)
+
+
 def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
     """Parse ``key=value`` strings; a value is a Python literal, true, false or none in any case, else a string."""
     words = {"true": True, "false": False, "none": None}

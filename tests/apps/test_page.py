@@ -72,7 +72,7 @@ class Tab:
         self.errors = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
-        expect(self.page.locator("#people li")).to_have_count(people, timeout=60_000)
+        expect(self.page.locator("#people li")).to_have_count(people, timeout=90_000)
         expect(self.page.locator("#saved")).to_have_text("saved")
 
     @classmethod
@@ -291,7 +291,7 @@ def test_clicks_on_and_beside_a_person_change_the_mask(browser, tmp_path):
     with serving(tmp_path, config='_base_ = "nano.py"\n') as address:
         page = browser.new_context(viewport={"width": 1300, "height": 700}).new_page()
         page.goto(address)
-        page.click("#people li:nth-child(1) button", timeout=60_000)
+        page.click("#people li:nth-child(1) button", timeout=90_000)
         tab = Tab.of(page, (crowd.width, crowd.height))
         document = f"{address}api/photos/{page.url.partition('#')[2]}"
         before = page.request.get(document).json()["people"][0]

@@ -26,9 +26,9 @@ LIMITS = Limits(body=200_000, megapixels=0.1, pictures=3)
 
 
 @contextmanager
-def served(folder, *arguments, token=None, limits=LIMITS, host="localhost"):
+def served(folder, *arguments, token=None, limits=LIMITS, host="localhost", config=CONFIG):
     """A client of a server on the fake stages, whose photos lie in ``folder / "photos"``."""
-    (folder / "config.py").write_text(CONFIG)
+    (folder / "config.py").write_text(config)
     options = _parser().parse_args([*map(str, arguments), "-o", str(folder / "out"), "--device", "cpu"])
     (folder / "out").mkdir(exist_ok=True)
     with (
@@ -334,10 +334,25 @@ def test_parts_are_found_kept_and_gone_with_their_mask(tmp_path):
     assert saved_file(tmp_path)["part_set"]["coarse"] is True
 
 
-def test_parts_cannot_join_a_file_that_was_made_without(tmp_path):
+def test_people_below_the_score_of_the_config_are_left_out_and_the_file_says_so(tmp_path):
+    save(tmp_path / "photos" / "a.png", FRONT)
+    with served(
+        tmp_path, tmp_path / "photos", "-c", tmp_path / "config.py", config=CONFIG + "min_score = 0.95\n"
+    ) as client:
+        (row,) = client.get("/api/queue").json()["photos"]
+        assert client.post(f"/api/photos/{row['key']}/find").json()["people"] == []
+        assert client.post("/predict", files={"pictures": ("a.png", png(FRONT))}).json()["annotations"] == []
+    assert saved_file(tmp_path)["info"]["min_score"] == 0.95
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [(["--parts"], "made without"), (["--min-score", "0.5"], "made with 0"), (["--set", "a=1"], "--set")],
+)
+def test_a_file_goes_on_as_it_began(tmp_path, option, words):
     with reviewed(tmp_path, FRONT):
         pass
-    with pytest.raises(UserError, match="made without"), served(tmp_path, "--parts"):
+    with pytest.raises(UserError, match=words), served(tmp_path, *option):
         pass
 
 

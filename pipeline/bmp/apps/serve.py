@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmp import __version__
-from bmp.console import Parser, add_volume, open_console, plain, run_command, whole
+from bmp.console import Parser, add_volume, open_console, plain, run_command, share, whole
 from bmp.errors import UserError
 from bmp.io.atomic import alone_in, writing
 from bmp.io.json_fields import JsonObject
@@ -52,6 +52,12 @@ def _parser() -> Parser:
         "-c", "--config", help=f"path or name of a config (default: that of DIR/people.json, else {_DEFAULT})"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
+    parser.add_argument(
+        "--min-score",
+        type=share,
+        metavar="S",
+        help="leave out people that score below S (default: what the config does not draw; that of DIR/people.json)",
+    )
     parser.add_argument(
         "--parts",
         action="store_true",
@@ -122,9 +128,10 @@ def opened(options: argparse.Namespace, limits: Limits) -> Iterator[FastAPI]:
     results = output / "people.json"
     recorded = recorded_settings(results)
     config, preset = _config(options, recorded, results)
+    min_score = _min_score(options, config, recorded, results)
     model: BMP = build(config, options.device)
     root, photos = _photos(options.paths, output, recorded)
-    settings = _settings(config, root) if recorded is None else recorded
+    settings = _settings(config, root, min_score) if recorded is None else recorded
     names = [photo.name for photo in photos]
     file = PeopleFile(
         results,
@@ -140,7 +147,7 @@ def opened(options: argparse.Namespace, limits: Limits) -> Iterator[FastAPI]:
         desk = Desk(
             model,
             review,
-            min_score=float(settings.get("min_score", 0.0)),
+            min_score=min_score,
             requests=options.queue,
             cache_bytes=options.cache * 2**20,
         )
@@ -179,11 +186,26 @@ def _config(options: argparse.Namespace, recorded: JsonObject | None, results: P
     return Config(dict(pipeline=recorded["pipeline"])), "that of people.json"
 
 
-def _settings(config: Config, root: str) -> JsonObject:
+def _min_score(options: argparse.Namespace, config: Config, recorded: JsonObject | None, results: Path) -> float:
+    """Return the score below which people are left out: in one file it is the same for all photos."""
+    from bmp.config import drawn_score_of
+
+    given: float | None = options.min_score
+    if recorded is None:
+        return drawn_score_of(config, options.config or _DEFAULT) if given is None else given
+    score = float(recorded.get("min_score", 0.0))
+    if given not in (None, score):
+        raise UserError(f"--min-score: {results} was made with {score:g}; leave it out, or choose another --output")
+    return score
+
+
+def _settings(config: Config, root: str, min_score: float) -> JsonObject:
     from bmp.checkpoints.sources import own_files
 
     pipeline = config.pipeline.to_dict()
-    settings = {"description": "people found by BMP", "version": __version__, "root": root}
+    settings: JsonObject = {"description": "people found by BMP", "version": __version__, "root": root}
+    if min_score:
+        settings["min_score"] = min_score
     return {**settings, "pipeline": pipeline, "files": own_files(pipeline)}
 
 

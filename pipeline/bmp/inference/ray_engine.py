@@ -61,7 +61,7 @@ class RayEngine:
             ray.init(
                 address=self._address or "local",
                 log_to_driver=job.debug,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,  # it warns of its token in every run
                 **({} if self._address else local),
             )
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
