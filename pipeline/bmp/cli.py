@@ -41,7 +41,6 @@ from bmp.io.atomic import LOCK, alone_in, writing
 from bmp.io.formats import FORMATS
 
 if TYPE_CHECKING:
-
     from bmp.api import BMP
     from bmp.io.images import Found
     from bmp.io.json_fields import JsonObject
