@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from sam_pt_fakes import mask_in, textured
+from sam_pt_fakes import RedSAM, mask_in, textured
 
 from bmp.cli import main
+from bmp.io import video_inputs
 from bmp.io.formats.index_masks import read_index_mask, write_index_mask
 from bmp.io.video import VideoReader, video_writer
 
@@ -126,6 +127,51 @@ def test_each_second_frame(film, tmp_path):
     part = ("--every", 2, "--end", "0.2s", "--no-overlay")
     assert track(film, tmp_path / "out", "--masks", film / "first.png", *part) == 0
     assert_right(tmp_path / "out", FRAMES[:5:2])
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The pictures that are read, by name, and how many frames the segmenter encodes."""
+    read, opened = [], []
+    load, open_views = video_inputs.load, RedSAM.open
+
+    def load_and_note(path, **options):
+        read.append(Path(path).name)
+        return load(path, **options)
+
+    def open_and_note(segmenter, images):
+        opened.extend(images)
+        return open_views(segmenter, images)
+
+    monkeypatch.setattr(video_inputs, "load", load_and_note)
+    monkeypatch.setattr(RedSAM, "open", open_and_note)
+    return read, opened
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ((), range(6)),
+        (("--every", 2), range(0, 6, 2)),
+        pytest.param(("--reinitialise", "similar-area", "--horizon", 3), range(6), marks=pytest.mark.slow),
+    ],
+)
+def test_no_frame_is_read_or_encoded_twice(film, tmp_path, counted, options, numbers):
+    read, opened = counted
+    assert track(film, tmp_path, "--masks", film / "first.png", "--no-overlay", *options) == 0
+    assert read == [f"{number:03d}.png" for number in numbers]
+    assert len(opened) == len(numbers) - 1  # the first one's masks are given
+
+
+@pytest.mark.slow
+def test_a_resumed_run_encodes_what_is_left(film, whole, tmp_path, counted):
+    read, opened = counted
+    folder = shutil.copytree(whole, tmp_path / "killed")
+    journal = folder / "objects.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:4]))
+    assert track(film, folder, "--masks", film / "first.png", "--no-overlay", "--resume") == 0
+    assert len(opened) == 3
+    assert [name for name in read if name > "002.png"] == [f"{number:03d}.png" for number in range(3, 6)]
 
 
 @pytest.mark.slow

@@ -118,6 +118,58 @@ def test_a_resumed_run_equals_an_undisturbed_one(walk, undisturbed, tmp_path, ki
     assert len(detector.calls) == 4 - killed_after // 4 * 4 // 3 - (killed_after >= 4)  # looks behind the checkpoint
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """The time stamps of the frames that decoders have given, all of them, also of those that nobody wanted."""
+    stamps, decode = [], VideoReader._decode
+
+    def decode_and_note(reader, packet):
+        frames = decode(reader, packet)
+        stamps.extend(frame.pts for frame in frames)
+        return frames
+
+    monkeypatch.setattr(VideoReader, "_decode", decode_and_note)
+    return stamps
+
+
+@pytest.mark.parametrize(
+    ("part", "numbers"),
+    [
+        ({}, range(COUNT)),
+        ({"every": 2}, range(0, COUNT, 2)),
+        ({"start": 6, "every": 3}, range(6, COUNT, 3)),
+        ({"start": 0.2, "end": 0.36}, range(5, 9)),
+    ],
+)
+@pytest.mark.parametrize("mask_every", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_no_frame_is_decoded_or_encoded_twice(walk, tmp_path, decoded, part, numbers, mask_every):
+    loop = model(mask_every=mask_every)
+    assert follow(walk, tmp_path, loop, overlay=False, formats=(), **part) == []
+    assert len(decoded) == len(set(decoded))
+    key = numbers[0] // 5 * 5
+    assert {stamp // 40 for stamp in decoded} <= set(range(key, COUNT))
+    opened = loop.segmenter.opened
+    assert len({id(image) for image in opened}) == len(opened)
+    looks = set(range(0, len(numbers), 3))
+    drawn = {
+        place
+        for place in range(len(numbers))
+        if place in looks or (place - max(looks & {*range(place)})) % mask_every == 0
+    }
+    assert len(opened) == len(drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_after", [6, 11])
+def test_a_resumed_run_decodes_and_encodes_what_is_left_once(walk, undisturbed, tmp_path, decoded, killed_after):
+    folder = shutil.copytree(undisturbed[1] / str(killed_after), tmp_path / "found")
+    decoded.clear()
+    loop, last = model(), killed_after // 4 * 4 - 1  # the frame of the checkpoint
+    assert follow(walk, folder, loop, resume=True, overlay=True) == []
+    assert sorted(stamp // 40 for stamp in decoded) == list(range(last // 5 * 5, COUNT))
+    assert len(loop.segmenter.opened) == COUNT - 1 - last
+
+
 def test_what_was_done_is_not_done_again(walk, undisturbed, tmp_path, capsys):
     folder = shutil.copytree(undisturbed[0], tmp_path / "found")
     detector = FakeDetector()
