@@ -1,9 +1,12 @@
-"""Measures speed and peak memory of following people through videos of different lengths, which must not matter.
+"""Measures speed and peak memory of following people or objects through videos of any length, which must not matter.
 
     python benchmarks/video_length.py --config nano.py --lengths 60 600 6000
+    python benchmarks/video_length.py --config nano.py --objects --set sam_pt.refinements=0
 
 Each length is a process of its own. The video goes through one of SynthCrowd's forwards and backwards, again and again.
-Speed is said apart for frames in which people are looked for and for those between, in which they are followed.
+How much a look takes depends on the frame, and which frames are looked at on the length: so all of them are looked at
+once before. Speed is said apart for frames in which people are looked for and for those between, in which they are
+followed; as frames a second, and as seconds of the processor for a frame, which a busy machine does not change.
 """
 
 from __future__ import annotations
@@ -21,52 +24,92 @@ import torch
 from common import write
 
 import bmp
-from bmp.config import parse_overrides
+from bmp.build import build_sam_pt
+from bmp.config import load_config, parse_overrides
 from bmp.evaluation.timing import machine, peak_memory
+from bmp.sam_pt import Query
 from bmp.structures import Frame, Image
 from bmp.synthcrowd.videos import plan_video
 
 _RATE = 25.0
 _WARM = 5  # frames that are not timed
+_LONGEST = 48  # frames of a video of SynthCrowd
 
 
 def main() -> None:
     options = _options()
-    run = partial(_follow, options.config, options.set, options.threads, options.seed)
+    follow = _follow_objects if options.objects else _follow
+    run = partial(follow, options.config, options.set, options.threads, options.seed)
     results: dict[str, dict[str, Any]] = {}
-    print("| frames | frames/s between | frames/s when looking | people | peak MiB |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
     for length in options.lengths:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             found = pool.apply(run, (length,))
+        row = {
+            "frames": str(length),
+            **{name: f"{value:.2f}" for name, value in found.items() if name != "peak"},
+            "peak MiB": f"{found['peak'] / 2**20:.0f}",
+        }
+        if not results:
+            print(f"| {' | '.join(row)} |\n|{' ---: |' * len(row)}")
+        print(f"| {' | '.join(row.values())} |", flush=True)
         results[str(length)] = found
-        print(
-            f"| {length} | {found['between']:.1f} | {found['looking']:.1f} | {found['people']:.1f} "
-            f"| {found['peak'] / 2**20:.0f} |",
-            flush=True,
-        )
     peaks = [found["peak"] for found in results.values()]
     print(f"\nlargest difference of the peaks: {(max(peaks) - min(peaks)) / 2**20:.1f} MiB")
     if options.output:
         write(options.output, {"settings": vars(options), "machine": machine("cpu"), "results": results})
 
 
+class _Clock:
+    """Seconds of the wall and of the processor for frames of two kinds: those between looks, and looks."""
+
+    def __init__(self) -> None:
+        self._wall: dict[str, list[float]] = {"between": [], "looking": []}
+        self._processor: dict[str, list[float]] = {"between": [], "looking": []}
+
+    def begin(self) -> None:
+        self._started = time.perf_counter(), time.process_time()
+
+    def end(self, kind: str) -> None:
+        self._wall[kind].append(time.perf_counter() - self._started[0])
+        self._processor[kind].append(time.process_time() - self._started[1])
+
+    def numbers(self) -> dict[str, float]:
+        kinds = [kind for kind, seconds in self._wall.items() if seconds]
+        rates = {f"frames/s {kind}": 1 / statistics.fmean(self._wall[kind]) for kind in kinds}
+        return {**rates, **{f"CPU s {kind}": statistics.fmean(self._processor[kind]) for kind in kinds}}
+
+
 def _follow(config: str, overrides: Sequence[str], threads: int, seed: int, length: int) -> dict[str, float]:
-    """Return frames a second by their medians, the mean number of people, and the peak in bytes."""
+    """Follow people, and return speeds, the mean number of people, and the peak in bytes."""
     torch.set_num_threads(threads)
     model = bmp.load(config, device="cpu", overrides=parse_overrides(overrides))
-    state = model.video_loop.begin(model)
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    people = 0
+    for frame in _frames(seed, _LONGEST):
+        list(model.run([frame.image], rounds=model.video_loop.rounds))
+    state, clock, people = model.video_loop.begin(model), _Clock(), 0
     for number, frame in enumerate(_frames(seed, length)):
-        started = time.perf_counter()
+        clock.begin()
         found = model.video_loop.step(model, state, frame)
         if number >= _WARM:
-            seconds[found.detected].append(time.perf_counter() - started)
+            clock.end("looking" if found.detected else "between")
         people += len(found.people)
-    between, looking = (1 / statistics.fmean(seconds[kind] or [float("inf")]) for kind in (False, True))
-    peak = peak_memory()
-    return {"between": between, "looking": looking, "people": people / length, "peak": peak}
+    return {**clock.numbers(), "people": people / length, "peak": peak_memory()}
+
+
+def _follow_objects(config: str, overrides: Sequence[str], threads: int, seed: int, length: int) -> dict[str, float]:
+    """Follow the people of the first frame as objects, and return speed, their number, and the peak in bytes."""
+    torch.set_num_threads(threads)
+    model = build_sam_pt(load_config(config, parse_overrides(overrides)), "cpu")
+    scene = plan_video(seed, 0).frame(0)
+    masks = torch.from_numpy(scene.scene.visible)
+    queries = [Query(number, 0, mask) for number, mask in enumerate(masks[masks.flatten(1).any(dim=1)], 1)]
+    clock = _Clock()
+    found = iter(model.run(lambda start, end: _frames(seed, length), queries))
+    for number in range(length):
+        clock.begin()
+        next(found)
+        if number >= _WARM:
+            clock.end("between")
+    return {**clock.numbers(), "objects": float(len(queries)), "peak": peak_memory()}
 
 
 def _frames(seed: int, length: int) -> Iterator[Frame]:
@@ -82,6 +125,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="nano.py")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--objects", action="store_true", help="follow objects by points, as bmp track does")
     parser.add_argument("--lengths", type=int, nargs="+", default=[60, 600, 6000], metavar="FRAMES")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of the video")

@@ -201,7 +201,7 @@ class VideoLoop:
         if detected or (state.since_detection >= _REST and bool(doubtful(state.people).any())):
             detected = True
             self._look(loop, state, segmenter, frame)
-        state.people = settled(self._shared_out(loop, state.people))
+        state.people = settled(state.people)
         self._retire(state, (state.people.missed > self.patience) | (state.people.unmatched >= self.max_unmatched))
         state.since_detection, state.since_masks = state.since_detection + 1, state.since_masks + 1
         state.previous, state.scene = image, scene
@@ -276,6 +276,7 @@ class VideoLoop:
         fresh = with_points(fresh, others.instances.masks.bits.any(dim=0), self.points, seed)
         state.people = TrackedPeople.concat([others, fresh])
         self._remember(state, segmenter, torch.arange(len(state.people), device=loop.device) >= len(others))
+        state.people = self._shared_out(loop, state.people)
 
     def _ids(self, state: VideoState, looks: Tensor) -> Tensor:
         """Return the ids of newcomers with these looks (M, B): new ones, and those of people who come back."""

@@ -203,7 +203,7 @@ class _Run:
         self._stack = ExitStack()
         self._write: Callable[..., None] | None = None
         self._count = 0
-        self._scores: dict[int, list[float]] = {}
+        self._scores: dict[int, tuple[int, float]] = {}  # of each object the frames with a mask, and the sum of scores
 
     def __enter__(self) -> _Run:
         if self._settings.overlay:
@@ -257,10 +257,10 @@ class _Run:
         output = self._settings.output
         objects = "1 object" if len(self._scores) == 1 else f"{len(self._scores)} objects"
         means = ", ".join(
-            f"object {number} in {len(scores)} with mean predicted IoU {np.mean(scores):.2f}"
-            if scores
+            f"object {number} in {count} with mean predicted IoU {total / count:.2f}"
+            if count
             else f"object {number} in none"
-            for number, scores in sorted(self._scores.items())
+            for number, (count, total) in sorted(self._scores.items())
         )
         film = f", film in {output / OVERLAY}" if self._write is not None else ""
         frames = "1 frame" if self._count == 1 else f"{self._count} frames"
@@ -269,9 +269,8 @@ class _Run:
     def _note(self, line: JournalEntry) -> None:
         self._count += 1
         for one in line["objects"]:
-            scores = self._scores.setdefault(one["track_id"], [])
-            if one["area"]:
-                scores.append(one["score"])
+            count, total = self._scores.get(one["track_id"], (0, 0.0))
+            self._scores[one["track_id"]] = (count + 1, total + one["score"]) if one["area"] else (count, total)
 
     def _draw(self, frame: Frame, line: JournalEntry) -> None:
         assert self._write is not None
