@@ -11,12 +11,15 @@ photo, against the published schedule with the same networks, in the same run:
 
 ``--random-weights`` spares the download of the official ones, which take as long. ``--set`` changes our side only:
 its effect on speed is in the ratio, on accuracy in the differences from the published schedule in float32.
+
+``--engines torch openvino openvino:bfloat16`` runs our side by each of these in turn, where a stage has the choice: the
+engine, and the number format after a colon.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,10 @@ from bmp.loop import STAGES, Loop, Result
 from bmp.structures import Image, Instances
 
 PHOTO = (686, 948)
+_WITH_ENGINES = {
+    *("MMDetDetector", "MMPoseEstimator", "SAM2Segmenter", "SAM2Encoder"),
+    *("TransformersDetector", "TransformersPose", "TransformersSegmenter"),
+}
 
 
 def main() -> None:
@@ -48,30 +55,53 @@ def main() -> None:
 
 
 def profile(options: argparse.Namespace) -> dict[str, Any]:
-    """Time a config on given photos."""
-    model = build(_config(options, ours=True), options.device)
+    """Time a config on given photos, by each engine, and hold the results against those of the first."""
     paths = images.find(options.input or [_sample_photo()]).sources
-    count = 0
+    found: dict[str, list[Instances]] = {}
 
-    def run(stopwatch: Stopwatch) -> None:
-        nonlocal count
-        count = 0
-        for start in range(0, len(paths), options.batch_size):
-            with stopwatch.time("read"):
-                pictures = [images.load(path) for path in paths[start : start + options.batch_size]]
-            results = _run(model, pictures, stopwatch)
-            for result in results:
-                people = People(pictures[result.index], result.people, model.pose.keypoints)
-                count += len(people)
-                with stopwatch.time("export"):
-                    to_annotations(people.instances, 1, people.keypoint_set)
-                with stopwatch.time("draw"):
-                    people.plot()
+    def function(engine: str) -> Callable[[Stopwatch], None]:
+        model = build(_config(options, ours=True, engine=engine), options.device)
 
-    timings = repeat({"all": run}, options.warmup, options.repeats)["all"]
-    print(f"{len(paths)} images, {count} people, batches of {options.batch_size}, {options.device}; all together:")
-    _report(timings)
-    return {"images": len(paths), "people": count, "timings": timings}
+        def run(stopwatch: Stopwatch) -> None:
+            found[engine] = []
+            for start in range(0, len(paths), options.batch_size):
+                with stopwatch.time("read"):
+                    pictures = [images.load(path) for path in paths[start : start + options.batch_size]]
+                for result in sorted(_run(model, pictures, stopwatch), key=lambda result: result.index):
+                    people = People(pictures[result.index], result.people, model.pose.keypoints)
+                    found[engine].append(people.instances)
+                    with stopwatch.time("export"):
+                        to_annotations(people.instances, 1, people.keypoint_set)
+                    with stopwatch.time("draw"):
+                        people.plot()
+
+        return run
+
+    timings = repeat({engine: function(engine) for engine in options.engines}, options.warmup, options.repeats)
+    first = options.engines[0]
+    results: dict[str, Any] = {"images": len(paths), "engines": {}}
+    for engine, rows in timings.items():
+        people = sum(map(len, found[engine]))
+        print(
+            f"{engine}: {len(paths)} images, {people} people, batches of {options.batch_size}, {options.device}; "
+            "all together:"
+        )
+        _report(rows)
+        results["engines"][engine] = {"people": people, "timings": rows}
+        if engine != first:
+            ratios = {
+                stage: timings[first][stage].median / rows[stage].median for stage in STAGES if rows[stage].median > 0
+            }
+            print(f"  {first}/{engine}: {', '.join(f'{stage} {ratio:.2f}' for stage, ratio in ratios.items())}")
+            results["engines"][engine]["ratios"] = ratios
+            pairs = list(zip(found[first], found[engine], strict=True))
+            alike = [(a, b) for a, b in pairs if len(a) == len(b)]
+            print(f"  images with as many people as {first} finds: {len(alike)} of {len(pairs)}")
+            differences = _differences([a for a, _ in alike], [b for _, b in alike]) if alike else {}
+            for what, value in differences.items():
+                print(f"  {what}: {value:.3g}")
+            results["engines"][engine]["differences"] = {"images with as many people": len(alike), **differences}
+    return results
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
@@ -85,39 +115,43 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     everybody = published.crowd(options.people + 1, height, width)
     rounds = [everybody[: options.people], everybody[options.people :]]
 
-    config = _config(options, ours=True)
-    ours = build(config, options.device)
+    ours = {engine: build(_config(options, ours=True, engine=engine), options.device) for engine in options.engines}
     theirs = Loop(
         **published.stages(_config(options, ours=False)["pipeline"], options.device),
         suppressor=published.KeepEverybody(),
         rounds=2,
     )
-    for model in (ours, theirs):
+    for model in (*ours.values(), theirs):
         model.detector = model.redetector = published.FixedPeople(model.detector, rounds)
         model.suppressor, model.rounds = published.KeepEverybody(), 2
     batch = [image] * options.batch_size
 
     found: dict[str, list[Instances]] = {}
 
-    def together(stopwatch: Stopwatch) -> None:
-        results = sorted(_run(ours, batch, stopwatch), key=lambda result: result.index)
-        found["ours"] = [result.people for result in results]
+    def together(engine: str) -> Callable[[Stopwatch], None]:
+        def run(stopwatch: Stopwatch) -> None:
+            results = sorted(_run(ours[engine], batch, stopwatch), key=lambda result: result.index)
+            found[engine] = [result.people for result in results]
+
+        return run
 
     def one_by_one(stopwatch: Stopwatch) -> None:
         found["published"] = [result.people for image in batch for result in _run(theirs, [image], stopwatch)]
 
-    timings = repeat({"ours": together, "published": one_by_one}, options.warmup, options.repeats)
+    sides = {**{engine: together(engine) for engine in ours}, "published": one_by_one}
+    timings = repeat(sides, options.warmup, options.repeats)
     for name, rows in timings.items():
         print(f"{name}: {len(batch)} images, {options.people} + 1 people each, {options.device}; all together:")
         _report(rows)
-    differences = _differences(found["ours"], found["published"])
-    for what, value in differences.items():
-        print(f"{what}: {value:.3g}")
+    differences = {engine: _differences(found[engine], found["published"]) for engine in ours}
+    ratios = {engine: timings["published"]["loop"].median / timings[engine]["loop"].median for engine in ours}
+    for engine in ours:
+        print(f"ours by {engine}, ratio published/ours: {ratios[engine]:.2f}")
+        for what, value in differences[engine].items():
+            print(f"  {what}: {value:.3g}")
     if options.device.startswith("cuda"):
         print(f"peak GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-    ratio = timings["published"]["loop"].median / timings["ours"]["loop"].median
-    print(f"ratio published/ours: {ratio:.2f}")
-    return {"timings": timings, "differences": differences, "ratio": ratio}
+    return {"timings": timings, "differences": differences, "ratios": ratios}
 
 
 def _differences(ours: Sequence[Instances], theirs: Sequence[Instances]) -> dict[str, float]:
@@ -143,14 +177,27 @@ def _report(timings: dict[str, Timing]) -> None:
         print(f"  {name:20} {timing}  {timing.median / total:6.1%} of the total")
 
 
-def _config(options: argparse.Namespace, ours: bool) -> Any:
+def _config(options: argparse.Namespace, ours: bool, engine: str = "torch") -> Any:
     overrides: dict[str, Any] = {}
     if options.random_weights:
         overrides = {f"pipeline.{stage}.checkpoint": RANDOM for stage in ("detector", "pose", "segmenter")}
     if options.people:
         # The clean-up of masks is left out on both sides: the library's own needs a CUDA extension.
         overrides |= {"pipeline.segmenter.hole_area": 0, "pipeline.segmenter.speck_area": 0}
-    return load_config(options.config, overrides | (parse_overrides(options.set) if ours else {}))
+    config = load_config(options.config, overrides | (parse_overrides(options.set) if ours else {}))
+    if engine != "torch":
+        name, _, number_format = engine.partition(":")
+        _by_engine(config.pipeline, {"engine": name, **({"dtype": number_format} if number_format else {})})
+    return config
+
+
+def _by_engine(part: Any, choice: dict[str, str]) -> None:
+    """Give the choice to all stages of a section that have it."""
+    if isinstance(part, dict):
+        if part.get("type") in _WITH_ENGINES:
+            part.update(choice)
+        for value in part.values():
+            _by_engine(value, choice)
 
 
 def _run(model: Loop, pictures: Sequence[Image], stopwatch: Stopwatch) -> list[Result]:
@@ -179,6 +226,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--input", nargs="+", metavar="PATH", help="photos, folders, globs (default: a sample photo)")
     parser.add_argument("--people", type=int, metavar="N", help="time a made-up crowd against the published schedule")
     parser.add_argument("--random-weights", action="store_true", help="make up the weights instead of fetching them")
+    parser.add_argument(
+        "--engines", nargs="+", default=["torch"], metavar="ENGINE[:DTYPE]", help="to compare, see above"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
     parser.add_argument("--batch-size", type=int, help="images at a time (default: 4, or 1 with --people)")

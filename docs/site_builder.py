@@ -34,6 +34,7 @@ COMMANDS = {
     "bmp convert": ("bmp.cli", ("convert",)),
     "bmp label": ("bmp.cli", ("label",)),
     "bmp merge": ("bmp.cli", ("merge",)),
+    "bmp export": ("bmp.cli", ("export",)),
     "bmp serve": ("bmp.cli", ("serve",)),
     "bmp doctor": ("bmp.cli", ("doctor",)),
     "python -m bmp.inference.keypoints": ("bmp.inference.keypoints", ()),

@@ -93,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bmp.inference.label import main as label
 
         return label(arguments[1:])
+    if arguments[:1] == ["export"]:
+        from bmp.inference.export import main as export
+
+        return export(arguments[1:])
     if arguments[:1] == ["merge"]:
         from bmp.io.merge import main as merge
 
@@ -110,6 +114,7 @@ def _parser() -> Parser:
         "       bmp label PATH ... -o DIR [-c CONFIG] [--engine ray] [option ...]\n"
         "       bmp merge DIR [-o FILE] [--min-agreement A]\n"
         "       bmp convert people.json --to FORMAT [-o PATH]\n"
+        "       bmp export -c CONFIG -o DIR\n"
         "       bmp serve [PATH ...] [-o DIR] [option ...]\n"
         "       bmp doctor",
         description="Find every person in photos: boxes, masks and poses, also where people overlap. "
@@ -118,6 +123,7 @@ def _parser() -> Parser:
         "bmp track follows any objects through a video. "
         "bmp label labels very many photos, also on a cluster, and bmp merge makes one file of them. "
         "bmp convert writes people.json in the formats of other programs, and reads those. "
+        "bmp export writes the networks as ONNX files, with a program that runs them without torch. "
         "bmp serve opens a page on which people are put right by hand. "
         "bmp doctor says what is installed and what to do about what is missing.",
         epilog="exit codes: 0 all done, 1 some inputs failed, 2 wrong use or an output that cannot be written, "

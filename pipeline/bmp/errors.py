@@ -35,7 +35,9 @@ def how_to_install(extra: str) -> str:
     here = f"{checkout}" if (checkout / "pyproject.toml").is_file() else "a checkout of BMP"
     # What OpenMMLab needs besides, only the list of requirements brings along; see third_party/README.md.
     command = (
-        f'pip install -e ".[{extra}]"' if extra in ("lite", "modern", "dev") else "pip install -r requirements.txt"
+        f'pip install -e ".[{extra}]"'
+        if extra in ("lite", "modern", "engines", "dev")
+        else "pip install -r requirements.txt"
     )
     return f"run `{command}` in {here}"
 

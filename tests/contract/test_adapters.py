@@ -56,33 +56,33 @@ def _lite(module, name):
 
 
 def _mmdet(name, **options):
-    def make():
+    def make(**more):
         pytest.importorskip("mmcv.ops")
         from bmp.detectors.mmdet import MMDetDetector
 
         torch.manual_seed(0)
-        return MMDetDetector(tiny_models.rtmdet(name, 128), "random", score_threshold=0.5, **options)
+        return MMDetDetector(tiny_models.rtmdet(name, 128), "random", score_threshold=0.5, **options, **more)
 
     return make
 
 
 def _mmpose(family, **options):
-    def make():
+    def make(**more):
         pytest.importorskip("mmpose")
         from bmp.poses.mmpose import MMPoseEstimator
 
-        return MMPoseEstimator(tiny_models.pose_section(family), "random", **options)
+        return MMPoseEstimator(tiny_models.pose_section(family), "random", **options, **more)
 
     return make
 
 
 @functools.cache
-def _sam2():
+def _sam2(**options):
     pytest.importorskip("sam2")
     from bmp.segmenters.sam2 import SAM2Segmenter
 
     with tempfile.TemporaryDirectory() as folder:
-        return SAM2Segmenter(MaxVisibility(), "random", tiny_models.sam2_config(Path(folder)))
+        return SAM2Segmenter(MaxVisibility(), "random", tiny_models.sam2_config(Path(folder)), **options)
 
 
 def _samp():
@@ -108,10 +108,10 @@ def _on_sam():
 
 def _transformers(role, name, architecture, *first, **options):
     @functools.cache
-    def make():
+    def make(**more):
         pytest.importorskip("transformers")
         stage = getattr(pytest.importorskip(f"bmp.{role}.transformers"), name)
-        return stage(*first, "random", tiny_models.transformers_config(architecture), **options)
+        return stage(*first, "random", tiny_models.transformers_config(architecture), **options, **more)
 
     return make
 
@@ -144,11 +144,52 @@ def _network_parser(way):
     return make
 
 
+_FEW = dict(side=64, score_threshold=0.005)  # of what untrained networks find
+ENGINES = ("onnxruntime", "openvino")
+RUN_BY_ENGINES = {
+    "rtmdet-ins": _mmdet("rtmdet-ins"),
+    "rtmdet": _mmdet("rtmdet"),
+    "pmpose": _mmpose("pmpose"),
+    "maskpose": _mmpose("maskpose", visibility_from="score", presence_from="score"),
+    "sam 2.1": _sam2,
+    **{
+        f"transformers, {architecture}": _transformers(role, name, architecture, *first, **options)
+        for role, name, architecture, first, options in (
+            ("detectors", "TransformersDetector", "RTDetrV2ForObjectDetection", (), _FEW),
+            ("detectors", "TransformersDetector", "DFineForObjectDetection", (), _FEW),
+            ("detectors", "TransformersDetector", "RfDetrForInstanceSegmentation", (), _FEW),
+            ("poses", "TransformersPose", "VitPoseForPoseEstimation, experts", (), {}),
+            ("segmenters", "TransformersSegmenter", "Sam2Model", (MaxVisibility(),), {}),
+        )
+    },
+}
+"""Makers of stages, which take the option ``engine``."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once(tmp_path_factory):
+    """Keep exported networks for this module; weights stay where they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("engines")
+        patch.setattr("bmp.models.engines.cache.cache_folder", lambda: folder)
+        yield
+
+
+def _by_engine(name):
+    def make():
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+        return RUN_BY_ENGINES[name](engine="onnxruntime")
+
+    return pytest.param(make, marks=pytest.mark.slow)
+
+
 DETECTORS = {
     "fake": FakeDetector,
     "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
     "mmdet with masks": _mmdet("rtmdet-ins"),
     "on sam's features": _on_sam,
+    "mmdet by an engine": _by_engine("rtmdet-ins"),
     "mmdet without masks": pytest.param(_mmdet("rtmdet"), marks=pytest.mark.slow),
     **{
         f"transformers, {architecture}": _transformers(
@@ -165,6 +206,7 @@ POSES = {
     "fake": FakePose,
     "lite": _lite("poses", "LitePoseEstimator"),
     "mmpose, probabilistic": _mmpose("pmpose"),
+    "mmpose by an engine": _by_engine("pmpose"),
     "as released": lambda: FilledContours(FakePose()),
     "samp, shared": _samp,
     "mmpose, heatmaps": pytest.param(
@@ -180,6 +222,7 @@ SEGMENTERS = {
     "lite": _lite("segmenters", "LiteSegmenter"),
     "as released": lambda: ExchangedColours(FakeSegmenter()),
     "sam 2.1": _sam2,
+    "sam 2.1 by an engine": _by_engine("sam 2.1"),
     "sam 1": _sam1,
     "sam 2.1, prompted with masks": lambda: MaskPromptedSegmenter(_sam2(), DetectedMasks()),
     "sam 1, prompted with masks": pytest.param(
@@ -316,6 +359,40 @@ def test_copies_of_a_detector_in_bfloat16_give_the_same():
     assert not torch.equal(found.boxes[:1], exact.boxes[:1])  # the copies could not show that they are in bfloat16
     for other in copies(detector):
         same(found, *other.detect([photo()]))
+
+
+def _answers(stage):
+    """What a stage of any role makes of photos of several sizes, with several people."""
+    batch = [photo(), noise(61, 83), Image(photo().pixels.flip(1).contiguous())]
+    if isinstance(stage, Detector):
+        return stage.detect(batch)
+    people = [masked_people_of(image, count) for image, count in zip(batch, (3, 1, 2), strict=True)]
+    if isinstance(stage, PoseEstimator):
+        return stage.estimate(batch, people)
+    poses = [poses_of(rows) for rows in people]
+    views = stage.open(batch)
+    first = stage.segment(views, people, poses, [Poses.empty(17)] * 3)
+    prompts = [masks.prompts for masks in first]
+    logits = [rows for rows, _ in stage.logits(views, prompts)]
+    corrected = [rows for rows, _ in stage.logits(views, prompts, logits, multimask=True)]
+    unprompted = stage.logits(views[:1], [dataclasses.replace(prompts[0], labels=prompts[0].labels * 0 - 1)])
+    return [*first, *corrected, *(rows for rows, _ in unprompted)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", RUN_BY_ENGINES)
+def test_every_engine_gives_what_torch_gives(name, engine):
+    for library in ("onnx", engine):
+        pytest.importorskip(library)
+    make = RUN_BY_ENGINES[name]
+    found, expected = _answers(make(engine=engine)), _answers(make())
+    assert sum(map(len, expected)) > 1
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(one, torch.Tensor):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+        else:
+            same(one, other)
 
 
 class TestPoseEstimator:

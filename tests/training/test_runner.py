@@ -91,7 +91,7 @@ def losses(work_dir: Path) -> list[float]:
 def test_the_nano_detector_is_small_and_read_sparingly():
     detector = MMDetDetector("models/rtmdet_ins_nano.py", "random", score_threshold=0.0)
     assert fits(detector._model)
-    assert detector._quick_head is not None
+    assert detector._dense is not None
     assert 2.3e6 < sum(parameter.numel() for parameter in detector._model.parameters()) < 2.7e6
     (people,) = detector.detect([Image(torch.zeros(200, 320, 3, dtype=torch.uint8))])
     assert people.masks.shape[1:] == (200, 320)

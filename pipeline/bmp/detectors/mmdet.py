@@ -19,7 +19,9 @@ from bmp.errors import MissingExtraError, UserError
 from bmp.models import rtmdet_ins
 from bmp.models.compute import compute_in, dtype_of, prepare
 from bmp.models.configs import load_model_config
-from bmp.models.mmdet import build_detector, dense_layers, mmdet_errors_in_one_line
+from bmp.models.engines import Function, Shapes, check_engine, run_by
+from bmp.models.engines.folder import ExportedStage
+from bmp.models.mmdet import build_detector, dense_layers, give_to_engine, mmdet_errors_in_one_line
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.models.rtmdet_ins import RawDetections
 from bmp.ops.boxes import clip
@@ -55,7 +57,8 @@ class MMDetDetector:
         batch_size: images at a time; None is 1 on a CPU, where more fall out of its cache, and 8 elsewhere.
             RTMDet-Ins-L takes about 0.1 GB for each.
         dtype: "float32", or "bfloat16" for autocast in backbone, neck and dense heads; the rest is in float32.
-        channels_last, compile: likewise, see ``bmp.models.compute.prepare``.
+        engine: what runs these layers, see ``bmp.models.engines``: of other models than RTMDet-Ins, backbone and neck.
+        channels_last, compile: likewise, with engine "torch"; see ``bmp.models.compute.prepare``.
         mask_bytes: bound, for each image of a batch, on what masks take on their way to the image's size, beside the
             result's own N x H x W.
 
@@ -78,6 +81,7 @@ class MMDetDetector:
         label: str | int = "person",
         batch_size: int | None = None,
         dtype: str = "float32",
+        engine: str = "torch",
         channels_last: bool = True,
         compile: bool = False,
         mask_bytes: int = 1 << 29,
@@ -86,6 +90,7 @@ class MMDetDetector:
             if not 0 <= value <= 1:
                 raise UserError(f"{option}: expected a number in [0, 1], got {value}; the paper's is 0.3")
         network_dtype = dtype_of(dtype)
+        check_engine("MMDetDetector", engine, device=device, dtype=dtype, compile=compile)
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size: expected at least 1, got {batch_size}; choose how many images fit in memory")
         if mask_bytes < 1:
@@ -105,16 +110,22 @@ class MMDetDetector:
                 self._inputs = _inputs(settings, dataset)
                 model = build_detector(ConfigDict(settings["model"]), checkpoint)  # mmdet reads its parts as attributes
         _check_label(self._label, model)
+        model.to(device)
         layers = dense_layers(model)
-        self._quick_head: rtmdet_ins.QuickHead | None = None  # of RTMDet-Ins, which is read sparingly
+        self._dense: Function | None = None  # of RTMDet-Ins, which is read sparingly
         if self._people_only and rtmdet_ins.fits(model) and isinstance(self._inputs, Letterbox):
-            self._quick_head = layers[-1] = rtmdet_ins.QuickHead(layers[-1])
-        prepare(*layers, channels_last=channels_last, compiled=compile)
-        if network_dtype != torch.float32:
-            for layer in layers:
-                compute_in(layer, network_dtype)
+            layers[-1] = rtmdet_ins.QuickHead(layers[-1])
+            self._graph = rtmdet_ins.dense_graph(model, layers[-1])
+            self._dense = run_by(engine, self._graph, device, network_dtype)
+        elif engine != "torch":
+            give_to_engine(model, engine, device, network_dtype)
+        if engine == "torch":
+            prepare(*layers, channels_last=channels_last, compiled=compile)
+            if network_dtype != torch.float32:
+                for layer in layers:
+                    compute_in(layer, network_dtype)
         self._device = torch.device(device)
-        self._model: Any = model.to(self._device)
+        self._model: Any = model
         self._score_threshold = score_threshold
         self._nms_iou = nms_iou
         self._batch_size = batch_size or (1 if self._device.type == "cpu" else 8)
@@ -133,9 +144,44 @@ class MMDetDetector:
                     people.update(zip(chunk, self._detect([images[index] for index in chunk]), strict=True))
         return [people[index] for index in range(len(images))]
 
+    def exported(self) -> ExportedStage:
+        """Return the network and its constants for ``bmp export``; ``UserError`` for what its runner cannot decode."""
+        inputs = self._inputs
+        if self._dense is None or not isinstance(inputs, Letterbox) or inputs.size is None or not self._has_plain_nms():
+            raise UserError(
+                f"detector: {type(self._model).__name__} cannot be exported; take an RTMDet-Ins whose test pipeline "
+                "pads to one size and whose NMS is the plain one"
+            )
+        width, height = max(inputs.size[0], inputs.scale[0]), max(inputs.size[1], inputs.scale[1])
+        head, preprocessor = self._model.bbox_head, self._model.data_preprocessor
+        settings = {
+            "height": height,
+            "width": width,
+            "scale": list(inputs.scale),
+            "keep_ratio": inputs.keep_ratio,
+            "padding": list(inputs.padding),
+            "order": "rgb" if preprocessor._channel_conversion else "bgr",
+            "mean": preprocessor.mean.flatten().tolist(),
+            "std": preprocessor.std.flatten().tolist(),
+            "strides": [stride[0] for stride in head.prior_generator.strides],
+            "label": self._label,
+            "score_threshold": self._score_threshold,
+            "network_nms_iou": float(head.test_cfg.nms["iou_threshold"]),
+            "most": int(head.test_cfg.max_per_img),
+            "nms_iou": self._nms_iou,
+            "mask_threshold": float(torch.tensor(head.test_cfg.mask_thr_binary).logit()),
+            "kernel_weights": list(head.weight_nums),
+            "kernel_biases": list(head.bias_nums),
+        }
+        shapes: Shapes = {"pixels": ((None, 3, height, width), torch.float32)}
+        return ExportedStage("rtmdet-ins", {"network": (self._graph, shapes)}, settings)
+
+    def _has_plain_nms(self) -> bool:
+        return str(self._model.bbox_head.test_cfg.nms.get("type", "nms")) == "nms"
+
     def _detect(self, images: Sequence[Image]) -> Iterator[Detections]:
         inputs = [self._inputs.prepare(image.to(self._device)) for image in images]
-        found = self._read(images, inputs) if self._quick_head is None else self._read_sparingly(images, inputs)
+        found = self._read(images, inputs) if self._dense is None else self._read_sparingly(images, inputs)
         return map(self._to_people, images, found)
 
     def _to_people(self, image: Image, found: RawDetections) -> Detections:
@@ -171,8 +217,8 @@ class MMDetDetector:
             for image, factor in zip(images, factors, strict=True)
         ]
         pixels = self._model.data_preprocessor({"inputs": [each.pixels for each in inputs]}, False)["inputs"]
-        assert self._quick_head is not None
-        found = rtmdet_ins.read(self._model, self._quick_head, pixels, shown, self._label, self._score_threshold)
+        assert self._dense is not None
+        found = rtmdet_ins.read(self._model, self._dense, pixels, shown, self._label, self._score_threshold)
         for each, (across, down) in zip(found, factors, strict=True):
             yield replace(each, boxes=each.boxes / each.boxes.new_tensor((across, down, across, down)))
 

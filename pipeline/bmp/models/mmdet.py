@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import ConfigSection
 from bmp.errors import UserError
+from bmp.models.engines import Function, Graph, run_by
 
 
 def build_detector(section: ConfigSection, checkpoint: str) -> nn.Module:
@@ -53,3 +54,33 @@ def dense_layers(model: Any) -> list[nn.Module]:
     head = getattr(model, "bbox_head", None)
     layers = (model.backbone, getattr(model, "neck", None), head if isinstance(head, BaseDenseHead) else None)
     return [layer for layer in layers if layer is not None]
+
+
+class _Features(nn.Module):
+    """A detector's backbone and neck as a function of tensors."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone, self.neck = model.backbone, getattr(model, "neck", None)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        levels = self.backbone(pixels)
+        return tuple(levels if self.neck is None else self.neck(levels))
+
+
+class _EngineBackbone(nn.Module):
+    """Stands where backbone and neck stood in a detector, and asks an engine."""
+
+    def __init__(self, run: Function) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return self.run(pixels)
+
+
+def give_to_engine(model: Any, engine: str, device: torch.device | str, dtype: torch.dtype) -> None:
+    """Let an engine run a detector's backbone and neck, in place; its heads, which differ by much, stay in torch."""
+    graph = Graph("mmdet-features", _Features(model), {"pixels": {}})
+    model.backbone = _EngineBackbone(run_by(engine, graph, device, dtype))
+    model.neck = None

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from bmp.models.engines import Graph
+
 HeadMaps = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]
 """For each level classes, distances and kernels, (B, ., h, w), and the features of the masks (B, ., H, W)."""
 
@@ -41,6 +43,43 @@ def fits(model: nn.Module) -> bool:
     return isinstance(head, RTMDetInsSepBNHead) and not head.with_objectness
 
 
+class DenseLayers(nn.Module):
+    """A network from normalised pixels to the outputs of its dense head, as a function of tensors.
+
+    Args:
+        model: for which ``fits`` holds.
+        quick_head: a ``QuickHead`` of its head.
+    """
+
+    def __init__(self, model: Any, quick_head: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.quick_head = quick_head
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Compute of float32 (B, 3, H, W) what ``to_head_maps`` takes: flat, since exported networks have no lists."""
+        classes, distances, kernels, features = self.quick_head(self.model.extract_feat(pixels))
+        return (*classes, *distances, *kernels, features)
+
+
+def to_head_maps(outputs: Sequence[Tensor]) -> HeadMaps:
+    """Sort the outputs of ``DenseLayers``."""
+    levels = len(outputs) // 3
+    return (
+        list(outputs[:levels]),
+        list(outputs[levels : 2 * levels]),
+        list(outputs[2 * levels : 3 * levels]),
+        outputs[-1],
+    )
+
+
+def dense_graph(model: Any, quick_head: nn.Module) -> Graph:
+    """Return ``DenseLayers`` for other engines; the levels are named by their strides."""
+    strides = [stride[0] for stride in model.bbox_head.prior_generator.strides]
+    names = [f"{kind}{stride}" for kind in ("classes", "distances", "kernels") for stride in strides]
+    return Graph("rtmdet-ins", DenseLayers(model, quick_head), {"pixels": {}}, (*names, "mask_features"))
+
+
 class QuickHead(nn.Module):
     """A network's dense head with the same outputs in less time: no branch is computed twice.
 
@@ -59,7 +98,7 @@ class QuickHead(nn.Module):
 
 def read(
     model: Any,
-    quick_head: nn.Module,
+    dense: Callable[[Tensor], tuple[Tensor, ...]],
     pixels: Tensor,
     shown: Sequence[tuple[int, int]],
     label: int,
@@ -69,7 +108,7 @@ def read(
 
     Args:
         model: for which ``fits`` holds.
-        quick_head: a ``QuickHead`` of its head.
+        dense: ``DenseLayers`` of it, or what computes the same.
         pixels: float32 (B, 3, H, W), normalised.
         shown: height and width of the part of each input that shows an image.
         label: the class.
@@ -82,7 +121,7 @@ def read(
     from mmcv.ops import batched_nms
 
     head = model.bbox_head
-    classes, distances, kernels, features = quick_head(model.extract_feat(pixels))
+    classes, distances, kernels, features = to_head_maps(dense(pixels))
     grids = head.prior_generator.grid_priors(
         [level.shape[-2:] for level in classes], device=pixels.device, with_stride=True
     )

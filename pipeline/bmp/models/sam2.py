@@ -22,6 +22,7 @@ from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import packaged
 from bmp.errors import MissingExtraError, UserError
 from bmp.models.compute import autocast
+from bmp.models.engines import Function, Graph, Shapes, run_by
 from bmp.models.sam2_memory import MaskMemory
 from bmp.structures import Image
 
@@ -37,6 +38,91 @@ _STABILITY = {
 }
 
 
+class EncoderLevels(nn.Module):
+    """An image encoder of sam2 as a function of tensors: normalised images to levels of strides 4, 8 and 16."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode float32 (B, 3, S, S)."""
+        return tuple(self.encoder(pixels)["backbone_fpn"])
+
+
+class ImageFeatures(EncoderLevels):
+    """The same, and the decoder's layers before any prompt: ``SAM2Network.features``."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__(network.image_encoder)
+        self.mask_decoder = network.sam_mask_decoder
+        self.no_memory = network.no_mem_embed
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode float32 (B, 3, S, S)."""
+        stride4, stride8, stride16 = super().forward(pixels)
+        decoder: Any = self.mask_decoder
+        return decoder.conv_s0(stride4), decoder.conv_s1(stride8), stride16 + self.no_memory.reshape(1, -1, 1, 1)
+
+
+class PromptedMasks(nn.Module):
+    """Prompt encoder and mask decoder of sam2 as a function of tensors.
+
+    Args:
+        network: sam2's.
+        positions: of the cells of an embedding, as the prompt encoder makes them.
+    """
+
+    def __init__(self, network: Any, positions: Tensor) -> None:
+        super().__init__()
+        self.prompt_encoder, self.mask_decoder = network.sam_prompt_encoder, network.sam_mask_decoder
+        self.positions = positions
+
+    def forward(
+        self,
+        stride4: Tensor,
+        stride8: Tensor,
+        stride16: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        previous: Tensor,
+        corrects: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer the prompts of N people; see ``SAM2Network.decode``.
+
+        Args:
+            stride4: with the next two what ``SAM2Network.features`` returns, a row a person.
+            stride8: see there.
+            stride16: see there.
+            points: float32 (N, P, 2).
+            labels: int64 (N, P).
+            previous: float32 (N, h, w), of any value where ``corrects`` is 0.
+            corrects: float32 (N,), 1 where ``previous`` is an answer to correct, else 0.
+
+        Returns:
+            of four masks a person, the single one and three that may be others, the logits (N, 4, h, w) and predicted
+            IoU (N, 4), and the logit of there being anybody (N, 1).
+        """
+        sparse, dense = self.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        earlier = self.prompt_encoder._embed_masks(previous[:, None])
+        dense = torch.where(corrects[:, None, None, None] > 0, earlier, dense)
+        logits, ious, _, anybody = self.mask_decoder.predict_masks(
+            image_embeddings=stride16,
+            image_pe=self.positions,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            repeat_image=False,
+            high_res_features=[stride4, stride8],
+        )
+        single, its_iou = self.mask_decoder._dynamic_multimask_via_stability(logits, ious)
+        return torch.cat((single, logits[:, 1:]), 1), torch.cat((its_iou, ious[:, 1:]), 1), anybody
+
+
+def encoder_graph(encoder: nn.Module) -> Graph:
+    """Return an image encoder for other engines."""
+    return Graph("sam2-encoder", EncoderLevels(encoder), {"pixels": {}}, ("stride4", "stride8", "stride16"))
+
+
 class SAM2Network:
     """What SAM 2.1 makes masks of images with, in use and in training; the rest of sam2's network serves videos.
 
@@ -47,14 +133,16 @@ class SAM2Network:
         network: sam2's, or another with an ``image_encoder``, ``sam_prompt_encoder``, ``sam_mask_decoder`` and
             ``no_mem_embed`` like its own.
         dtype: number format of image encoder and mask decoder, by autocast.
+        engine: what runs these two, see ``bmp.models.engines``; gradients pass with "torch" only.
     """
 
-    def __init__(self, network: Any, dtype: torch.dtype) -> None:
+    def __init__(self, network: Any, dtype: torch.dtype, engine: str = "torch") -> None:
         self.image_encoder: nn.Module = network.image_encoder
         self.prompt_encoder: Any = network.sam_prompt_encoder
         self.mask_decoder: Any = network.sam_mask_decoder
         self._network = network
         self.dtype = dtype
+        self.engine = engine
         self._known_positions: tuple[Tensor, int, Tensor] | None = None
 
     @property
@@ -78,6 +166,41 @@ class SAM2Network:
         """Height and width of the input, in pixels."""
         return int(self.prompt_encoder.input_image_size[0])
 
+    @functools.cached_property
+    def _encode(self) -> Function:
+        return run_by(self.engine, encoder_graph(self.image_encoder), self.device, self.dtype)
+
+    @functools.cached_property
+    def _decode(self) -> Function:
+        return run_by(self.engine, self.decoder_graph(), self.device, self.dtype)
+
+    def decoder_graph(self) -> Graph:
+        """Return prompt encoder and mask decoder for other engines."""
+        features: dict[str, dict[int, str]] = {"stride4": {}, "stride8": {}, "stride16": {}}
+        prompts = {"points": {1: "points"}, "labels": {1: "points"}, "previous": {}, "corrects": {}}
+        names = ("logits", "ious", "anybody")
+        return Graph("sam2-decoder", PromptedMasks(self._network, self._positions), {**features, **prompts}, names)
+
+    def exported(self) -> dict[str, tuple[Graph, Shapes]]:
+        """Return encoder and decoder for ``bmp export``, with the shapes of their inputs."""
+        side, decoder = self.side, self.mask_decoder
+        channels = (decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, self.no_memory.shape[-1])
+        height, width = self.prompt_encoder.mask_input_size
+        shapes: dict[str, tuple[tuple[int | None, ...], torch.dtype]] = {
+            f"stride{stride}": ((None, count, side // stride, side // stride), torch.float32)
+            for stride, count in zip((4, 8, 16), channels, strict=True)
+        }
+        shapes["points"] = ((None, None, 2), torch.float32)
+        shapes["labels"] = ((None, None), torch.int64)
+        shapes["previous"] = ((None, height, width), torch.float32)
+        shapes["corrects"] = ((None,), torch.float32)
+        names = ("stride4", "stride8", "stride16")
+        encoder = Graph("sam2-features", ImageFeatures(self._network), {"pixels": {}}, names)
+        return {
+            "encoder": (encoder, {"pixels": ((None, 3, side, side), torch.float32)}),
+            "decoder": (self.decoder_graph(), shapes),
+        }
+
     @property
     def _positions(self) -> Tensor:
         """Encoded positions of the cells of an embedding, for the decoder: float32 (1, C, h, w).
@@ -97,6 +220,8 @@ class SAM2Network:
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode normalised images float32 (B, 3, S, S): (B, C, ., .) at strides 4, 8 and 16."""
+        if self.engine != "torch":
+            return self._encode(images)
         with self._autocast():
             return tuple(self.image_encoder(images)["backbone_fpn"])
 
@@ -129,13 +254,22 @@ class SAM2Network:
             previous: logits (N, h, w) of an earlier answer, which the prompts are to correct.
             multimask: three masks instead of one.
             absent: bool (N, P), points that are there only to fill the row: nothing looks at them, so that the answer
-                is the one without them. None for none.
+                is the one without them. None for none, and with other engines than torch.
 
         Returns:
             of M masks a person the logits (N, M, h, w) and predicted IoU (N, M), and the logit of there being anybody
             (N, 1), all float32.
         """
         stride4, stride8, stride16 = features
+        if self.engine != "torch":
+            if absent is not None:
+                raise ValueError("decode: engines look at all points; ask people with fewer points separately")
+            height, width = self.prompt_encoder.mask_input_size
+            corrects = points.new_full((len(points),), float(previous is not None))
+            earlier = points.new_zeros(len(points), height, width) if previous is None else previous
+            logits, ious, anybody = self._decode(stride4, stride8, stride16, points, labels.long(), earlier, corrects)
+            wanted = slice(1, None) if multimask else slice(1)
+            return logits[:, wanted], ious[:, wanted], anybody
         masks = None if previous is None else previous.unsqueeze(1)
         # Neither positions nor prompts under autocast: in bfloat16 a coordinate would be off by up to 4 of 1024 pixels.
         positions = self._positions

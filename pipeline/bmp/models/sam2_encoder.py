@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from bmp.errors import UserError
 from bmp.models.compute import autocast, dtype_of, prepare, weights_digest
-from bmp.models.sam2 import build_sam2, to_input
+from bmp.models.engines import check_engine, run_by
+from bmp.models.sam2 import build_sam2, encoder_graph, to_input
 from bmp.registry import ENCODERS
 from bmp.structures import Image
 
@@ -35,7 +36,8 @@ class SAM2Encoder:
         model: as for ``SAM2Segmenter``.
         device: torch device of the network and the features.
         dtype: "float32", or "bfloat16" for autocast.
-        channels_last, compile: see ``bmp.models.compute.prepare``.
+        engine: what runs the encoder, see ``bmp.models.engines``.
+        channels_last, compile: with engine "torch", see ``bmp.models.compute.prepare``.
         image_batch: images encoded at one time.
 
     Raises:
@@ -50,6 +52,7 @@ class SAM2Encoder:
         *,
         device: str = "cpu",
         dtype: str = "float32",
+        engine: str = "torch",
         channels_last: bool = False,
         compile: bool = False,
         image_batch: int = 4,
@@ -57,9 +60,12 @@ class SAM2Encoder:
         if image_batch < 1:
             raise UserError(f"image_batch: expected at least 1, got {image_batch}")
         self._dtype = dtype_of(dtype)
+        check_engine("SAM2Encoder", engine, device=device, dtype=dtype, compile=compile)
         network = build_sam2(model, checkpoint)
         self.module: nn.Module = network.image_encoder.to(device)
-        prepare(self.module, channels_last=channels_last, compiled=compile)
+        if engine == "torch":
+            prepare(self.module, channels_last=channels_last, compiled=compile)
+        self._run = run_by(engine, encoder_graph(self.module), device, self._dtype)
         self.side: int = network.image_size
         self.fingerprint = weights_digest(self.module)
         self.device = device
@@ -79,7 +85,7 @@ class SAM2Encoder:
                 batch = new[start : start + self._image_batch]
                 pixels = torch.stack([to_input(image, self.side, self.device) for image in batch])
                 with autocast(self.device, self._dtype):
-                    levels = self.module(pixels)["backbone_fpn"]
+                    levels = self._run(pixels)
                 for row, image in enumerate(batch):
                     # Copies, so that an image does not keep the features of the whole batch alive.
                     self._known[image] = tuple(level[row : row + 1].clone() for level in levels)

@@ -142,7 +142,7 @@ class SAMPHead(ProbabilisticHeatmapHead):
         weights = torch.cat([sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples])
         for number, (layer, level, share) in enumerate(zip(self.auxiliary, feats[1:], _AUXILIARY, strict=False), 1):
             scores = resized(layer(level).float(), targets.shape[-2:]) / TEMPERATURE
-            maps = self._maps(scores)
+            maps = self.maps(scores)
             losses[f"loss_kpt{number}"] = share * self.loss_module(maps, targets, weights)
             if self.score_loss is not None:
                 known = maps if self.normalize == 1 else None

@@ -3,20 +3,62 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import ConfigSection
 from bmp.errors import UserError
 from bmp.models import samp_crops as samp_crops  # registers its networks
+from bmp.models.engines import Graph
 from bmp.models.openmmlab import quiet_imports, quiet_models
+from bmp.models.pmpose.heads import ProbabilisticHeatmapHead
+
+
+class MapLayers(nn.Module):
+    """A network with unbiased heatmaps, from normalised crops to what is left to decode, as a function of tensors.
+
+    Args:
+        model: that ``build_topdown`` returned.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Return of float32 (B, 3, H, W) the heatmaps; of a probabilistic head ``without_maps``."""
+        features = self.model.extract_feat(crops)
+        if isinstance(self.model.head, ProbabilisticHeatmapHead):
+            return self.model.head.without_maps(features)
+        return (self.model.head(features),)
+
+
+class FeatureLayers(MapLayers):
+    """Backbone and neck of any other network: its head decodes in its own way."""
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Return of float32 (B, 3, H, W) the features, those of each level."""
+        return tuple(self.model.extract_feat(crops))
+
+
+def map_graph(model: Any) -> Graph:
+    """Return ``MapLayers`` for other engines."""
+    names = ("scores", "presence", "visibility", "expected_oks")
+    outputs = names if isinstance(model.head, ProbabilisticHeatmapHead) else ("heatmaps",)
+    return Graph("topdown", MapLayers(model), {"crops": {}}, outputs)
+
+
+def feature_graph(model: Any) -> Graph:
+    """Return ``FeatureLayers`` for other engines."""
+    return Graph("topdown-features", FeatureLayers(model), {"crops": {}})
 
 
 def build_topdown(section: ConfigSection, checkpoint: str) -> nn.Module:

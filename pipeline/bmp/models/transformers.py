@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
@@ -115,6 +116,85 @@ def _pretrained(stage: str, kind: Any, config: Any, file: Path) -> Any:
             f"give the weights that belong to the config of {stage}"
         )
     return network
+
+
+LEVELS = ("stride4", "stride8", "stride16")
+"""What ``ImageEmbeddings`` returns."""
+
+
+class Outputs(nn.Module):
+    """A network as a function of tensors: of its output the fields of these names.
+
+    Args:
+        network: of transformers.
+        fields: names of outputs.
+        expert: of ViTPose+ the data set whose expert is asked, for all rows; None for other networks.
+    """
+
+    def __init__(self, network: nn.Module, fields: Sequence[str], expert: int | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.fields = tuple(fields)
+        self.expert = expert
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Run on float32 (B, 3, H, W)."""
+        options = {}
+        if self.expert is not None:
+            options["dataset_index"] = pixels.new_full((pixels.shape[0],), self.expert, dtype=torch.long)
+        output: Any = self.network(pixel_values=pixels, **options)
+        return tuple(output[field] for field in self.fields)
+
+
+class ImageEmbeddings(nn.Module):
+    """The image encoder of SAM 2 or 3's tracker as a function of tensors.
+
+    Args:
+        network: of transformers.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode float32 (B, 3, S, S): levels of strides 4, 8 and 16."""
+        return tuple(self.network.get_image_embeddings(pixels))
+
+
+class PromptedMasks(nn.Module):
+    """Prompt encoder and mask decoder of such a network as a function of tensors.
+
+    Args:
+        network: of transformers.
+        multimask: three masks instead of one.
+    """
+
+    def __init__(self, network: Any, multimask: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.multimask = multimask
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer the prompts of N people.
+
+        Args:
+            *inputs: levels of strides 4, 8 and 16, a row a person; points float32 (N, P, 2) and labels int64 (N, P) in
+                pixels of the network's input; and, to correct an answer, its logits float32 (N, h, w).
+
+        Returns:
+            logits (N, M, h, w) and predicted IoU (N, M).
+        """
+        *levels, points, labels = inputs[:5]
+        answer: Any = self.network(
+            image_embeddings=levels,
+            # People stand where images do: a mask prompt goes with an image in transformers.
+            input_points=points[:, None],
+            input_labels=labels[:, None],
+            input_masks=inputs[5][:, None] if len(inputs) > 5 else None,
+            multimask_output=self.multimask,
+        )
+        return answer.pred_masks[:, 0], answer.iou_scores[:, 0]
 
 
 class Portable:

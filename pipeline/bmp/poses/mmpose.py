@@ -16,8 +16,10 @@ from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, conversion, keypoint_set
 from bmp.models.compute import autocast, dtype_of, prepare, to_float32
 from bmp.models.configs import load_model_config
+from bmp.models.engines import Function, Shapes, check_engine, run_by
+from bmp.models.engines.folder import ExportedStage
 from bmp.models.openmmlab import quiet_imports, quiet_models
-from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
+from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_variances
 from bmp.poses.crops import Windows, crop, windows_around
 from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses
@@ -67,7 +69,8 @@ class MMPoseEstimator:
         scores_from: "map", the height of the maximum, or "expected_oks", the model's estimate of how well it did.
             None is the latter where the model has it, as the published PMPose does, else the former.
         dtype: "float32" or "bfloat16", in which the network computes; decoding is always in float32.
-        channels_last, compile: for backbone and head, see ``bmp.models.compute.prepare``.
+        engine: what runs the network, see ``bmp.models.engines``; of models that decode by themselves not the head.
+        channels_last, compile: for backbone and head with engine "torch", see ``bmp.models.compute.prepare``.
         keypoints: which of the model's keypoints are wanted: the name of a published set, all of which the model has to
             have; "all"; or a set of one's own, which are the model's first. None is COCO's 17 where the model has
             them, else all.
@@ -93,6 +96,7 @@ class MMPoseEstimator:
         presence_from: str | None = None,
         scores_from: str | None = None,
         dtype: str = "float32",
+        engine: str = "torch",
         channels_last: bool = False,
         compile: bool = False,
         keypoints: str | KeypointSet | None = None,
@@ -105,6 +109,7 @@ class MMPoseEstimator:
             raise UserError(f"batch_size: expected at least 1, got {batch_size}; choose how many people fit in memory")
         if not 0 <= alpha <= 1:
             raise UserError(f"alpha: expected a number in [0, 1], got {alpha}; PMPose and MaskPose use 0.25")
+        check_engine("MMPoseEstimator", engine, device=device, dtype=dtype, compile=compile)
         try:
             with quiet_imports():
                 from bmp.models import topdown as models
@@ -132,11 +137,16 @@ class MMPoseEstimator:
         self._presence_from = presence_from
         self._scores_from = scores_from or (head.scores_from if self._probabilistic else "map")
         self._dtype = dtype_of(dtype)
-        prepare(model.backbone, model.head, channels_last=channels_last, compiled=compile)
+        self._run: Function | None = None  # in place of the model
+        if engine == "torch":
+            prepare(model.backbone, model.head, channels_last=channels_last, compiled=compile)
         self._width, self._height = _input_size(head.decoder)
         self._unbiased = _is_unbiased(settings, head.decoder)
         self._flip_indices = list(network.flip_indices)
         self._decode = _decoder_of(head, model.test_cfg, decoder, self.keypoints)
+        self._graph = models.feature_graph(model) if self._decode is None else models.map_graph(model)
+        if engine != "torch":
+            self._run = run_by(engine, self._graph, self._device, self._dtype)
 
     def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
         """Estimate a pose for each person; see ``bmp.stages.PoseEstimator``.
@@ -154,6 +164,46 @@ class MMPoseEstimator:
             rows = Poses.concat(chunks)
         ends = torch.tensor(counts).cumsum(0).tolist()
         return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+    def exported(self) -> ExportedStage:
+        """Return the network and its constants for ``bmp export``; ``UserError`` for what its runner cannot decode."""
+        head, preprocessor = self._model.head, self._model.data_preprocessor
+        decode = self._decode.func if isinstance(self._decode, partial) else None
+        if decode not in (decode_dark_udp, decode_expected_oks) or not preprocessor._enable_normalize:
+            raise UserError(
+                f"pose: {type(head).__name__} cannot be exported; take a model with unbiased heatmaps, such as PMPose, "
+                "and one of the decoders that come with it"
+            )
+        assert isinstance(self._decode, partial)
+        columns, rows = head.decoder.heatmap_size
+        settings = {
+            "width": self._width,
+            "height": self._height,
+            "padding": _PADDING,
+            "unbiased": self._unbiased,
+            "alpha": self._alpha,
+            "without_mask": self._without_mask,
+            # Our crops are red, green, blue where the model's own preprocessor would turn OpenCV's order into that.
+            "order": "rgb" if preprocessor._channel_conversion else "bgr",
+            "mean": preprocessor.mean.flatten().tolist(),
+            "std": preprocessor.std.flatten().tolist(),
+            "flip_test": self._flip_test,
+            "chosen": self._chosen,
+            "mirrored": [self._flip_indices[row] for row in self._chosen],
+            "keypoints": list(self.keypoints.names),
+            "normalize": head.normalize if self._probabilistic else None,
+            "decoder": "dark_udp" if decode is decode_dark_udp else "expected_oks",
+            "blur_kernel_size": self._decode.keywords.get("blur_kernel_size"),
+            "oks_variances": oks_variances(self.keypoints.sigmas, rows, columns),
+            "scores_from": self._scores_from,
+            "from_score": [
+                name
+                for name, source in (("visibility", self._visibility_from), ("presence", self._presence_from))
+                if source == "score"
+            ],
+        }
+        shapes: Shapes = {"crops": ((None, 3, self._height, self._width), torch.float32)}
+        return ExportedStage("topdown", {"network": (self._graph, shapes)}, settings)
 
     def _chunks(self, images: Sequence[Image], people: Sequence[Detections]) -> Iterator[tuple[Tensor, Windows]]:
         """Yield uint8 crops (B, 3, H, W) and their windows, ``batch_size`` people at a time across the images."""
@@ -223,15 +273,8 @@ class MMPoseEstimator:
     def _from_maps(self, inputs: Tensor) -> _CropPoses:
         """Run a model with unbiased heatmaps; crops and mirrored crops make one batch."""
         count = len(inputs)
-        with self._network():
-            batch = torch.cat((inputs, inputs.flip(-1))) if self._flip_test else inputs
-            output = self._model.head(self._model.extract_feat(batch))
-        outputs = (
-            (output.heatmaps, output.presence, output.visibility, output.expected_oks)
-            if (self._probabilistic)
-            else (output,)
-        )
-        maps, *scalars = (self._averaged(values.float(), count) for values in outputs)
+        batch = torch.cat((inputs, inputs.flip(-1))) if self._flip_test else inputs
+        maps, *scalars = (self._averaged(values.float(), count) for values in self._outputs(batch))
         assert self._decode is not None
         locations, scores = self._decode(maps)
         # The centres of the first and the last cell lie on the window's edges.
@@ -239,6 +282,17 @@ class MMPoseEstimator:
         keypoints = locations / cells * locations.new_tensor((self._width, self._height))
         presence, visibility, expected_oks = scalars or (None, None, None)
         return _CropPoses(keypoints, scores, visibility, presence, expected_oks)
+
+    def _outputs(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """Return the heatmaps of crops, and of a probabilistic head presence, visibility and expected OKS."""
+        if self._run is not None:
+            maps, *scalars = self._run(batch)
+            return (self._model.head.maps(maps) if self._probabilistic else maps, *scalars)
+        with self._network():
+            output = self._model.head(self._model.extract_feat(batch))
+        if not self._probabilistic:
+            return (output,)
+        return output.heatmaps, output.presence, output.visibility, output.expected_oks
 
     def _averaged(self, values: Tensor, count: int) -> Tensor:
         """Average the first ``count`` rows with the mirrored rest; keep the wanted keypoints."""
@@ -268,6 +322,8 @@ class MMPoseEstimator:
         return _CropPoses(keypoints.float().to(self._device), scores.float().to(self._device))
 
     def _features(self, inputs: Tensor) -> Any:
+        if self._run is not None:
+            return self._run(inputs)
         with self._network():
             features = self._model.extract_feat(inputs)
         return features if self._dtype == torch.float32 else to_float32(features)

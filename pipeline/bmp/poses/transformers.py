@@ -11,7 +11,8 @@ from bmp.config import ConfigSection
 from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.compute import autocast, dtype_of, prepare
-from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Portable, build_transformers
+from bmp.models.engines import Graph, check_engine, run_by
+from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Outputs, Portable, build_transformers
 from bmp.ops.heatmaps import decode_dark_udp
 from bmp.poses.crops import crop, windows_around
 from bmp.registry import POSES
@@ -34,7 +35,8 @@ class TransformersPose(Portable):
         device, dtype: of the network; "bfloat16" for autocast, else "float32". Decoding is in float32.
         batch_size: people at a time; with the flip test the network sees twice as many crops.
         flip_test: average with the mirrored crop.
-        compile: see ``bmp.models.compute.prepare``.
+        engine: what runs the network, see ``bmp.models.engines``.
+        compile: with engine "torch", see ``bmp.models.compute.prepare``.
 
     Raises:
         UserError: for a network of another kind, weights that do not fit it, and values out of range.
@@ -53,23 +55,27 @@ class TransformersPose(Portable):
         batch_size: int = 32,
         flip_test: bool = True,
         dtype: str = "float32",
+        engine: str = "torch",
         compile: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size: expected at least 1, got {batch_size}; choose how many people fit in memory")
         self._dtype = dtype_of(dtype)
+        check_engine("TransformersPose", engine, device=device, dtype=dtype, compile=compile)
         network = build_transformers("TransformersPose", checkpoint, config, ["VitPoseForPoseEstimation"])
         backbone = network.config.backbone_config
         experts = int(getattr(backbone, "num_experts", 1))
         if dataset_index is not None and not 0 <= dataset_index < experts:
             raise UserError(f"dataset_index: this network has {experts} experts, got {dataset_index}; the first is 0")
-        self._expert = (dataset_index or 0) if experts > 1 else None
+        expert = (dataset_index or 0) if experts > 1 else None
         count = int(network.config.num_labels)
         if count < len(COCO_KEYPOINTS):
             raise UserError(f"config: expected a model of COCO's 17 keypoints, got {count}; choose another model")
         self._height, self._width = (int(length) for length in backbone.image_size)
         self._device = torch.device(device)
         self._network = network.to(self._device)
+        graph = Graph("vitpose", Outputs(self._network, ("heatmaps",), expert), {"crops": {}}, ("heatmaps",))
+        self._run = run_by(engine, graph, self._device, self._dtype)
         prepare(self._network, channels_last=False, compiled=compile)
         self._batch_size = batch_size
         self._flip_test = flip_test
@@ -107,9 +113,6 @@ class TransformersPose(Portable):
         return Poses(keypoints, scores, scores, scores)
 
     def _maps(self, inputs: Tensor) -> Tensor:
-        options = {}
-        if self._expert is not None:
-            options["dataset_index"] = torch.full((len(inputs),), self._expert, device=self._device)
         with autocast(self._device, self._dtype):
-            maps: Tensor = self._network(pixel_values=inputs, **options).heatmaps
+            (maps,) = self._run(inputs)
         return maps[:, : len(self.keypoints)].float()

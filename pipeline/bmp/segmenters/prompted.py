@@ -23,7 +23,7 @@ from bmp.structures import Detections, Image, Masks, Poses, Prompts
 from bmp.structures.mask_windows import MaskWindows
 
 _LOGIT_BYTES = 128 << 20  # of mask logits of the network's input size that exist at one time
-_CERTAIN = 6.0  # logit of a pixel of a mask that is not the network's own, and the negative of one beside it
+CERTAIN = 6.0  # logit of a pixel of a mask that is not the network's own, and the negative of one beside it
 _NOWHERE = -10.0  # logit of a mask with nothing in it; also what clean-up writes, and its negative
 
 
@@ -216,7 +216,7 @@ class PromptedSegmenter(abc.ABC):
         corner = self._to_network(torch.tensor([[float(view.width), float(view.height)]]), view.height, view.width)[0]
         rows, columns = self.logit_size
         width, height = (corner / self._size * torch.tensor([columns, rows])).round().int().clamp(min=1).tolist()
-        return F.pad(mask_prompt(masks, (height, width)), (0, columns - width, 0, rows - height), value=-_CERTAIN)
+        return F.pad(mask_prompt(masks, (height, width)), (0, columns - width, 0, rows - height), value=-CERTAIN)
 
     @torch.no_grad()
     def bits(self, view: EncodedImage, logits: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def mask_prompt(masks: Tensor, size: tuple[int, int]) -> Tensor:
     size: height and width of the image in the decoder's masks.
     """
     shares = F.interpolate(masks.float()[:, None], size, mode="bilinear", align_corners=False, antialias=True)
-    return (2 * shares[:, 0] - 1) * _CERTAIN
+    return (2 * shares[:, 0] - 1) * CERTAIN
 
 
 def promptable(

@@ -279,14 +279,14 @@ class MaxVisibility:
         self.signal = _check_signal(signal)
         self.negative = negative
         self.box = box
-        self._excluded = _excluded(keypoints, among)
+        self.excluded = _excluded(keypoints, among)
 
     def prompts(self, people: Detections, poses: Poses, others: Poses) -> Prompts:
         """Return ``count`` positive points a person, the best first, then the negative ones, padded with label -1.
 
         Raises ``UserError`` where the poses lack the signal.
         """
-        visibility = _without(_values(poses, self.signal), self._excluded)
+        visibility = _without(_values(poses, self.signal), self.excluded)
         chosen = select_max_visibility(visibility, self.count, self.threshold)
         return _compose(people, poses, others, chosen, self.negative, self.box)
 
@@ -333,7 +333,7 @@ class MaxSpread:
         self.signal = _check_signal(signal)
         self.ranking = self.signal if ranking is None else _check_signal(ranking)
         self.keypoints = keypoints
-        self._excluded = _excluded(keypoints, among)
+        self.excluded = _excluded(keypoints, among)
         self.negative = negative
         self.box = box
 
@@ -349,7 +349,7 @@ class MaxSpread:
             )
         chosen = select_max_spread(
             poses.keypoints,
-            _without(_values(poses, self.signal), self._excluded),
+            _without(_values(poses, self.signal), self.excluded),
             self.count,
             self.threshold,
             confidence=_values(poses, self.ranking),

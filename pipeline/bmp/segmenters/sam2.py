@@ -12,12 +12,16 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from bmp.errors import UserError
+from bmp.io.json_fields import JsonObject
 from bmp.models.compute import dtype_of, prepare, weights_digest
-from bmp.models.sam2 import SAM2Network, build_sam2, to_input
+from bmp.models.engines import check_engine
+from bmp.models.engines.folder import ExportedStage
+from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2, to_input
 from bmp.models.sam2_encoder import SAM2Encoder
 from bmp.models.sam2_memory import MaskMemory
 from bmp.registry import SEGMENTERS
-from bmp.segmenters.prompted import EncodedImage, PromptedSegmenter, PromptingOptions, best_mask
+from bmp.segmenters.prompted import CERTAIN, EncodedImage, PromptedSegmenter, PromptingOptions, best_mask
+from bmp.segmenters.prompting import MaxVisibility
 from bmp.stages import ImageEncoder, Prompter
 from bmp.structures import Image, Prompts
 
@@ -33,8 +37,6 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
         options: see ``PromptedSegmenter``; by default ``hole_area`` is 10 and ``speck_area`` 50.
     """
 
-    _leaves_out_padding = True
-
     def __init__(
         self,
         prompter: Prompter,
@@ -48,10 +50,39 @@ class SAM2NetworkSegmenter(PromptedSegmenter):
         options.setdefault("speck_area", 50)
         super().__init__(prompter, device=str(network.device), **options)
         self.network = network
+        self._leaves_out_padding = network.engine == "torch"
         self.encoder = encoder
         self.video = network if video is None else video
         self._size = network.side
         self.logit_size = network.prompt_encoder.mask_input_size
+
+    def exported(self, mask_prompts: bool = False) -> ExportedStage:
+        """Return the network and its constants for ``bmp export``; ``UserError`` for what its runner cannot prompt.
+
+        mask_prompts: whether masks of the detector are prompts, too.
+        """
+        prompter = self.prompter
+        if type(prompter) is not MaxVisibility or prompter.negative is not None or prompter.box is not None:
+            raise UserError(
+                f"segmenter: prompts of {type(prompter).__name__} cannot be exported; take MaxVisibility without "
+                "negative points and boxes"
+            )
+        if self.without_prompts != "empty":
+            raise UserError("segmenter: without_prompts='unprompted' cannot be exported; take 'empty'")
+        settings: JsonObject = {
+            "side": self._size,
+            "logit_size": list(self.logit_size),
+            "mean": PIXEL_MEAN,
+            "std": PIXEL_STD,
+            "hole_area": self.hole_area,
+            "speck_area": self.speck_area,
+            "signal": prompter.signal,
+            "count": prompter.count,
+            "threshold": prompter.threshold,
+            "excluded": list(prompter.excluded),
+            "mask_prompt": CERTAIN if mask_prompts else None,
+        }
+        return ExportedStage("sam2", self.network.exported(), settings)
 
     def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
         if self.encoder is None:
@@ -110,7 +141,8 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
         memory_checkpoint: of a SAM 2 with the same image encoder, whose decoder follows masks by memory
             (``SAM2Memory``), such as that from which SAM-pose2seg was tuned; None for ``checkpoint`` itself.
         device, dtype: of the network; "bfloat16" for autocast in image encoder and mask decoder, else "float32".
-        channels_last, compile: for the image encoder; see ``bmp.models.compute.prepare``.
+        engine: what runs image encoder and mask decoder, see ``bmp.models.engines``.
+        channels_last, compile: for the image encoder, with engine "torch"; see ``bmp.models.compute.prepare``.
         options: see ``SAM2NetworkSegmenter``. Encoding takes about 0.5 GB for each image of a batch with b+ in float32.
 
     Raises:
@@ -129,11 +161,13 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
         memory_checkpoint: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        engine: str = "torch",
         channels_last: bool = False,
         compile: bool = False,
         **options: Unpack[PromptingOptions],
     ) -> None:
         number_format = dtype_of(dtype)
+        check_engine("SAM2Segmenter", engine, device=device, dtype=dtype, compile=compile)
         network = build_sam2(model, checkpoint)
         if encoder is not None:
             if encoder.side != network.image_size or encoder.fingerprint != weights_digest(network.image_encoder):
@@ -151,8 +185,9 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
                     "give the checkpoint from which the other was tuned"
                 )
             other.image_encoder = network.image_encoder
-            video = SAM2Network(other.to(device), number_format)
+            video = SAM2Network(other.to(device), number_format)  # its memory is torch's
         network.to(device)
-        if encoder is None:
+        if encoder is None and engine == "torch":
             prepare(network.image_encoder, channels_last=channels_last, compiled=compile)
-        super().__init__(prompter, SAM2Network(network, number_format), encoder=encoder, video=video, **options)
+        own = SAM2Network(network, number_format, engine)
+        super().__init__(prompter, own, encoder=encoder, video=video, **options)

@@ -11,7 +11,16 @@ from typing_extensions import Unpack
 
 from bmp.config import ConfigSection
 from bmp.models.compute import autocast, dtype_of, prepare
-from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Portable, build_transformers
+from bmp.models.engines import Function, Graph, check_engine, run_by
+from bmp.models.transformers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LEVELS,
+    ImageEmbeddings,
+    Portable,
+    PromptedMasks,
+    build_transformers,
+)
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, PromptingOptions, best_mask
 from bmp.stages import Prompter
@@ -27,7 +36,8 @@ class TransformersSegmenter(Portable, PromptedSegmenter):
         checkpoint, config: see ``bmp.models.transformers.build_transformers``. Files under sam2's names, such as
             SAM-pose2seg's, are renamed: say which model they are, ``config="sam2.1_hiera_b+"``.
         device, dtype: of the network; "bfloat16" for autocast, else "float32".
-        compile: the image encoder; see ``bmp.models.compute.prepare``.
+        engine: what runs the network, see ``bmp.models.engines``.
+        compile: the image encoder, with engine "torch"; see ``bmp.models.compute.prepare``.
         options: see ``PromptedSegmenter``; by default ``hole_area`` is 10 and ``speck_area`` 50.
 
     Raises:
@@ -43,6 +53,7 @@ class TransformersSegmenter(Portable, PromptedSegmenter):
         *,
         device: str = "cpu",
         dtype: str = "float32",
+        engine: str = "torch",
         compile: bool = False,
         **options: Unpack[PromptingOptions],
     ) -> None:
@@ -50,8 +61,13 @@ class TransformersSegmenter(Portable, PromptedSegmenter):
         options.setdefault("speck_area", 50)
         super().__init__(prompter, device=device, **options)
         self._dtype = dtype_of(dtype)
+        check_engine("TransformersSegmenter", engine, device=device, dtype=dtype, compile=compile)
         network = build_transformers("TransformersSegmenter", checkpoint, config, ["Sam2Model", "Sam3TrackerModel"])
         self._network = network.to(device)
+        self._engine = engine
+        graph = Graph("sam-encoder", ImageEmbeddings(self._network), {"pixels": {}}, LEVELS)
+        self._run = run_by(engine, graph, device, self._dtype)
+        self._decoders: dict[tuple[bool, bool], Function] = {}
         prepare(self._network.vision_encoder, channels_last=False, compiled=compile)
         self._size = int(network.config.prompt_encoder_config.image_size)
         self.logit_size = (self._size // 16 * 4, self._size // 16 * 4)
@@ -68,7 +84,7 @@ class TransformersSegmenter(Portable, PromptedSegmenter):
         ]
         pixels = normalize(torch.stack(squares), *map(list, self._colours))
         with autocast(self.device, self._dtype):
-            return tuple(self._network.get_image_embeddings(pixels))
+            return self._run(pixels)
 
     def _to_network(self, points: Tensor, height: int, width: int) -> Tensor:
         return points / points.new_tensor([width, height]) * self._size
@@ -76,20 +92,25 @@ class TransformersSegmenter(Portable, PromptedSegmenter):
     def _decode(
         self, features: tuple[Tensor, ...], prompts: Prompts, previous: Tensor | None = None, multimask: bool = False
     ) -> tuple[Tensor, Tensor]:
-        points, labels = prompts.points, prompts.labels.int()
+        points, labels = prompts.points, prompts.labels.long()
         if prompts.boxes is not None:  # to SAM 2 the corners of a box are two points with labels of their own
             points = torch.cat([prompts.boxes.reshape(-1, 2, 2), points], dim=1)
             labels = torch.cat([labels.new_tensor([[2, 3]]).expand(len(prompts), -1), labels], dim=1)
+        if not points.shape[1]:  # to these networks no point at all is one that is none
+            points, labels = points.new_zeros(len(points), 1, 2), labels.new_full((len(points), 1), -1)
+        earlier = () if previous is None else (previous.clamp(-32, 32),)
         with autocast(self.device, self._dtype):
-            # People stand where images do: a mask prompt goes with an image in transformers.
-            answer = self._network(
-                image_embeddings=list(features),
-                input_points=points[:, None] if points.shape[1] else None,
-                input_labels=labels[:, None] if points.shape[1] else None,
-                input_masks=None if previous is None else previous.clamp(-32, 32)[:, None],
-                multimask_output=multimask,
-            )
-        return best_mask(answer.pred_masks[:, 0].float(), answer.iou_scores[:, 0].float())
+            masks, ious = self._decoder(multimask, previous is not None)(*features, points, labels, *earlier)
+        return best_mask(masks.float(), ious.float())
+
+    def _decoder(self, multimask: bool, corrects: bool) -> Function:
+        """Return what answers prompts; another engine has a graph of its own for each kind of question."""
+        if (multimask, corrects) not in self._decoders:
+            inputs: dict[str, dict[int, str]] = {level: {} for level in LEVELS}
+            inputs |= {"points": {1: "points"}, "labels": {1: "points"}, **({"previous": {}} if corrects else {})}
+            graph = Graph("sam-decoder", PromptedMasks(self._network, multimask), inputs, ("logits", "ious"))
+            self._decoders[multimask, corrects] = run_by(self._engine, graph, self.device, self._dtype)
+        return self._decoders[multimask, corrects]
 
     def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
         return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)

@@ -143,7 +143,13 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         """Return the input of the sparsemax, float32 (B, K, H, W)."""
         return super().forward(feats).float() / _TEMPERATURE  # type: ignore[no-any-return]
 
-    def _maps(self, scores: Tensor) -> Tensor:
+    def without_maps(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what ``maps`` takes, presence, visibility and expected OKS: all that is no loop over the data."""
+        presence, visibility, oks = (self.probability_layers, self.visibility_layers, self.oks_layers)
+        scalars = (_scalars(layers, feats[-1]).sigmoid() for layers in (presence, visibility, oks))
+        return (self._scores(feats), *scalars)  # type: ignore[return-value]
+
+    def maps(self, scores: Tensor) -> Tensor:
         """Return the maps of scores, (B, K, H, W) in [0, 1]."""
         cells = scores if self.normalize is None else sparsemax(scores.flatten(2)).view_as(scores) * self.normalize
         return cells.clamp(0, 1)
@@ -152,7 +158,7 @@ class ProbabilisticHeatmapHead(HeatmapHead):  # type: ignore[misc,unused-ignore]
         apart = features.detach()
         presence, visibility = (features if name in self._attached else apart for name in ("presence", "visibility"))
         return KeypointMaps(
-            heatmaps=self._maps(scores),
+            heatmaps=self.maps(scores),
             presence=_scalars(self.probability_layers, presence).sigmoid(),
             visibility=_scalars(self.visibility_layers, visibility).sigmoid(),
             expected_oks=_scalars(self.oks_layers, apart).sigmoid(),
