@@ -39,7 +39,7 @@ from bmp.structures import Image, Instances
 PHOTO = (686, 948)
 _WITH_ENGINES = {
     *("MMDetDetector", "MMPoseEstimator", "SAM2Segmenter", "SAM2Encoder"),
-    *("TransformersDetector", "TransformersPose", "TransformersSegmenter"),
+    *("TransformersPose", "TransformersSegmenter"),
 }
 
 

@@ -144,7 +144,6 @@ def _network_parser(way):
     return make
 
 
-_FEW = dict(side=64, score_threshold=0.005)  # of what untrained networks find
 ENGINES = ("onnxruntime", "openvino")
 RUN_BY_ENGINES = {
     "rtmdet-ins": _mmdet("rtmdet-ins"),
@@ -152,16 +151,8 @@ RUN_BY_ENGINES = {
     "pmpose": _mmpose("pmpose"),
     "maskpose": _mmpose("maskpose", visibility_from="score", presence_from="score"),
     "sam 2.1": _sam2,
-    **{
-        f"transformers, {architecture}": _transformers(role, name, architecture, *first, **options)
-        for role, name, architecture, first, options in (
-            ("detectors", "TransformersDetector", "RTDetrV2ForObjectDetection", (), _FEW),
-            ("detectors", "TransformersDetector", "DFineForObjectDetection", (), _FEW),
-            ("detectors", "TransformersDetector", "RfDetrForInstanceSegmentation", (), _FEW),
-            ("poses", "TransformersPose", "VitPoseForPoseEstimation, experts", (), {}),
-            ("segmenters", "TransformersSegmenter", "Sam2Model", (MaxVisibility(),), {}),
-        )
-    },
+    "transformers, pose": _transformers("poses", "TransformersPose", "VitPoseForPoseEstimation, experts"),
+    "transformers, sam 2.1": _transformers("segmenters", "TransformersSegmenter", "Sam2Model", MaxVisibility()),
 }
 """Makers of stages, which take the option ``engine``."""
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from bmp.config import ConfigSection
 from bmp.errors import UserError
 from bmp.models.compute import autocast, dtype_of, prepare, to_float32
-from bmp.models.engines import Graph, check_engine, run_by
-from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Outputs, Portable, build_transformers
+from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Portable, build_transformers
 from bmp.ops.boxes import clip
 from bmp.ops.masks import to_boxes
 from bmp.registry import DETECTORS
@@ -46,8 +45,7 @@ class TransformersDetector(Portable):
         label: class that means person, by name or index.
         batch_size: images at a time.
         dtype: "float32", or "bfloat16" for autocast.
-        engine: what runs the network, see ``bmp.models.engines``.
-        compile: with engine "torch", see ``bmp.models.compute.prepare``.
+        compile: see ``bmp.models.compute.prepare``.
 
     Raises:
         UserError: for a network of another kind, weights that do not fit it, and values out of range.
@@ -66,7 +64,6 @@ class TransformersDetector(Portable):
         label: str | int = "person",
         batch_size: int = 4,
         dtype: str = "float32",
-        engine: str = "torch",
         compile: bool = False,
     ) -> None:
         for option, value in (("score_threshold", score_threshold), ("nms_iou", nms_iou)):
@@ -75,7 +72,6 @@ class TransformersDetector(Portable):
         if batch_size < 1 or (side is not None and side < 1):
             raise UserError(f"batch_size, side: expected at least 1, got {batch_size} and {side}")
         self._dtype = dtype_of(dtype)
-        check_engine("TransformersDetector", engine, device=device, dtype=dtype, compile=compile)
         network = build_transformers("TransformersDetector", checkpoint, config, ARCHITECTURES)
         name = type(network).__name__
         self._label = _label(label, network.config.id2label)
@@ -85,9 +81,6 @@ class TransformersDetector(Portable):
         self._side: int = side or next((int(size) for size in sizes if isinstance(size, int)), 640)
         self._device = torch.device(device)
         self._network = network.to(self._device)
-        self._fields = _fields(name)
-        graph = Graph("detr", Outputs(self._network, self._fields), {"pixels": {}}, self._fields)
-        self._run = run_by(engine, graph, self._device, self._dtype)
         prepare(self._network, channels_last=False, compiled=compile)
         self._score_threshold = score_threshold
         self._nms_iou = nms_iou
@@ -104,8 +97,8 @@ class TransformersDetector(Portable):
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         pixels = torch.cat([self._input(image) for image in images])
         with autocast(self._device, self._dtype):
-            output = self._run(pixels)
-        found = dict(zip(self._fields, map(to_float32, output), strict=True))
+            output = self._network(pixel_values=pixels)
+        found = {key: to_float32(output[key]) for key in output if isinstance(output[key], Tensor)}
         logits = found["class_queries_logits"] if "class_queries_logits" in found else found["logits"]
         scores = (logits.softmax(-1) if self._softmax else logits.sigmoid())[..., self._label]
         masks = found.get("masks_queries_logits", found.get("pred_masks"))
@@ -153,13 +146,6 @@ class TransformersDetector(Portable):
             for out, row in zip(masks, likely[rows], strict=True):
                 torch.gt(F.interpolate(logits[row][None, None], size, mode="bilinear")[0, 0], 0, out=out)
         return Detections(corners[rows], scores[rows].clamp(0, 1), masks)
-
-
-def _fields(name: str) -> tuple[str, ...]:
-    """Return which outputs of a network are read, by the name of its class."""
-    if "UniversalSegmentation" in name:
-        return "class_queries_logits", "masks_queries_logits"
-    return ("logits", "pred_boxes", "pred_masks") if "InstanceSegmentation" in name else ("logits", "pred_boxes")
 
 
 def _configs(config: Any) -> list[Any]:

@@ -122,28 +122,26 @@ LEVELS = ("stride4", "stride8", "stride16")
 """What ``ImageEmbeddings`` returns."""
 
 
-class Outputs(nn.Module):
-    """A network as a function of tensors: of its output the fields of these names.
+class Heatmaps(nn.Module):
+    """A pose network as a function of tensors.
 
     Args:
-        network: of transformers.
-        fields: names of outputs.
-        expert: of ViTPose+ the data set whose expert is asked, for all rows; None for other networks.
+        network: a ViTPose of transformers.
+        expert: of ViTPose+ the data set whose expert is asked, for all rows; None for ViTPose.
     """
 
-    def __init__(self, network: nn.Module, fields: Sequence[str], expert: int | None = None) -> None:
+    def __init__(self, network: nn.Module, expert: int | None = None) -> None:
         super().__init__()
         self.network = network
-        self.fields = tuple(fields)
         self.expert = expert
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Run on float32 (B, 3, H, W)."""
+        """Return of float32 (B, 3, H, W) the heatmaps (B, K, h, w)."""
         options = {}
         if self.expert is not None:
             options["dataset_index"] = pixels.new_full((pixels.shape[0],), self.expert, dtype=torch.long)
         output: Any = self.network(pixel_values=pixels, **options)
-        return tuple(output[field] for field in self.fields)
+        return (output.heatmaps,)
 
 
 class ImageEmbeddings(nn.Module):

@@ -12,7 +12,7 @@ from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.compute import autocast, dtype_of, prepare
 from bmp.models.engines import Graph, check_engine, run_by
-from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Outputs, Portable, build_transformers
+from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Heatmaps, Portable, build_transformers
 from bmp.ops.heatmaps import decode_dark_udp
 from bmp.poses.crops import crop, windows_around
 from bmp.registry import POSES
@@ -74,7 +74,7 @@ class TransformersPose(Portable):
         self._height, self._width = (int(length) for length in backbone.image_size)
         self._device = torch.device(device)
         self._network = network.to(self._device)
-        graph = Graph("vitpose", Outputs(self._network, ("heatmaps",), expert), {"crops": {}}, ("heatmaps",))
+        graph = Graph("vitpose", Heatmaps(self._network, expert), {"crops": {}}, ("heatmaps",))
         self._run = run_by(engine, graph, self._device, self._dtype)
         prepare(self._network, channels_last=False, compiled=compile)
         self._batch_size = batch_size

@@ -110,7 +110,7 @@ def export(graph: Graph, shapes: Shapes, file: Path) -> None:
         axes = {name: {0: "rows", **free} for name, free in graph.inputs.items()}
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+                warnings.simplefilter("ignore")  # of what is checked later
                 torch.onnx.export(
                     graph.module,
                     tuple(examples),
