@@ -47,6 +47,20 @@ def _sam2_yaml() -> str:
     return OmegaConf.to_yaml(config)
 
 
+# Of a parser inside the blocks of ``sam1``, which a test has to register as "tiny".
+SCHNET_INSIDE = dict(
+    base="inside_b",
+    inside="tiny",
+    level_channels=(32, 32),
+    blocks=(0, 1),
+    crop=(64, 48),
+    tokens=4,
+    rank=2,
+    semantics="nano",
+    head=8,
+)
+
+
 def sam1() -> Any:
     """A SAM 1 of 128 x 128 pixels and two layers."""
     from segment_anything import modeling

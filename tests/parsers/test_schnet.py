@@ -1,10 +1,11 @@
 """The network as a stage: both ways of asking, what is filled and what is not, and what is encoded how often."""
 
 import pytest
+import tiny_models
 import torch
 
 from bmp import UserError
-from bmp.parsers.schnet import SAMCLIPParser
+from bmp.parsers.schnet import SAMCLIPCropParser, SAMCLIPParser
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 
 TINY = dict(base="nano", level_channels=(4, 4, 4), width=8, tokens=4, rank=2, semantics="", head=8)
@@ -122,3 +123,62 @@ def test_the_linear_baseline_needs_no_semantics():
 def test_mistakes(options, words):
     with pytest.raises(UserError, match=words):
         SAMCLIPParser("random", Levels(), TINY, **options)
+
+
+class TestCrops:
+    """The parser inside SAM's blocks, one crop a person."""
+
+    @pytest.fixture(autouse=True)
+    def tiny_sam(self, monkeypatch):
+        segment_anything = pytest.importorskip("segment_anything")
+        monkeypatch.setitem(segment_anything.sam_model_registry, "tiny", tiny_models.sam1)
+
+    def test_parts_tile_masks_whatever_the_batch(self):
+        found = [
+            SAMCLIPCropParser("random", tiny_models.SCHNET_INSIDE, person_batch=batch).parse([IMAGE], [TWO])[0]
+            for batch in (1, 2)
+        ]
+        for parts in found:
+            assert torch.equal(parts.labels > 0, TWO.masks.bits.any(dim=0))
+            assert (parts.scores.sum(dim=1) > 0).all()
+        assert torch.equal(found[0].labels, found[1].labels)
+        torch.testing.assert_close(found[0].scores, found[1].scores)
+
+    def test_nobody_costs_nothing(self, monkeypatch):
+        parser = SAMCLIPCropParser("random", tiny_models.SCHNET_INSIDE)
+        monkeypatch.setattr(parser.network, "refine_crops", None)
+        (parts,) = parser.parse([IMAGE], [people(40, 60)])
+        assert len(parts) == 0
+
+    def test_a_person_is_where_the_crop_says(self):
+        """A head that answers by the colour of the crop labels the pixels of that colour."""
+        parser = SAMCLIPCropParser("random", tiny_models.SCHNET_INSIDE)
+        pixels = torch.zeros(64, 64, 3, dtype=torch.uint8)
+        pixels[:32] = 255
+        crops = []
+
+        def refine(crop):
+            crops.append(crop)
+            return crop
+
+        def classify(crop, mask):
+            bright = torch.nn.functional.avg_pool2d(crop.mean(dim=1, keepdim=True), 4) / 255
+            logits = torch.full((len(crop), 20, *mask.shape[2:]), -100.0)
+            logits[:, 5:6], logits[:, 9:10] = bright * 10, (1 - bright) * 10
+            return logits, None
+
+        parser.network.refine_crops, parser.network.classify = refine, classify
+        one = people(64, 64, (16, 8, 48, 56))
+        (parts,) = parser.parse([Image(pixels)], [one])
+        assert crops[0].shape == (1, 3, 64, 48)
+        inside = one.masks.bits[0]
+        assert set(parts.labels[:31][inside[:31]].tolist()) == {5}
+        assert set(parts.labels[33:][inside[33:]].tolist()) == {9}
+
+    def test_each_parser_says_which_is_for_what(self):
+        with pytest.raises(UserError, match="use SAMCLIPCropParser"):
+            SAMCLIPParser("random", Levels(), tiny_models.SCHNET_INSIDE)
+        with pytest.raises(UserError, match="use SAMCLIPParser"):
+            SAMCLIPCropParser("random", TINY)
+        with pytest.raises(UserError, match="person_batch"):
+            SAMCLIPCropParser("random", tiny_models.SCHNET_INSIDE, person_batch=0)

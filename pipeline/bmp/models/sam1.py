@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
@@ -26,3 +28,16 @@ def build_sam1(model: str, checkpoint: str) -> Any:
         path = resolve(checkpoint)
         load_strictly(network, load_state_dict(path), file=path)
     return network.eval().requires_grad_(False)
+
+
+def embedded(crops: Tensor, patch_embed: nn.Module, pos_embed: Tensor) -> Tensor:
+    """Return the tokens that enter the first block for crops of any size, (P, H / 16, W / 16, C).
+
+    Args:
+        crops: float (P, 3, H, W), normalised.
+        patch_embed: of SAM's image encoder.
+        pos_embed: (1, rows, columns, C), of SAM's image encoder; interpolated to the crops' tokens (bicubic).
+    """
+    tokens: Tensor = patch_embed(crops)
+    positions = F.interpolate(pos_embed.movedim(3, 1), tokens.shape[1:3], mode="bicubic", align_corners=False)
+    return tokens + positions.movedim(1, 3)

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
 from bmp.checkpoints.sources import RANDOM
 from bmp.errors import UserError
 from bmp.models.pmpose.heads import ProbabilisticHeatmapHead
-from bmp.models.sam1 import build_sam1
+from bmp.models.sam1 import build_sam1, embedded
 from bmp.models.samp import TEMPERATURE, DetailAdapter, resized
 
 _AUXILIARY = (0.5, 0.25)  # weights of the losses of the coarser levels
@@ -93,10 +92,7 @@ class SAMPBackbone(nn.Module):
 
     def _tapped(self, crops: Tensor) -> Tensor:
         """Return the weighted mean of the taps, (P, C, H / 16, W / 16)."""
-        tokens = self.patch_embed(crops)
-        size = tokens.shape[1:3]
-        positions = F.interpolate(self.pos_embed.permute(0, 3, 1, 2), size, mode="bicubic", align_corners=False)
-        tokens = tokens + positions.permute(0, 2, 3, 1)
+        tokens = embedded(crops, self.patch_embed, self.pos_embed)
         shares, levels = self.tap_scores.softmax(0), []
         for number, (layer, rate) in enumerate(zip(self.layers, self.drop_rates, strict=True)):
             tokens = self._layer(layer, tokens, rate)

@@ -1,8 +1,11 @@
-"""Body parts by the parsing network on SAM 2's levels, refined by CLIP's semantics. Knows no loop and no file."""
+"""Body parts by the parsing network: on SAM 2's levels, or inside SAM 1 on crops; with CLIP's semantics.
+
+Knows no loop and no file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,7 +14,8 @@ from torch import Tensor
 
 from bmp.errors import UserError
 from bmp.models.compute import autocast, dtype_of
-from bmp.models.schnet.network import build_schnet
+from bmp.models.schnet.inside import STRIDE, InsideSCHNet, crops_of
+from bmp.models.schnet.network import SCHNet, build_schnet
 from bmp.models.schnet.windows import GRID, person_levels, sample_windows, windows_of
 from bmp.ops.parts import SMALLEST, labels_inside, mean_scores, sampled, window_of
 from bmp.registry import PARSERS
@@ -67,6 +71,8 @@ class SAMCLIPParser:
             raise UserError(f"person_batch, grid: expected numbers from 1, got {person_batch} and {tuple(grid)}")
         self._dtype = dtype_of(dtype)
         self.network = build_schnet(model, checkpoint).to(device)
+        if self.network.settings.inside:
+            raise UserError("model: it works inside SAM's blocks, on crops; use SAMCLIPCropParser")
         self.label_set = self.network.label_set
         self.encoder = encoder
         self.device = device
@@ -92,32 +98,110 @@ class SAMCLIPParser:
         with autocast(self.device, self._dtype):
             inputs = None if semantics is None else semantics.of_images([image], self.device)
             refined = self.network.refine([level.to(self.device) for level in levels], inputs)
-        labels, scores = parts.labels.clone(), parts.scores.clone()
-        whole = torch.tensor([0.0, 0.0, image.width, image.height])
-        image_map = None if by_person else self._probabilities(refined)[0]
+        if not by_person:
+            whole = torch.tensor([[0.0, 0.0, image.width, image.height]])
+            (image_map,) = self._probabilities(refined)
+            return _filled_in(
+                parts, range(len(people)), whole.expand(len(people), 4), lambda _: image_map, self._fill, self._smallest
+            )
         size = (float(image.height), float(image.width))
-        for start in range(0, len(people), self._person_batch):
-            rows = range(start, min(start + self._person_batch, len(people)))
-            boxes = people.detections.boxes[start : rows.stop].cpu()
-            windows = windows_of(boxes, self._grid)
-            maps = None
-            if by_person:
-                masks = torch.stack([parts.owners == row + 1 for row in rows])[:, None].to(self.device)
-                inside = sample_windows(masks.to(refined[0].dtype), windows, size, self._grid)
-                maps = self._probabilities(person_levels(refined, windows, size, self._grid), inside)
-            for number, row in enumerate(rows):
-                inside = parts.owners == row + 1
-                place = window_of(inside)
-                area = whole if maps is None else windows[number]
-                values = image_map if maps is None else maps[number]
-                assert values is not None  # one of the two ways was taken
-                near = sampled(values, area, *place)
-                own = labels_inside(near, inside[place].to(near.device), fill=self._fill, smallest=self._smallest)
-                labels[place] += own.to(labels.device)
-                scores[row] = mean_scores(near, own).to(scores.device)
-        return replace(parts, labels=labels, scores=scores)
+        for rows in _batches(len(people), self._person_batch):
+            windows = windows_of(people.detections.boxes[rows.start : rows.stop].cpu(), self._grid)
+            inside = _masks(parts, rows, windows, self._grid).to(self.device, refined[0].dtype)
+            maps = self._probabilities(person_levels(refined, windows, size, self._grid), inside)
+            parts = _filled_in(parts, rows, windows, maps.__getitem__, self._fill, self._smallest)
+        return parts
 
     def _probabilities(self, levels: Sequence[Tensor], masks: Tensor | None = None) -> Tensor:
         with autocast(self.device, self._dtype):
-            logits, _ = self.network.classify(levels, masks)
-        return logits.float().softmax(dim=1)
+            return _classified(self.network, levels, masks)
+
+
+@PARSERS.register_module()
+class SAMCLIPCropParser:
+    """Parses people each on a crop of the image, with SAM 1's encoder of its own: slow, and nearest to the paper.
+
+    Args:
+        checkpoint: of all of the network, SAM's encoder and CLIP included, a .safetensors file: name, path or URL for
+            ``bmp.checkpoints.sources.resolve``; "random" makes it up.
+        model: the shape of the network, see ``bmp.models.schnet.network.settings_of``; it has to have ``inside``.
+        fill: as for ``SAMCLIPParser``.
+        smallest: connected parts of fewer pixels go to a neighbour.
+        person_batch: people in the network at a time.
+        device: of the network.
+        dtype: "float32", or "bfloat16" for autocast.
+
+    Raises:
+        ImportError: where segment-anything is not installed, or open_clip if the network needs it.
+        UserError: for a model that there is not, weights that do not fit it, and values out of range.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        model: str | Mapping[str, Any] = "inside_b",
+        *,
+        fill: bool = True,
+        smallest: int = SMALLEST,
+        person_batch: int = 2,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        if person_batch < 1:
+            raise UserError(f"person_batch: expected at least 1, got {person_batch}")
+        self._dtype = dtype_of(dtype)
+        network = build_schnet(model, checkpoint)
+        if not isinstance(network, InsideSCHNet):
+            raise UserError("model: it works on levels of SAM 2, not on crops; use SAMCLIPParser")
+        self.network = network.to(device)
+        self.label_set = network.label_set
+        self.device = device
+        self._fill, self._smallest, self._person_batch = fill, smallest, person_batch
+
+    def parse(self, images: Sequence[Image], people: Sequence[Instances]) -> list[Parts]:
+        """Return parts row by row for ``people``; an image without people costs nothing."""
+        with torch.inference_mode():
+            return [self._of_image(*each) for each in zip(images, people, strict=True)]
+
+    def _of_image(self, image: Image, people: Instances) -> Parts:
+        parts = Parts.nowhere(people, self.label_set)
+        height, width = self.network.settings.crop
+        grid = (height // STRIDE, width // STRIDE)
+        for rows in _batches(len(people), self._person_batch):
+            windows = windows_of(people.detections.boxes[rows.start : rows.stop].cpu(), grid)
+            crops = crops_of(image.pixels.permute(2, 0, 1)[None].to(self.device), windows, (height, width))
+            inside = _masks(parts, rows, windows, grid).to(self.device)
+            with autocast(self.device, self._dtype):
+                maps = _classified(self.network, self.network.refine_crops(crops), inside)
+            parts = _filled_in(parts, rows, windows, maps.__getitem__, self._fill, self._smallest)
+        return parts
+
+
+def _batches(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _masks(parts: Parts, rows: range, windows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return the shares of cells that are inside each person's mask, float32 (P, 1, *grid)."""
+    masks = torch.stack([parts.owners == row + 1 for row in rows])[:, None].float()
+    return sample_windows(masks, windows, (float(masks.shape[2]), float(masks.shape[3])), grid)
+
+
+def _classified(network: SCHNet, levels: Sequence[Tensor], masks: Tensor | None) -> Tensor:
+    logits, _ = network.classify(levels, masks)
+    return logits.float().softmax(dim=1)
+
+
+def _filled_in(
+    parts: Parts, rows: range, areas: Tensor, maps: Callable[[int], Tensor], fill: bool, smallest: int
+) -> Parts:
+    """Return the parts with those of some people, told by maps of probabilities over areas, (P, 4) xyxy."""
+    labels, scores = parts.labels.clone(), parts.scores.clone()
+    for number, row in enumerate(rows):
+        inside = parts.owners == row + 1
+        window = window_of(inside)
+        near = sampled(maps(number), areas[number], *window)
+        own = labels_inside(near, inside[window].to(near.device), fill=fill, smallest=smallest)
+        labels[window] += own.to(labels.device)
+        scores[row] = mean_scores(near, own).to(scores.device)
+    return replace(parts, labels=labels, scores=scores)

@@ -16,8 +16,8 @@ from bmp.models.schnet.network import build_schnet
 
 pytest.importorskip("sam2")
 
-from bmp.training.parser.model import ParserTraining, SemanticTraining, _nearest
-from bmp.training.segmenter.parts import PartMaps
+from bmp.training.parser.model import CropParserTraining, ParserTraining, SemanticTraining, _nearest, _one_of_each
+from bmp.training.segmenter.parts import PartGroundTruth, PartMaps
 
 MODEL = dict(base="nano", level_channels=(16, 16, 16), width=8, tokens=4, rank=2, head=8)
 WITHOUT_SEMANTICS = MODEL | dict(semantics="")
@@ -168,3 +168,80 @@ def test_the_config_of_full_size_names_what_it_reads():
     config = load_config("train/parts_b+.py")
     assert config.train_dataloader.dataset.dataset.dataset.type == "LIP"
     assert config.model.semantics == str(Path("data/clip.safetensors"))
+
+
+class TestCrops:
+    """The parser inside SAM's blocks."""
+
+    @pytest.fixture(autouse=True)
+    def tiny_sam(self, monkeypatch):
+        segment_anything = pytest.importorskip("segment_anything")
+        monkeypatch.setitem(segment_anything.sam_model_registry, "tiny", tiny_models.sam1)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("tuned", ["none", 1, "all"])
+    def test_it_learns_and_is_loaded_again(self, batch, tuned, tmp_path):
+        model = CropParserTraining(tiny_models.SCHNET_INSIDE, tuned=tuned)
+        blocks = [block.mlp.lin1.weight.clone() for block in model.parser.blocks]
+        before, after = step(model, batch, steps=6)
+        assert after < 0.95 * before
+        assert set(losses_of(model, batch)) == {"loss_labels", "loss_lovasz", "loss_edges"}
+        still = [
+            torch.equal(old, block.mlp.lin1.weight) for old, block in zip(blocks, model.parser.blocks, strict=True)
+        ]
+        assert still == {"none": [True, True], 1: [True, False], "all": [False, False]}[tuned]
+        torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+        export(tmp_path / "model.pth", tmp_path / "parts.safetensors", {}, "parser.")
+        loaded = build_schnet(tiny_models.SCHNET_INSIDE, str(tmp_path / "parts.safetensors"))
+        torch.testing.assert_close(loaded.head.fuse.weight, model.parser.head.fuse.weight, rtol=1e-2, atol=1e-3)
+
+    def test_images_without_people_teach_nothing(self, batch):
+        model = CropParserTraining(tiny_models.SCHNET_INSIDE, tuned=0)
+        empty = {
+            "inputs": batch["inputs"],
+            "data_samples": [type(each)(each.labels, each.owners * 0, each.sides) for each in batch["data_samples"]],
+        }
+        (loss,) = losses_of(model, empty).values()
+        loss.backward()
+        assert float(loss.detach()) == 0
+
+    def test_levels_of_sam_2_have_their_own(self, sam):
+        with pytest.raises(UserError, match="use ParserTraining"):
+            CropParserTraining(WITHOUT_SEMANTICS)
+        with pytest.raises(UserError, match="use CropParserTraining"):
+            ParserTraining(tiny_models.SCHNET_INSIDE, str(sam), "random")
+
+
+def test_windows_have_the_shape_of_the_grid_in_the_image_as_it_was():
+    owners = torch.zeros(16, 16, dtype=torch.int64)
+    owners[4:12, 4:8] = 1
+    sample = PartGroundTruth(owners, owners, torch.zeros(4, 16, 16), aspect=2.0)
+    people = _one_of_each([sample], (8, 6))
+    x1, y1, x2, y2 = people.windows[0].tolist()
+    # 8 x 8 pixels of an image of 32 x 16, of which the height decides: 10.67 / 8 of it.
+    assert (x2 - x1) * 2 / (y2 - y1) == pytest.approx(6 / 8)
+    assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((6, 8))
+    larger = _one_of_each([sample], (8, 6), (1.5, 1.5)).windows[0]
+    assert (larger[2] - larger[0]) / (x2 - x1) == pytest.approx(1.5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_step_at_full_size_inside_the_blocks(undrawn, batch):
+    """One step of ViT-B and CLIP on crops of 512 x 384 with made-up weights: all of it fits together."""
+    pytest.importorskip("segment_anything")
+    pytest.importorskip("open_clip")
+    from bmp.config import load_config
+
+    section = dict(load_config("train/parts_inside_b.py").model) | dict(sam="random", semantics=None)
+    assert section.pop("type") == "CropParserTraining"
+    model = CropParserTraining(**section)
+    for parameter in model.parameters():  # whatever lies in memory may be no number
+        parameter.data.normal_(std=0.02)
+    one = {name: values[:1] for name, values in batch.items()}
+    loss = sum(losses_of(model, one).values())
+    loss.backward()
+    assert torch.isfinite(loss)
+    learning = {name for name, parameter in model.parser.named_parameters() if parameter.grad is not None}
+    assert {name.split(".")[1] for name in learning if name.startswith("blocks.")} == {"10", "11"}
+    assert not any(name.startswith("semantics.") for name in learning)

@@ -90,6 +90,7 @@ class ParsingHead(nn.Module):
         width: channels inside.
         pools: sides of the grids into which the coarsest level is pooled.
         joint: size of the space of the text embeddings for logits by cosine, beside the linear ones; None for none.
+        scale: how many times the logits are as large as the first level.
     """
 
     def __init__(
@@ -99,8 +100,10 @@ class ParsingHead(nn.Module):
         width: int = 128,
         pools: Sequence[int] = (1, 2, 3, 6),
         joint: int | None = None,
+        scale: int = 1,
     ) -> None:
         super().__init__()
+        self.scale = scale
         self.reduce = nn.ModuleList(nn.Conv2d(each, width, 1) for each in channels)
         self.pools = tuple(pools)
         self.pooled = nn.ModuleList(nn.Conv2d(width, width // len(self.pools), 1) for _ in self.pools)
@@ -117,7 +120,7 @@ class ParsingHead(nn.Module):
     def forward(
         self, levels: Sequence[Tensor], mask: Tensor | None = None, text: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (B, labels, h, w) and edge logits (B, 1, h, w) at the first level's size.
+        """Return logits (B, labels, h, w) and edge logits (B, 1, h, w), of the first level's size times ``scale``.
 
         Args:
             levels: (B, C, ., .), the finest first.
@@ -128,11 +131,12 @@ class ParsingHead(nn.Module):
         coarsest = reduced[-1]
         if self.join is not None:
             grids = [
-                _enlarged(layer(F.adaptive_avg_pool2d(coarsest, side)), coarsest)
+                _enlarged(layer(F.adaptive_avg_pool2d(coarsest, side)), coarsest.shape[2:])
                 for layer, side in zip(self.pooled, self.pools, strict=True)
             ]
             reduced[-1] = self.join(torch.cat([coarsest, *grids], dim=1))
-        features = self.fuse(torch.cat([_enlarged(each, reduced[0]) for each in reduced], dim=1))
+        size = [self.scale * side for side in reduced[0].shape[2:]]
+        features = self.fuse(torch.cat([_enlarged(each, size) for each in reduced], dim=1))
         if mask is not None:
             features = features + self.of_mask(mask)
         features = F.gelu(self.norm(features))
@@ -142,8 +146,8 @@ class ParsingHead(nn.Module):
         return logits, self.edge(features)
 
 
-def _enlarged(values: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(values, like.shape[2:], mode="bilinear", align_corners=False)
+def _enlarged(values: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(values, list(size), mode="bilinear", align_corners=False)
 
 
 def similarity(patches: Tensor, text: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ class SCHNetSettings:
     open_clip, or "" for none. input_size: of CLIP, (height, width). taps: "matching", the second to the fourth tap each
     to its level; "last", the last one to all; "mixed", a learnt mean of all four to all. mixing, source: of the
     semantic refinement. head: channels inside the head, 0 for a linear layer on each level, the baseline. pools: of the
-    head. cosine: logits by cosine to the labels' names, too.
+    head. cosine: logits by cosine to the labels' names, too. inside: a vision transformer of SAM 1 in whose blocks the
+    modules sit, on a crop of each person; "" for the neck of SAM 2, whose levels are computed once an image. blocks:
+    where semantics come into it, from 0, one for each of ``level_channels``. crop: (height, width) of its input.
     """
 
     labels: str = "cihp"
@@ -48,15 +50,20 @@ class SCHNetSettings:
     head: int = 128
     pools: tuple[int, ...] = (1, 2, 3, 6)
     cosine: bool = False
+    inside: str = ""
+    blocks: tuple[int, ...] = (2, 5, 8, 11)
+    crop: tuple[int, int] = (512, 384)
 
 
 _NANO = SCHNetSettings(level_channels=(128, 128, 128), width=64, tokens=32, rank=8, semantics="nano", head=64)
 SETTINGS = {
     "b+": SCHNetSettings(),
+    "inside_b": SCHNetSettings(level_channels=(768,) * 4, inside="vit_b"),
     "nano": _NANO,
     "nano_linear": replace(_NANO, width=0, tokens=0, semantics="", head=0),
 }
-"""Networks by name: for SAM 2.1's neck with CLIP, for SAM nano's with the small semantic encoder, and its baseline."""
+"""Networks by name: for SAM 2.1's neck with CLIP, inside SAM 1's ViT-B with it, for SAM nano's neck with the small
+semantic encoder, and its baseline."""
 
 
 def settings_of(model: str | Mapping[str, Any]) -> SCHNetSettings:
@@ -86,6 +93,13 @@ def settings_of(model: str | Mapping[str, Any]) -> SCHNetSettings:
         raise UserError(f"model.labels: there is no {settings.labels!r}; {choices(settings.labels, PART_SETS)}")
     if settings.cosine and not settings.semantics:
         raise UserError("model.cosine: there are no names to compare with; set semantics, too")
+    if settings.inside and (settings.width or not settings.head):
+        raise UserError("model.inside: features keep the channels of SAM's blocks; set width to 0, and head to 128")
+    if settings.inside and len(settings.blocks) != len(settings.level_channels):
+        raise UserError(
+            f"model.blocks: expected one for each of {len(settings.level_channels)} level_channels, "
+            f"got {len(settings.blocks)}"
+        )
     return settings
 
 
@@ -94,9 +108,14 @@ class SCHNet(nn.Module):
 
     ``refine`` does what is needed once an image; ``classify`` answers for the whole image, or for one person's window
     with the person's mask.
+
+    Args:
+        settings: its shape.
+        places: where the fine-tuning module works; None for the levels.
+        scale: of the head.
     """
 
-    def __init__(self, settings: SCHNetSettings) -> None:
+    def __init__(self, settings: SCHNetSettings, places: int | None = None, scale: int = 1) -> None:
         super().__init__()
         self.settings = settings
         self.label_set: PartSet = PART_SETS[settings.labels]
@@ -106,7 +125,9 @@ class SCHNet(nn.Module):
             nn.Conv2d(channels, width, 1) if settings.width else nn.Identity() for channels in settings.level_channels
         )
         self.tuning = (
-            FineTuning(levels, width, settings.tokens, settings.rank, settings.shared) if settings.tokens else None
+            FineTuning(places or levels, width, settings.tokens, settings.rank, settings.shared)
+            if settings.tokens
+            else None
         )
         self.semantics: SemanticEncoder | None = None
         if settings.semantics == "nano":
@@ -124,7 +145,7 @@ class SCHNet(nn.Module):
         self.linear = nn.ModuleList()
         if settings.head:
             joint = self.semantics.text.shape[1] if settings.cosine and self.semantics is not None else None
-            self.head = ParsingHead([width] * levels, labels, settings.head, settings.pools, joint)
+            self.head = ParsingHead([width] * levels, labels, settings.head, settings.pools, joint, scale)
         else:
             self.linear.extend(nn.Conv2d(width, labels, 1) for _ in range(levels))
 
@@ -144,15 +165,20 @@ class SCHNet(nn.Module):
         if self.tuning is not None:
             refined = [self.tuning.maps(level, place) for place, level in enumerate(refined)]
         if self.semantics is not None and inputs is not None:
-            with torch.no_grad():
-                semantics = self._semantics(inputs)
-            if self.tap_weights is not None:
-                shares = self.tap_weights.softmax(dim=0)
-                mixed = torch.stack([share * tap for share, tap in zip(shares, semantics, strict=True)]).sum(dim=0)
-                semantics = [mixed] * len(semantics)
-            chosen = semantics[-1:] * len(refined) if self.settings.taps == "last" else semantics[-len(refined) :]
+            chosen = self.semantics_of_levels(inputs)
             refined = [layer(*each) for layer, *each in zip(self.refinement, refined, chosen, strict=True)]
         return list(refined)
+
+    def semantics_of_levels(self, inputs: Tensor) -> list[Tensor]:
+        """Return what the refinement of each level gets, (B, S, ., .)."""
+        with torch.no_grad():
+            semantics = self._semantics(inputs)
+        levels = len(self.refinement)
+        if self.tap_weights is not None:
+            shares = self.tap_weights.softmax(dim=0)
+            mixed = torch.stack([share * tap for share, tap in zip(shares, semantics, strict=True)]).sum(dim=0)
+            return [mixed] * levels
+        return semantics[-1:] * levels if self.settings.taps == "last" else semantics[-levels:]
 
     def _semantics(self, inputs: Tensor) -> list[Tensor]:
         """Return what each of four taps gives to the refinement."""
@@ -182,6 +208,15 @@ class SCHNet(nn.Module):
         return torch.stack(enlarged).sum(dim=0), None
 
 
+def made_up(settings: SCHNetSettings, sam: str = RANDOM) -> SCHNet:
+    """Return a network with weights made up from a fixed seed; inside SAM's blocks with the weights ``sam``."""
+    from bmp.models.schnet.inside import InsideSCHNet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return InsideSCHNet(settings, sam) if settings.inside else SCHNet(settings)
+
+
 def build_schnet(model: str | Mapping[str, Any], checkpoint: str) -> SCHNet:
     """Return a parsing network on the CPU, in evaluation mode.
 
@@ -193,10 +228,7 @@ def build_schnet(model: str | Mapping[str, Any], checkpoint: str) -> SCHNet:
         UserError: for settings that there are not, and weights that do not fit or are no file of plain tensors, such as
             the TorchScript archives of OpenAI's CLIP.
     """
-    settings = settings_of(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = SCHNet(settings)
+    network = made_up(settings_of(model))
     if checkpoint != RANDOM:
         path = resolve(checkpoint)
         load_strictly(network, load_weights(path), file=path)

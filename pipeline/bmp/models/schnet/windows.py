@@ -14,12 +14,15 @@ MARGIN = 1.2
 """The window is so many times as large as the box."""
 
 
-def windows_of(boxes: Tensor, grid: tuple[int, int] = GRID) -> Tensor:
-    """Return the window around each box, float32 (N, 4) xyxy: larger by ``MARGIN``, of the shape of ``grid``."""
+def windows_of(boxes: Tensor, grid: tuple[int, int] = GRID, margin: float | Tensor = MARGIN) -> Tensor:
+    """Return the window around each box, float32 (N, 4) xyxy: larger by ``margin``, of the shape of ``grid``.
+
+    margin: a number, or one for each box, (N, 1).
+    """
     middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
     aspect = grid[1] / grid[0]
-    height = torch.maximum(size[:, 1], size[:, 0] / aspect) * MARGIN
-    half = torch.stack([height * aspect, height], dim=1) / 2
+    height = torch.maximum(size[:, 1:], size[:, :1] / aspect) * margin
+    half = torch.cat([height * aspect, height], dim=1) / 2
     return torch.cat([middle - half, middle + half], dim=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,14 +13,16 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
-from bmp.checkpoints.sources import resolve
+from bmp.checkpoints.sources import RANDOM, resolve
+from bmp.errors import UserError
 from bmp.label_sets.part_sets import CIHP
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, build_sam2
+from bmp.models.schnet.inside import STRIDE, InsideSCHNet, Tuned, crops_of
 from bmp.models.schnet.losses import IGNORED, cross_entropy, edge_loss, lovasz_softmax
 from bmp.models.schnet.modules import similarity
-from bmp.models.schnet.network import SCHNet, load_weights, settings_of
+from bmp.models.schnet.network import SCHNet, load_weights, made_up, settings_of
 from bmp.models.schnet.semantics import NanoSemantics
-from bmp.models.schnet.windows import person_levels, sample_windows, windows_of
+from bmp.models.schnet.windows import MARGIN, person_levels, sample_windows, windows_of
 from bmp.ops.masks import to_boxes
 from bmp.training.segmenter.cache import EmbeddingCache, image_key
 from bmp.training.segmenter.parts import PartGroundTruth
@@ -96,16 +99,14 @@ class ParserTraining(BaseModel):  # type: ignore[misc,unused-ignore]
         cache: str | None = None,
     ) -> None:
         super().__init__(data_preprocessor=_Pixels())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.parser = SCHNet(settings_of(model))
-        if semantics is not None and self.parser.semantics is not None:
-            state = load_weights(resolve(semantics))
-            self.parser.semantics.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        self.parser = made_up(settings_of(model))
+        if self.parser.settings.inside:
+            raise UserError("model: it works inside SAM's blocks, on crops; use CropParserTraining")
+        _load_semantics(self.parser, semantics)
         network = build_sam2(sam, encoder)
         self._encoder = [network.image_encoder.eval()]  # in a list: no part of what is trained and kept
         self._cache = None if cache is None else EmbeddingCache(cache, self._encoder[0])
-        self._weights = {"lovasz": lovasz, "edge": edge, "person": person}
+        self._lovasz, self._edge, self._person = lovasz, edge, person
         self._grid = (grid[0], grid[1])
 
     def levels(self, pixels: Tensor) -> list[Tensor]:
@@ -135,46 +136,125 @@ class ParserTraining(BaseModel):  # type: ignore[misc,unused-ignore]
         if mode != "loss":
             raise ValueError(f"mode: expected 'loss', got {mode!r}; this network is for training only")
         labels = torch.stack([each.labels for each in data_samples])
-        owners = torch.stack([each.owners for each in data_samples])
         parser = self.parser
         semantic_inputs = None if parser.semantics is None else parser.semantics.to_input(inputs)
         refined = parser.refine(self.levels(inputs), semantic_inputs)
         logits, edges = parser.classify(refined)
-        losses = self._losses(logits, edges, labels, "")
-        if self._weights["person"] and parser.head is not None and bool((owners > 0).any()):
-            losses |= self._of_people(refined, labels, owners)
+        losses = _losses(logits, edges, labels, self._lovasz, self._edge)
+        people = _one_of_each(data_samples, self._grid) if self._person and parser.head is not None else None
+        if people is not None:
+            size = (float(labels.shape[1]), float(labels.shape[2]))
+            levels = person_levels(refined, people.windows, size, self._grid, people.rows)
+            logits, edges = parser.classify(levels, people.masks)
+            of_people = _losses(logits, edges, people.labels, self._lovasz, self._edge)
+            losses |= {f"{name}_of_people": self._person * value for name, value in of_people.items()}
         return losses
 
-    def _losses(self, logits: Tensor, edges: Tensor | None, labels: Tensor, suffix: str) -> dict[str, Tensor]:
-        weight = self._weights["person"] if suffix else 1.0
-        losses = {f"loss_labels{suffix}": weight * cross_entropy(logits, labels)}
-        if self._weights["lovasz"]:
-            losses[f"loss_lovasz{suffix}"] = weight * self._weights["lovasz"] * lovasz_softmax(logits, labels)
-        if self._weights["edge"] and edges is not None:
-            losses[f"loss_edges{suffix}"] = weight * self._weights["edge"] * edge_loss(edges, labels)
-        return losses
 
-    def _of_people(self, refined: Sequence[Tensor], labels: Tensor, owners: Tensor) -> dict[str, Tensor]:
-        """Compute the losses of a random person of each image that has somebody."""
-        rows, masks = [], []
-        for row, owner in enumerate(owners):
-            numbers = owner.unique()
-            numbers = numbers[numbers > 0]
-            if len(numbers):
-                rows.append(row)
-                masks.append(owner == numbers[torch.randint(len(numbers), ())])
-        chosen, bits = torch.tensor(rows, device=labels.device), torch.stack(masks)
-        size = (float(labels.shape[1]), float(labels.shape[2]))
-        windows = windows_of(to_boxes(bits), self._grid)
-        levels = person_levels(refined, windows, size, self._grid, chosen)
-        known = torch.where(bits, labels[chosen], 0)
-        # Beyond the image nothing counts: a border of ones tells where that is.
-        stacked = torch.stack([known.float(), bits.float(), torch.ones_like(known).float()], dim=1)
-        nearest = _nearest(stacked, windows, size, self._grid)
-        target = torch.where(nearest[:, 2] > 0, nearest[:, 0].round().long(), IGNORED)
-        mask = sample_windows(bits[:, None].float(), windows, size, self._grid)
-        logits, edges = self.parser.classify(levels, mask)
-        return self._losses(logits, edges, target, "_of_people")
+@MODELS.register_module()
+class CropParserTraining(BaseModel):  # type: ignore[misc,unused-ignore]
+    """A parsing network inside the blocks of SAM 1, on the crop of one person an image.
+
+    The tensors of the parser, SAM's encoder and CLIP included, are below "parser.".
+
+    Args:
+        model: of the parser, see ``bmp.models.schnet.network.settings_of``.
+        sam: weights of SAM, "random" to make them up.
+        semantics: checkpoint of the semantic encoder, None for random weights.
+        tuned: which of SAM's blocks are trained beside the modules: "none", "all", or how many of the last.
+        lovasz, edge: weights of these losses.
+        scales: smallest and greatest size of windows, times the usual one.
+    """
+
+    def __init__(
+        self,
+        model: str | Mapping[str, Any] = "inside_b",
+        sam: str = RANDOM,
+        semantics: str | None = None,
+        tuned: Tuned = 2,
+        lovasz: float = 1.0,
+        edge: float = 0.4,
+        scales: tuple[float, float] = (0.75, 1.25),
+    ) -> None:
+        super().__init__(data_preprocessor=_Pixels())
+        parser = made_up(settings_of(model), sam)
+        if not isinstance(parser, InsideSCHNet):
+            raise UserError("model: it works on levels of SAM 2, not on crops; use ParserTraining")
+        parser.tune(tuned)
+        _load_semantics(parser, semantics)
+        self.parser = parser
+        self._lovasz, self._edge, self._scales = lovasz, edge, (scales[0], scales[1])
+
+    def forward(self, inputs: Tensor, data_samples: Sequence[PartGroundTruth], mode: str = "loss") -> dict[str, Tensor]:
+        """Compute the losses of one person of each image that has somebody; arguments as for ``ParserTraining``."""
+        if mode != "loss":
+            raise ValueError(f"mode: expected 'loss', got {mode!r}; this network is for training only")
+        crop = self.parser.settings.crop
+        people = _one_of_each(data_samples, (crop[0] // STRIDE, crop[1] // STRIDE), self._scales)
+        if people is None:  # nothing to learn from, and the optimizer wants a gradient
+            return {"loss_labels": 0.0 * next(self.parser.norms.parameters()).sum()}
+        reduced = inputs.shape[2] / data_samples[0].labels.shape[0]
+        crops = crops_of(inputs, people.windows * reduced, crop, people.rows)
+        logits, edges = self.parser.classify(self.parser.refine_crops(crops), people.masks)
+        return _losses(logits, edges, people.labels, self._lovasz, self._edge)
+
+
+def _load_semantics(parser: SCHNet, checkpoint: str | None) -> None:
+    if checkpoint is not None and parser.semantics is not None:
+        state = load_weights(resolve(checkpoint))
+        parser.semantics.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+
+
+def _losses(logits: Tensor, edges: Tensor | None, labels: Tensor, lovasz: float, edge: float) -> dict[str, Tensor]:
+    losses = {"loss_labels": cross_entropy(logits, labels)}
+    if lovasz:
+        losses["loss_lovasz"] = lovasz * lovasz_softmax(logits, labels)
+    if edge and edges is not None:
+        losses["loss_edges"] = edge * edge_loss(edges, labels)
+    return losses
+
+
+@dataclass(frozen=True)
+class _People:
+    """People with their windows.
+
+    rows: int64 (P,), the image of each. windows: float (P, 4), xyxy in cells of the labels. labels: int64 (P, *grid),
+    the background outside the person, ``IGNORED`` outside the image. masks: float (P, 1, *grid), shares.
+    """
+
+    rows: Tensor
+    windows: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+def _one_of_each(
+    samples: Sequence[PartGroundTruth], grid: tuple[int, int], scales: tuple[float, float] = (1.0, 1.0)
+) -> _People | None:
+    """Choose a random person of each image that has somebody; None where nobody has.
+
+    Windows have the shape of ``grid`` in the image as it was before it was made square, and random sizes.
+    """
+    rows, masks = [], []
+    for row, sample in enumerate(samples):
+        numbers: Tensor = torch.unique(sample.owners)
+        numbers = numbers[numbers > 0]
+        if len(numbers):
+            rows.append(row)
+            masks.append(sample.owners == numbers[torch.randint(len(numbers), ())])
+    if not rows:
+        return None
+    bits = torch.stack(masks)
+    chosen, labels = torch.tensor(rows, device=bits.device), torch.stack([samples[row].labels for row in rows])
+    size = (float(labels.shape[1]), float(labels.shape[2]))
+    stretch = torch.tensor([[samples[row].aspect, 1.0] * 2 for row in rows], device=bits.device)
+    factors = scales[0] + (scales[1] - scales[0]) * torch.rand(len(rows), 1, device=bits.device)
+    windows = windows_of(to_boxes(bits) * stretch, grid, MARGIN * factors) / stretch
+    known = torch.where(bits, labels, 0)
+    # Beyond the image nothing counts: a border of ones tells where that is.
+    nearest = _nearest(torch.stack([known.float(), torch.ones_like(known).float()], dim=1), windows, size, grid)
+    target = torch.where(nearest[:, 1] > 0, nearest[:, 0].round().long(), IGNORED)
+    return _People(chosen, windows, target, sample_windows(bits[:, None].float(), windows, size, grid))
 
 
 def _nearest(values: Tensor, windows: Tensor, size: tuple[float, float], grid: tuple[int, int]) -> Tensor:

@@ -50,16 +50,18 @@ class PartGroundTruth:
 
     labels: int64 (h, w), the part, an index into ``CIHP_PARTS``. owners: int64 (h, w), the number of the labelled
     person, from 1; 0 is the background. sides: float32 (4, h, w), the distances to the left, upper, right and lower
-    side of that person's box, as shares of the image; 0 for the background.
+    side of that person's box, as shares of the image; 0 for the background. aspect: width by height of the image before
+    it was made square.
     """
 
     labels: Tensor
     owners: Tensor
     sides: Tensor
+    aspect: float = 1.0
 
     def to(self, device: torch.device | str) -> PartGroundTruth:
         """Copy to ``device``."""
-        return PartGroundTruth(self.labels.to(device), self.owners.to(device), self.sides.to(device))
+        return PartGroundTruth(self.labels.to(device), self.owners.to(device), self.sides.to(device), self.aspect)
 
 
 @MODELS.register_module()
@@ -249,6 +251,7 @@ class PartMaps(Dataset):  # type: ignore[type-arg]
                 torch.from_numpy(labels.astype(np.int64)),
                 torch.from_numpy(owners.astype(np.int64)),
                 _sides(owners, boxes),
+                image.width / image.height,
             ),
         }
 
