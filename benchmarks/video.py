@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import functools
 import re
 import sys
 import time
@@ -82,6 +83,9 @@ def _dataset(options: argparse.Namespace) -> VideoDataset:
     if options.dataset == SynthCrowdVideo.__name__:
         parts = {"split": options.split, "count": options.count, "seed": options.seed, **parts}
     dataset: VideoDataset = build_part({"type": options.dataset, **parts}, VIDEO_DATASETS, where="--dataset")
+    if isinstance(dataset, SynthCrowdVideo):  # drawing takes as long as following does: once is enough for all rows
+        every = functools.cache(lambda index: list(SynthCrowdVideo.frames(dataset, index)))
+        dataset.frames = lambda index: iter(every(index))  # type: ignore[method-assign]
     return dataset
 
 

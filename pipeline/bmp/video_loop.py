@@ -94,7 +94,7 @@ class VideoLoop:
         mask_every: masks are drawn every so many frames, and between them moved as the points move.
         rounds: of the image loop on such frames.
         patience: frames after which somebody who is lost is retired.
-        max_unmatched: detections in a row that did not find somebody, after which they are retired.
+        max_unmatched: detections in a row that did not find somebody who is followed, after which they are retired.
         points: joints and points of the surface of each person that are followed, together.
         min_mask_score: predicted IoU from which a mask counts.
         seed: of the choice of points; the same film and seed give the same result.
@@ -198,7 +198,8 @@ class VideoLoop:
         detected = first or state.since_detection >= self.keyframe_every
         if detected or state.since_masks >= self.mask_every:
             self._draw(loop, state, segmenter)
-        if detected or (state.since_detection >= _REST and bool(doubtful(state.people).any())):
+        in_doubt = state.since_detection >= _REST and bool(doubtful(state.people, state.since_detection).any())
+        if detected or in_doubt:
             detected = True
             self._look(loop, state, segmenter, frame)
         state.people = settled(state.people)
@@ -265,9 +266,9 @@ class VideoLoop:
         known = Instances.concat([people.instances[people.present & unmatched], found[same]])
         new = ~same & ~self.identities.duplicates(found, known, sigmas).to(loop.device)
         slipped = self.identities.duplicates(people.instances, found[same], sigmas).to(loop.device)
-        others = replace(people, unmatched=people.unmatched + 1, drawn=people.drawn & ~slipped[:, None, None])[
-            unmatched
-        ]
+        # Of those who are lost nothing was to be found, perhaps: their patience decides.
+        missing = people.unmatched + people.present.long()
+        others = replace(people, unmatched=missing, drawn=people.drawn & ~slipped[:, None, None])[unmatched]
         ids = self._ids(state, looks[new]).to(loop.device)
         fresh = TrackedPeople.concat(
             [renewed(people[rows[same]], found[same], looks[same]), newcomers(ids, found[new], looks[new], self.points)]
