@@ -38,6 +38,7 @@ from bmp.tracking.table import (
 )
 
 _REST = 3  # frames after a detection in which doubts do not lead to another
+_SEARCHING = 2  # times as often people are looked for while somebody is lost
 _FAILED, _COUNTED = 0.8, 10  # share of points that fail together at a cut, of so many at least
 _LUMA, _OVERLAP = 10.0, 0.9  # what then has to differ: points fail as well where the only person is hidden at once
 
@@ -71,8 +72,9 @@ class VideoLoop:
 
     1. Everybody's points are followed from the frame before; where the scene changes, everybody is retired.
     2. People with at least three points that can be seen get a mask, all of them at once on one embedding.
-    3. Every so many frames, and where something is doubtful, the image loop finds people as in a photo. Those who
-       were followed are matched with them and get new poses, masks and points; the others found are new.
+    3. Every so many frames, twice as often while somebody is lost, and where something is doubtful, the image loop
+       finds people as in a photo. Those who were followed are matched with them and get new poses, masks and points;
+       the others found are new.
     4. Somebody without a mask is lost, and after a while retired.
 
     Examples:
@@ -195,7 +197,9 @@ class VideoLoop:
             state.people = self._nobody(loop, image)
             self._start(state, image, ahead)
         segmenter = _EncodedOnce(loop.segmenter, image)
-        detected = first or state.since_detection >= self.keyframe_every
+        # Whoever is lost may come out from behind the others at any time.
+        rhythm = self.keyframe_every if bool(state.people.present.all()) else -(-self.keyframe_every // _SEARCHING)
+        detected = first or state.since_detection >= rhythm
         if detected or state.since_masks >= self.mask_every:
             self._draw(loop, state, segmenter)
         in_doubt = state.since_detection >= _REST and bool(doubtful(state.people, state.since_detection).any())
