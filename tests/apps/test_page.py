@@ -270,7 +270,7 @@ def test_lite_finds_people_and_its_masks_follow_keypoints(browser, tmp_path):
 
 def test_the_page_waits_and_asks_again_where_the_queue_is_full(browser, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
-    with serving(tmp_path) as address:
+    with serving(tmp_path, "--quiet") as address:  # which does not hide where the page is
         tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
         full = {"status": 429, "headers": {"retry-after": "1"}, "json": {"error": "the queue is full"}}
         tab.page.route("**/mask", lambda route: route.fulfill(**full), times=1)
