@@ -19,7 +19,7 @@ from bmp import __version__
 from bmp.build import weights_of
 from bmp.checkpoints.sources import cache_folder, is_present
 from bmp.config import ConfigSection, load_config, presets
-from bmp.errors import how_to_install
+from bmp.errors import UserError, how_to_install
 
 DEFAULT = "lite.py"
 _EXTRAS = {"lite": ("ai_edge_litert",), "modern": ("transformers",), "openmmlab": ("mmdet", "mmpose", "sam2")}
@@ -46,19 +46,23 @@ class Preset:
 
     name: for --config and ``bmp.load``. purpose: its use, in a sentence. missing_weights: names of weights that
     are not on this machine; they are downloaded on first use where they can be. missing_extra: the extra to install
-    before it runs, None if none is needed.
+    before it runs, None if none is needed. broken: why a package that is installed cannot be loaded, None where all
+    can.
     """
 
     name: str
     purpose: str
     missing_weights: list[str] = field(default_factory=list)
     missing_extra: str | None = None
+    broken: str | None = None
 
     @property
     def state(self) -> str:
         """In words, whether it can run now."""
         if self.missing_extra is not None:
             return f"needs the extra {self.missing_extra}"
+        if self.broken is not None:
+            return f"cannot be loaded: {self.broken}"
         if self.missing_weights:
             return f"weights to be downloaded: {', '.join(self.missing_weights)}"
         return "ready"
@@ -92,6 +96,12 @@ def examine(device: str) -> tuple[list[str], list[str]]:
         for extra in _EXTRAS
         if any(preset.missing_extra == extra for preset in found)
     ]
+    for reason in dict.fromkeys(preset.broken for preset in found if preset.broken):
+        names = ", ".join(preset.name for preset in found if preset.broken == reason)
+        advice.append(
+            f"for {names}: a package does not fit the others ({reason}); install torch and torchvision anew, both from "
+            "one index"
+        )
     weights = dict.fromkeys(name for preset in found for name in preset.missing_weights)
     if weights:
         advice.append(
@@ -108,7 +118,11 @@ def examine(device: str) -> tuple[list[str], list[str]]:
 def can_run(name: str = DEFAULT) -> bool:
     """Tell whether a preset can run: all is installed, and its weights are here or can be put where they belong."""
     preset = _preset(name)
-    return preset.missing_extra is None and (not preset.missing_weights or _can_be_written(cache_folder()))
+    return (
+        preset.missing_extra is None
+        and preset.broken is None
+        and (not preset.missing_weights or _can_be_written(cache_folder()))
+    )
 
 
 def _preset(name: str, purpose: str = "") -> Preset:
@@ -116,7 +130,12 @@ def _preset(name: str, purpose: str = "") -> Preset:
     parts = list(_parts(pipeline))
     extras = [extra for part in parts if (extra := _extra(part))]
     missing = next((e for e in extras if not all(find_spec(library) for library in _EXTRAS[e])), None)
-    weights = dict.fromkeys(weights_of(pipeline))
+    try:
+        weights = dict.fromkeys(weights_of(pipeline))
+    except UserError:
+        raise
+    except Exception as error:  # compiled parts of another build than torch's show in many ways
+        return Preset(name, purpose, [], missing, " ".join(str(error).split()) or type(error).__name__)
     return Preset(name, purpose, [weight for weight in weights if not is_present(weight)], missing)
 
 

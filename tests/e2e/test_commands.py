@@ -316,6 +316,20 @@ def test_the_doctor_says_what_to_do(tmp_path, monkeypatch):
     assert 'run `pip install -e ".[lite]"` in ' in out
 
 
+def test_the_doctor_finds_packages_that_do_not_fit_each_other(tmp_path, monkeypatch):
+    def weights_of(pipeline):
+        if pipeline["detector"]["type"] != "LiteDetector":
+            raise RuntimeError("operator torchvision::nms\ndoes not exist")
+        return iter(())
+
+    monkeypatch.setattr("bmp.doctor.weights_of", weights_of)
+    code, out, err = main_in(tmp_path, "doctor")
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.startswith("nano.py ")]
+    assert line.endswith("cannot be loaded: operator torchvision::nms does not exist")
+    assert "install torch and torchvision anew" in out
+
+
 def test_the_package_is_the_command(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["bmp", "presets", "--nonsense"])
     with pytest.raises(SystemExit) as end:
