@@ -207,7 +207,8 @@ class TestAccess:
         assert client.get("/api/queue").status_code == 401
         assert client.get("/?token=wrong").status_code == 401
         bearer = {"authorization": "Bearer söme secret".encode()}
-        assert client.get("/health", headers=bearer).status_code in (200, 401)  # names of headers are Latin-1
+        assert client.get("/api/queue", headers=bearer).status_code in (200, 401)  # names of headers are Latin-1
+        assert client.get("/health").json()["status"] == "ok"
         answer = client.get("/", params={"token": "söme secret"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
         assert "HttpOnly" in answer.headers["set-cookie"]

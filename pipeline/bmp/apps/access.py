@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_PROBED = "/health"  # says that the server is there, and nothing of what it has
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'self'",
@@ -39,8 +40,8 @@ class Gate:
       (DNS rebinding) comes with that name.
     - From other pages (``Origin``, ``Sec-Fetch-Site``) nothing, so that no page can use a browser's access, and pages
       of other ports cannot either. Programs send neither header.
-    - With a token, it has to be there: as ``Authorization: Bearer TOKEN``, or as the cookie that opening
-      ``/?token=TOKEN`` sets.
+    - With a token, it has to be there, but for ``/health``, which probes ask: as ``Authorization: Bearer TOKEN``, or as
+      the cookie that opening ``/?token=TOKEN`` sets.
     - At most ``most_bytes`` of a body, whether its length is announced or not.
 
     Args:
@@ -64,7 +65,7 @@ class Gate:
         if (refusal := self._refusal(scope, headers)) is not None:
             await _answer(send, *refusal)
             return
-        if self._token is not None and not self._has_token(headers):
+        if self._token is not None and scope["path"] != _PROBED and not self._has_token(headers):
             await self._ask_for_token(scope, send)
             return
         await self._app(scope, self._limited(receive), _with_headers(send))
