@@ -5,7 +5,8 @@ import torch
 from prompt_fakes import picture
 from safetensors.torch import save_file
 
-from bmp import UserError
+from bmp import UserError, load
+from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.detectors.sam import EncodedDetector, SAMDetector
 from bmp.models.people_head import PeopleOutput, people_head
 from bmp.stages import Detector, FeatureDetector
@@ -49,7 +50,7 @@ class TwoPeople(torch.nn.Module):
         scores = torch.full((count, cells), -9.0)
         scores[:, :3] = torch.tensor([2.0, 1.0, 1.5])  # the third is the first once more
         boxes = torch.zeros(count, cells, 4)
-        boxes[:, :3] = torch.tensor([[-0.1, 0, 0.5, 1], [0.5, 0, 1, 1.2], [0, 0.1, 0.5, 1]])
+        boxes[:, :3] = torch.tensor([[-0.1, 0, 0.4, 1], [0.5, 0, 1, 1.2], [0, 0.1, 0.5, 1]])
         kernels = torch.zeros(count, cells, 1)
         kernels[:, 1] = 1
         return PeopleOutput(scores, boxes, kernels, torch.zeros(count, 1, 16, 16))
@@ -75,7 +76,8 @@ def nobody(image):
 def test_boxes_and_masks_are_those_of_the_image_without_duplicates():
     image = picture(40, 60)
     (found,) = EncodedDetector(TwoPeople(), Encoder()).detect([image])
-    assert found.boxes.tolist() == [[0, 0, 30, 40], [30, 0, 60, 40]]
+    # The head's box ends at 24 and the mask at 30: the truth is thought to lie between.
+    assert found.boxes.tolist() == [[0, 0, 27, 40], [30, 0, 60, 40]]
     torch.testing.assert_close(found.scores, torch.tensor([2.0, 1.0]).sigmoid())
     assert torch.equal(found.masks[0], left_half(image).whole()[0])
     assert torch.equal(found.masks[1], ~found.masks[0])
@@ -157,3 +159,16 @@ def test_wrong_values(options, message):
     with pytest.raises(UserError, match=message) as caught:
         SAMDetector(Encoder(), "random", SMALL, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow  # the packaged networks at their own size
+def test_the_loop_of_one_encoder_encodes_a_scene_once_and_finds_people():
+    pytest.importorskip("sam2", reason="the package sam2 is not installed")
+    model = load("nano_one.py", device="cpu")
+    encoded = []
+    model.encoder.module.register_forward_pre_hook(lambda _, inputs: encoded.append(inputs[0].shape))
+    scene = SynthCrowd("test-hard", 1).load(0)
+    (result,) = model.run([scene], trace=True)
+    assert encoded == [(1, 3, 320, 320)]
+    assert len(result.trace) == 2
+    assert len(result.people) >= 1

@@ -360,6 +360,7 @@ _TABLE: tuple[Weight, ...] = (
             "rtmdet-ins-nano.safetensors",
             "pmpose-nano.safetensors",
             "samp-nano.safetensors",
+            "people-head-nano.safetensors",
             "sam2-nano.safetensors",
             "sam-pose2seg-nano.safetensors",
             "parts-nano.safetensors",
