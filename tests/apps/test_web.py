@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 import pytest
-from fakes import FakeDetector, scene
+from fakes import FakeDetector, FakeSegmenter, scene
 from PIL import Image as PILImage
 from program import CONFIG, FRONT, save
 
@@ -147,6 +147,17 @@ class TestSaving:
             rounds = client.post(f"{path}/trace").json()
             assert [len(each["accepted"]) for each in rounds] == [1, 1]
             assert client.get(f"{path}/picture").headers["content-type"] == "image/jpeg"
+
+    def test_a_photo_that_is_opened_is_encoded_before_the_first_correction(self, tmp_path, monkeypatch):
+        opened, encode = [], FakeSegmenter.open
+        monkeypatch.setattr(FakeSegmenter, "open", lambda self, images: opened.extend(images) or encode(self, images))
+        with reviewed(tmp_path, FRONT) as (client, path, document):
+            person = moved(document["people"][0], 16, 40, 30)
+            client.post(f"{path}/mask", json={"person": person, "moved": [16]})
+            assert len(opened) == 2  # to find people, and for corrections
+            client.post(f"{path}/find")
+            client.post(f"{path}/mask", json={"person": person, "moved": [16]})
+            assert len(opened) == 2
 
     @pytest.mark.parametrize(
         ("change", "words"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 
 from bmp.api import BMP, People
 from bmp.apps.edits import checked_person, to_correction, to_poses
-from bmp.apps.model_thread import ByteCache, ModelThread, Urgency
+from bmp.apps.model_thread import BusyError, ByteCache, ModelThread, Urgency
 from bmp.apps.review import Photo, Review
 from bmp.errors import UserError
 from bmp.io import images
@@ -59,6 +60,12 @@ class Desk:
     def find(self, key: str) -> Future[None]:
         """Find the people of a photo of the queue, unless that was done, and put them down."""
         return self._thread.submit(lambda: self._find(self._review.photo(key)), Urgency.OPENED)
+
+    def prepare(self, key: str) -> None:
+        """Have the segmenter encode a photo that somebody looks at, so that its first corrected mask comes at once."""
+        photo = self._review.photo(key)
+        with suppress(BusyError):  # then the first correction does it
+            self._thread.submit(lambda: self._view(photo), Urgency.OPENED)
 
     def trace(self, key: str) -> Future[list[JsonObject]]:
         """Run the loop on a photo of the queue once more, and return what happened in each round."""

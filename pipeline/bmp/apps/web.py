@@ -252,6 +252,8 @@ def make_app(desk: Desk, review: Review, uploads: Path, photo_of: Any, limits: L
         """Find the people of a photo where that was not done, and return it."""
         if review.state(key) != "found":
             desk.find(key).result()
+        if review.state(key) == "found":
+            desk.prepare(key)
         return review.document(key)
 
     @app.get("/api/photos/{key}/picture")
