@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,22 @@ def test_a_resumed_run_encodes_what_is_left(film, whole, tmp_path, counted):
     assert track(film, folder, "--masks", film / "first.png", "--no-overlay", "--resume") == 0
     assert len(opened) == 3
     assert [name for name in read if name > "002.png"] == [f"{number:03d}.png" for number in range(3, 6)]
+
+
+@pytest.mark.slow
+def test_frames_are_not_kept(film, tmp_path, monkeypatch):
+    alive, held, load = weakref.WeakSet(), [], video_inputs.load
+
+    def load_and_note(path, **options):
+        image = load(path, **options)
+        alive.add(image)
+        held.append(len(alive))
+        return image
+
+    monkeypatch.setattr(video_inputs, "load", load_and_note)
+    assert track(film, tmp_path, "--masks", film / "first.png") == 0
+    assert len(held) == 6
+    assert max(held) <= 3
 
 
 @pytest.mark.slow
