@@ -202,8 +202,7 @@ class VideoLoop:
         detected = first or state.since_detection >= rhythm
         if detected or state.since_masks >= self.mask_every:
             self._draw(loop, state, segmenter)
-        in_doubt = state.since_detection >= _REST and bool(doubtful(state.people, state.since_detection).any())
-        if detected or in_doubt:
+        if detected or (state.since_detection >= _REST and bool(doubtful(state.people).any())):
             detected = True
             self._look(loop, state, segmenter, frame)
         state.people = settled(state.people)

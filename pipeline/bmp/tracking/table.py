@@ -145,15 +145,11 @@ def can_be_followed(people: TrackedPeople) -> Tensor:
     return (people.seen & (people.kinds != NEGATIVE)).sum(dim=1) >= FEWEST_SEEN
 
 
-def doubtful(people: TrackedPeople, since_detection: int) -> Tensor:
-    """Say who is followed badly: too few points, or a mask that has become much larger or smaller. Bool (N,).
-
-    Somebody who was lost behind the last look, ``since_detection`` frames ago, stays doubtful until the next.
-    """
+def doubtful(people: TrackedPeople) -> Tensor:
+    """Say who is followed badly: too few points, or a mask that has become much larger or smaller. Bool (N,)."""
     areas = _areas(people.instances.masks.bits)
     changed = (areas > _CHANGE * people.areas) | (_CHANGE * areas < people.areas)
-    lost_since = (people.state == LOST) & (people.missed < since_detection)
-    return lost_since | ((people.state == CONFIRMED) & (changed | ~can_be_followed(people)))
+    return (people.state == CONFIRMED) & (changed | ~can_be_followed(people))
 
 
 def _areas(bits: Tensor) -> Tensor:
