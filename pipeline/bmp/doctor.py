@@ -35,6 +35,8 @@ _PACKAGES = (
     "mmpose",
     "sam2",
     "transformers",
+    "onnxruntime",
+    "openvino",
 )
 _ROOMY = 1 << 30
 """Bytes that should be free where weights are kept."""

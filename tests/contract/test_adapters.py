@@ -61,7 +61,7 @@ def _mmdet(name, **options):
         from bmp.detectors.mmdet import MMDetDetector
 
         torch.manual_seed(0)
-        return MMDetDetector(tiny_models.rtmdet(name, 128), "random", score_threshold=0.5, **options, **more)
+        return MMDetDetector(tiny_models.rtmdet(name, 128), "random", **{"score_threshold": 0.5, **options, **more})
 
     return make
 
@@ -147,7 +147,7 @@ def _network_parser(way):
 ENGINES = ("onnxruntime", "openvino")
 RUN_BY_ENGINES = {
     "rtmdet-ins": _mmdet("rtmdet-ins"),
-    "rtmdet": _mmdet("rtmdet"),
+    "rtmdet": _mmdet("rtmdet", score_threshold=0.26),
     "pmpose": _mmpose("pmpose"),
     "maskpose": _mmpose("maskpose", visibility_from="score", presence_from="score"),
     "sam 2.1": _sam2,

@@ -121,13 +121,13 @@ def read(
     from mmcv.ops import batched_nms
 
     head = model.bbox_head
-    classes, distances, kernels, features = to_head_maps(dense(pixels))
+    classes, distance_levels, kernel_levels, features = to_head_maps(dense(pixels))
     grids = head.prior_generator.grid_priors(
         [level.shape[-2:] for level in classes], device=pixels.device, with_stride=True
     )
     priors = torch.cat(grids)
     scores = _rows([level[:, label : label + 1] for level in classes])[..., 0].sigmoid()
-    distances, kernels = _rows(distances), _rows(kernels)
+    distances, kernels = _rows(distance_levels), _rows(kernel_levels)
 
     def candidates(index: int) -> RawDetections:
         rows = (scores[index] > score_threshold).nonzero()[:, 0]

@@ -154,7 +154,7 @@ def _for_export(module: nn.Module) -> Iterator[Callable[..., tuple[Tensor, ...]]
     Positional embeddings which networks resize to their input are kept from the first run: to engines the resize of a
     constant is work at each call, and OpenVINO takes minutes to see that it is one.
     """
-    resizing = [part for part in module.modules() if callable(getattr(part, "_get_pos_embed", None))]
+    resizing: list[Any] = [part for part in module.modules() if callable(getattr(part, "_get_pos_embed", None))]
     for part in resizing:
         vars(part)["_get_pos_embed"] = _Once(part._get_pos_embed)
 
