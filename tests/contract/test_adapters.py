@@ -386,6 +386,17 @@ def test_every_engine_gives_what_torch_gives(name, engine):
             same(one, other)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sam 2.1", "transformers, sam 2.1"])
+def test_an_engine_in_bfloat16_is_near_torch(name):
+    pytest.importorskip("onnx")
+    pytest.importorskip("openvino")
+    make = RUN_BY_ENGINES[name]
+    found, expected = _answers(make(engine="openvino", dtype="bfloat16")), _answers(make())
+    for one, other in zip(found[:3], expected[:3], strict=True):
+        torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=0.05)
+
+
 class TestPoseEstimator:
     def test_fits_the_protocol(self, pose):
         assert isinstance(pose, PoseEstimator)

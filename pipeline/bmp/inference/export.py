@@ -47,7 +47,7 @@ def _export(options: argparse.Namespace) -> int:
         import onnx  # noqa: F401 - it is missed before the networks are built
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("bmp export", str(error.name), "engines", error) from error
+        raise MissingExtraError("writing networks", str(error.name), "engines", error) from error
     from bmp.build import build
     from bmp.config import load_config, parse_overrides
     from bmp.io.atomic import writing

@@ -113,6 +113,17 @@ def test_the_caller_may_be_in_inference_mode_and_under_autocast():
         close(run(graph, "onnxruntime")(*given), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_inputs_of_another_format_are_taken(dtype):
+    graph = small()
+    pixels, points, labels = inputs(2)
+    pixels = pixels.to(dtype)
+    expected = graph.module(pixels.float(), points, labels)
+    close(
+        run(graph, "onnxruntime")(pixels, points.to(dtype).float(), labels), [each.detach() for each in expected], 1e-2
+    )
+
+
 @pytest.mark.slow
 def test_bfloat16_is_near_and_not_equal():
     graph = small()

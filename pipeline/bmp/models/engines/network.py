@@ -76,7 +76,8 @@ class EngineNetwork:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the network."""
+        """Run the network; numbers of any format are taken, and float32 is returned."""
+        inputs = tuple(value.float() if value.is_floating_point() else value for value in inputs)
         shapes = self._graph.shapes_of(inputs)
         key = repr(shapes)
         if key not in self._sessions:
