@@ -38,6 +38,8 @@ from bmp.io.segmentations import to_mask
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.structures import Image
 
+FEWEST = 20
+"""Images without which nothing is decided."""
 _CLEARLY = 0.05  # difference of IoU or OKS from which a person shows it in a picture
 _SIDE = 300  # height of a picture's panels
 _BETTER = {"segm": "mean IoU", "keypoints": "mean OKS", "bbox": "mean IoU of boxes"}
@@ -48,9 +50,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """A comparison on a split, in [0, 1]. first, second: what the arms reach. by_person: see ``_BETTER``."""
+    """A comparison on a split, in [0, 1].
+
+    images: how many were drawn from. first, second: what the arms reach. by_person: see ``_BETTER``.
+    """
 
     split: str
+    images: int
     comparison: Comparison
     first: float
     second: float
@@ -59,6 +65,9 @@ class Measured:
 
     @property
     def verdict(self) -> Verdict:
+        """The verdict on it; few images are too alike for their draws to say how others would differ."""
+        if self.images < FEWEST:
+            return "undecided"
         return self.difference.verdict(self.comparison.more, self.comparison.bound)
 
 
@@ -133,7 +142,7 @@ class Comparer:
             first, second = (self._precision(arm, split, each) for arm in (each.first, each.second))
         means = [mean_over_people(own, ground_truth).mean(weights) for own in people if own is not None]
         differences = Interval.of(first, second), Interval.of(means[0], means[1])
-        return Measured(split.split, each, float(first[0]), float(second[0]), *differences)
+        return Measured(split.split, split.count, each, float(first[0]), float(second[0]), *differences)
 
     def _precision(self, arm: Arm, split: Scenes, each: Comparison) -> Floats:
         key = (arm, split.split, each.measure, each.people)

@@ -167,6 +167,7 @@ class Trainings:
             overrides["model.checkpoint"] = str(self.weights(Training(BASE)))
         if self.steps is not None:
             overrides |= {"train_cfg.max_iters": self.steps, "train_cfg.val_begin": self.steps + 1}
+            overrides["default_hooks.checkpoint.interval"] = max(1, self.steps // 4)
         return overrides
 
 

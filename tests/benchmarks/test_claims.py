@@ -307,7 +307,7 @@ def test_a_comparison_from_the_disk_to_the_page(claims, arms, tmp_path, monkeypa
     assert measured.second == pytest.approx(whole)
     assert measured.difference.value == pytest.approx(measured.second - measured.first)
     assert measured.by_person.low <= measured.by_person.value <= measured.by_person.high
-    assert outcome.verdict() == measured.verdict
+    assert outcome.verdict() == measured.verdict == "undecided"  # whatever two images say
 
     page = tmp_path / "claims.md"
     page.write_text(
@@ -334,7 +334,7 @@ def test_a_claim_with_something_missing_cannot_hold(claims):
     better = claims.statistics.Interval(0.1, 0.05, 0.15)
     comparison = claims.listed.Comparison("a - b", None, None, "mask AP")
     claim = claims.listed.Claim("key", "title", "paper", [comparison])
-    measured = claims.page.Measured("test", comparison, 0.1, 0.2, better, better)
+    measured = claims.page.Measured("test", 20, comparison, 0.1, 0.2, better, better)
     assert claims.page.Outcome(claim, (measured,), True).verdict() == "holds"
     assert claims.page.Outcome(claim, (measured,), False).verdict() == "undecided"
     assert claims.page.Outcome(claim, (), False).verdict() == "not measured yet"
