@@ -402,7 +402,7 @@ def _stored_poses(rows: Sequence[Any]) -> Poses:
         return torch.tensor([row[name] for row in rows])
 
     return Poses(
-        column("keypoints").unflatten(1, (-1, 3))[:, :, :2].contiguous(),
+        column("keypoints").reshape(len(rows), -1, 3)[:, :, :2].contiguous(),
         column("keypoint_scores"),
         column("keypoint_visibility"),
         column("keypoint_presence"),
@@ -410,7 +410,7 @@ def _stored_poses(rows: Sequence[Any]) -> Poses:
     )
 
 
-def _shown(result: Result, shown: Shown, image_id: int, keypoints: KeypointSet) -> Rows:
+def _shown(result: Result, shown: Shown, image_id: int | str, keypoints: KeypointSet) -> Rows:
     if not result.trace:
         return []
     people = result.trace[0 if shown == "round 1" else -1].people

@@ -124,7 +124,7 @@ def claims(nano: Nano, trainings: Trainings, seeds: Sequence[int]) -> list[Claim
     visible, spread = "MaxVisibility", "MaxSpread"
     tuned = nano.masks("pose2seg", visible, 3)
     base = nano.masks("base", spread, 6)
-    inflated = {"box": {"type": "InflatedBox", "factor": 0.5}}
+    inflated = nano.masks("base", spread, 6, box={"type": "InflatedBox", "factor": 0.5})
     negatives = {"least visible": {"type": "LeastVisible", "count": 1}, "closest": {"type": "ClosestOther", "count": 1}}
     ways = {"SAM-pose2seg nano": ("pose2seg", visible, 3), "SAM nano": ("base", spread, 6)}
     return [
@@ -221,7 +221,7 @@ def claims(nano: Nano, trainings: Trainings, seeds: Sequence[int]) -> list[Claim
             "Boxes do not help unless they are exact",
             "SAM 2.1: 41.2 AP on COCO without, 50.5 with the labelled box, 17.5 with it inflated by half (Table 4)",
             [
-                Comparison("SAM nano: inflated box - none", base, nano.masks("base", spread, 6, **inflated), "mask AP",
+                Comparison("SAM nano: inflated box - none", base, inflated, "mask AP",
                            more=False, bound=MATTERS),
                 Comparison("SAM nano: labelled box - none", base,
                            nano.masks("base", spread, 6, box={"type": "GivenBox"}), "mask AP", counts=False),
@@ -258,7 +258,8 @@ def _trained(nano: Nano, trainings: Trainings, seeds: Sequence[int]) -> list[Cla
     visible, spread = "MaxVisibility", "MaxSpread"
     ours, control, mask, pose1 = "pose_mask_refine", "control", "mask_refine", "pose1_mask_refine"
 
-    def arm(recipe: str, seed: int, selection: str, count: int, labelled: bool = False) -> MasksArm | None:
+    def arm(way: tuple[str, str, int], seed: int, labelled: bool) -> MasksArm | None:
+        recipe, selection, count = way
         training = Training(recipe, 0 if recipe == BASE else seed)
         if not trainings.ready(training):
             return None
@@ -271,7 +272,7 @@ def _trained(nano: Nano, trainings: Trainings, seeds: Sequence[int]) -> list[Cla
         found = []
         of_base = first[0] == second[0] == BASE  # which has one seed
         for seed in seeds[:1] if of_base else seeds:
-            arms = [arm(recipe, seed, *way, labelled) for recipe, *way in (first, second)]  # type: ignore[arg-type]
+            arms = [arm(way, seed, labelled) for way in (first, second)]
             if arms[0] is not None and arms[1] is not None:
                 own = words if of_base else f"{words}, seed {seed}"
                 found.append(Comparison(own, arms[0], arms[1], "mask AP", more, bound, counts=counts))

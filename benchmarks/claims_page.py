@@ -161,7 +161,10 @@ class Comparer:
 def write_page(outcomes: Sequence[Outcome], count: int, page: Path) -> None:
     """Put the tables between the marks of the page; ``UserError`` where it has none."""
     text = page.read_text(encoding="utf-8")
-    for name, lines in (("verdicts", _verdicts(outcomes, count)), ("measurements", _measurements(outcomes))):
+    for name, lines in (
+        ("verdicts", _verdicts(outcomes, count)),
+        ("measurements", _measurements(outcomes, page.parent / "images" / "claims")),
+    ):
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
             raise UserError(
@@ -191,7 +194,7 @@ def _verdicts(outcomes: Sequence[Outcome], count: int) -> list[str]:
     return lines
 
 
-def _measurements(outcomes: Sequence[Outcome]) -> list[str]:
+def _measurements(outcomes: Sequence[Outcome], pictures: Path) -> list[str]:
     lines: list[str] = []
     for outcome in outcomes:
         claim = outcome.claim
@@ -202,16 +205,16 @@ def _measurements(outcomes: Sequence[Outcome]) -> list[str]:
             lines += [f"Not trained yet: {names}.", ""]
         if outcome.measured:
             words = dict.fromkeys(f"{WORDS[each.comparison.measure]}, per cent" for each in outcome.measured)
-            people = _BETTER[KINDS[outcome.measured[0].comparison.measure]]
+            by_person = _BETTER[KINDS[outcome.measured[0].comparison.measure]]
             lines += [
-                f"| {'; '.join(words)} | split | first | second | difference | claimed | verdict | {people} |",
+                f"| {'; '.join(words)} | split | first | second | difference | claimed | verdict | {by_person} |",
                 "| --- | --- | ---: | ---: | ---: | --- | --- | ---: |",
             ]
             lines += [_measurement(each) for each in outcome.measured]
             lines.append("")
-        if (picture := picture_name(claim)) and outcome.measured:
-            words = outcome.measured[0].comparison.words
-            lines += [f"![{claim.title}: ground truth, first, second](images/claims/{picture})", "", f"{words}.", ""]
+        if picture_of(claim, pictures).is_file():
+            alternative = f"{claim.title}: ground truth, first, second"
+            lines += [f"![{alternative}](images/claims/{picture_of(claim, pictures).name})", ""]
     return lines[:-1]
 
 
@@ -260,15 +263,17 @@ def write_summary(outcomes: Sequence[Outcome], count: int, path: Path) -> None:
         file.write(json.dumps({"scenes": count, "machine": machine("cpu"), "claims": rows}, indent=1) + "\n")
 
 
-def picture_name(claim: Claim) -> str:
-    """Return the name of a claim's picture."""
-    return f"{claim.key}.jpg"
+def picture_of(claim: Claim, folder: Path) -> Path:
+    """Return the file of a claim's picture, there or not."""
+    return folder / f"{claim.key}.jpg"
 
 
 def write_pictures(outcomes: Sequence[Outcome], comparer: Comparer, folder: Path) -> None:
     """Draw a typical case of each claim: of its first comparison, on the last split for which it is measured."""
     folder.mkdir(parents=True, exist_ok=True)
     for outcome in outcomes:
+        picture = picture_of(outcome.claim, folder)
+        picture.unlink(missing_ok=True)
         if not outcome.measured:
             continue
         comparison = outcome.measured[0].comparison
@@ -282,7 +287,7 @@ def write_pictures(outcomes: Sequence[Outcome], comparer: Comparer, folder: Path
         person = typical(sides[0], sides[1])
         if person is not None:
             canvas = draw(split, person, sides[0][person], sides[1][person], KINDS[comparison.measure])
-            cv2.imwrite(str(folder / picture_name(outcome.claim)), canvas[:, :, ::-1])
+            cv2.imwrite(str(picture), canvas[:, :, ::-1])
 
 
 def typical(first: Mapping[int, PersonResult], second: Mapping[int, PersonResult]) -> int | None:
