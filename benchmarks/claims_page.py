@@ -171,7 +171,7 @@ def write_page(outcomes: Sequence[Outcome], count: int, page: Path) -> None:
                 f"{page}: expected the marks {start} and {end} once each; put them where the table is to be"
             )
         head, _, rest = text.partition(start)
-        text = "\n".join([f"{head}{start}", *lines, f"{end}{rest.partition(end)[2]}"])
+        text = "\n".join([f"{head}{start}", "", *lines, "", f"{end}{rest.partition(end)[2]}"])
     with writing(page), replacing(page) as file:
         file.write(text)
 
@@ -179,7 +179,7 @@ def write_page(outcomes: Sequence[Outcome], count: int, page: Path) -> None:
 def _verdicts(outcomes: Sequence[Outcome], count: int) -> list[str]:
     splits = list(dict.fromkeys(each.split for outcome in outcomes for each in outcome.measured))
     lines = [
-        f"Differences in points with their 95 % intervals, on {count} scenes of each split.",
+        f"Differences in points with their 95 % intervals; scenes of each split: {count}.",
         "",
         f"| claim | the paper | {' | '.join(splits)} | verdict |",
         f"| --- | --- |{' --- |' * (len(splits) + 1)}",
