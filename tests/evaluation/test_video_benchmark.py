@@ -50,6 +50,7 @@ def whole(config, tmp_path_factory):
     return output, metrics
 
 
+@pytest.mark.slow
 def test_people_objects_and_points_are_measured(whole):
     output, metrics = whole
     assert metrics["dataset"] == {"name": "squares", "videos": 3}
@@ -86,6 +87,7 @@ def test_a_killed_run_goes_on(whole, config, tmp_path, capsys):
     assert "settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_video_that_is_broken_is_said_and_stops_no_other(config, tmp_path, capsys):
     code, metrics = measure(config, tmp_path / "out", "--set", "dataset.broken=1", "--limit", 2)
     assert code == 1
@@ -105,6 +107,7 @@ def test_objects_that_are_no_people_stand_beside_published_numbers(config, tmp_p
     assert "| SAM-PT, PIPS, SAM ViT-B, published | 72.2 |" in report
 
 
+@pytest.mark.slow
 def test_a_segmenter_that_takes_no_points_measures_people_alone(config, tmp_path, capsys):
     options = "--set", "pipeline.segmenter.type=fakes.FakeSegmenter", "--limit", 1
     code, metrics = measure(config, tmp_path / "out", *options)
@@ -134,6 +137,7 @@ def test_a_data_set_of_videos_by_its_name(config, tmp_path, monkeypatch):
         (["--dataset", "davis", "--images", "gone"], "gone"),
         (["--dataset", "mots", "--keypoints", "aic"], "--keypoints"),
         (["--dataset", "davis.json"], "--dataset needs --images"),
+        (["--set", "sam_pt.positives=0"], "positives: expected at least 1"),
     ],
 )
 def test_wrong_use_is_one_line(config, tmp_path, capsys, options, words):

@@ -135,7 +135,7 @@ def decoded(monkeypatch):
 @pytest.mark.parametrize(
     ("part", "numbers"),
     [
-        ({}, range(COUNT)),
+        pytest.param({}, range(COUNT), marks=pytest.mark.slow),
         ({"every": 2}, range(0, COUNT, 2)),
         ({"start": 6, "every": 3}, range(6, COUNT, 3)),
         ({"start": 0.2, "end": 0.36}, range(5, 9)),

@@ -48,6 +48,7 @@ from bmp.io.atomic import replacing, writing
 from bmp.io.journal import Journal, JournalEntry, JournalReader
 from bmp.io.json_fields import JsonObject
 from bmp.ops.masks import from_rle, to_rle
+from bmp.segmenters.prompted import promptable
 
 if TYPE_CHECKING:
     from bmp.api import BMP
@@ -80,7 +81,7 @@ def evaluate_videos(
     count = len(dataset) if limit is None else min(limit, len(dataset))
     processes.first(lambda: _prepare(folder, resume=resume, overwrite=overwrite, claim=claim))
     model = processes.together(lambda: build(config, device))
-    sam_pt = processes.together(lambda: _sam_pt(config, device))
+    sam_pt = processes.together(lambda: _sam_pt(config, model, device))
     settings = _made_with(config, dataset)
     share = range(count)[processes.rank :: processes.count]
 
@@ -119,13 +120,14 @@ def evaluate_videos(
     return processes.first(conclude)
 
 
-def _sam_pt(config: ConfigSection, device: str) -> SAMPT | None:
+def _sam_pt(config: ConfigSection, model: BMP, device: str) -> SAMPT | None:
     """Return SAM-PT as the config has it; None where its segmenter cannot be asked by points."""
     try:
-        return build_sam_pt(config, device)
+        promptable(model.segmenter)
     except UserError as error:
         _LOGGER.warning("objects are not measured: %s", error)
         return None
+    return build_sam_pt(config, device)
 
 
 def _made_with(config: ConfigSection, dataset: VideoDataset) -> JsonObject:
