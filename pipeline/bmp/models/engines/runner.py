@@ -91,7 +91,7 @@ class Model:
         classes, distances, kernels = (outputs[i * levels : (i + 1) * levels] for i in range(3))
         features = outputs[-1][0]
         found = _sigmoid(np.concatenate([each[0, settings["label"]].ravel() for each in classes]))
-        priors = np.concatenate([_grid(*each.shape[2:], stride) for each, stride in zip(classes, strides)])  # noqa: B905
+        priors = np.concatenate([_grid(each.shape[2], each.shape[3], stride) for each, stride in zip(classes, strides)])  # noqa: B905
         likely = np.flatnonzero(found > settings["score_threshold"])
         sides, kernel_rows = (
             np.concatenate([each[0].reshape(each.shape[1], -1).T for each in part])[likely]
@@ -285,7 +285,8 @@ def _in_box(box: Array, rows: Array, columns: Array, shape: tuple[int, ...], set
     if settings["without_mask"] != "box" or (first >= end).any():
         return np.ones((len(rows), len(columns)), bool)
     along_y, along_x = (rows >= first[1]) & (rows < end[1]), (columns >= first[0]) & (columns < end[0])
-    return along_y[:, None] & along_x
+    touched: Array = along_y[:, None] & along_x
+    return touched
 
 
 def _maps(outputs: list[Array], settings: dict[str, Any]) -> list[Array]:
@@ -321,7 +322,8 @@ def _around(maps: Array, cells: Array) -> Array:
     xs = (cells[..., :1] + steps).clip(0, maps.shape[-1] - 1)
     ys = (cells[..., 1:] + steps).clip(0, maps.shape[-2] - 1)
     people, keypoints = np.ogrid[: maps.shape[0], : maps.shape[1]]
-    return maps[people[..., None, None], keypoints[..., None, None], ys[..., :, None], xs[..., None, :]]
+    cells_around: Array = maps[people[..., None, None], keypoints[..., None, None], ys[..., :, None], xs[..., None, :]]
+    return cells_around
 
 
 def _dark_udp(maps: Array, settings: dict[str, Any]) -> tuple[Array, Array]:
