@@ -35,7 +35,7 @@ KEYS = (
     "boxes", "crops", "pose_errors", "fair_base", "recipes", "fair_points",
 )  # fmt: skip
 _SECONDS = {"loop": 1.2, "poses": 0.5, "masks": 0.15, "crop": 0.9}
-"""Of one core a scene, for plans on machines that have computed nothing yet."""
+"""Of one core a scene, for plans on machines that have computed nothing yet: estimates."""
 _ARMS_OF_A_RECIPE = 3  # about so many ways to prompt it are compared
 
 
