@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +108,9 @@ def _compare(dataset: SynthCrowd, found: Mapping[str, Sequence[list[Annotation]]
         for rows, separate in zip(rounds, first, strict=True):
             own = match(truth, rows, "bbox")
             equal = recall_at_equal_precision(separate, own)
-            aps = {kind: evaluate_coco(truth, to_results(rows, kind), kind).ap for kind in KINDS}
+            aps: dict[str, float | None] = {
+                kind: evaluate_coco(truth, to_results(rows, kind), kind).ap for kind in KINDS
+            }
             table[name].append(
                 {"precision": precision(own), "recall": recall(own), "recall_at_its_precision": equal.second, **aps}
             )
@@ -130,7 +132,7 @@ def _times(models: Mapping[str, BMP], dataset: SynthCrowd, repeats: int) -> dict
     people = Counter(row["image_id"] for row in dataset.ground_truth["annotations"])
     places = [place for place, image in enumerate(dataset.ground_truth["images"]) if people[image["id"]] == 5]
     scenes = [dataset.load(place) for place in places[:repeats]]
-    runs: dict[str, list[Counter[str]]] = {name: [] for name in models}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     for model in models.values():
         list(model.run(scenes[:1]))
     for scene in scenes:
@@ -139,12 +141,13 @@ def _times(models: Mapping[str, BMP], dataset: SynthCrowd, repeats: int) -> dict
             runs[name].append(_seconds(model, Image(scene.pixels)))
     stages = {name: dict.fromkeys(stage for run in rows for stage in run) for name, rows in runs.items()}
     return {
-        name: {stage: Timing.of([run[stage] for run in rows]) for stage in stages[name]} for name, rows in runs.items()
+        name: {stage: Timing.of([run.get(stage, 0.0) for run in rows]) for stage in stages[name]}
+        for name, rows in runs.items()
     }
 
 
-def _seconds(model: BMP, image: Image, people: Detections | None = None) -> Counter[str]:
-    seconds: Counter[str] = Counter()
+def _seconds(model: BMP, image: Image, people: Detections | None = None) -> dict[str, float]:
+    seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def clock(stage: str, images: int) -> Iterator[None]:

@@ -150,7 +150,7 @@ class PeopleHead(EncoderBound):
             Logits float32 (N, h, w) of the whole image, above 0 inside.
         """
         height, width = maps.shape[-2:]
-        parts = kernels.split(self._kernel_sizes, dim=1)
+        parts: Sequence[Tensor] = torch.split_with_sizes(kernels, self._kernel_sizes, dim=1)
         weights, biases = parts[: len(_LAYERS)], parts[len(_LAYERS) :]
         first, *others = (
             weight.reshape(len(weight), made, weight.shape[1] // made)

@@ -237,7 +237,8 @@ class BoxAP(BaseMetric):  # type: ignore[misc,unused-ignore]
 
 def _annotations(image: Image, people: Detections, image_id: int | str) -> list[Annotation]:
     count, people = len(people), people.to("cpu")
-    masks = Masks(people.masks if people.windows is None else people.windows, torch.ones(count))
+    assert people.windows is not None
+    masks = Masks(people.windows, torch.ones(count))
     none = Poses.empty(len(COCO_KEYPOINTS))
     zeros = torch.zeros(count, len(COCO_KEYPOINTS))
     poses = none if not count else Poses(zeros[..., None].expand(-1, -1, 2), zeros, zeros, zeros)
