@@ -97,13 +97,13 @@ def test_an_export_that_fails_leaves_nothing(cache):
     assert exported("net", "f" * 64, writer()).read_bytes() == b"network"
 
 
-def test_what_a_killed_process_left_does_not_matter(cache, monkeypatch):
-    monkeypatch.setattr("os.getpid", lambda: 7)
+def test_what_a_killed_process_left_is_removed(cache):
     left = cache / f"net-{'f' * 32}.7"
     left.mkdir(parents=True)
     (left / "junk").write_bytes(b"half")
     file = exported("net", "f" * 64, writer())
     assert sorted(path.name for path in file.parent.iterdir()) == ["contents.json", MODEL]
+    assert not left.exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):

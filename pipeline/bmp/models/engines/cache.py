@@ -39,7 +39,10 @@ def exported(name: str, fingerprint: str, export: Callable[[Path], None]) -> Pat
     place = cache_folder() / "engines" / f"{name}-{fingerprint[:32]}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(place):
+        with _alone(place) as alone:
+            for left in place.parent.glob(f"{place.name}.*") if alone else ():
+                if left.is_dir():  # of a process that was killed
+                    shutil.rmtree(left)
             if place.exists():
                 if _is_whole(place):
                     return place / MODEL
@@ -56,7 +59,6 @@ def exported(name: str, fingerprint: str, export: Callable[[Path], None]) -> Pat
 
 def _make(place: Path, export: Callable[[Path], None]) -> None:
     unfinished = place.with_name(f"{place.name}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process of that number that was killed
     unfinished.mkdir()
     try:
         export(unfinished / MODEL)
@@ -76,14 +78,15 @@ def _is_whole(place: Path) -> bool:
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def _alone(place: Path) -> Iterator[bool]:
+    """Wait until no other process makes this folder, and yield whether that can be told."""
     lock = FileLock(place.with_name(f"{place.name}.lock"))
     try:
         lock.acquire()
     except NotImplementedError:  # a file system without locks, as some networks have
-        yield
+        yield False
         return
     try:
-        yield
+        yield True
     finally:
         lock.release()
