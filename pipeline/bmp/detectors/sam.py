@@ -204,7 +204,7 @@ class SAMDetector(EncodedDetector):
             file = resolve(checkpoint)
             load_strictly(network, load_state_dict(file), file=file)
             network.expect(encoder, checkpoint)
-        network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         super().__init__(
             network,
             encoder,

@@ -7,7 +7,7 @@ generator, which a ``PositionedDataset`` seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,8 +44,7 @@ class KnownPeople:
 
     def to(self, device: torch.device | str) -> KnownPeople:
         """Copy to ``device``."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return KnownPeople(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
+        return KnownPeople(self.boxes.to(device), self.masks.to(device), self.known.to(device), self.painted)
 
 
 @DATASETS.register_module()
