@@ -133,10 +133,10 @@ class PeopleHeadTraining(BaseModel):  # type: ignore[misc,unused-ignore]
         if not len(image):
             return found.maps.sum() * 0 + found.kernels.sum() * 0
         losses = []
-        for row in image.unique().tolist():
+        for row in sorted(set(image.tolist())):
             own = image == row
             logits = self.network.draw(found.maps[row], found.kernels[row, cell[own]], points[cell[own]])
-            target = F.adaptive_avg_pool2d(masks[own][:, None], logits.shape[-2:])[:, 0]
+            target = F.adaptive_avg_pool2d(masks[own][:, None], (logits.shape[-2], logits.shape[-1]))[:, 0]
             drawn = logits.sigmoid()
             both, all_of = (drawn * target).sum((1, 2)), (drawn.square() + target.square()).sum((1, 2))
             losses.append(1 - 2 * both / all_of.clamp_min(1e-3))
