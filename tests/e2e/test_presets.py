@@ -35,9 +35,11 @@ PHOTO = cbook._get_data_path("sample_data/grace_hopper.jpg")
 @pytest.mark.parametrize("name", PAPER)
 def test_presets_build_without_a_gpu(name):
     overrides = dict(RANDOM)
-    if "shared" in load_config(name).pipeline:  # no weights of a full-size parser are published
-        overrides |= dict.fromkeys(("pipeline.parts", "pipeline.encoder", "pipeline.segmenter.encoder"))
-        overrides["pipeline.shared"] = {}
+    pipeline = load_config(name).pipeline
+    if "parts" in pipeline:  # no weights of a full-size parser are published
+        overrides["pipeline.parts"] = None
+    if "shared" in pipeline:
+        overrides |= {"pipeline.shared": {}, "pipeline.encoder": None, "pipeline.segmenter.encoder": None}
     model = bmp.load(name, device="cpu", overrides=overrides)
     assert isinstance(model.detector, MMDetDetector)
     assert isinstance(model.pose, MMPoseEstimator)
