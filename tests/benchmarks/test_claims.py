@@ -440,7 +440,7 @@ def test_the_list_of_claims(claims, trainings):
 
 @pytest.mark.slow
 def test_wrong_and_right_words(claims, trainings, tmp_path, capsys):
-    assert claims.command.main(["--only", "visibilit"]) == 2
+    assert claims.command.main(["--only", "visibilities"]) == 2
     assert "visibility" in capsys.readouterr().err
     options = ["--plan", "--count", "2", "--output", str(tmp_path), "--data", str(tmp_path / "data")]
     assert claims.command.main([*options, "--only", "second_round", "recipes", "--seeds", "0"]) == 0
