@@ -1,4 +1,4 @@
-# make demo | test | test-fast | lint | docs | bench | train-nano | claims: each sets up what it needs in .venv.
+# make demo | test | test-fast | lint | docs | bench | bench-gpu | train-nano | claims: each sets up what it needs in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ INPUT ?=
 OUTPUT ?= output/demo
 SYNTHCROWD := output/synthcrowd
 
-.PHONY: demo test test-fast lint format docs bench train-nano claims clean
+.PHONY: demo test test-fast lint format docs bench bench-gpu train-nano claims clean
 
 demo: $(READY)
 	$(RUN) run_bmp.py --config lite.py --input $(or $(INPUT),docs/images/grace_hopper.jpg) --output $(OUTPUT) --overwrite --trace
@@ -44,6 +44,14 @@ docs: $(READY)
 
 bench: $(READY)
 	$(RUN) benchmarks/speed.py --config lite.py
+
+# All that needs a CUDA device: its tests, and the paper's networks with made-up weights beside the published schedule,
+# which has batches of one. Numbers are in benchmarks/results/gpu_PEOPLE_BATCH.json.
+GPU_SPEED := $(RUN) benchmarks/speed.py --config bmp_v2.py --random-weights --device cuda --engines torch torch:bfloat16
+bench-gpu: $(READY)
+	$(RUN) -m pytest -m cuda -rs
+	$(foreach people,1 5 20,$(foreach batch,1 8,$(GPU_SPEED) --people $(people) --batch-size $(batch) \
+		--output benchmarks/results/gpu_$(people)_$(batch).json && )) true
 
 # Continues after an interruption. Each process has one thread, since several threads round sums differently: so the same
 # machine makes the same weights again. make -j2 train-nano trains detector and pose at the same time. The recipes are

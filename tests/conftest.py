@@ -53,6 +53,16 @@ def pytest_collection_modifyitems(items):
     """Begin with the files that have slow tests, so that no process ends with one while the others have nothing left."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    on_gpu = [item for item in items if item.get_closest_marker("cuda")]
+    if on_gpu and not _has_cuda():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def _has_cuda():
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def pytest_collection_finish():

@@ -467,7 +467,7 @@ def test_the_default_scope_does_not_matter_and_is_left_alone(crowd, scope):
         assert getattr(DefaultScope.get_current_instance(), "scope_name", None) == scope
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_results_are_on_the_device(crowd, adapter):
     images, people = crowd
     on_cpu = adapter().estimate(images, people)

@@ -478,7 +478,7 @@ def test_large_batches_take_little_more_than_their_masks():
     assert max(event.cpu_memory_usage for event in profile.events()) <= ground_truth.numel()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("sampler", EVERY)
 def test_a_generator_on_the_cpu_gives_the_same_points_on_a_gpu(sampler):
     ground_truth, prediction = many(TRUTH, 50), many(PREDICTION, 50)

@@ -525,7 +525,7 @@ def test_prompters_fit_the_protocol() -> None:
     assert isinstance(MaxSpread(), Prompter)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize(("prompter", "points"), PROMPTERS_TO_TEST)
 def test_a_gpu_gives_the_same_prompts(prompter: Prompter, points: int) -> None:
     poses = _on_a_line(FIRST, SECOND)

@@ -185,8 +185,8 @@ def test_it_is_a_registered_suppressor() -> None:
     assert isinstance(SUPPRESSORS.build({"type": "OKSSuppressor", "threshold": 0.5}), Suppressor)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_rows_come_back_on_the_device_of_thepeople_at() -> None:
+@pytest.mark.cuda
+def test_rows_come_back_on_the_device_of_the_people() -> None:
     people, poses = people_at([(0, 0), (300, 0), (1, 0)], [5, 4, 3])
     kept = OKSSuppressor().keep(people.to("cuda"), poses.to("cuda"))
     assert kept.device.type == "cuda"
