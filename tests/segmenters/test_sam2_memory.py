@@ -46,8 +46,8 @@ class Finding:
         return self.right.segment([image for image, _ in views], people, poses, others)
 
 
-def remembering(**options):
-    loop = video_loop({0: (1, 0)}, keyframe_every=4, **options)
+def remembering(keyframe_every=4, **options):
+    loop = video_loop({0: (1, 0)}, keyframe_every=keyframe_every, **options)
     loop.prompts = SAM2Memory()
     return loop
 
@@ -57,7 +57,8 @@ def images(segmenter):
 
 
 def test_everybody_found_is_remembered_and_each_frame_is_encoded_once(segmenter):
-    loop, photos = remembering(min_mask_score=0.0), images(segmenter)
+    # Nobody is looked for a second time, not even while somebody is lost.
+    loop, photos = remembering(min_mask_score=0.0, keyframe_every=8), images(segmenter)
     state = loop.begin(photos)
     list(loop.run(photos, film(*SQUARES, count=3), state))
     assert sorted(state.looks._objects) == state.people.ids.tolist() == [1, 2]
