@@ -44,6 +44,7 @@ def folder(tmp_path):
 
 
 class TestOnePicture:
+    @pytest.mark.slow
     def test_all_kinds_give_the_same(self, model, folder):
         path = folder / "b.png"
         pixels = scene(*TWO).pixels

@@ -119,6 +119,7 @@ def test_mistakes_about_bases_are_one_line(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_config_that_fails_leaves_no_file_open(tmp_path):
     """mmengine copies a config to a file, which an exception that is kept would hold open."""
 

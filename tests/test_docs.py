@@ -204,6 +204,7 @@ def test_the_pages_can_be_followed_line_by_line(checkout):
     assert Path("output/pose/iter_4.pth").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in ALL if block.remark.startswith("not run")], ids=lambda b: b.page)
 def test_what_is_not_run_is_parsed(block, checkout, monkeypatch):
     if block.language == "python":

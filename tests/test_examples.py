@@ -27,6 +27,7 @@ def check(name):
     assert not done.failed, report.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_give_what_they_show(name, tmp_path, monkeypatch):
     """In an empty folder, with the stages of ``fakes.py`` at hand."""

@@ -75,6 +75,7 @@ def test_the_loop_finds_people_and_files_hold_all_their_keypoints(people, known,
         assert again.keypoints.shape == (2, len(known), 2)
 
 
+@pytest.mark.slow
 def test_pictures_show_all_keypoints(people, known):
     blank = np.asarray(overlay(SCENE, people.instances, keypoint_set("coco").part([])))
     assert (np.asarray(overlay(SCENE, people.instances, known)) != blank).any()

@@ -105,6 +105,7 @@ def test_a_frame_that_cannot_be_read_is_an_error(model):
         next(found)
 
 
+@pytest.mark.slow
 def test_rows_keep_their_identity(model):
     people = list(model.track(FRAMES))[-1]
     assert people[[1, 0]].ids.tolist() == [2, 1]
@@ -115,6 +116,7 @@ def test_rows_keep_their_identity(model):
     assert people[[1, 0]] != people
 
 
+@pytest.mark.slow
 def test_supervision_gets_the_ids(model):
     people = list(model.track(FRAMES))[-1][[1, 0]]
     detections, points = people.to_supervision()
@@ -125,6 +127,7 @@ def test_supervision_gets_the_ids(model):
     assert nobody.tracker_id.tolist() == []
 
 
+@pytest.mark.slow
 def test_tables_and_annotations_have_the_ids(model):
     people = list(model.track(FRAMES))[4]
     assert [(row["track_id"], row["image_id"], row["id"]) for row in people.to_coco()] == [(1, 4, 1), (2, 4, 2)]
@@ -134,6 +137,7 @@ def test_tables_and_annotations_have_the_ids(model):
     assert table[["frame", "time", "id"]].to_numpy().tolist() == [[4, 0.16, 1], [4, 0.16, 2]]
 
 
+@pytest.mark.slow
 def test_colours_follow_the_identity(model):
     people = list(model.track(FRAMES))[-1]
     whole, alone = (np.asarray(each.plot(labels=False)) for each in (people, people[people.ids == 2]))

@@ -107,6 +107,7 @@ def test_rows_of_a_frame_in_another_order_are_the_same_people():
         assert torch.equal(first.people.points, second.people.points)
 
 
+@pytest.mark.slow
 def test_another_scene_retires_everybody():
     first, second = film(moving(LEFT), count=3), film(moving(RIGHT), count=6, start=3)
     bright = [replace(frame, image=type(frame.image)(frame.image.pixels.clone())) for frame in second]
@@ -124,6 +125,7 @@ def test_another_size_is_another_scene():
     assert [each.cut for each in found] == [False, False, True, False]
 
 
+@pytest.mark.slow
 def test_masks_between_drawn_ones_move_with_the_points():
     segmenter = FakeSegmenter()
     loop = video_loop({0: (1, 0)}, mask_every=4)
@@ -161,6 +163,7 @@ def test_looks_that_cannot_find_who_is_hidden_do_not_retire():
     assert len(state.retired) == 0
 
 
+@pytest.mark.slow
 def test_a_newcomer_is_found_at_the_next_look():
     late = lambda number: RIGHT if number >= 5 else None  # noqa: E731
     found = follow(video_loop(keyframe_every=4), film(moving(LEFT), late, count=10))

@@ -127,6 +127,7 @@ class TestOverlay:
         rows, columns = np.nonzero((values[15:185, 15:185] != GREY).any(axis=2))
         assert (rows.mean() + 15, columns.mean() + 15) == pytest.approx((90, 60), abs=0.6)
 
+    @pytest.mark.slow
     @settings(max_examples=25, deadline=None)
     @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 4), st.integers(0, 1000))
     def test_any_size(self, height, width, count, seed):
@@ -143,6 +144,7 @@ class TestOverlay:
         image = plain(1, 1)
         drawn(overlay(image, people_in(image, [[0, 0, 1, 1], [0, 0, 0, 0]]), COCO_KEYPOINTS), image)
 
+    @pytest.mark.slow
     def test_lines_grow_with_the_image(self):
         def share_of_ink(side: int) -> float:
             image = plain(side, side)
@@ -371,6 +373,7 @@ class TestContactSheet:
         crosses = [(panel_with(labels) != GREY).any(axis=2).sum() for labels in ([-1] * 3, [1, -1, -1], [1, 0, -1])]
         assert crosses[0] == 0 < crosses[1] < crosses[2]
 
+    @pytest.mark.slow
     def test_without_prompts_there_is_no_panel_for_them(self):
         image = plain(240, 480)
         trace, _ = two_rounds(image, prompted=False)
@@ -400,6 +403,7 @@ class TestContactSheet:
         assert (np.ptp(kept.astype(int), axis=2) > 0).any()
         assert 0 < (lost != GREY).sum() < (kept != GREY).sum()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3), (37, 23), (1000, 1500)])
     def test_any_size_is_brought_to_a_panel(self, size):
         image = plain(*size)

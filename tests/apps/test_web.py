@@ -110,6 +110,7 @@ class TestSaving:
             ahead = client.put(path, json={"revision": 7, "changes": {"0": None}})
             assert ahead.status_code == 409
 
+    @pytest.mark.slow
     def test_a_mask_drawn_by_hand_takes_pixels_and_gives_them_back(self, tmp_path):
         with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
             first, second = document["people"]
@@ -368,6 +369,7 @@ def test_a_file_goes_on_as_it_began(tmp_path, option, words):
         pass
 
 
+@pytest.mark.slow
 def test_dropped_photos_join_the_queue_and_are_there_again(tmp_path):
     with served(tmp_path, "-c", str(tmp_path / "config.py")) as client:
         files = [("files", ("../../evil.png", png(FRONT))), ("files", ("notes.txt", b"text"))]

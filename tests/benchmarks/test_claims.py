@@ -395,6 +395,7 @@ def test_a_training_is_done_once_and_starts_from_the_base(claims, trainings, tmp
     assert [changed.ready(each) for each in (base, tuned)] == [False, False]  # what starts from it is another, too
 
 
+@pytest.mark.slow
 def test_trainings_without_data(claims, trainings, tmp_path):
     (tmp_path / "data" / "keypoints" / "train.json").unlink()
     missing = trainings.of()

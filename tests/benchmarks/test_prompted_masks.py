@@ -44,6 +44,7 @@ def numbers(program, tmp_path_factory):
     return program.measure(SynthCrowd("test", count=4), segmenter)
 
 
+@pytest.mark.slow
 def test_who_copies_reaches_the_ceiling(numbers):
     assert 0 < numbers["large people"] < numbers["people"]
     assert numbers["IoU copied"] == numbers["IoU ceiling"] > 0.7

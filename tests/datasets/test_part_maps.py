@@ -165,6 +165,7 @@ def test_drawn_parts_are_the_same_from_files_and_without(tmp_path):
         assert ((one.owners > 0) == (one.labels > 0)).all()
 
 
+@pytest.mark.slow
 def test_a_data_set_without_maps_says_so(tmp_path):
     split = find_split("val")
     write(tmp_path, "val", split.settings, 1)

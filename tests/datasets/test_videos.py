@@ -184,6 +184,7 @@ def _expect_the_drawn_ones(dataset: VideoDataset, offset: int = 0) -> None:
         np.testing.assert_array_equal(one.frame.image.pixels, labelled(own).frame.image.pixels)
 
 
+@pytest.mark.slow
 def test_what_is_written_as_youtube_vis_is_read(drawn: Path) -> None:
     dataset = YouTubeVIS(drawn / "small_vis.json", drawn)
     assert (len(dataset), dataset.video_name(0), dataset.name) == (1, "small/000000", "small_vis")

@@ -92,6 +92,7 @@ def test_globs_are_expanded_where_the_shell_did_not(photos, tmp_path):
     assert "in 2 images" in out
 
 
+@pytest.mark.slow
 def test_results_are_not_lost_by_running_again(photos, tmp_path):
     assert run(tmp_path, "--input", "photos", "--output", "out")[0] == 0
     before = (tmp_path / "out" / "people.json").read_bytes()
@@ -116,6 +117,7 @@ def test_resuming_with_other_settings_is_refused(photos, tmp_path):
     assert "other settings (pipeline)" in err
 
 
+@pytest.mark.slow
 def test_pictures_in_the_output_folder_are_no_inputs(photos, tmp_path):
     assert run(tmp_path, "--input", ".", "--output", ".")[0] == 0
     first = _people(tmp_path)
@@ -268,6 +270,7 @@ def test_ids_of_boxes_are_explained_by_a_second_file(photos, tmp_path):
     assert [person["score"] for person in _people(tmp_path / "out")["annotations"]][:1] == [0.75]
 
 
+@pytest.mark.slow
 def test_what_is_worth_knowing_of_an_image_is_written_beside_it(photos, tmp_path):
     PILImage.fromarray(np.full((48, 64), 100, np.uint16)).save(photos / "dark.png")
     frames = [PILImage.new("L", (64, 48), shade) for shade in (0, 99)]

@@ -32,6 +32,7 @@ def _names(folder):
     return [image["file_name"] for image in _people(folder)["images"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["photos"], ["-i", "photos"], ["photos/a.png", "--input", "photos/b.png"], ["--trace", "photos/a.png", "-q", "photos"]],
@@ -82,6 +83,7 @@ def test_wrong_use_is_one_line(photos, tmp_path, arguments, words):
     assert line.startswith("bmp: ")
 
 
+@pytest.mark.slow
 def test_the_picture_leaves_out_whom_the_config_finds_too_unsure(photos, tmp_path, monkeypatch):
     (tmp_path / "config.py").write_text(
         CONFIG.replace('dict(type="fakes.FakeDetector")', 'dict(type="fakes.FakeDetector", score=0.2)')
@@ -127,6 +129,7 @@ class TestBoxes:
         assert [person["image_id"] for person in result["annotations"]] == people
         assert [failed["file_name"] for failed in result["failed"]] == (["b.png"] if code else [])
 
+    @pytest.mark.slow
     def test_other_boxes_are_another_run(self, start, tmp_path):
         assert start("--without-boxes", "nobody")[0] == 0
         assert start("--without-boxes", "nobody", "--resume")[0] == 0
@@ -138,6 +141,7 @@ class TestBoxes:
 
 
 class TestResume:
+    @pytest.mark.slow
     def test_names_stay_when_a_folder_comes_to_it(self, photos, tmp_path):
         assert run(tmp_path, "photos", "-o", "out")[0] == 0
         save(tmp_path / "photos" / "more" / "c.png", FRONT)
@@ -156,6 +160,7 @@ class TestResume:
         code, out, _ = run(tmp_path, "there/photos", "-o", "there/out", "--resume")
         assert (code, "2 of 2 images were done before" in out) == (0, True)
 
+    @pytest.mark.slow
     def test_a_photo_that_changed_is_done_again(self, photos, tmp_path):
         assert run(tmp_path, "photos", "-o", "out")[0] == 0
         save(photos / "b.png")

@@ -35,6 +35,7 @@ def frames(path):
     return [line["frame"] for line in read_lines(path / "people.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_film_is_known_by_its_content(folder):
     code, out, err = run(folder, "--input", "film of nobody", "--output", "out")
     assert (code, err) == (0, "")

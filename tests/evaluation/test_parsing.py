@@ -55,6 +55,7 @@ def test_exchanged_sides_are_wrong(crowd):
     assert by_name["left arm"] < 0.1
 
 
+@pytest.mark.slow
 def test_nobody_found(crowd):
     found = compare_parts(crowd, 1, [], CIHP)
     assert found.people.ap_vol == found.people.pcp_50 == 0

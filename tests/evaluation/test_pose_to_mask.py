@@ -264,6 +264,7 @@ def test_the_truth_is_not_changed():
     assert repr(dataset.ground_truth) == before
 
 
+@pytest.mark.slow
 def test_a_prompt_curve_is_what_each_prompter_gives_alone():
     dataset = Scenes(CROWD, FRONT_AND_BACK, LONE)
     prompters = {(kind.__name__, n): kind(n) for kind in (MaxVisibility, MaxSpread) for n in (1, 2, 5)}
@@ -442,6 +443,7 @@ def known(pose, flags):
     return true_poses(dataset, image_batch=2) if pose is None else detected_poses(dataset, pose, image_batch=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", [Pose1MaskRefine(ground_truth_probability=0), PoseMaskRefine(ground_truth_probability=0)]
 )

@@ -202,6 +202,7 @@ def test_true_motion_follows_drawn_points() -> None:
         tracker.step(None, Image(torch.zeros(8, 8, 3, dtype=torch.uint8)), frames[0][1].frame.image, torch.zeros(1, 2))
 
 
+@pytest.mark.slow
 def test_drawn_videos_are_a_data_set() -> None:
     dataset = SynthCrowdVideo("video-val", count=2)
     assert (len(dataset), dataset.video_name(1), dataset.rate) == (2, "000001", 25.0)

@@ -115,6 +115,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_set(photos, monkeyp
     assert all((photos.parent / "labels" / "shards" / name).stat().st_mtime_ns == time for name, time in before.items())
 
 
+@pytest.mark.slow
 def test_nothing_is_done_again_and_new_photos_are_added(photos, capsys):
     assert label(photos) == 1
     capsys.readouterr()

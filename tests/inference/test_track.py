@@ -124,6 +124,7 @@ def test_everything_there_is(film, tmp_path):
         assert areas == sorted([*objects, 80 * 100 - sum(objects)])
 
 
+@pytest.mark.slow
 def test_each_second_frame(film, tmp_path):
     part = ("--every", 2, "--end", "0.2s", "--no-overlay")
     assert track(film, tmp_path / "out", "--masks", film / "first.png", *part) == 0
@@ -325,6 +326,7 @@ def test_what_is_no_video(film, tmp_path, capsys, source, words):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_broken_is_left_out_and_said(film, tmp_path, capsys):
     frames = tmp_path / "frames"
     frames.mkdir()

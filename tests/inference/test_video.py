@@ -78,6 +78,7 @@ def undisturbed(walk, tmp_path_factory):
     return output, snapshots
 
 
+@pytest.mark.slow
 def test_what_is_written(undisturbed):
     output, _ = undisturbed
     lines = list(read_lines(output / "people.jsonl"))
@@ -192,6 +193,7 @@ def test_another_film_of_the_same_name_is_not_mixed_in(undisturbed, tmp_path):
         follow(other, folder, resume=True)
 
 
+@pytest.mark.slow
 def test_starting_anew_removes_what_was_there(walk, undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed[1] / "9", tmp_path / "found")
     assert follow(walk, folder, overlay=False, end=3, formats=()) == []

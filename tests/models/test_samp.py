@@ -157,6 +157,7 @@ def test_it_is_a_module_of_its_own_weights_only():
 _ARMS = sorted(path.stem for path in packaged("train/samp_arms/full.py").parent.glob("*.py"))
 
 
+@pytest.mark.slow
 def test_every_arm_of_the_ablations_builds_a_network_of_its_own():
     models = {arm: load_config(f"train/samp_arms/{arm}.py").model for arm in _ARMS}
     assert len(_ARMS) == 11

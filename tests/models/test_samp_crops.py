@@ -103,6 +103,7 @@ def _targets(people):
     return samples
 
 
+@pytest.mark.slow
 def test_all_three_levels_have_losses_and_gradients():
     model = build_topdown(section()["model"], "random").train().requires_grad_(True)
     losses = model.head.loss(model.backbone(torch.rand(2, 3, 256, 192)), _targets(2))

@@ -31,6 +31,7 @@ def _published(config):
         return build_topdown(load_model_config(config, "mmpose")["model"], "random")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "family", "size"), _PUBLISHED)
 def test_published_models_build(config, family, size):
     model = _published(config)

@@ -64,12 +64,14 @@ def test_few_pixels_come_again_from_the_first_row_on(method):
     assert points.tolist() == [[3, 2], [4, 2], [3, 3], [3, 2], [4, 2]]
 
 
+@pytest.mark.slow
 def test_more_pixels_than_medoids_are_looked_for_among():
     points = choose_points("k-medoids", noise(), torch.ones(60, 80, dtype=torch.bool), 4, np.random.default_rng(0))
     # One near the middle of each quarter of the longer side, or of each corner.
     assert points.std(dim=0)[0] > 10
 
 
+@pytest.mark.slow
 def test_corners_come_before_what_stands_in_for_missing_ones():
     flat = torch.zeros(60, 80, 3, dtype=torch.uint8)
     flat[20:40, 30:50] = 200  # four corners

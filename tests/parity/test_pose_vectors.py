@@ -140,6 +140,7 @@ def test_pose_model_end_to_end(shared, vectors, photos, tmp_path):
     np.testing.assert_allclose(Poses.concat(by_map).scores[:2].numpy(), peaks, atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_pose_model_in_mmpose_on_the_same_crops(shared, vectors, tmp_path):
     pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_type=ImportError)
     from mmpose.structures import PoseDataSample

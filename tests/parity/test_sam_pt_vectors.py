@@ -132,6 +132,7 @@ def conversations(case):
     return iter(found)
 
 
+@pytest.mark.slow
 def test_prompting(shared):
     """But for objects of which no positive point is seen: the public code asks with negative ones alone."""
     compared = 0

@@ -222,6 +222,7 @@ def test_a_name_that_somebody_else_took():
         plugin._register()  # as if the first time had been somebody else's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("bmp_*.py")))
 def test_configs_are_complete(name):
     scope = DefaultScope.get_current_instance()

@@ -149,6 +149,7 @@ def test_masks_condition_and_the_box_stands_in_for_one(crowd, adapter):
     _equal(as_it_is.estimate(images, [Detections(boxes, scores)])[0], plain)
 
 
+@pytest.mark.slow
 def test_people_without_masks_can_be_refused(crowd, adapter):
     images, people = crowd[0][:1], crowd[1][:1]
     strict = adapter(without_mask="refuse")
@@ -299,6 +300,7 @@ def test_mistakes_are_one_clear_line(options, message):
         MMPoseEstimator(**arguments)
 
 
+@pytest.mark.slow
 def test_a_smaller_set_takes_the_first_keypoints(crowd, adapter):
     images, people = crowd
     nose_and_eyes = KeypointSet(("nose", "left_eye", "right_eye"), (0.026, 0.025, 0.025), ((1, 2),), ())
@@ -307,6 +309,7 @@ def test_a_smaller_set_takes_the_first_keypoints(crowd, adapter):
     torch.testing.assert_close(few.keypoints, every.keypoints[:, :3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wanted", "names"),
     [
@@ -329,6 +332,7 @@ def test_the_keypoints_that_are_wanted_come_out_in_their_order(crowd, adapter, w
         torch.testing.assert_close(getattr(found, column), getattr(every, column)[:, rows])
 
 
+@pytest.mark.slow
 def test_the_flip_test_swaps_sides_of_all_keypoints(adapter, crowd):
     images, people = crowd
     alone = adapter(keypoints="mpii").estimate(images[:1], people[:1])[0]
@@ -360,6 +364,7 @@ def test_what_a_networks_keypoints_mean(settings, count, names):
     assert _network_keypoints(settings, count).name == names
 
 
+@pytest.mark.slow
 def test_the_whole_body_of_maskpose_comes_out_by_its_config(crowd):
     config = load_model_config("models/maskpose_wb_b.py", "mmpose")
     config["model"]["backbone"]["arch"] = VIT
@@ -373,6 +378,7 @@ def test_the_whole_body_of_maskpose_comes_out_by_its_config(crowd):
     assert MMPoseEstimator(config, "random", **stand_ins).keypoints.name == "coco"
 
 
+@pytest.mark.slow
 def test_a_network_of_another_set_gives_that_set(crowd):
     config = _shrunk("td-hm_res50_8xb64-210e_crowdpose-256x192")
     estimator = MMPoseEstimator(config, "random", visibility_from="score", presence_from="score", alpha=0)

@@ -105,6 +105,7 @@ class Marked(FakePose):
         ]
 
 
+@pytest.mark.slow
 def test_small_people_go_to_the_crop_estimator_and_rows_stay(weights):
     """The image of 64 pixels is seen with 128: a window of 30 pixels has 60 there."""
     image = picture(64, 64)

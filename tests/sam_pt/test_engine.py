@@ -58,6 +58,7 @@ def test_masks_follow_objects(tracker, exclusive):
     assert results[1].scores.tolist() == pytest.approx([0.9, 0.9])
 
 
+@pytest.mark.slow
 def test_points_follow_to_a_tenth_of_a_pixel():
     frames = textured(moving(10, 5, 2, 1, 70, 60), count=6)
     first, *_, last = run(frames, masked(frames, 0), sam_pt(LucasKanade()))
@@ -73,6 +74,7 @@ def test_one_question_round_is_for_all_objects_and_each_frame_is_encoded_once():
     assert segmenter.opened == 3  # nothing is asked about the first one
 
 
+@pytest.mark.slow
 def test_objects_keep_their_numbers_in_whatever_order_they_come():
     frames = two()
     forward, turned = (run(frames, queries) for queries in (masked(frames, 0, 1), masked(frames, 0, 1)[::-1]))
@@ -147,6 +149,7 @@ class _BothWays(RightTracker):
         return moved, seen, torch.zeros(len(points))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [1, 3, 20])
 def test_a_late_tracker_gives_the_same_a_little_later(delay):
     frames = two(count=6)
@@ -166,6 +169,7 @@ def test_one_frame_and_no_frame():
         run([], masked(frames, 0))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_points_of_its_last_frame():
     frames = two(count=9)
     queries = [*masked(frames, 0), *masked(frames, 1, at=6)]
@@ -265,6 +269,7 @@ class TestQueries:
         results = run(self.FRAMES, [Query(1, 0, box=torch.tensor([9.0, 4.0, 35.0, 26.0]))])
         assert_right(results, self.FRAMES, ids=(1,))
 
+    @pytest.mark.slow
     def test_an_object_that_fills_the_frame_has_no_point_beside_it(self):
         frames = textured(lambda t: (0, 0, 100, 80), count=2)
         first, last = run(frames, masked(frames, 0), sam_pt(RightTracker({})))

@@ -188,6 +188,7 @@ def test_spread_starts_at_the_most_visible_and_takes_one_of_the_face(
         assert row == own + [-1] * (count - len(own))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(crowds(), st.integers(-1000, 1000), st.integers(-1000, 1000), st.sampled_from([0.25, 1.0, 4.0]))
 def test_spread_does_not_depend_on_place_and_size(
@@ -273,6 +274,7 @@ def test_every_person_gets_the_same_number_of_consistent_points(
     assert not (prompts.labels[~positive] == 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prompter", "points"), PROMPTERS_TO_TEST)
 @settings(deadline=None)
 @given(poses=some_people(), others=some_people())

@@ -57,6 +57,7 @@ def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
     assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
 
 
+@pytest.mark.slow
 def test_corrections_equal_those_of_the_predictor(tiny):
     """Asked with one point, three masks to choose from; then with more points and the logits of the answer before."""
     image = picture(75, 91)
@@ -101,6 +102,7 @@ def test_masks_equal_those_of_the_predictor_at_full_size(shared, monkeypatch):
     assert_equal_to_predictor("vit_b", image, PosePrompter(boxes=True), people, poses)
 
 
+@pytest.mark.slow
 def test_images_and_uneven_prompts_are_decoded_together(tiny):
     images = [picture(60, 80, seed=1), picture(33, 97, seed=2)]
     people, poses = zip(*(crowd(3, i.height, i.width, seed=i.width) for i in images), strict=True)
@@ -134,6 +136,7 @@ def test_nobody(tiny):
     assert masks.bits.shape == (0, 5, 9)
 
 
+@pytest.mark.slow
 def test_bfloat16(tiny):
     people, poses = crowd(4, 100, 120)
     image = picture(100, 120)

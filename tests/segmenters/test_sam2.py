@@ -221,6 +221,7 @@ def test_nobody(tiny):
     assert masks.bits.shape == (0, 5, 9)
 
 
+@pytest.mark.slow
 def test_bfloat16_moves_edges_only(tiny):
     people, poses = crowd(4, 100, 120)
     image = picture(100, 120)
@@ -235,6 +236,7 @@ def test_bfloat16_moves_edges_only(tiny):
     assert (logits - expected).abs().mean() < 0.1 * expected.std()
 
 
+@pytest.mark.slow
 def test_made_up_weights_are_the_same_each_time_and_leave_the_generator_alone(tiny, instantiate_anew, monkeypatch):
     monkeypatch.setattr("hydra.utils.instantiate", instantiate_anew)
     torch.manual_seed(5)

@@ -56,6 +56,7 @@ def images(segmenter):
     return Loop(FakeDetector(), FakePose(), Finding(segmenter), KeepAll())
 
 
+@pytest.mark.slow
 def test_everybody_found_is_remembered_and_each_frame_is_encoded_once(segmenter):
     # Nobody is looked for a second time, not even while somebody is lost.
     loop, photos = remembering(min_mask_score=0.0, keyframe_every=8), images(segmenter)

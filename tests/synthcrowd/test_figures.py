@@ -95,6 +95,7 @@ def test_a_face_is_hidden_from_behind(seed: int) -> None:
     assert person.hidden[[_NOSE, _LEFT_EYE, _RIGHT_EYE]].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("facing", "near"), [(math.pi / 2, 1), (-math.pi / 2, 0)])
 def test_the_far_arm_and_hip_are_hidden_from_the_side(facing: float, near: int) -> None:
     counts = np.zeros((2, 2), int)
@@ -145,6 +146,7 @@ def test_figures_of_all_sizes(height: float) -> None:
     assert 0.1 < (person.parts > 0).mean() < 0.9
 
 
+@pytest.mark.slow
 def test_the_pelvis_is_where_the_origin_says() -> None:
     for seed in range(10):
         person = figure(seed, kind=PoseKind.STANDING)
@@ -223,6 +225,7 @@ def test_similar_looks_share_clothes_and_not_people(seed: int) -> None:
     assert (mate.skin, mate.hair_color, mate.width) != (look.skin, look.hair_color, look.width)
 
 
+@pytest.mark.slow
 def test_looks_vary() -> None:
     looks = [sample_look(np.random.default_rng(seed)) for seed in range(300)]
     assert {look.upper for look in looks} == set(Upper)

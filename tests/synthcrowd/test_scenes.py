@@ -281,6 +281,7 @@ def test_empty_scenes_have_nobody() -> None:
     assert scene.max_iou == 0
 
 
+@pytest.mark.slow
 def test_teams_are_dressed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     similar: list[object] = []
     original = scenes.similar_look
@@ -552,6 +553,7 @@ def test_settings_out_of_range(wrong: dict[str, object]) -> None:
         Settings(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "mean", "areas", "points"),
     [

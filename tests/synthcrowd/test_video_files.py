@@ -42,6 +42,7 @@ def test_frames_are_the_drawn_ones(folder: Path, drawn: list[list[VideoFrame]]) 
         assert (folder / "small" / name / "000007.jpg").read_bytes() == encode(frames[7].scene.image)
 
 
+@pytest.mark.slow
 def test_coco_has_everybody_with_the_id(folder: Path, drawn: list[list[VideoFrame]]) -> None:
     coco = COCO(str(folder / "small.json"))
     frames = [frame for video in drawn for frame in video]

@@ -35,6 +35,7 @@ def eventful() -> tuple[Video, list[VideoFrame]]:
     return video, list(video)
 
 
+@pytest.mark.slow
 def test_a_frame_drawn_alone_is_the_one_of_the_sequence(eventful: tuple[Video, list[VideoFrame]]) -> None:
     _, frames = eventful
     assert [frame.index for frame in frames] == list(range(20))
@@ -42,6 +43,7 @@ def test_a_frame_drawn_alone_is_the_one_of_the_sequence(eventful: tuple[Video, l
     _same(plan_video(3, 4, EVENTFUL).frame(2), frames[2])
 
 
+@pytest.mark.slow
 def test_other_numbers_give_other_videos() -> None:
     first = plan_video(0, 0, SMALL).frame(0).scene.image
     for other in (plan_video(1, 0, SMALL), plan_video(0, 1, SMALL)):
@@ -68,6 +70,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: st
         dataclasses.replace(SMALL, **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_what_is_said_of_frames_agrees(eventful: tuple[Video, list[VideoFrame]]) -> None:
     video, frames = eventful
     (cut,) = video.cuts

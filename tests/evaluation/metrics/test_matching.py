@@ -228,6 +228,7 @@ class TestEqualPrecision:
         result = recall_at_equal_precision(matches, match(truth_of(), []))
         assert (result.precision, result.first, result.second) == (0, None, None)
 
+    @pytest.mark.slow
     @settings(max_examples=40)
     @given(
         st.lists(st.tuples(st.sampled_from([None, 0, 1, 2, 3]), st.integers(1, 9)), max_size=6),

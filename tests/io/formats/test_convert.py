@@ -216,6 +216,7 @@ def test_crowdpose_has_its_joints_and_how_crowded_it_is(folder, tmp_path):
     assert labels.dataset["images"][1]["crowdIndex"] == 0
 
 
+@pytest.mark.slow
 def test_mmpose_reads_its_data_set(folder, tmp_path):
     pytest.importorskip("mmpose")
     from mmpose.datasets import CocoDataset

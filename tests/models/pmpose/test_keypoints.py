@@ -223,6 +223,7 @@ def test_a_step_of_training_and_of_validation(config):
     assert 0 < numbers["ex_oks_edge/mean"] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "layers", "decay", "channels"),
     [("s", 12, 0.8, 384), ("b", 12, 0.75, 768), ("l", 24, 0.8, 1024), ("h", 32, 0.85, 1280)],

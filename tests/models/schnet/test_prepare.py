@@ -29,6 +29,7 @@ def whole(tmp_path, monkeypatch):
     return model, tokenizer
 
 
+@pytest.mark.slow
 def test_a_prepared_file_is_what_a_parser_loads(whole, tmp_path):
     model, tokenizer = whole
     code, out, err = main_in(

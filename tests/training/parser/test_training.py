@@ -83,6 +83,7 @@ def test_a_parser_learns_on_a_frozen_encoder_and_is_loaded_again(batch, sam, tmp
     torch.testing.assert_close(loaded.head.fuse.weight, model.parser.head.fuse.weight, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_cached_levels_are_those_of_the_encoder(batch, sam, tmp_path):
     settings = WITHOUT_SEMANTICS | dict(level_channels=(channels(sam),) * 3)
     model = ParserTraining(settings, str(sam), "random", cache=str(tmp_path))
@@ -150,6 +151,7 @@ class TestPartMaps:
         assert right > 0.4 > 0.1 > np.mean((own[:, ::-1] == other)[sided])
         assert set(own[:2].ravel()) == {IGNORED}
 
+    @pytest.mark.slow
     def test_a_data_set_without_labels_is_refused(self):
         class Bare(SynthCrowd):
             part_set = None

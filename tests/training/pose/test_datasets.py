@@ -34,6 +34,7 @@ def folder(make_figures, tmp_path_factory):
     return make_figures(tmp_path_factory.mktemp("people"), 4, people=3)
 
 
+@pytest.mark.slow
 def test_a_sample_keeps_visibility_segmentation_and_the_whole_box(folder):
     annotations = json.loads((folder / "train.json").read_text())["annotations"]
     dataset = _dataset(folder)
@@ -68,6 +69,7 @@ def test_what_is_held_out_and_the_rest_are_the_whole(folder):
     assert len(rest) + len(held_out) == len(whole)
 
 
+@pytest.mark.slow
 def test_neighbours_are_the_others_whose_boxes_overlap(tmp_path):
     boxes = [[0, 0, 50, 50], [40, 40, 50, 50], [50, 0, 40, 40], [0, 0, 50, 50]]
     annotations = [
@@ -90,6 +92,7 @@ def test_neighbours_are_the_others_whose_boxes_overlap(tmp_path):
     assert found == [["1"], ["0"], [], []]
 
 
+@pytest.mark.slow
 def test_without_segmentations_nobody_is_a_neighbour(folder, tmp_path):
     content = json.loads((folder / "train.json").read_text())
     for annotation in content["annotations"]:
@@ -119,6 +122,7 @@ def test_the_training_of_nano_reads_it(folder):
     assert set(hidden) == {0.0, 1.0}
 
 
+@pytest.mark.slow
 def test_labelled_keypoints_outside_the_crop_teach_absence_and_nothing_else(folder):
     pipeline = [step for step in _nano_pipeline() if not step["type"].startswith("Random")]
     place = next(row for row, step in enumerate(pipeline) if step["type"] == "GetBBoxCenterScale")

@@ -59,6 +59,7 @@ def test_it_is_small():
     assert sum(value.numel() for value in model.parameters()) < 2_500_000
 
 
+@pytest.mark.slow
 def test_it_is_a_stage_with_flip_test(make_figures, tmp_path):
     people = json.loads((make_figures(tmp_path, 2, people=2) / "train.json").read_text())
     images, detections = [], []

@@ -149,6 +149,7 @@ def test_it_learns_and_what_it_learned_is_what_the_stage_does(dataset, sam, tmp_
         torch.testing.assert_close(poses.keypoints, expected, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_cache_is_asked_instead_of_the_encoder(dataset, sam, tmp_path):
     images, people = _batch(dataset)
     numbers = []

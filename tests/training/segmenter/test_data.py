@@ -74,6 +74,7 @@ def test_a_mirror_image_swaps_left_and_right():
     assert after.available[0, left] == before.available[0, right]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 96])
 def test_keypoints_and_masks_move_with_the_pixels(size):
     moved, moving = (
@@ -130,6 +131,7 @@ def test_the_same_seed_gives_the_same_sample():
     assert not torch.equal(samples[0], samples[2])
 
 
+@pytest.mark.slow
 def test_of_a_crowd_some_are_drawn_each_time():
     few, places = dataset(CROWD, max_people=2), Counter()
     for _ in range(40):
@@ -161,6 +163,7 @@ def test_weights_say_how_often_an_image_is_seen(weights, length):
     assert large == round(weights[1] * 2)
 
 
+@pytest.mark.slow
 def test_a_fraction_takes_other_images_each_time():
     half = PoseMaskDataset(
         {"a": dict(dataset=Scenes(*([(2 * n, 2, 2 * n + 8, 10)] for n in range(8))), weight=0.5)}, 64

@@ -121,6 +121,7 @@ def test_the_encoder_is_the_same_after_training(posesam):
     assert values[-1] < values[0]
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_where_all_is_trained(posesam):
     model = posesam(trainable="all")
     before = copy.deepcopy(model.image_encoder.state_dict())
@@ -150,6 +151,7 @@ def test_rates_that_make_no_sense_are_refused(options, posesam):
         )
 
 
+@pytest.mark.slow
 def test_who_is_not_there_has_no_mask_in_training(posesam):
     model = posesam()
     model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.data.fill_(-50.0)
@@ -219,6 +221,7 @@ class Spy:
         return MaskRefine().correct(ground_truth, prediction, keypoints, generator)
 
 
+@pytest.mark.slow
 def test_points_are_added_one_by_one_and_a_single_one_may_mean_three_masks(posesam, monkeypatch):
     spy = Spy()
     model, calls = posesam(spy), []
@@ -270,6 +273,7 @@ def test_some_first_predictions_correct_a_detectors_mask(posesam, monkeypatch):
     assert all((allowed[1:] == start).flatten(1).all(1).any() for start in starts)
 
 
+@pytest.mark.slow
 def test_starts_do_not_matter_where_they_are_not_asked_for(posesam):
     crowded = people(3)
     model = posesam(MaskRefine(corrections=1))
@@ -283,6 +287,7 @@ def test_trained_with_starts_it_is_tested_with_them(posesam):
     assert isinstance(segmenter.start, DetectedMasks)
 
 
+@pytest.mark.slow
 def test_people_with_fewer_points_are_decoded_without_padding(posesam):
     model = posesam(MaxVisibilityPoints(3), dtype="float32")
     both, one = people(2), people(1, seed=1, known=1)
@@ -301,6 +306,7 @@ def test_the_seed_of_the_program_decides(posesam):
     assert total(model, data, seed=1) != total(model, data, seed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_network_is_asked_as_the_segmenter_asks_it(dtype, posesam, tiny):
     """Without augmentation a sample's keypoints are half a pixel further than the points of a prompt."""
