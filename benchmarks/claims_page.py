@@ -7,6 +7,7 @@ The words of the page are written by hand and stay; what is measured stands betw
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -176,6 +177,11 @@ def write_page(outcomes: Sequence[Outcome], count: int, page: Path) -> None:
         file.write(text)
 
 
+def _anchor(heading: str) -> str:
+    """Return what pages link to for a heading: its words in small letters, joined by hyphens."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def _verdicts(outcomes: Sequence[Outcome], count: int) -> list[str]:
     splits = list(dict.fromkeys(each.split for outcome in outcomes for each in outcome.measured))
     lines = [
@@ -185,7 +191,7 @@ def _verdicts(outcomes: Sequence[Outcome], count: int) -> list[str]:
         f"| --- | --- |{' --- |' * (len(splits) + 1)}",
     ]
     for outcome in outcomes:
-        title = f"[{outcome.claim.title}](#{outcome.claim.key})"
+        title = f"[{outcome.claim.title}](#{_anchor(outcome.claim.title)})"
         ours = [
             "<br>".join(f"{_signed(each.difference)} {each.verdict}" for each in outcome.counted(split)) or ""
             for split in splits
@@ -198,7 +204,7 @@ def _measurements(outcomes: Sequence[Outcome], pictures: Path) -> list[str]:
     lines: list[str] = []
     for outcome in outcomes:
         claim = outcome.claim
-        lines += [f'<a id="{claim.key}"></a>', "", f"### {claim.title}", ""]
+        lines += [f"### {claim.title}", ""]
         lines += [f"{outcome.verdict().capitalize()}. `python benchmarks/claims.py --only {claim.key}`", ""]
         if claim.untrained:
             names = ", ".join(training.name for training in claim.untrained)
