@@ -99,6 +99,7 @@ class TestOnePicture:
         with pytest.raises(TypeError, match="got int"):
             model(5)
 
+    @pytest.mark.slow
     def test_rounds_min_score_and_trace(self, model):
         image = scene(BEHIND, FRONT)
         assert model(image).round.tolist() == [1, 2]
@@ -181,6 +182,7 @@ class TestSeveralPictures:
         assert "clip.mp4" in caplog.text
         assert model([]) == []
 
+    @pytest.mark.slow
     def test_stream_yields_as_it_goes_and_reads_no_further(self):
         model, read = new_model(), []
 
@@ -199,6 +201,7 @@ class TestSeveralPictures:
     def test_one_picture_can_be_streamed(self, model):
         assert [len(people) for people in model(scene(*TWO), stream=True)] == [2]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", [1, 2, 4])
     def test_a_broken_picture_stops_no_other_and_nothing_is_lost(self, model, folder, batch_size, caplog):
         pictures = [folder / name for name in ("b.png", "clip.mp4", "c.png")] + [None, folder / "a.png"]

@@ -94,6 +94,7 @@ def test_bases_of_other_packages_keep_their_scope(tmp_path):
     assert found.optim_wrapper.optimizer.type == "SGD"
 
 
+@pytest.mark.slow
 def test_configs_are_read_by_many_threads_at_once(tmp_path):
     write(tmp_path, **BASES)
     with ThreadPoolExecutor(8) as pool:

@@ -50,6 +50,7 @@ def test_two_squares_are_followed_between_two_detections():
     assert [each.people.age.tolist() for each in found[:3]] == [[1, 1], [2, 2], [3, 3]]
 
 
+@pytest.mark.slow
 def test_a_frame_with_nobody_is_not_encoded():
     segmenter = FakeSegmenter()
     found = follow(video_loop(), film(count=14), image_loop(segmenter=segmenter))
@@ -120,6 +121,7 @@ def test_another_scene_retires_everybody():
     assert boxes_of(found[3]) == boxes_of(found[8]) == {2: RIGHT}
 
 
+@pytest.mark.slow
 def test_another_size_is_another_scene():
     found = follow(video_loop(), film(moving(LEFT), count=2) + film(moving(LEFT), count=2, start=2, height=60))
     assert [each.cut for each in found] == [False, False, True, False]

@@ -356,6 +356,7 @@ class TestContactSheet:
             assert (panels[1, 3, 180, column] == values[180, column]).all()
         assert (panels[0, 3, 180, 72] == values[180, 72]).all()
 
+    @pytest.mark.slow
     def test_prompts_are_crosses_by_sign_and_padding_is_none(self):
         image = plain(240, 480)
         trace, _ = two_rounds(image)
@@ -393,6 +394,7 @@ class TestContactSheet:
         assert (panel[100, 24] != GREY).any()
         assert (panel[100, 60:110] == GREY).all()
 
+    @pytest.mark.slow
     def test_those_who_lose_are_thin_and_grey(self):
         image = plain(240, 480)
         (entry, _), _ = two_rounds(image)

@@ -91,6 +91,7 @@ class TestSaving:
         restored = back["people"][1]
         assert {key: value for key, value in restored.items() if key != "revision"} == second
 
+    @pytest.mark.slow
     def test_two_tabs_are_merged_by_person_and_conflicts_change_nothing(self, tmp_path):
         with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
             first, second = document["people"]
@@ -124,6 +125,7 @@ class TestSaving:
         assert [row["area"] for row in rows] == [second["area"], 0]
         assert rows[1]["drawn"] == second["segmentation"]
 
+    @pytest.mark.slow
     def test_merging_and_adding_give_rows_that_can_be_saved(self, tmp_path):
         with reviewed(tmp_path, FRONT, OTHER) as (client, path, document):
             both = client.post(f"{path}/merge", json={"people": document["people"]}).json()
@@ -137,6 +139,7 @@ class TestSaving:
             (row,) = client.get("/api/queue").json()["photos"]
             assert (row["people"], row["edited"], row["sure"], row["reviewed"]) == (2, 2, None, True)
 
+    @pytest.mark.slow
     def test_the_mask_follows_a_keypoint_and_the_loop_can_be_looked_at(self, tmp_path):
         with reviewed(tmp_path, FRONT) as (client, path, document):
             person = moved(document["people"][0], 16, 40, 30)

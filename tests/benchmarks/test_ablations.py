@@ -409,6 +409,7 @@ def test_wrong_arguments(program, capsys, arguments):
     assert "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_need_matplotlib(program, folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert run(program, folder, "--figure", "3") == 2

@@ -507,6 +507,7 @@ def hub_path(repo: str, path: str) -> str:
     return f"/{repo}/resolve/main/{path}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "path"),
     [

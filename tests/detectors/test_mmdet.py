@@ -341,6 +341,7 @@ def test_segmenters_without_boxes_get_them_from_their_masks(calm, photos):
         assert not (mask & ~inside).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(100, 200), (480, 640), (641, 427), (1500, 2000), (7, 900), (333, 500)])
 def test_letterbox_is_mmdets_own_pipeline(size):
     steps = rtmdet("rtmdet-ins").test_dataloader.dataset.pipeline
@@ -459,6 +460,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", MISTAKES)
 def test_mistakes_get_one_line(message):
     with pytest.raises(UserError, match=message) as caught:

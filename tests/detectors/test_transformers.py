@@ -45,6 +45,7 @@ def test_the_person_column_alone_counts_and_boxes_are_shares_of_the_image(masks)
         assert not found.masks[1].any()  # an empty mask stays beside its box
 
 
+@pytest.mark.slow
 def test_masks_of_queries_that_have_no_boxes_give_them():
     stage = detector(score_threshold=0.3)
     stage._softmax = True
@@ -57,6 +58,7 @@ def test_masks_of_queries_that_have_no_boxes_give_them():
     assert found.masks.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -58,6 +58,7 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(photos, tmp_path):
     assert "3 people in 3 images" in out
 
 
+@pytest.mark.slow
 def test_an_image_that_breaks_the_model_does_not_take_its_batch_along(photos, tmp_path):
     (tmp_path / "fussy_config.py").write_text(CONFIG.replace("fakes.FakeDetector", "fakes.FussyDetector"))
     code, _, err = run(tmp_path, "--input", "photos", "--output", "out", config="fussy_config.py")
@@ -73,6 +74,7 @@ def test_quiet_prints_nothing(photos, tmp_path):
     assert run(tmp_path, "--input", "photos", "--output", "out", "--quiet") == (0, "", "")
 
 
+@pytest.mark.slow
 def test_names_in_subfolders_do_not_collide(photos, tmp_path):
     save(photos / "sub" / "a.png", FRONT)
     code, _, _ = run(tmp_path, "--input", "photos", "--output", "out")
@@ -110,6 +112,7 @@ def test_results_are_not_lost_by_running_again(photos, tmp_path):
     assert len(_people(tmp_path / "out")["images"]) == 1
 
 
+@pytest.mark.slow
 def test_resuming_with_other_settings_is_refused(photos, tmp_path):
     assert run(tmp_path, "--input", "photos", "--output", "out")[0] == 0
     code, _, err = run(tmp_path, "--input", "photos", "--output", "out", "--resume", "--set", "pipeline.rounds=1")
@@ -215,6 +218,7 @@ def _stored_turned(path):
     return [x1, y1, x2 - x1, y2 - y1], [height - y2, x1, y2 - y1, x2 - x1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["boxes", "dataset"])
 def test_labels_in_stored_pixels_work_by_an_option(tmp_path, kind):
     (tmp_path / "config.py").write_text(CONFIG)
@@ -259,6 +263,7 @@ def test_the_report_lists_what_was_done_to_the_labels(photos, tmp_path):
     assert f"- {notice}" in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_ids_of_boxes_are_explained_by_a_second_file(photos, tmp_path):
     x1, y1, x2, y2 = BEHIND
     boxes = [{"image_id": 77, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.75}]
@@ -298,6 +303,7 @@ def test_what_is_worth_knowing_of_an_image_is_written_beside_it(photos, tmp_path
     assert (tmp_path / "out" / "people.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_url_whose_picture_changed_is_done_again(tmp_path, monkeypatch):
     from bmp.io import images
 
@@ -324,6 +330,7 @@ def test_a_url_whose_picture_changed_is_done_again(tmp_path, monkeypatch):
     assert len(_people(tmp_path / "out")["annotations"]) == 1
 
 
+@pytest.mark.slow
 def test_resuming_after_a_file_of_boxes_in_a_folder_changed_is_refused(photos, tmp_path):
     changing = tmp_path / "boxes" / "a.json"
     changing.parent.mkdir()

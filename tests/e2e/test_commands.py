@@ -43,6 +43,7 @@ def test_photos_are_named_with_or_without_an_option(photos, tmp_path, arguments)
     assert _names(tmp_path / "bmp-output") == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 def test_results_stay_and_the_message_says_all_ways_on(photos, tmp_path):
     assert run(tmp_path, "photos/a.png")[0] == 0
     code, _, err = run(tmp_path, "photos/b.png")
@@ -111,6 +112,7 @@ class TestBoxes:
         (tmp_path / "boxes.json").write_text(json.dumps(boxes))
         return lambda *arguments: run(tmp_path, "photos", "-o", "out", "--boxes", "boxes.json", *arguments)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("arguments", "code", "people"),
         [
@@ -152,6 +154,7 @@ class TestResume:
         assert _names(tmp_path / "out") == ["_up/others/d.png", "a.png", "b.png", "more/c.png"]
         assert (tmp_path / "out" / "overlays" / "_up" / "others" / "d.png.jpg").is_file()
 
+    @pytest.mark.slow
     def test_photos_and_results_may_move_together(self, photos, tmp_path):
         (tmp_path / "here").mkdir()
         shutil.copytree(photos, tmp_path / "here" / "photos")
@@ -170,6 +173,7 @@ class TestResume:
         assert run(tmp_path, "photos", "-o", "anew")[0] == 0
         assert (tmp_path / "out" / "people.json").read_bytes() == (tmp_path / "anew" / "people.json").read_bytes()
 
+    @pytest.mark.slow
     def test_a_file_of_the_config_that_changed_is_refused(self, photos, tmp_path):
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / "own.pth").write_text("one")
@@ -205,6 +209,7 @@ def test_another_run_in_the_folder_is_waited_for_by_nobody(photos, tmp_path):
     assert run(tmp_path, "photos", "-o", "out")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", ["long name", "wide"])
 def test_a_picture_that_cannot_be_drawn_fails_alone(photos, tmp_path, monkeypatch, problem):
     name = "x" * 251 + ".png"
@@ -222,6 +227,7 @@ def test_a_picture_that_cannot_be_drawn_fails_alone(photos, tmp_path, monkeypatc
     assert _names(tmp_path / "out") == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 def test_names_with_anything_in_them_are_printed_as_they_can_be(photos, tmp_path):
     odd = os.fsdecode(b"photos/\xff\n\x1b[31m.png")
     save(tmp_path / odd, FRONT)
@@ -282,6 +288,7 @@ def test_a_stdout_that_is_closed_or_full_does_not_end_the_work(photos, tmp_path,
     assert _names(tmp_path / "out") == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 def test_what_libraries_in_c_say_stays_off_the_terminal(photos, tmp_path):
     (tmp_path / "noisy.py").write_text(
         "import os\nimport warnings\nfrom fakes import FakeDetector\n\n\nclass Noisy(FakeDetector):\n"

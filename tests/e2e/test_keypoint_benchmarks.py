@@ -232,6 +232,7 @@ def test_a_file_that_does_not_say_what_its_keypoints_are_is_told(root):
     assert (code, "did you mean 'aic'" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_keypoints_of_no_known_set_have_no_number_and_the_rest_has(tmp_path):
     save(tmp_path / "photos" / "1.png", FRONT)
     x1, y1, x2, y2 = FRONT

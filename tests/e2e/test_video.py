@@ -68,6 +68,7 @@ def test_a_folder_of_pictures_is_one_video_where_that_is_said(folder):
     assert (folder / "photos" / "people.json").exists()
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_read_does_not_stop_the_others(folder):
     (folder / "text.mp4").write_text("not a film\n" * 50)
     (folder / "empty.mp4").write_bytes(b"")

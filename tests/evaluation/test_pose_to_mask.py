@@ -276,6 +276,7 @@ def test_a_prompt_curve_is_what_each_prompter_gives_alone():
     assert rows["MaxVisibility", 5] != rows["MaxSpread", 5]
 
 
+@pytest.mark.slow
 def test_a_prompt_curve_computes_nothing_twice():
     flags = [[2] * 17, [2] * 3 + [0] * 14, [0] * 16 + [2]]
     dataset = Scenes(CROWD, [], LONE, labels=flags)
@@ -359,6 +360,7 @@ def test_corrections_lie_in_the_error_region_with_the_right_label(seed):
         assert curve[own - 100][:-1] == pytest.approx(ious)
 
 
+@pytest.mark.slow
 def test_corrections_mend_what_they_point_at():
     dataset = Scenes(CROWD, [(5, 5, 15, 15)])
     for ious in dict(correction_curve(dataset, MendingSegmenter(), corrections=20)).values():

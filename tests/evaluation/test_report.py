@@ -23,6 +23,7 @@ def test_the_last_line_is_the_change():
         assert table.rows[start + 2][2] == "+0"
 
 
+@pytest.mark.slow
 def test_visible_keypoints_have_lines_of_their_own_where_others_are_hidden():
     hidden = [{**row, "keypoints": [*row["keypoints"][:-1], 1]} for row in TRUTH["annotations"]]
     comparison = compare({**TRUTH, "annotations": hidden})
@@ -59,6 +60,7 @@ def test_what_has_no_labels_says_so():
     assert report.people_table(comparison).rows[-1] == ("masks", *[report.NO_NUMBER] * 6)
 
 
+@pytest.mark.slow
 def test_equal_precision_in_words():
     assert "after round 1 is 33.3 at precision 50.0" in report.equal_precision_sentence(compare())
     assert "it is 66.7 (+33.3)" in report.equal_precision_sentence(compare())

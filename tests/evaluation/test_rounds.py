@@ -10,6 +10,7 @@ from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.rounds import labelled_kinds, reasons
 
 
+@pytest.mark.slow
 def test_found_and_lost_by_hand():
     first, second = compare().rounds
     assert (first.number, first.people, first.boxes.found, first.boxes.lost) == (1, 3, 1, 0)
@@ -150,6 +151,7 @@ def test_each_number_that_is_missing_has_its_reason(ground_truth, rounds, place,
     assert nulls(numbers) == set(reasons(comparison))
 
 
+@pytest.mark.slow
 def test_limits_are_of_each_image():
     strict = compare(max_detections=1, max_poses=1).rounds[0]
     assert strict.beyond == {"bbox": 1, "segm": 1, "keypoints": 1}

@@ -84,6 +84,7 @@ def task(broken=(), **options):
     return Task(Scenes(broken), {"rounds": 2}, **{"batch_size": 2, **options})
 
 
+@pytest.mark.slow
 def test_people_after_each_round(tmp_path):
     work(tmp_path, task())
     first, second = rows(tmp_path, task(), 1), rows(tmp_path, task(), 2)
@@ -149,6 +150,7 @@ def test_processes_share_and_any_number_of_them_goes_on(tmp_path, count, later):
     assert rows(folder, task()) == rows(tmp_path / "one", task())
 
 
+@pytest.mark.slow
 def test_failures_are_kept_and_tried_again(tmp_path):
     work(tmp_path, task(broken=[1, 6]))
     with Journals(tmp_path, task().settings()) as found:
@@ -168,6 +170,7 @@ def test_an_image_that_breaks_the_model_does_not_take_its_batch_along(tmp_path):
         run(model(FussyDetector()), task(), tmp_path, Processes(), silence, debug=True)
 
 
+@pytest.mark.slow
 def test_seconds_add_up_over_batches(tmp_path):
     work(tmp_path, task())
     with Journals(tmp_path, task().settings()) as found:
@@ -184,6 +187,7 @@ def test_a_limit_takes_the_first_images(tmp_path):
         work(tmp_path, task())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "changed"),
     [
@@ -203,6 +207,7 @@ def test_other_truth_is_another_data_set():
     assert Task(dataset, {}).settings()["dataset"] != Task(Scenes(), {}).settings()["dataset"]
 
 
+@pytest.mark.slow
 def test_prepare(tmp_path):
     folder = tmp_path / "new" / "folder"
     prepare_folder(folder, resume=False, overwrite=False)

@@ -32,6 +32,7 @@ def _ids(found):
     return [one.ids.tolist() for one in found]
 
 
+@pytest.mark.slow
 def test_the_loop_over_videos_is_a_finder(loop):
     video = VideoLoop(FakeTracker({0: (1, 0)}), TrackedKeypoints(), keyframe_every=3)
     found = list(by_loop(loop, video)(film(_left, count=5)))

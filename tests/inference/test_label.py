@@ -127,6 +127,7 @@ def test_nothing_is_done_again_and_new_photos_are_added(photos, capsys):
     assert len(rows) == len({row["id"] for row in rows}) == 11
 
 
+@pytest.mark.slow
 def test_a_photo_whose_workers_die_is_given_up_and_takes_nobody_along(photos):
     ids = [str(path) for path in sorted((photos / "a").iterdir())]
     (shard, *_) = to_shards([Photo(name, name) for name in ids], set(), 4)
@@ -144,6 +145,7 @@ def test_a_photo_whose_workers_die_is_given_up_and_takes_nobody_along(photos):
     assert not list((folder / TRIES).iterdir())
 
 
+@pytest.mark.slow
 def test_a_photo_that_breaks_the_model_breaks_no_other(photos):
     (photos.parent / "config.py").write_text(CONFIG.replace("fakes.FakeDetector", "fakes.FussyDetector") + SMALL)
     assert label(photos) == 1
@@ -152,6 +154,7 @@ def test_a_photo_that_breaks_the_model_breaks_no_other(photos):
     assert [len(row["people"]) for row in rows] == [1, 0, 1, 0, 1, 0, 1, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_tars_parquet_files_and_addresses(photos, tmp_path):
     fsspec = pytest.importorskip("fsspec")
     with tarfile.open(tmp_path / "in.tar", "w") as archive:
@@ -224,6 +227,7 @@ def test_mistakes_are_one_line(photos, capsys, arguments, complaint):
     assert complaint in line
 
 
+@pytest.mark.slow
 def test_labels_of_other_settings_are_not_mixed(photos, capsys):
     assert label(photos) == 1
     capsys.readouterr()

@@ -129,6 +129,7 @@ def test_pil_pictures_are_looked_at_too(tmp_path):
         images.load(PIL.Image.open(path))
 
 
+@pytest.mark.slow
 def test_scans_without_end_are_refused_before_they_take_hours(tmp_path):
     whole = encoded("L", format="JPEG", progressive=True)
     second = whole.find(b"\xff\xda", whole.find(b"\xff\xda") + 2)

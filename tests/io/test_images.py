@@ -532,6 +532,7 @@ def test_frames_of_large_files_are_not_counted():
     assert said == ["the bytes: the first of several frames is read"]
 
 
+@pytest.mark.slow
 def test_bytes_in_flight_are_bounded_over_threads():
     budget = decoding._Budget(10)
     inside, most, lock = [0.0], [0.0], threading.Lock()

@@ -154,6 +154,7 @@ def test_broken_netpbm(data, words):
         images.load(data)
 
 
+@pytest.mark.slow
 def test_netpbm_is_read_in_strips_and_not_number_by_number():
     started = time.process_time()
     assert images.load(b"P6 1000 2000 1023\n" + bytes(12_000_000)).pixels.shape == (2000, 1000, 3)

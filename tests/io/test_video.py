@@ -113,6 +113,7 @@ def test_named_otherwise_with_a_colon(film, tmp_path):
     assert read(path)[0] == whole(VARYING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", range(COUNT))
 def test_seeking_gives_what_reading_gives(film, start):
     expected = whole(VARYING)[start:]
@@ -188,6 +189,7 @@ def damaged(path, source, number):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 5, COUNT - 1])
 def test_broken_packets_are_counted_and_the_rest_is_read(tmp_path, steady, number):
     path = damaged(tmp_path / "a.mp4", make(tmp_path / "b.mp4", bf="0", g="1"), number)

@@ -78,6 +78,7 @@ def test_an_image_is_encoded_once_whoever_asks(encoder):
     assert same(other, again[0])
 
 
+@pytest.mark.slow
 def test_levels_go_with_their_image(encoder):
     images = [picture(40, 50, seed) for seed in range(2)]
     encoder.levels(images)

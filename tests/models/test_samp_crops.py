@@ -114,6 +114,7 @@ def test_all_three_levels_have_losses_and_gradients():
     assert all(math.isfinite(value.item()) for value in losses.values())
 
 
+@pytest.mark.slow
 def test_it_runs_as_any_estimator_of_mmpose():
     pose = MMPoseEstimator(section(), "random", flip_test=False)
     image = Image(torch.randint(0, 256, (90, 70, 3), dtype=torch.uint8))

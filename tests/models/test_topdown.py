@@ -75,6 +75,7 @@ def test_the_section_is_left_alone_and_pretrained_weights_are_not_fetched():
     assert section["pretrained"] == "nowhere.pth"
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_strictly(tmp_path):
     model = build_topdown(_tiny(), "random")
     state = {name: torch.full_like(value, 3) for name, value in model.state_dict().items()}

@@ -84,6 +84,7 @@ def test_exclusive_twice_is_exclusive_once(case: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(masks.exclusive(once, scores), once)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(ranked_masks())
 def test_exclusive_leaves_its_argument_alone(case: tuple[Tensor, Tensor]) -> None:

@@ -146,6 +146,7 @@ def test_oks_of_each_set_is_that_of_mmpose(name, settings, tmp_path):
     expect_equal(standard(crowd.ours()), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coco", "crowdpose"])
 def test_alike_poses_are_left_out_as_mmpose_does(name, tmp_path):
     crowd = Crowd(name)
@@ -160,6 +161,7 @@ def test_alike_poses_are_left_out_as_mmpose_does(name, tmp_path):
     assert alike.ap != crowd.ours().coco.ap
 
 
+@pytest.mark.slow
 def test_crowdpose_is_measured_as_mmpose_does(tmp_path):
     crowd = Crowd("crowdpose", images=12)
     found = crowd.ours()
@@ -173,6 +175,7 @@ def test_crowdpose_is_measured_as_mmpose_does(tmp_path):
     assert len(set(levels.values())) == 6  # the crowd indices tell the paper's levels from the released ones
 
 
+@pytest.mark.slow
 def test_the_whole_body_is_measured_as_mmpose_does(tmp_path, capsys):
     crowd = Crowd("coco_wholebody", images=3)
     theirs = crowd.theirs(tmp_path, metrics.CocoWholeBodyMetric)

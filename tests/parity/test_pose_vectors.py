@@ -68,6 +68,7 @@ def test_targets(vectors):
     np.testing.assert_array_equal(oks_targets(keypoints, 64, 48).numpy(), expected["target_maps"])
 
 
+@pytest.mark.slow
 def test_crops(vectors, shared, photos):
     expected = vectors("topdown_crop")["crops_bgr"]
     people = read_vectors(shared, "topdown_crop.json")

@@ -87,6 +87,7 @@ def test_tracks(shared):
         assert found == pytest.approx({name: case[name] for name in NAMES}, abs=TRACKS), case["name"]
 
 
+@pytest.mark.slow
 def test_counts_of_videos_add_up_to_those_of_one_long_video_of_other_people(shared):
     videos = [frames_of(case) for case in read_vectors(shared, "tracking_metrics.json")["cases"]]
     long = [

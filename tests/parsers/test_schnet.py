@@ -58,6 +58,7 @@ def certain_of_background(parser):
     return parser
 
 
+@pytest.mark.slow
 def test_background_inside_a_mask_is_filled_with_the_next_best_or_left():
     filled = certain_of_background(SAMCLIPParser("random", Levels(), TINY)).parse([IMAGE], [TWO])[0]
     assert filled.labels[TWO.masks.bits.any(dim=0)].unique().tolist() == [7]

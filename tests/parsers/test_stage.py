@@ -97,6 +97,7 @@ def photos(folder, config=PARSING):
     save(folder / "photos" / "b.png")
 
 
+@pytest.mark.slow
 def test_files_of_a_run(tmp_path):
     photos(tmp_path)
     code, _, err = run(tmp_path, "photos", "-o", "out", "--parts-png", "--parts-cihp")
@@ -117,6 +118,7 @@ def test_files_of_a_run(tmp_path):
     assert (tmp_path / "out" / "people.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_any_preset_has_coarse_parts_on_request(tmp_path):
     photos(tmp_path, CONFIG)
     assert run(tmp_path, "photos", "-o", "out", "--parts")[0] == 0

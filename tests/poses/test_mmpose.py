@@ -74,6 +74,7 @@ def adapter(checkpoint):
     return functools.cache(lambda **options: MMPoseEstimator(pose_section(), checkpoint, **options))
 
 
+@pytest.mark.slow
 def test_it_is_a_pose_estimator(crowd, adapter):
     estimator = adapter()
     assert isinstance(estimator, PoseEstimator)
@@ -97,6 +98,7 @@ def test_batch_size_changes_nothing(crowd, adapter):
             _equal(ours, reference)
 
 
+@pytest.mark.slow
 def test_no_batch_is_larger_than_allowed(crowd, adapter, monkeypatch):
     images, people = crowd
     estimator = adapter(batch_size=2)
@@ -107,6 +109,7 @@ def test_no_batch_is_larger_than_allowed(crowd, adapter, monkeypatch):
     assert sizes == [4, 4, 2]
 
 
+@pytest.mark.slow
 def test_people_keep_their_rows(crowd, adapter):
     images, people = crowd
     estimator = adapter()
@@ -165,6 +168,7 @@ def test_people_without_masks_can_be_refused(crowd, adapter):
     unmasked.estimate(images, [Detections(people[0].boxes, people[0].scores)])
 
 
+@pytest.mark.slow
 def test_a_mirrored_image_gives_the_mirrored_pose(adapter):
     estimator = adapter()
     image = _image(90, 121, 4)
@@ -264,6 +268,7 @@ def test_bfloat16_is_near(crowd, adapter):
     assert (rough.keypoints - exact.keypoints).abs().median() < 1
 
 
+@pytest.mark.slow
 def test_a_model_of_plain_heatmaps_needs_an_explicit_choice(crowd):
     with pytest.raises(UserError, match='visibility_from="score"'):
         MMPoseEstimator(pose_section("maskpose"), "random")
@@ -465,6 +470,7 @@ def test_simcc_in_bfloat16_and_with_a_decoder(crowd):
         MMPoseEstimator(_MMPOSE_MODELS["SimCC"], "random", decoder="dark_udp", **_STAND_INS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", [None, "mmdet"])
 def test_the_default_scope_does_not_matter_and_is_left_alone(crowd, scope):
     images, people = crowd

@@ -57,6 +57,7 @@ def test_images_without_people_are_not_encoded(weights):
     assert some.expected_oks is not None
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing(weights):
     images = [picture(40, 50), picture(30, 30)]
     people = [people_of(*[(i, i, 20 + i, 28 + i) for i in range(4)]), people_of((2, 2, 20, 28))]
@@ -151,6 +152,7 @@ def test_what_does_not_fit(weights, model, options, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_loop_encodes_once_for_both_rounds_and_repose(weights):
     encoder = Encoder()
     pose = SAMPose(encoder, weights, SMALL)

@@ -47,6 +47,7 @@ def assert_right(results, frames, ids=(1, 2), first=0):
             assert torch.equal(result.bits[row], mask_in(result.frame, number - 1)), (result.frame.index, number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", [RightTracker(SPEEDS), LucasKanade()], ids=["right", "lucas-kanade"])
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_masks_follow_objects(tracker, exclusive):

@@ -255,6 +255,7 @@ def some_people(draw: st.DrawFn) -> Poses:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prompter", "points"), PROMPTERS_TO_TEST)
 @settings(deadline=None)
 @given(poses=some_people(), others=some_people())

@@ -81,6 +81,7 @@ def test_masks_equal_those_of_the_predictor(tiny, height, width, boxes):
     assert_equal_to_predictor(tiny, picture(height, width), PosePrompter(boxes=boxes), people, poses)
 
 
+@pytest.mark.slow
 def test_an_answer_to_no_point_at_all_is_that_of_the_predictor(tiny):
     """What the release does with people who have no keypoint to prompt with."""
     image = picture(75, 91)
@@ -146,6 +147,7 @@ def test_preprocessing_is_the_predictors(tiny):
         assert torch.equal(feature, expected)
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing_though_it_would_change_the_network(tiny):
     people, poses = crowd(3, 60, 80)
     segmenter = raw(PosePrompter(), tiny)
@@ -204,6 +206,7 @@ def test_images_of_other_batches_are_decoded_together(tiny):
         torch.testing.assert_close(masks.scores, scores)
 
 
+@pytest.mark.slow
 def test_the_encoder_runs_once_an_image(tiny):
     segmenter = raw(PosePrompter(), tiny, image_batch=2)
     seen = []

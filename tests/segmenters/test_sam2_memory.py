@@ -70,6 +70,7 @@ def test_everybody_found_is_remembered_and_each_frame_is_encoded_once(segmenter)
     assert loop.prompts._objects == {}  # each video has a memory of its own
 
 
+@pytest.mark.slow
 def test_a_look_gives_the_masks_anew_and_who_is_retired_is_forgotten(segmenter):
     loop, photos = remembering(), images(segmenter)
     state = loop.begin(photos)

@@ -150,6 +150,7 @@ def test_scale_changes_nothing(crowd: list[tuple[int, int, int, int]], factor: f
     assert torch.equal(OKSSuppressor().keep(*crowd_of(crowd, factor)), OKSSuppressor().keep(*crowd_of(crowd)))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(crowds.flatmap(lambda crowd: st.tuples(st.just(crowd), st.permutations(range(len(crowd))))))
 def test_row_order_changes_nothing(case: tuple[list[tuple[int, int, int, int]], list[int]]) -> None:

@@ -188,6 +188,7 @@ def test_the_same_seed_draws_the_same_figure(seed: int, height: float) -> None:
     assert np.isfinite(first.keypoints).all()
 
 
+@pytest.mark.slow
 def test_chance_comes_from_the_generator_alone() -> None:
     np.random.seed(0)
     before = np.random.get_state()[1].copy()

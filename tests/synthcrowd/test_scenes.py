@@ -318,6 +318,7 @@ def test_splits_are_streams_of_their_own() -> None:
     }
 
 
+@pytest.mark.slow
 def test_backgrounds_and_objects_at_odd_places() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)

@@ -191,6 +191,7 @@ def test_legs_and_arms_go_against_each_other() -> None:
             assert (ahead[0] > ahead[1]) != (hands[0] > hands[1])
 
 
+@pytest.mark.slow
 def test_grain_and_prints_move_with_a_figure() -> None:
     rng = np.random.default_rng(2)
     look = sample_look(rng)

@@ -57,6 +57,7 @@ def follow(tracker, frames, points, change=lambda number, points: points):
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ["cotracker", "tapir"])
 @pytest.mark.parametrize("window", [2, 4, 9])
 @pytest.mark.parametrize("count", [3, 12])

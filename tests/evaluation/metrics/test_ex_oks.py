@@ -156,6 +156,7 @@ def test_nobody(people, results):
     assert table.shape == (people, results)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 3))
 def test_is_oks_where_nothing_is_outside(seed, people, results):
@@ -170,6 +171,7 @@ def test_is_oks_where_nothing_is_outside(seed, people, results):
     torch.testing.assert_close(found, oks(reference, candidates, area, SIGMAS, flags > 0))
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(0, 2**32), st.floats(0.1, 10), st.integers(-1000, 1000))
 def test_shift_and_scale_change_nothing(seed, scale, shift):

@@ -82,6 +82,7 @@ def test_ignored_pixels_do_not_count():
     assert set(numbers.iou) == {None}
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_pairs_are_counted_in_windows_as_in_whole_maps(data):
     shape = data.draw(arrays.array_shapes(min_dims=2, max_dims=2, max_side=6))

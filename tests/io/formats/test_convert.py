@@ -99,6 +99,7 @@ def test_what_a_format_carries_comes_back_as_it_was(folder, tmp_path, name, caps
                 assert found["score"] == row["score"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACK)
 def test_a_format_is_recognised(folder, tmp_path, name):
     output = tmp_path / formats()[name].output.rstrip("/")
@@ -108,6 +109,7 @@ def test_a_format_is_recognised(folder, tmp_path, name):
     assert len(labels.dataset["annotations"]) == 3
 
 
+@pytest.mark.slow
 @given(st.integers(1, 12), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_masks_become_one_polygon_and_bytes_of_a_brush_without_a_loss(height, width, random):
     density = random.random()

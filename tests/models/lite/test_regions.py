@@ -98,6 +98,7 @@ def test_shrinking_averages_instead_of_picking_pixels():
     assert np.abs(crop.astype(int) - 128).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(40, 700), (301, 517), (333, 40), (300, 40000)])
 def test_crops_of_odd_sizes_show_the_right_place(height, width):
     """A white right half must be the right half of the crop, however many times the image was shrunk."""

@@ -115,6 +115,7 @@ def test_windows_are_looked_at_only_where_the_whole_image_leaves_doubt(scale, lo
     assert scores.max() == pytest.approx(1 / (1 + np.exp(-2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(301, 517), (40, 700), (3000, 4000), (1, 1), (1, 900)])
 def test_a_stretched_window_shows_the_right_half(height, width):
     pixels = torch.zeros(height, width, 3, dtype=torch.uint8)

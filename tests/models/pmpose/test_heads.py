@@ -77,6 +77,7 @@ def test_mirroring_swaps_sides_and_columns():
     assert average.expected_error is None
 
 
+@pytest.mark.slow
 def test_mmpose_gets_its_fields():
     head = _head().eval()
     sample = PoseDataSample(metainfo={"flip_indices": list(COCO_KEYPOINTS.flip_indices)})
@@ -270,6 +271,7 @@ def test_a_frozen_estimate_of_the_oks_leaves_the_scores_to_the_maps():
     assert torch.from_numpy(predictions[0].keypoint_scores[0]).allclose(maps[0].amax((-2, -1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attached", [(), ("presence",), ("visibility",)])
 def test_only_attached_branches_reach_the_features(attached):
     head, samples = _head(attached=attached).train(), _samples()

@@ -20,6 +20,7 @@ def levels(batch=2):
     return [torch.randn(batch, 8, side, side, generator=random) for side in (16, 8, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -134,6 +134,7 @@ def test_whoever_is_painted_over_keeps_what_is_left(behind, left_of_them):
     assert not (after["gt_masks"].masks[:, (after["img"] == 0).all(-1)]).any()
 
 
+@pytest.mark.slow
 def test_few_pixels_are_nobody():
     front, behind = (2, 2, 38, 24), (8, 20, 16, 28)  # 32 of 64 pixels are left
     for least, expected in ((32, 1), (33, 0)):

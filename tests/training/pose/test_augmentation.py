@@ -37,6 +37,7 @@ def test_masks_grow_and_shrink():
     assert max(change) < 0.4 * (~mask).sum()
 
 
+@pytest.mark.slow
 def test_whole_cells_change_sides_where_outlines_do_not_move(monkeypatch):
     """Every mask is either larger or smaller, never both."""
     mask = _mask()
@@ -106,6 +107,7 @@ def test_patches_are_cells_of_the_box():
     np.testing.assert_array_equal(after["bbox"], person["bbox"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["EdgesBlackout", "PatchesBlackout"])
 def test_chance_and_labels_without_visibility(kind):
     np.random.seed(0)

@@ -98,6 +98,7 @@ def test_keypoints_and_masks_move_with_the_pixels(size):
     assert moved > 60
 
 
+@pytest.mark.slow
 def test_somebody_is_always_in_the_picture():
     corner = dataset(Scenes([(0, 0, 4, 3)]), augment={"rotation": 40})
     for seed in range(20):
@@ -330,6 +331,7 @@ def test_what_people_start_from(chances, detected, expected):
     assert starts is None if expected is None else torch.equal(starts, expected)
 
 
+@pytest.mark.slow
 def test_starts_are_drawn_for_each_person_with_their_chances():
     pytest.importorskip("mmpose", reason="mmpose is not installed")
     torch.manual_seed(0)

@@ -198,6 +198,7 @@ def test_positions_are_encoded_once_and_follow_what_is_loaded_or_moved(posesam):
     assert (moved._positions.device.type, moved.device.type) == ("meta", "meta")
 
 
+@pytest.mark.slow
 def test_an_image_is_encoded_once_however_many_people_it_has(posesam):
     model, seen = posesam(), []
     model.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
@@ -426,6 +427,7 @@ def test_bfloat16_is_near(posesam):
     assert {p.grad.dtype for p in quick.parameters() if p.grad is not None} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_its_segmenter_shares_the_weights(posesam):
     model = posesam()
     segmenter = model.segmenter()

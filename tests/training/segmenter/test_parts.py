@@ -140,6 +140,7 @@ def test_the_encoder_learns_and_nothing_else(tmp_path, folder, masks, learnt):
     assert {name.split(".")[1] for name in changed if name.startswith("sam.")} == {"image_encoder"}
 
 
+@pytest.mark.slow
 def test_sides_count_only_where_people_are(tmp_path, folder):
     model = PartEncoder(tiny_models.sam2_config(tmp_path))
     images = torch.rand(1, 3, tiny_models.SAM_SIDE, tiny_models.SAM_SIDE)
@@ -188,6 +189,7 @@ def test_as_many_points_on_small_people_as_on_large_ones():
     assert loss == pytest.approx((everything + nothing) / 2, rel=0.03)
 
 
+@pytest.mark.slow
 def test_nobody_has_no_masks(tmp_path, folder):
     model = PartEncoder(tiny_models.sam2_config(tmp_path), masks=1.0)
     losses = model(
