@@ -20,6 +20,8 @@ from bmp.synthcrowd.splits import VIDEO_SPLITS, VideoSplit
 from bmp.synthcrowd.video_files import about, write_videos
 from bmp.synthcrowd.videos import VideoFrame, VideoSettings, plan_video
 
+pytestmark = pytest.mark.slow  # its films take a second to draw
+
 SMALL = VideoSettings(size=80, length=10, heights=(35.0, 60.0), cuts=0.0, people=(2, 3), walls=1.0)
 
 
@@ -35,14 +37,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_frames_are_the_drawn_ones(folder: Path, drawn: list[list[VideoFrame]]) -> None:
     for name, frames in zip(("000000", "000001"), drawn, strict=True):
         assert len(list((folder / "small" / name).iterdir())) == 10
         assert (folder / "small" / name / "000007.jpg").read_bytes() == encode(frames[7].scene.image)
 
 
-@pytest.mark.slow
 def test_coco_has_everybody_with_the_id(folder: Path, drawn: list[list[VideoFrame]]) -> None:
     coco = COCO(str(folder / "small.json"))
     frames = [frame for video in drawn for frame in video]
@@ -78,7 +78,6 @@ def test_youtube_vis_and_mots_have_the_same_masks(folder: Path, drawn: list[list
     assert all(0 < float(line.split(",")[-1]) <= 1 for line in boxes)
 
 
-@pytest.mark.slow
 def test_events_lie_between_frames_that_show_the_person() -> None:
     shows = dataclasses.replace(SMALL, length=40, people=(1, 1), crossings=0.0, still=1.0, objects=(0, 0))
     video = plan_video(0, 2, shows)
@@ -95,7 +94,6 @@ def test_events_lie_between_frames_that_show_the_person() -> None:
         assert event["kind"] == "outside" or event["by"] == [0]
 
 
-@pytest.mark.slow
 def test_a_film_shows_what_the_pictures_show(tmp_path: Path, drawn: list[list[VideoFrame]]) -> None:
     write_videos(tmp_path, "small", SMALL, 1, film=True)
     assert {path.name for path in (tmp_path / "small").iterdir()} == {"000000.mp4", "000000.jsonl"}
@@ -112,7 +110,6 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return main(list(arguments))
 
 
-@pytest.mark.slow
 def test_the_command_writes_videos_and_a_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
