@@ -82,7 +82,7 @@ def _place(name, package="bmp"):
     """The name as the rules have it; None for other packages."""
     top, _, rest = name.partition(".")
     if top == package:
-        return "cli" if rest == "__main__" else rest or "__init__"  # ``python -m bmp`` is the command
+        return rest or "__init__"
     return f"benchmarks.{name}" if top in (*PROGRAMS, "benchmarks") else None
 
 
@@ -115,14 +115,10 @@ def copied(tmp_path_factory):
     return copy
 
 
-def _holds_code(path):
-    return (path.suffix == ".py" and path.stem != "__main__") or bool(list(path.glob("*.py")))
-
-
 def _rooms(names):
     """The rooms of a rule that exist today; the others are for what is to come."""
     if names == ANY:
-        return [path.stem for path in sorted(PACKAGE.iterdir()) if _holds_code(path)]
+        return [path.stem for path in sorted(PACKAGE.iterdir()) if path.suffix == ".py" or list(path.glob("*.py"))]
     return [name for name in names if list(PACKAGE.glob(f"{name.replace('.', '/')}*"))]
 
 

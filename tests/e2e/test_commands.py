@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -340,11 +339,3 @@ def test_the_doctor_finds_packages_that_do_not_fit_each_other(tmp_path, monkeypa
     (line,) = [line for line in out.splitlines() if line.startswith("nano.py ")]
     assert line.endswith("cannot be loaded: operator torchvision::nms does not exist")
     assert "install torch and torchvision anew" in out
-
-
-def test_the_package_is_the_command(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["bmp", "presets", "--nonsense"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module("bmp", run_name="__main__")
-    assert end.value.code == 2
-    assert "--nonsense" in capsys.readouterr().err
