@@ -26,6 +26,7 @@ from typing_extensions import Self
 from bmp.errors import UserError, choices
 from bmp.io import images
 from bmp.io.atomic import replacing, writing
+from bmp.io.decoding import log_notice
 from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, Result, RoundTrace, checked_rounds
@@ -823,6 +824,8 @@ class BMP(Loop):
     def _frames_of(self, frames: VideoSource, min_score: float) -> Iterator[VideoPeople]:
         with frames:
             yield from self._followed(frames, min_score, frames.name)
+            for line in frames.losses.lines():
+                log_notice(f"{frames.name}: {line}")
 
     def track(
         self, frames: Iterable[Any], *, rate: float = 25.0, bgr: bool = False, min_score: float = 0.0

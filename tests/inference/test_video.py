@@ -3,6 +3,7 @@
 import json
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll
@@ -226,6 +227,23 @@ def test_a_part_is_resumed_in_its_own_rhythm(walk, tmp_path):
     assert follow(walk, tmp_path / "killed", resume=True, **frames) == []
     expected = [1, 3, 5, 7, 9, 11]
     assert [line["frame"] for line in read_lines(tmp_path / "killed" / "people.jsonl")] == expected
+
+
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_film_that_is_cut_short_is_said_to_be_and_what_there_is_of_it_is_done(walk, tmp_path, monkeypatch, killed):
+    monkeypatch.setattr("bmp.io.video._INACCURATE", 0.1)
+    with av.open(walk) as container:
+        end = [packet.pos for packet in container.demux(video=0) if packet.size][9]
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(Path(walk).read_bytes()[:end])
+    output = tmp_path / "found"
+    if killed:
+        with pytest.raises(KeyboardInterrupt):
+            follow(str(path), output, model(Impatient(calls_left=2)), formats=())
+    said = "ends after 0.36 of the 0.48 s that it announces; it was cut short"
+    assert follow(str(path), output, formats=(), resume=killed) == [f"{path}: {said}"]
+    assert [line["frame"] for line in read_lines(output / "people.jsonl")] == list(range(9))
+    assert read_info(output)["notices"] == [said]
 
 
 class Impatient(FakeDetector):

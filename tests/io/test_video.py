@@ -1,6 +1,9 @@
 """Films of a few frames, made here: times, parts, rotation, depth, broken ones, and what is written."""
 
+import functools
 import itertools
+import socket
+import struct
 import sys
 import threading
 from contextlib import suppress
@@ -12,7 +15,7 @@ import PIL.Image
 import pytest
 
 from bmp.errors import MissingExtraError, UserError
-from bmp.io.video import VideoError, VideoReader, video_writer
+from bmp.io.video import Losses, VideoError, VideoReader, video_writer
 
 av = pytest.importorskip("av", reason="PyAV, the extra video")
 
@@ -42,7 +45,7 @@ def make(
     **options,
 ):
     """Write a film with a key frame every fourth frame and frames between that depend on later ones."""
-    flags = {name: options.pop(name) for name in ["movflags"] if name in options}
+    flags = {name: options.pop(name) for name in ["movflags", "cluster_time_limit"] if name in options}
     with av.open(str(path), "w", container_options=flags) as container:
         stream = container.add_stream(codec, rate=25, options={"bf": "2", "g": "4", "crf": "10", **options})
         stream.height, stream.width = picture(0).shape[:2]
@@ -63,14 +66,14 @@ def make(
 
 
 def read(path, **options):
-    """Return (index, time in ms, number told from the picture) of each frame, how many are broken, and the notices."""
+    """Return (index, time in ms, number told from the picture) of each frame, how many are broken, and all that is said."""
     notices = []
     with VideoReader(path, notice=notices.append, **options) as reader:
         frames = [
             (frame.index, round(1000 * frame.time), round((frame.image.pixels.float().mean().item() - 20) / 20))
             for frame in reader
         ]
-    return frames, reader.broken, notices
+    return frames, reader.losses.broken, notices + reader.losses.lines()
 
 
 def whole(times=STEADY):
@@ -196,7 +199,7 @@ def test_broken_packets_are_counted_and_the_rest_is_read(tmp_path, steady, numbe
     frames, broken, notices = read(path)
     assert frames == [row for row in whole() if row[0] != number]
     assert broken == 1
-    assert notices == [f"{path}: 1 frame could not be decoded; all others were read"]
+    assert notices == ["1 frame could not be decoded; all others were done"]
     if number < 9:
         assert read(path, start=number)[0] == frames[number:]
         assert read(path, start=number + 1) == (frames[number:], 0, [])
@@ -211,7 +214,7 @@ def test_film_that_is_cut_short_is_read_up_to_there(tmp_path, name):
     frames, broken, notices = read(path)
     assert (frames, broken) == (whole()[:7], 0)
     if name == "a.mp4":
-        assert notices == [f"{path}: ends after 7 of the 10 frames that it announces; it was cut short"]
+        assert notices == ["ends after 7 of the 10 frames that it announces; it was cut short"]
 
 
 def test_film_without_a_length(tmp_path):
@@ -247,7 +250,7 @@ def test_long_gap_of_broken_frames(tmp_path):
         with VideoReader(whole_film, start=start, notice=lambda _: None) as reader:
             frames = [(frame.index, round(25 * frame.time)) for frame in reader]
         assert frames == [(number, number) for number in [*range(10), *range(110, 150)] if number >= start]
-        assert reader.broken == broken
+        assert reader.losses == Losses(broken=broken)
     assert read(whole_film, end=60)[1] == 50
 
 
@@ -404,26 +407,124 @@ def live():
     server.server_close()
 
 
-@pytest.mark.parametrize("name", ["film.ts", "film.mkv", "film.flv"])
-def test_a_live_stream_is_read_as_it_comes(tmp_path, live, name):
-    sent = make(tmp_path / name).read_bytes()
+@pytest.fixture
+def wire():
+    """Send bytes to whoever connects, over TCP; lost: when it is set the connection breaks, instead of ending."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def send(sent, lost):
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(sent)
+                if lost is not None:  # an end that is not waited for is a reset
+                    lost.wait(10)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def address(sent, lost=None):
+            threading.Thread(target=send, args=(sent, lost), daemon=True).start()
+            return f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+        yield address
+
+
+@pytest.fixture(scope="module")
+def sendable(tmp_path_factory):
+    """The bytes of a film of 1.6 s in a container, which is read without going back in it."""
+    folder = tmp_path_factory.mktemp("sent")
+
+    @functools.cache
+    def made(kind):
+        flags = {"mp4": {"movflags": "faststart"}, "mkv": {"cluster_time_limit": "300"}}.get(kind, {})
+        options = {"picture": lambda number: np.roll(QUARTERS, 5 * number, axis=1), "bf": "0", "g": "8"}
+        return make(folder / f"film.{kind}", range(0, 1600, 40), **options, **flags).read_bytes()
+
+    return made
+
+
+@pytest.mark.parametrize("kind", ["ts", "mkv", "flv"])
+def test_a_camera_that_ends_is_at_its_end(sendable, live, kind):
     notices = []
-    with VideoReader(live(sent), notice=notices.append) as frames:
+    with VideoReader(live(sendable(kind)), notice=notices.append) as frames:
         assert frames.frames is None
-        values = [int(frame.image.pixels.float().mean()) for frame in frames]
-    assert values == pytest.approx([20 + 20 * number for number in range(COUNT)], abs=3)
-    assert [notice for notice in notices if "the stream ends early" not in notice] == []
+        assert len(list(frames)) == 40
+    assert frames.losses == Losses()
+    (notice,) = notices  # FFmpeg calls the end of what has no length an error
+    assert notice == f"{frames.name}: the stream has ended (Input/output error)"
 
 
-def test_a_camera_that_ends_is_told_in_one_line(tmp_path, live):
-    sent = make(tmp_path / "film.ts", picture=lambda number: np.roll(QUARTERS, 5 * number, axis=1)).read_bytes()
+@pytest.mark.parametrize("kind", ["ts", "mkv", "mp4"])
+def test_a_stream_that_is_whole_is_quiet(sendable, wire, kind):
+    frames, broken, said = read(wire(sendable(kind)))
+    assert (len(frames), broken, said) == (40, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "way", "said"),
+    [
+        ("ts", "http", "was cut off (Input/output error); what came before was done"),
+        ("mkv", "http", " of the 1.60 s that it announces; it was cut short"),
+        ("mp4", "http", " of the 40 frames that it announces; it was cut short"),
+        ("flv", "http", " s that it announces; it was cut short"),
+        ("mkv", "tcp", " of the 1.60 s that it announces; it was cut short"),
+        ("mp4", "tcp", " of the 40 frames that it announces; it was cut short"),
+        ("mkv", "file", " of the 1.60 s that it announces; it was cut short"),
+        ("flv", "file", " s that it announces; it was cut short"),
+    ],
+)
+def test_what_is_cut_off_in_the_middle_is_said_in_one_line(tmp_path, sendable, live, wire, kind, way, said):
+    content = sendable(kind)
+    half = content[: len(content) // 2]
+    if way == "file":
+        source = tmp_path / f"cut.{kind}"
+        source.write_bytes(half)
+    else:
+        source = live(half, promised=len(content)) if way == "http" else wire(half)
     notices = []
-    with VideoReader(live(sent[: len(sent) // 2], promised=len(sent)), notice=notices.append) as frames:
-        found = [frame.index for frame in frames]
-    assert 0 < len(found) < COUNT
-    (notice,) = notices
-    assert "the stream ends early" in notice
-    assert "\n" not in notice
+    with VideoReader(source, notice=notices.append) as reader:
+        found = [frame.index for frame in reader]
+    assert found == list(range(len(found)))
+    assert 5 < len(found) < 30
+    assert notices == []
+    *others, cut = reader.losses.lines()
+    assert cut.endswith(said)
+    # Perhaps the frame in which it ends.
+    assert all(line.startswith("1 frame ") and line.endswith(" done") for line in others)
+
+
+def test_a_connection_that_is_lost_is_no_end(sendable, wire):
+    lost = threading.Event()
+    with VideoReader(wire(sendable("ts"), lost)) as reader:
+        frames = iter(reader)
+        assert next(frames).index == 0
+        lost.set()
+        assert [frame.index for frame in frames][:2] == [1, 2]
+    assert reader.losses.cut == "was cut off (Connection reset by peer); what came before was done"
+
+
+@pytest.mark.parametrize(
+    "kind", ["mkv", pytest.param("ts", marks=pytest.mark.slow), pytest.param("mp4", marks=pytest.mark.slow)]
+)
+def test_films_with_a_gap_of_damage_are_read_and_it_is_counted(tmp_path, sendable, kind):
+    """A tenth of the film, anywhere in it, is noise: then frames are lost, and that is said."""
+    content = sendable(kind)
+    path = tmp_path / f"damaged.{kind}"
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        begin = int(len(content) * generator.uniform(0.3, 0.8))
+        noise = generator.bytes(len(content) // 10)
+        path.write_bytes(content[:begin] + noise + content[begin + len(noise) :])
+        with VideoReader(path, notice=lambda _: None) as reader:
+            frames = [frame.index for frame in reader]
+        losses = reader.losses
+        assert 5 <= len(frames) < 40, seed
+        assert losses.broken + losses.missing + losses.damaged > 0 or losses.cut, seed
+        assert frames == sorted(set(frames))
+        if kind != "ts" and not losses.cut:
+            assert len(frames) + losses.broken + losses.missing == 40, seed
+
+
+def test_a_rate_that_varies_has_no_gaps(tmp_path):
+    assert read(make(tmp_path / "a.mkv", VARYING)) == (whole(VARYING), 0, [])
 
 
 def test_a_device_of_ffmpeg_is_read_until_it_is_left():

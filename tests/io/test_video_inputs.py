@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from bmp.errors import UserError
-from bmp.io.video import VideoReader, video_writer
+from bmp.io.video import Losses, VideoReader, video_writer
 from bmp.io.video_inputs import (
     PictureSequence,
     find_videos,
@@ -137,7 +137,7 @@ def test_pictures_that_cannot_be_read(folder):
     said = []
     frames = PictureSequence([folder / "photo.jpg", folder / "nothing.jpg"], "two", notice=said.append)
     assert [frame.index for frame in frames] == [0]
-    assert frames.broken == 1
+    assert frames.losses == Losses(broken=1)
     assert said == [f"{folder / 'nothing.jpg'}: the file is empty; fetch it again"]
     with pytest.raises(UserError, match="none of its pictures"):
         list(PictureSequence([folder / "nothing.jpg"], "one", notice=said.append))

@@ -182,10 +182,8 @@ class _Film:
         return max(0, -(-(min(last, self.frames) - self.first.index) // self._settings.every))
 
     def failed(self) -> list[str]:
-        """Return what could not be read, a line."""
-        broken = self._whole.broken
-        count = "1 frame" if broken == 1 else f"{broken} frames"
-        return [f"{self.name}: {count} could not be decoded; all others were done"] if broken else []
+        """Return what could not be read, a line each."""
+        return [f"{self.name}: {line}" for line in self._whole.losses.lines()]
 
     def __enter__(self) -> _Film:
         return self

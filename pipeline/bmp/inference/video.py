@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from bmp.io.journal import check_settings
 from bmp.io.json_fields import JsonObject
 from bmp.io.people_lines import PEOPLE_LINES, VIDEO_FILE, PeopleLines, VideoInfo, read_info, write_info
 from bmp.io.records_file import load_records, save_records
-from bmp.io.video import Instant, join_videos, video_writer
+from bmp.io.video import Instant, Losses, join_videos, video_writer
 from bmp.io.video_inputs import VideoSource, identity_of, is_seekable, open_video
 from bmp.structures import Frame, Record, TrackedFrame, TrackedPeople
 from bmp.tracking.identities import RetiredPeople
@@ -47,7 +47,6 @@ OWN_FILES = (PEOPLE_LINES, VIDEO_FILE, OVERLAY, PARTS, CHECKPOINT, *FORMATS.valu
 """What a run writes in its folder."""
 
 _MOST_FAILURES = 25  # frames in a row on which the model breaks before the run ends
-_BROKEN = "could not be decoded"
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,8 @@ def follow_video(model: BMP, source: str, settings: VideoSettings) -> list[str]:
     said: list[str] = []
 
     def notice(text: str) -> None:
-        if _BROKEN not in text:  # how many frames these are is said at the end
-            said.append(text)
-            log_notice(text)
+        said.append(text)
+        log_notice(text)
 
     if settings.resume and not is_seekable(source):
         raise UserError(f"{source}: a stream cannot be gone on with; leave --resume out, or choose another folder")
@@ -186,7 +184,7 @@ class _Run:
         numbers = {} if earlier is None else earlier.numbers
         self._count: int = numbers.get("count", 0)
         self._people = 0
-        self._unread: int = numbers.get("unread", 0)
+        self._earlier_losses = Losses(**numbers.get("losses", {}))
         self._begin, self._checksum = numbers.get("bytes", 0), numbers.get("crc32", 0)
         self._state = None if earlier is None else earlier.state
         self._resume_at = earlier.frame if earlier is not None and earlier.state is not None else None
@@ -213,12 +211,14 @@ class _Run:
 
     @property
     def failed(self) -> list[str]:
-        name, unread = self._frames.name, self._unread + self._frames.broken
-        lines = [f"{name}: {_number(unread, 'frame')} {_BROKEN}; all others were done"] if unread else []
-        lines += [
-            f"{name}: {_number(count, 'frame')} could not be done, {reason}" for reason, count in self._errors.items()
-        ]
-        return lines + self._not_exported
+        lines = self._losses.lines()
+        lines += [f"{_number(count, 'frame')} could not be done, {reason}" for reason, count in self._errors.items()]
+        return [f"{self._frames.name}: {line}" for line in lines] + self._not_exported
+
+    @property
+    def _losses(self) -> Losses:
+        """What the video lacks, as far as it was read by this run and those that it goes on with."""
+        return self._earlier_losses + self._frames.losses
 
     def work(self, advance: Callable[[], None]) -> None:
         """Go through all frames."""
@@ -319,7 +319,7 @@ class _Run:
         numbers: JsonObject = {
             "frame": frame.index,
             "count": self._count,
-            "unread": self._unread + self._frames.broken,
+            "losses": asdict(self._losses),
             "errors": dict(self._errors),
             "bytes": lines.end,
             "crc32": lines.checksum,
@@ -334,8 +334,9 @@ class _Run:
         self._write_info(complete=False)
 
     def _write_info(self, complete: bool) -> None:
-        broken = self._unread + self._frames.broken + self._errors.total()
+        broken = self._losses.broken + self._losses.missing + self._errors.total()
         notices = [text.removeprefix(f"{self._frames.name}: ") for text in dict.fromkeys(self._said)]
+        notices += [self._losses.cut] * bool(self._losses.cut)
         self._info |= {"complete": complete, "frames": self._count, "broken": broken, "notices": notices}
         with writing(self._settings.output / VIDEO_FILE):
             write_info(self._settings.output, self._info)

@@ -7,13 +7,16 @@ Memory does not grow with its length: one frame is held, and what the decoder ke
 from __future__ import annotations
 
 import array
+import errno
 import heapq
 import itertools
 import math
 import os
+import re
 import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -43,10 +46,47 @@ _CLOCK = 90_000  # ticks a second, that of MPEG
 _BT709, _UNSPECIFIED = 1, 2  # matrices of colours, as H.273 numbers them
 _LIMITED = 1  # range of colours, as FFmpeg numbers it
 _HIGH_DEFINITION = 720  # rows
+_INACCURATE = 0.5  # seconds by which the length that a film announces may be wrong
+_MOST_GAPS = 0.1  # share of intervals that are longer than others where something is lost, and no rate varies
 
 
 class VideoError(UserError):
     """A video cannot be read: one line that names it and says what is wrong."""
+
+
+@dataclass
+class Losses:
+    """What a video lacks that should have been in it.
+
+    broken: frames that cannot be decoded. missing: frames of which nothing is left, where the others come at one rate.
+    damaged: frames that are given, but did not arrive as they were sent. cut: how it ends before its end; empty where
+    it does not.
+    """
+
+    broken: int = 0
+    missing: int = 0
+    damaged: int = 0
+    cut: str = ""
+
+    def __add__(self, later: Losses) -> Losses:
+        """Return what the parts of a video lack that were read one after the other."""
+        counts = (self.broken + later.broken, self.missing + later.missing, self.damaged + later.damaged)
+        return Losses(*counts, later.cut or self.cut)
+
+    def lines(self) -> list[str]:
+        """Say it, a line each.
+
+        Examples:
+            >>> Losses(broken=2, cut="ends after 7 frames").lines()
+            ['2 frames could not be decoded; all others were done', 'ends after 7 frames']
+        """
+        said = (
+            (self.broken, "could not be decoded; all others were done"),
+            (self.missing, "missing between others, which were done"),
+            (self.damaged, "damaged; what could be read of them was done"),
+        )
+        lines = [f"{count} frame{'' if count == 1 else 's'} {text}" for count, text in said if count]
+        return lines + [self.cut] * bool(self.cut)
 
 
 class VideoReader:
@@ -57,9 +97,10 @@ class VideoReader:
     - Frames are turned as the video's metadata says, which is how telephones store upright films.
     - Times are those of the frames, which need not come at one rate. A film that starts late on its own clock
       starts at 0.
-    - What cannot be decoded is skipped, counted in ``broken`` and reported; all other frames are given, with their own
-      numbers and times. Frames that build on a broken one may be distorted up to the next key frame, which nothing in
-      them says. A stream that ends early, such as a camera that is unplugged, ends the iteration.
+    - What cannot be decoded is skipped and counted in ``losses``; all other frames are given, with their own numbers
+      and times. Frames that build on a broken one may be distorted up to the next key frame, which nothing in them
+      says, as nothing says that bytes are wrong which can be decoded all the same. A stream that is cut off ends the
+      iteration, as one does that ends, such as a camera that is switched off.
     - Colours of 10 and 12 bits, of limited and full range and of each matrix become 8-bit RGB; those of high dynamic
       range are not toned down, which is reported.
 
@@ -76,7 +117,7 @@ class VideoReader:
         name: of the source, for messages.
         frames: how many the video says it has; None where it does not say, as cameras do.
         rate: average frames a second; None where unknown.
-        broken: how many frames of the part could not be decoded, so far.
+        losses: what the part lacks, so far.
 
     Raises:
         VideoError: for what is missing, a folder, empty, broken, not a video or without a video stream.
@@ -111,7 +152,8 @@ class VideoReader:
         # Other containers than MP4 and MOV count otherwise, such as AVI, which counts repeated frames.
         self.frames: int | None = stream.frames if stream.frames and "mov" in self._container.format.name else None
         self.rate: float | None = float(stream.average_rate) if stream.average_rate else None
-        self.broken = 0
+        self.losses = Losses()
+        self._rhythm = _Rhythm(self.rate, self._time_base) if "matroska" in self._container.format.name else None
         self._said: set[str] = set()
         self._begun = False
 
@@ -147,9 +189,6 @@ class VideoReader:
             raise UserError(f"{self.name}: {_no_part(self._start, self._end)}")
         if first is None:
             raise VideoError(f"{self.name}: {self._nothing()}")
-        if self.broken:
-            count = "1 frame" if self.broken == 1 else f"{self.broken} frames"
-            self._notice(f"{self.name}: {count} could not be decoded; all others were read")
 
     def _nothing(self) -> str:
         if self._start > 0:
@@ -192,11 +231,21 @@ class VideoReader:
             except self._av.InvalidDataError:  # noqa: PERF203 - each read may fail, and the next one may not
                 errors += 1
             except (self._av.FFmpegError, OSError) as error:
-                self._say(f"the stream ends early ({error.strerror or error})")
+                reason = error.strerror or str(error)
+                if self._is_cut(container, error):
+                    self.losses.cut = f"was cut off ({reason}); what came before was done"
+                else:
+                    self._say(f"the stream has ended ({reason})")
                 break
         else:
-            self._say("the stream ends early (its rest cannot be read)")
+            self.losses.cut = "was cut off (its rest cannot be read); what came before was done"
         yield self._av.Packet()  # empty, as at a proper end: the decoder gives the frames that it still holds
+
+    def _is_cut(self, container: av.container.InputContainer, error: av.FFmpegError | OSError) -> bool:
+        """Tell a film that breaks off from a camera that ends, of which FFmpeg says an error as well."""
+        if self._format is not None:
+            return False
+        return self._is_file or container.size > 0 or error.errno != errno.EIO
 
     def _locate(self) -> tuple[int, int] | None:
         """Return number and time stamp of the first frame to be given, without decoding; None where that is not known.
@@ -248,7 +297,7 @@ class VideoReader:
     def _reopen(self) -> None:
         self._container.close()
         self._container, self._stream = self._open()
-        self.broken = 0
+        self.losses = Losses()
 
     def _decoded(self, index: int, stamp: int | None = None) -> Generator[_Decoded, None, None]:
         """Yield number, time and content of frames.
@@ -258,11 +307,14 @@ class VideoReader:
             stamp: of the first; what is shown before it is dropped. None for whatever comes first.
         """
         waiting: list[int] = []  # time stamps of what was read and not shown yet, a heap
+        damaged: set[int] = set()  # those of packets that the container says are not as they were
         index -= 1
         last: int | None = None
         discarded = 0
         for packet in self._packets(self._container, self._stream):
             discarded += packet.is_discard
+            if packet.size and packet.is_corrupt and packet.pts is not None:
+                damaged.add(packet.pts)
             if packet.size and not packet.is_discard and packet.pts is not None:
                 heapq.heappush(waiting, packet.pts)
             while len(waiting) > _MOST_REORDERED:  # nothing comes any more of what is broken from here on
@@ -270,7 +322,7 @@ class VideoReader:
                 self._origin = missed if self._origin is None else self._origin
                 if stamp is None or missed >= stamp:
                     index += 1
-                    self._count_broken(index, missed)
+                    self.losses.broken += self._is_inside(index, missed)
             for frame in self._decode(packet):
                 if stamp is not None and frame.pts is not None and frame.pts < stamp:
                     continue
@@ -281,22 +333,52 @@ class VideoReader:
                     # What has passed without a frame could not be decoded, but for what lies before the part.
                     if (stamp is None or missed >= stamp) and missed != last:
                         index += 1
-                        self._count_broken(index, missed)
+                        self.losses.broken += self._is_inside(index, missed)
                 if waiting and waiting[0] == frame.pts:
                     heapq.heappop(waiting)
                 index += 1
                 if frame.pts is not None and last is not None and frame.pts <= last:
                     self._say("the times of its frames do not always grow")
                 last = frame.pts
+                inside = self._is_inside(index, frame.pts)
                 if frame.is_corrupt:
-                    self._count_broken(index, frame.pts)
+                    self.losses.broken += inside
                     continue
+                if damaged:
+                    self.losses.damaged += inside and frame.pts in damaged
+                    damaged = {late for late in damaged if frame.pts is None or late > frame.pts}
                 yield index, self._time(index, frame.pts), frame
         for missed in sorted(waiting):
             index += 1
-            self._count_broken(index, missed)
-        if stamp is None and self.frames and index + 1 + discarded < self.frames:
-            self._say(f"ends after {index + 1} of the {self.frames} frames that it announces; it was cut short")
+            self.losses.broken += self._is_inside(index, missed)
+        if self._rhythm is not None:
+            self.losses.missing += self._rhythm.missing
+        self._check_end(index + 1, discarded, last)
+
+    def _check_end(self, frames: int, discarded: int, last: int | None) -> None:
+        """Note where fewer frames were read than the film says that it has, or less time."""
+        if self.frames is not None:
+            if frames + discarded < self.frames:
+                self.losses.cut = f"ends after {frames} of the {self.frames} frames that it announces; it was cut short"
+            return
+        announced = self._announced_end()
+        if announced is None or last is None:
+            return
+        end = float(last * self._time_base) + 1 / (self.rate or 25.0)
+        if end < announced - _INACCURATE:
+            self.losses.cut = f"ends after {end:.2f} of the {announced:.2f} s that it announces; it was cut short"
+
+    def _announced_end(self) -> float | None:
+        """Return when the film ends in seconds of its own clock, as its beginning says; None where it does not."""
+        spoken = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", self._stream.metadata.get("DURATION", ""))
+        if spoken:
+            hours, minutes, seconds = map(float, spoken.groups())
+            return 3600 * hours + 60 * minutes + seconds
+        # That of the container is that of its longest stream, and of others than these a guess.
+        known = {"matroska", "webm", "flv"} & set(self._container.format.name.split(","))
+        if known and len(self._container.streams) == 1 and self._container.duration:
+            return self._container.duration / 1e6
+        return None
 
     def _decode(self, packet: av.Packet[av.video.VideoStream]) -> list[av.VideoFrame]:
         try:
@@ -305,14 +387,16 @@ class VideoReader:
             return []
         except self._av.FFmpegError:
             # With a time stamp it is counted when that has passed, as a decoder may speak of an earlier packet.
-            self.broken += packet.pts is None and packet.size > 0
+            self.losses.broken += packet.pts is None and packet.size > 0
             return []
 
-    def _count_broken(self, index: int, stamp: int | None) -> None:
-        """Count a frame if it is in the part that is read."""
+    def _is_inside(self, index: int, stamp: int | None) -> bool:
+        """Tell whether a frame is in the part that is read."""
         time = self._time(index, stamp)
-        if not _is_before(index, time, self._start) and (self._end is None or _is_before(index, time, self._end)):
-            self.broken += 1
+        inside = not _is_before(index, time, self._start) and (self._end is None or _is_before(index, time, self._end))
+        if inside and self._rhythm is not None:
+            self._rhythm.add(stamp)
+        return inside
 
     def _time(self, index: int, stamp: int | None) -> float:
         if stamp is None:
@@ -343,6 +427,34 @@ class VideoReader:
         if text not in self._said:
             self._said.add(text)
             self._notice(f"{self.name}: {text}")
+
+
+class _Rhythm:
+    """Finds the gaps between frames that come at one rate otherwise.
+
+    A damaged Matroska file is read on behind the damage, and nothing else says that there was something.
+    """
+
+    def __init__(self, rate: float | None, time_base: Fraction) -> None:
+        self._step = float(1 / (rate or 25.0) / time_base)
+        self._last: int | None = None
+        self._intervals = self._gaps = self._missing = 0
+
+    def add(self, stamp: int | None) -> None:
+        """Note a frame."""
+        if stamp is None or (self._last is not None and stamp <= self._last):
+            return
+        if self._last is not None:
+            steps = round((stamp - self._last) / self._step)
+            self._intervals += 1
+            self._gaps += steps > 1
+            self._missing += max(0, steps - 1)
+        self._last = stamp
+
+    @property
+    def missing(self) -> int:
+        """How many frames fit into the gaps; none where there are so many that there is no rhythm."""
+        return self._missing if self._gaps <= _MOST_GAPS * self._intervals else 0
 
 
 @contextmanager

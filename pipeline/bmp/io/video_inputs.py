@@ -17,7 +17,7 @@ from bmp.errors import UserError
 from bmp.io.decoding import ImageError, Notice, is_picture_file, log_notice
 from bmp.io.images import VIDEO_EXTENSIONS, find, is_picture, load
 from bmp.io.urls import is_url
-from bmp.io.video import Instant, VideoError, VideoReader
+from bmp.io.video import Instant, Losses, VideoError, VideoReader
 from bmp.structures import Frame
 
 _DEVICES = ("avfoundation", "dshow", "gdigrab", "v4l2", "x11grab")  # FFmpeg's formats of cameras and screens
@@ -31,7 +31,7 @@ class VideoSource(Protocol):
     name: str
     frames: int | None
     rate: float | None
-    broken: int
+    losses: Losses
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -77,18 +77,18 @@ class PictureSequence:
         self.name = name
         self.rate: float | None = rate
         self.frames: int | None = len(paths)
-        self.broken = 0
+        self.losses = Losses()
 
     def __iter__(self) -> Iterator[Frame]:
         for number in self._numbers:
             try:
                 image = load(self._paths[number], notice=self._notice)
             except ImageError as error:  # noqa: PERF203 - each picture may fail, and the next one may not
-                self.broken += 1
+                self.losses.broken += 1
                 self._notice(str(error))
             else:
                 yield Frame(number, number / self._rate, image)
-        if self.broken == len(self._numbers):
+        if self.losses.broken == len(self._numbers):
             raise VideoError(f"{self.name}: none of its pictures can be read")
 
     def __enter__(self) -> Self:
