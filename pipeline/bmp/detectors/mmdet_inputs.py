@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Protocol
 
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bmp.config import ConfigSection
+from bmp.ops.resize import resized
 from bmp.structures import Image
 
 
@@ -59,11 +59,11 @@ class Letterbox:
         """Return the resized and padded image, uint8."""
         height, width = self._resized(image)
         padded_height, padded_width = self._padded(height, width)
-        pixels = image.pixels.flip(-1).permute(2, 0, 1)
-        if pixels.shape[1:] != (height, width):
-            pixels = F.interpolate(pixels[None].float(), (height, width), mode="bilinear")[0].round_().byte()
+        pixels = image.pixels
+        if pixels.shape[:2] != (height, width):
+            pixels = resized(pixels, height, width).round_().byte()
         canvas = pixels.new_tensor(self.padding)[:, None, None].repeat(1, padded_height, padded_width)
-        canvas[:, :height, :width] = pixels
+        canvas[:, :height, :width] = pixels.flip(-1).permute(2, 0, 1)
         return NetworkInput(
             canvas,
             {

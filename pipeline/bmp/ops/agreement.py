@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bmp.ops.boxes import iou
-from bmp.ops.masks import areas, to_boxes
+from bmp.ops.masks import areas, count, to_boxes
 from bmp.structures import Instances
 from bmp.structures.mask_windows import MaskWindows
 
@@ -149,5 +149,5 @@ def _mask_overlap(bits: MaskWindows, masks: MaskWindows) -> Tensor:
             second = masks.patches[row][
                 top - others.start : bottom - others.start, left - other_columns.start : right - other_columns.start
             ]
-            shared[row] = (first & second).sum()
+            shared[row] = count(first & second)
     return shared / (areas(bits) + areas(masks) - shared).clamp(min=1)

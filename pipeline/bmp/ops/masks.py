@@ -19,6 +19,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from bmp.ops.resize import resized
 from bmp.structures import Image
 from bmp.structures.mask_windows import MaskWindows, tight_boxes
 
@@ -80,8 +81,17 @@ def paint_out(image: Image, bits: Tensor | MaskWindows) -> Image:
         return Image(image.pixels.masked_fill(union(bits).to(image.pixels.device)[:, :, None], 0))
     pixels = image.pixels.clone()
     for window, patch in zip(bits.windows(), bits.to(pixels.device).patches, strict=True):
-        pixels[window].masked_fill_(patch[:, :, None], 0)
+        _blacken(pixels[window], patch)
     return Image(pixels)
+
+
+def _blacken(pixels: Tensor, bits: Tensor) -> None:
+    """Set the pixels, uint8 (h, w, 3), of a mask bool (h, w) to 0, in place."""
+    if pixels.device.type == "cpu" and bits.numel():  # five times as fast there
+        kept = cv2.merge([(bits.view(torch.uint8) - 1).numpy()] * 3)  # 255 beside the mask
+        np.bitwise_and(pixels.numpy(), kept, out=pixels.numpy())
+    else:
+        pixels.masked_fill_(bits[:, :, None], 0)
 
 
 def to_boxes(bits: Tensor | MaskWindows) -> Tensor:
@@ -101,7 +111,12 @@ def areas(bits: Tensor | MaskWindows) -> Tensor:
         return bits.flatten(1).sum(dim=1)
     if not bits.patches:
         return torch.zeros(0, dtype=torch.int64, device=bits.device)
-    return torch.stack([patch.sum() for patch in bits.patches])
+    return torch.stack([count(patch) for patch in bits.patches])
+
+
+def count(bits: Tensor) -> Tensor:
+    """Return how many of bool (...) are true: int64 ()."""
+    return torch.count_nonzero(bits)  # a sum would first make eight bytes of each
 
 
 def enlarged(soft: Tensor, height: int, width: int, threshold: float = 0.0) -> MaskWindows:
@@ -122,16 +137,10 @@ def enlarged(soft: Tensor, height: int, width: int, threshold: float = 0.0) -> M
             places.append((0, 0))
             patches.append(torch.zeros(0, 0, dtype=torch.bool, device=soft.device))
             continue
-        x1, x2 = _reached(left, right, columns, width)
-        y1, y2 = _reached(top, bottom, rows, height)
-        # First across, then down, each by a call that leaves the other direction as it is: the library rounds in this
-        # order, too. Cells that the window does not touch are not computed across, and may hold anything down.
-        first, last = max(0, top - 2), min(rows, bottom + 2)
-        across = F.interpolate(mask[None, None, first:last], (last - first, width), mode="bilinear")[..., x1:x2]
-        across = F.pad(across, (0, 0, first, rows - last))
-        down = F.interpolate(across, (height, x2 - x1), mode="bilinear")[0, 0, y1:y2]
-        places.append((x1, y1))
-        patches.append(down > threshold)
+        x = _reached(left, right, columns, width)
+        y = _reached(top, bottom, rows, height)
+        places.append((x[0], y[0]))
+        patches.append(resized(mask[:, :, None], height, width, y, x)[:, :, 0] > threshold)
     return MaskWindows(height, width, tuple(places), tuple(patches), soft.device)
 
 
@@ -224,7 +233,7 @@ def _run_lengths(patch: NDArray[np.bool_], x: int, y: int, height: int, width: i
     # Within a column, the mask begins or ends wherever neighbours differ; beyond the window there is nothing.
     framed = np.zeros((patch.shape[1], patch.shape[0] + 2), dtype=np.bool_)
     framed[:, 1:-1] = patch.T
-    columns, rows = np.nonzero(framed[:, 1:] != framed[:, :-1])
+    columns, rows = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), patch.shape[0] + 1)
     changes = (columns + x) * height + rows + y
     # One that ends with a column and goes on at the head of the next has neither ended nor begun.
     same = np.flatnonzero(changes[1:] == changes[:-1])

@@ -87,26 +87,31 @@ def crop(
     xs = _samples(windows.centers[:, 0], windows.sizes[:, 0], width, unbiased)
     ys = _samples(windows.centers[:, 1], windows.sizes[:, 1], height, unbiased)
     size = (pixels.shape[0], pixels.shape[1])
-    # The two lines and the two columns around each sample, (P, height, 2) and (P, width, 2).
     column, column_inside, along_x = _neighbours(xs, size[1])
     row, row_inside, along_y = _neighbours(ys, size[0])
     mine = MaskWindows.of(masks) if isinstance(masks, Tensor) else masks
     crops = []
     # One person at a time, since the taps of many fall out of a processor's cache.
     for person in range(len(windows.centers)):
-        rows, columns = row[person].flatten(), column[person].flatten()
-        taps = _gathered(pixels, rows, columns)
+        # The lines above all samples, then those below; likewise the columns to the left and to the right.
+        rows, columns = row[person].T.flatten(), column[person].T.flatten()
+        taps = _crossings(pixels, rows, columns).float().flatten(1)
+        factors = row_inside[person].T.reshape(-1, 1) & column_inside[person].T.flatten()
+        outside = None
         if alpha > 0 and (mine is not None or boxes is not None):
             outside = None if boxes is None else ~_in_box(boxes[person], rows, columns, size)
             if mine is not None:
                 outside = _beside(mine.corners[person], mine.patches[person], rows, columns, outside)
-            if outside is not None:
-                taps = torch.where(outside[..., None], torch.round(taps * (1.0 - alpha)), taps)
-        taps *= (row_inside[person].view(-1, 1) & column_inside[person].view(-1))[..., None]
-        taps = taps.view(height, 2, width, 2, 3)
-        across = taps[..., 0, :] + along_x[person, :, None] * (taps[..., 1, :] - taps[..., 0, :])
-        blended = across[:, 0] + along_y[person, :, None, None] * (across[:, 1] - across[:, 0])
-        crops.append(blended.round().to(torch.uint8).permute(2, 0, 1))
+        if outside is not None:
+            factors = torch.where(outside, 1.0 - alpha, 1.0) * factors
+        taps *= factors[:, :, None].expand(-1, -1, 3).flatten(1)
+        if outside is not None:
+            taps.round_()
+        left, right = taps.split(3 * width, dim=1)
+        across = torch.sub(right, left).mul_(along_x[person].repeat_interleave(3, output_size=3 * width)).add_(left)
+        above, below = across.split(height)
+        blended = torch.sub(below, above).mul_(along_y[person, :, None]).add_(above)
+        crops.append(blended.round_().to(torch.uint8).view(height, width, 3).permute(2, 0, 1))
     return torch.stack(crops)
 
 
@@ -140,9 +145,9 @@ def crop_masks(masks: Tensor | None, windows: Windows, *, width: int, height: in
     return torch.where(bare[:, None, None], 1, blended)
 
 
-def _gathered(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the colours where lines and columns, int64 (R,) and (C,), cross: float32 (R, C, 3)."""
-    return pixels[rows[:, None], columns].float()
+def _crossings(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the values (H, W, ...) where lines and columns, int64 (R,) and (C,), cross: (R, C, ...)."""
+    return values.index_select(0, rows).index_select(1, columns)
 
 
 def _beside(
@@ -154,7 +159,7 @@ def _beside(
     (x, y), (high, wide) = corner, patch.shape
     down, across = rows - y, columns - x
     near = ((down >= 0) & (down < high))[:, None] & ((across >= 0) & (across < wide))
-    beside = ~(near & patch[down.clamp(0, high - 1)[:, None], across.clamp(0, wide - 1)])
+    beside = ~(near & _crossings(patch, down.clamp(0, high - 1), across.clamp(0, wide - 1)))
     if without is None:
         without = torch.zeros_like(beside)
     return torch.where(patch.any(), beside, without)
