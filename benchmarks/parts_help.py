@@ -36,7 +36,7 @@ from bmp.io.annotations import to_instances
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.label_sets.part_sets import CIHP
 from bmp.ops.masks import exclusive, iou
-from bmp.segmenters.skeleton import around_skeleton
+from bmp.ops.skeletons import around_skeleton
 from bmp.structures import Detections, Image, Instances, Masks, Poses, Prompts
 from bmp.tracking.appearance import alike, looks_of
 
@@ -127,7 +127,7 @@ def heads(people: People, row: int) -> int:
 
 
 def bodies_arm(model: BMP, dataset: SynthCrowd) -> dict[str, float]:
-    """Cut masks of a model that does not cut them itself: none, all, and those with two heads."""
+    """Cut masks to the skeletons: none, all, and those with two heads."""
     found: dict[str, list[float]] = {"none cut": [], "all cut": [], "two heads cut": []}
     doubled = 0
     for image, truth in labelled(dataset):
@@ -220,12 +220,10 @@ def _run(options: argparse.Namespace) -> int:
     model = build(load_config(options.config, overrides), "cpu")
     if model.parts is None or model.parts.label_set != CIHP:
         raise UserError(f"{options.config}: expected pipeline.parts with CIHP's labels; take nano_parts.py")
-    # A cut that may take nothing is no cut.
-    uncut = build(load_config(options.config, {**overrides, "pipeline.segmenter.least": 1.0}), "cpu")
     dataset = SynthCrowd(options.split, count=options.limit)
     table = {
         "prompts": prompts_arm(model, dataset),
-        "bodies": bodies_arm(uncut, dataset),
+        "bodies": bodies_arm(model, dataset),
         "looks": looks_arm(model, SynthCrowdVideo("video-hard", count=options.videos)),
     }
     for arm, values in table.items():

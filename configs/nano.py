@@ -2,8 +2,8 @@
 
 For experiments with the loop itself on any machine, and as a start for training. Not for photos: the networks have
 never seen one. SAM-pose2seg nano is prompted with three keypoints and with the detector's mask, since points alone are
-not enough for an encoder of its size (nano_points.py). Its masks are cut to the neighbourhood of the skeletons: where
-detector and segmenter draw two people as one, painting out the first then leaves the second visible.
+not enough for an encoder of its size (nano_points.py). Only what is near the skeletons is painted out: where detector
+and segmenter draw two people as one, the second then stays visible to the next round.
 """
 
 _base_ = ["_base_/bmp.py"]
@@ -23,21 +23,19 @@ pipeline = dict(
         checkpoint="nano/pmpose-nano.safetensors",
     ),
     segmenter=dict(
-        type="SkeletonMasks",
+        type="MaskPromptedSegmenter",
+        start=dict(type="DetectedMasks"),
         segmenter=dict(
-            type="MaskPromptedSegmenter",
-            start=dict(type="DetectedMasks"),
-            segmenter=dict(
-                type="SAM2Segmenter",
-                model="models/sam2_nano.yaml",
-                checkpoint="nano/sam-pose2seg-nano.safetensors",
-                prompter=dict(type="MaxVisibility", count=3),
-                # The decoder's masks have 80 x 80 pixels here, in which an arm is as small as a speck is at SAM's size.
-                hole_area=2,
-                speck_area=4,
-            ),
+            type="SAM2Segmenter",
+            model="models/sam2_nano.yaml",
+            checkpoint="nano/sam-pose2seg-nano.safetensors",
+            prompter=dict(type="MaxVisibility", count=3),
+            # The decoder's masks have 80 x 80 pixels here, in which an arm is as small as a speck is at SAM's size.
+            hole_area=2,
+            speck_area=4,
         ),
     ),
+    paint=dict(type="NearSkeleton"),
 )
 
 # On drawn videos all points of a person, corrected once, give better masks between looks than three joints do: those

@@ -10,7 +10,7 @@ pipeline = dict(
         encoder=dict(type="SAM2Encoder", model="models/sam2_nano.yaml", checkpoint="nano/sam-pose2seg-nano.safetensors")
     ),
     encoder="encoder",
-    segmenter=dict(segmenter=dict(segmenter=dict(encoder="encoder"))),
+    segmenter=dict(segmenter=dict(encoder="encoder")),
     parts=dict(
         type="SAMCLIPParser", model="nano", checkpoint="nano/parts-nano.safetensors", encoder="encoder", grid=(64, 48)
     ),

@@ -19,7 +19,7 @@ pipeline = dict(
         model="models/samp_nano.py",
         checkpoint="nano/samp-nano.safetensors",
     ),
-    segmenter=dict(segmenter=dict(segmenter=dict(encoder="sam"))),
+    segmenter=dict(segmenter=dict(encoder="sam")),
 )
 # This was a shorthand; as an entry it could be overridden without any effect.
 del _sam

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.structures import Detections, Image, Poses, Prompts
 
 NOBODY = Poses.empty(17)
+
+STANDING = np.array(
+    [
+        *([40, 12], [42, 10], [38, 10], [44, 12], [36, 12]),
+        *([48, 25], [32, 25], [50, 40], [30, 40], [50, 54], [30, 54]),
+        *([46, 55], [34, 55], [46, 78], [34, 78], [46, 100], [34, 100]),
+    ],
+    dtype=np.float32,
+)
 
 
 @dataclass

@@ -138,7 +138,9 @@ def pair(**arguments):
 def test_weights_are_those_given_and_those_by_default():
     detector = dict(type="LiteDetector", weights="own.tflite")
     assert list(weights_of(detector)) == ["own.tflite", "mediapipe/pose_landmark_full.tflite"]
-    nested = dict(type="SkeletonMasks", segmenter=dict(type="SAM2Segmenter", checkpoint="random", encoder="sam"))
+    nested = dict(
+        type="MaskPromptedSegmenter", segmenter=dict(type="SAM2Segmenter", checkpoint="random", encoder="sam")
+    )
     shared = dict(sam=dict(type="SAM2Encoder", checkpoint="a.pt"))
     assert list(weights_of(nested, shared)) == ["a.pt"]
     settings = dict(type="somewhere.Else", checkpoint="b.pth", model=dict(type="not.There"))

@@ -15,8 +15,8 @@ from bmp.io.coco_json import read_labels
 from bmp.io.people_file import PeopleFile
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, keypoint_set
 from bmp.segmenters.prompting import ClosestOther, LeastVisible, MaxSpread, MaxVisibility
-from bmp.segmenters.skeleton import SkeletonMasks
-from bmp.structures import Detections, Image, Masks, Poses
+from bmp.structures import Detections, Image, Instances, Masks
+from bmp.suppression.near_skeleton import NearSkeleton
 from bmp.suppression.oks import OKSSuppressor
 from bmp.visualize import overlay, trace_sheet
 
@@ -111,22 +111,20 @@ def test_estimated_poses_are_written_with_all_keypoints(known):
 
 
 @pytest.mark.parametrize("name", ["crowdpose", "aic", "mpii", "posetrack18", "jhmdb", "pmpose", "coco_wholebody"])
-def test_masks_are_cut_around_skeletons_of_any_set_with_limbs(name):
+def test_people_are_painted_out_near_skeletons_of_any_set_with_limbs(name):
     known = keypoint_set(name)
     people = Detections(torch.tensor([[5.0, 5.0, 25.0, 45.0]]), torch.ones(1), torch.ones(1, 48, 64, dtype=torch.bool))
     (poses,) = SetPose(known).estimate([SCENE], [people])
-    cutter = SkeletonMasks(least=0.0, keypoints=known)
-    (masks,) = cutter.segment(cutter.open([SCENE]), [people], [poses], [poses[:0]])
-    assert 0 < masks.bits.sum() < 48 * 64
+    found = Instances(people, poses, Masks(people.masks, torch.ones(1)), torch.ones(1, dtype=torch.int64))
+    painted = NearSkeleton(least=0.0, keypoints=known).painted(found).whole()
+    assert 0 < painted.sum() < 48 * 64
     x, y = poses.keypoints[0, known.meanings.index("left_shoulder")].round().int().tolist()
-    assert masks.bits[0, y, x]
+    assert painted[0, y, x]
 
 
-def test_a_set_without_limbs_cannot_cut_masks():
-    with pytest.raises(
-        ValueError, match=r"SkeletonMasks: 5 keypoints have no left_shoulder, .*leave SkeletonMasks out"
-    ):
-        SkeletonMasks(keypoints=FIVE)
+def test_a_set_without_limbs_has_no_neighbourhood():
+    with pytest.raises(ValueError, match=r"NearSkeleton: 5 keypoints have no left_shoulder, .*leave NearSkeleton out"):
+        NearSkeleton(keypoints=FIVE)
 
 
 def config(**pose):
@@ -158,8 +156,6 @@ def test_a_config_may_say_otherwise():
 
 
 def test_poses_of_other_sets_are_refused_by_parts_that_were_not_told():
-    image = Image(torch.zeros(8, 8, 3, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="SkeletonMasks: expected poses with CrowdPose's 14 keypoints first, got 5"):
-        SkeletonMasks(keypoints=keypoint_set("crowdpose")).segment(
-            [image], [Detections.empty()], [Poses.empty(5)], [Poses.empty(5)]
-        )
+    nobody = Instances.empty(Image(torch.zeros(8, 8, 3, dtype=torch.uint8)), 5)
+    with pytest.raises(ValueError, match="NearSkeleton: expected poses with CrowdPose's 14 keypoints first, got 5"):
+        NearSkeleton(keypoints=keypoint_set("crowdpose")).painted(nobody)

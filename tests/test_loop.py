@@ -347,3 +347,32 @@ def test_another_rule_for_overlaps(repose):
     assert torch.equal(front & behind, front)
     # What belongs to whom is settled at the end and, for poses from masks, in each round; the new ones come last.
     assert rule.rounds == ([[1], [1, 2], [1, 2]] if repose else [[1, 2]])
+
+
+class LeftHalf:
+    """Paints the left half of each mask's window."""
+
+    def painted(self, people):
+        masks = people.masks.windows
+        left = [torch.arange(patch.shape[1]) < patch.shape[1] // 2 for patch in masks.patches]
+        return masks.replaced([patch & own for patch, own in zip(masks.patches, left, strict=True)])
+
+
+def test_another_rule_for_what_later_rounds_see():
+    image = scene(BEHIND, FRONT)
+    (whole,) = _run(_loop(), image, trace=True)
+    (result,) = _run(_loop(paint=LeftHalf()), image, trace=True)
+    first, second = (step.seen.pixels for step in result.trace[:2])
+    front = result.trace[0].people.masks.bits[0]
+    black = (second == 0).all(-1) & (first != 0).any(-1)
+    assert 0 < black.sum() < front.sum()
+    assert not (black & ~front).any()
+    # What is given out are the masks as they were segmented.
+    assert torch.equal(result.trace[0].people.masks.bits, whole.trace[0].people.masks.bits)
+
+
+def test_a_detector_on_features_is_told_what_would_be_painted():
+    redetector = ByFeatures(Asked())
+    _run(_loop(redetector=redetector, paint=LeftHalf()), scene(BEHIND, FRONT))
+    _run(_loop(redetector=(whole := ByFeatures(Asked()))), scene(BEHIND, FRONT))
+    assert 0 < redetector.known[0][0].sum() < whole.known[0][0].sum()

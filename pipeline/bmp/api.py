@@ -31,7 +31,7 @@ from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
 from bmp.loop import Loop, Result, RoundTrace, checked_rounds
 from bmp.ops.masks import areas
-from bmp.stages import Detector, ImageEncoder, OverlapRule, PartParser, PoseEstimator, Segmenter, Suppressor
+from bmp.stages import Detector, ImageEncoder, OverlapRule, PaintRule, PartParser, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import CONFIRMED, Detections, Frame, Image, Instances, Parts
 
 if TYPE_CHECKING:
@@ -577,7 +577,8 @@ class BMP(Loop):
     """The loop, called with any kind of picture, and the stage after it. Built by ``bmp.load`` or from stages.
 
     Args:
-        detector, pose, segmenter, suppressor, redetector, overlaps, encoder, rounds, repose, device: see ``Loop``.
+        detector, pose, segmenter, suppressor, redetector, overlaps, paint, encoder, rounds, repose, device: see
+            ``Loop``.
         parts: tells the parts of bodies when the loop has finished with an image; None for none, at no cost.
     """
 
@@ -591,6 +592,7 @@ class BMP(Loop):
         parts: PartParser | None = None,
         redetector: Detector | None = None,
         overlaps: OverlapRule | None = None,
+        paint: PaintRule | None = None,
         encoder: ImageEncoder | None = None,
         rounds: int = 2,
         repose: bool = False,
@@ -603,6 +605,7 @@ class BMP(Loop):
             suppressor,
             redetector=redetector,
             overlaps=overlaps,
+            paint=paint,
             encoder=encoder,
             rounds=rounds,
             repose=repose,

@@ -20,6 +20,7 @@ from bmp.stages import (
     ImageEncoder,
     ImageView,
     OverlapRule,
+    PaintRule,
     PoseEstimator,
     Segmenter,
     Suppressor,
@@ -102,6 +103,14 @@ class _Suppressed:
     new_poses: Poses
 
 
+class WholeMasks:
+    """Paints known people out as far as their masks go."""
+
+    def painted(self, people: Instances) -> MaskWindows:
+        """Return the masks in windows; see ``bmp.stages.PaintRule``."""
+        return people.masks.windows
+
+
 class BestMask:
     """Gives each pixel to the mask of highest predicted IoU, whichever round it is of; of equals to the first."""
 
@@ -134,8 +143,9 @@ class Loop:
         segmenter: gives them masks, guided by the skeletons.
         suppressor: drops duplicates among the people of all rounds.
         redetector: finds people in the images of later rounds, in which everybody known is painted black; a
-            ``FeatureDetector`` gets the images and the masks of those known instead.
+            ``FeatureDetector`` gets the images and what would be painted instead.
         overlaps: decides who has the pixels that several masks claim; None for ``BestMask``.
+        paint: decides which pixels of the people known so far later rounds do not see; None for ``WholeMasks``.
         encoder: the image encoder that stages share, if they do; its time then is a line of its own and not that of
             the stage that asks it first. Who shares it is the stages' own affair.
         rounds: the greatest number of rounds, at least 1.
@@ -157,6 +167,7 @@ class Loop:
         *,
         redetector: Detector | None = None,
         overlaps: OverlapRule | None = None,
+        paint: PaintRule | None = None,
         encoder: ImageEncoder | None = None,
         rounds: int = 2,
         repose: bool = False,
@@ -169,6 +180,7 @@ class Loop:
         self.segmenter = segmenter
         self.suppressor = suppressor
         self.overlaps = overlaps or BestMask()
+        self.paint = paint or WholeMasks()
         self.encoder = encoder
         self.rounds = rounds
         self.repose = repose
@@ -224,7 +236,7 @@ class Loop:
             left = self._repose(number, states, left, segmented)
         for i, state in enumerate(states):
             known, new = len(state.people), left[i].new
-            seen = _painted(state) if trace and number > 1 else state.image
+            seen = self._painted(state) if trace and number > 1 else state.image
             rounds = torch.full((len(new),), number, dtype=torch.int64, device=self.device)
             state.people = Instances.concat([left[i].old, Instances(new, left[i].new_poses, segmented[i], rounds)])
             if trace:
@@ -247,10 +259,10 @@ class Loop:
         """Find further people, in later rounds."""
         with self.clock("detector", len(states)):
             if isinstance(self.redetector, FeatureDetector):
-                known = [state.people.masks.windows for state in states]
+                known = [self.paint.painted(state.people) for state in states]
                 found = self.redetector.detect_further([state.image for state in states], known)
             else:
-                found = self.redetector.detect([_painted(state) for state in states])
+                found = self.redetector.detect([self._painted(state) for state in states])
         return [people.to(self.device) for people in found]
 
     def _encode(self, states: list[ImageState]) -> None:
@@ -325,10 +337,9 @@ class Loop:
         people = with_agreement(self._resolved(state.people))
         return Result(state.index, people, state.trace, state.image)
 
-
-def _painted(state: ImageState) -> Image:
-    """Return the image of a state with the people accepted so far black."""
-    return paint_out(state.image, state.people.masks.windows)
+    def _painted(self, state: ImageState) -> Image:
+        """Return the image of a state with the people accepted so far black."""
+        return paint_out(state.image, self.paint.painted(state.people))
 
 
 def checked_rounds(rounds: int) -> int:

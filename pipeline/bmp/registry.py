@@ -22,6 +22,7 @@ TRACK_PROMPTERS = Registry(
     locations=["bmp.segmenters.tracked", "bmp.segmenters.sam_pt", "bmp.segmenters.sam2_memory"],
 )
 OVERLAP_RULES = Registry("overlap rule", scope="bmp", locations=["bmp.suppression"])
+PAINT_RULES = Registry("paint rule", scope="bmp", locations=["bmp.suppression"])
 # Each module by itself: importing one data set loads no other.
 DATASETS = Registry(
     "dataset",

@@ -163,6 +163,18 @@ class OverlapRule(Protocol):
 
 
 @runtime_checkable
+class PaintRule(Protocol):
+    """Decides what later rounds do not see of the people of an image who are known."""
+
+    def painted(self, people: Instances) -> MaskWindows:
+        """Return the pixels that are painted out of each person, row by row, within the windows of the masks.
+
+        The masks of ``people`` are as they were segmented: they may overlap.
+        """
+        ...
+
+
+@runtime_checkable
 class PointTracker(Protocol):
     """Follows points through a video, one frame at a time and without knowing what they are on.
 

@@ -8,8 +8,9 @@ import torch
 from ablation_fakes import OvalSegmenter
 
 from bmp.datasets.synthcrowd import SynthCrowd
+from bmp.segmenters.detected import DetectedMasks
+from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompting import MaxVisibility
-from bmp.segmenters.skeleton import SkeletonMasks
 
 pytest.importorskip("mmpose", reason="mmpose is not installed, whose transforms make masks with errors")
 
@@ -39,7 +40,7 @@ class Copier(OvalSegmenter):
 def numbers(program, tmp_path_factory):
     weights = tmp_path_factory.mktemp("weights") / "oval.txt"
     weights.write_text("0.01")
-    segmenter = program.with_points(SkeletonMasks(Copier(MaxVisibility(6), str(weights))))
+    segmenter = program.with_points(MaskPromptedSegmenter(Copier(MaxVisibility(6), str(weights)), DetectedMasks()))
     assert segmenter.prompter.count == 3
     return program.measure(SynthCrowd("test", count=4), segmenter)
 
@@ -72,4 +73,4 @@ def test_the_table_has_every_number(program, numbers):
 
 def test_a_segmenter_without_points_is_refused(program):
     with pytest.raises(SystemExit, match="DetectedMasks is not prompted with points"):
-        program.with_points(SkeletonMasks())
+        program.with_points(DetectedMasks())

@@ -35,7 +35,6 @@ from bmp.segmenters.prompting import (
     MaxVisibility,
 )
 from bmp.segmenters.released import ExchangedColours, GatedMaxVisibility
-from bmp.segmenters.skeleton import SkeletonMasks
 from bmp.stages import Detector, PartParser, PoseEstimator, Prompter, Segmenter, Suppressor
 from bmp.structures import Detections, Image, Instances, Masks, Poses
 from bmp.structures.mask_windows import MaskWindows
@@ -209,7 +208,6 @@ SEGMENTERS = {
     "fake": FakeSegmenter,
     "transformers": _transformers("segmenters", "TransformersSegmenter", "Sam2Model", MaxVisibility()),
     "the detector's own": DetectedMasks,
-    "cut to the skeleton": SkeletonMasks,
     "lite": _lite("segmenters", "LiteSegmenter"),
     "as released": lambda: ExchangedColours(FakeSegmenter()),
     "sam 2.1": _sam2,

@@ -15,9 +15,9 @@ from bmp.detectors.mmdet import MMDetDetector
 from bmp.io.annotations import labelled_mask
 from bmp.models.configs import load_model_config
 from bmp.poses.mmpose import MMPoseEstimator
+from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompting import MaxSpread, MaxVisibility
 from bmp.segmenters.sam2 import SAM2Segmenter
-from bmp.segmenters.skeleton import SkeletonMasks
 from bmp.suppression.released import OldMasksStay, ReleasedOKSSuppressor
 
 pytest.importorskip("mmpose", reason="needs the extra openmmlab")
@@ -78,8 +78,8 @@ def test_the_released_rules_run_together():
         "pipeline.detector.checkpoint": "nano/rtmdet-ins-nano.safetensors",
         "pipeline.pose.pose.config": "models/pmpose_nano.py",
         "pipeline.pose.pose.checkpoint": "nano/pmpose-nano.safetensors",
-        "pipeline.segmenter.segmenter.model": "models/sam2_nano.yaml",
-        "pipeline.segmenter.segmenter.checkpoint": "nano/sam-pose2seg-nano.safetensors",
+        "pipeline.segmenter.model": "models/sam2_nano.yaml",
+        "pipeline.segmenter.checkpoint": "nano/sam-pose2seg-nano.safetensors",
     }
     model = bmp.load(RELEASED, device="cpu", overrides=overrides)
     assert isinstance(model.overlaps, OldMasksStay)
@@ -92,7 +92,7 @@ def test_the_released_rules_run_together():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "segmenter"), [("nano.py", SkeletonMasks), ("nano_points.py", SAM2Segmenter)])
+@pytest.mark.parametrize(("name", "segmenter"), [("nano.py", MaskPromptedSegmenter), ("nano_points.py", SAM2Segmenter)])
 def test_nano_networks_find_drawn_people(name, segmenter):
     """With the weights that come with the package; the numbers are half of what they are on the whole split."""
     model = bmp.load(name, device="cpu")

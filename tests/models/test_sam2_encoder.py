@@ -170,15 +170,15 @@ def test_values_out_of_range():
 @pytest.mark.slow
 def test_a_config_shares_one_between_the_parts_of_a_preset():
     pipeline = load_config("nano.py").pipeline.to_dict()
-    sam = pipeline["segmenter"]["segmenter"]["segmenter"]
+    sam = pipeline["segmenter"]["segmenter"]
     encoder = dict(type="SAM2Encoder", model=sam["model"], checkpoint=sam["checkpoint"])
     pipeline.update(
         detector=dict(type="fakes.FakeDetector"), pose=dict(type="fakes.FakePose"), shared=dict(sam=encoder)
     )
-    pipeline["segmenter"]["segmenter"] = dict(
+    pipeline["segmenter"] = dict(
         type="MaskPromptedSegmenter", segmenter=sam | dict(encoder="sam"), start=sam | dict(encoder="sam")
     )
-    segmenter = build(dict(pipeline=pipeline), "cpu").segmenter.segmenter
+    segmenter = build(dict(pipeline=pipeline), "cpu").segmenter
     assert segmenter.segmenter.encoder is segmenter.start.encoder
     assert isinstance(segmenter.start.encoder, SAM2Encoder)
     assert not isinstance(segmenter.start, DetectedMasks)

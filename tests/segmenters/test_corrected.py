@@ -14,7 +14,6 @@ from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter
 from bmp.segmenters.prompting import MaxVisibility
-from bmp.segmenters.skeleton import SkeletonMasks
 
 
 class Listening(PromptedSegmenter):
@@ -79,7 +78,7 @@ def plain(part):
 
 
 def mask_prompted(part):
-    return SkeletonMasks(MaskPromptedSegmenter(part, DetectedMasks()))
+    return MaskPromptedSegmenter(part, DetectedMasks())
 
 
 def test_clicks_and_all_visible_keypoints_placed_by_hand_are_prompts_beside_the_prompters_own():

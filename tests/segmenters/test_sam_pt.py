@@ -13,7 +13,6 @@ from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompted import promptable
 from bmp.segmenters.sam_pt import PromptRules, SAMPTPrompts, prompted_masks
-from bmp.segmenters.skeleton import SkeletonMasks
 from bmp.stages import PromptableSegmenter, TrackPrompter
 from bmp.structures import Detections, Instances, Masks, Poses
 from bmp.tracking.appearance import LOOK_SIZE
@@ -153,12 +152,11 @@ class TestSAMPTPrompts:
 
 def test_the_part_that_takes_points_is_found_within_others():
     segmenter = MadeUpSAM()
-    outer = SkeletonMasks(segmenter)
     assert isinstance(segmenter, PromptableSegmenter)
-    assert promptable(outer, outer.open([VIEW])) == (segmenter, [VIEW])
+    assert promptable(segmenter, segmenter.open([VIEW])) == (segmenter, [VIEW])
     masked = MaskPromptedSegmenter.__new__(MaskPromptedSegmenter)
     masked.segmenter = segmenter
-    assert promptable(SkeletonMasks(masked), [(VIEW, None)]) == (segmenter, [VIEW])
+    assert promptable(masked, [(VIEW, None)]) == (segmenter, [VIEW])
 
 
 def test_a_segmenter_that_takes_no_points_is_named():

@@ -65,8 +65,7 @@ def _export(options: argparse.Namespace) -> int:
         stage = getattr(model, role)
         mask_prompts = False
         if role == "segmenter":
-            stage, mask_prompts, skipped = _prompted(stage)
-            left_out += skipped
+            stage, mask_prompts = _prompted(stage)
         if not hasattr(stage, "exported"):
             raise UserError(
                 f"{role}: {type(stage).__name__} cannot be exported; there are MMDetDetector with RTMDet-Ins, "
@@ -84,21 +83,14 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prompted(stage: Any) -> tuple[Any, bool, list[str]]:
-    """Return the segmenter that is prompted with points, whether with the detector's masks too, and what is around."""
+def _prompted(stage: Any) -> tuple[Any, bool]:
+    """Return the segmenter that is prompted with points, and whether with the detector's masks too."""
     from bmp.segmenters.detected import DetectedMasks
     from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
-    from bmp.segmenters.skeleton import SkeletonMasks
 
-    left_out, mask_prompts = [], False
-    while True:
-        if isinstance(stage, SkeletonMasks):
-            left_out.append("SkeletonMasks: masks are not cut to the neighbourhood of the skeleton")
-        elif isinstance(stage, MaskPromptedSegmenter) and isinstance(stage.start, DetectedMasks):
-            mask_prompts = True
-        else:
-            return stage, mask_prompts, left_out
-        stage = stage.segmenter
+    if isinstance(stage, MaskPromptedSegmenter) and isinstance(stage.start, DetectedMasks):
+        return stage.segmenter, True
+    return stage, False
 
 
 def _sections(part: Any) -> Iterator[Any]:

@@ -9,6 +9,5 @@ from bmp.segmenters import released as released
 from bmp.segmenters import sam1 as sam1
 from bmp.segmenters import sam2 as sam2
 from bmp.segmenters import sam_pt as sam_pt
-from bmp.segmenters import skeleton as skeleton
 from bmp.segmenters import tracked as tracked
 from bmp.segmenters import transformers as transformers

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from bmp.errors import UserError
 from bmp.label_sets import KeypointSet
+from bmp.ops.skeletons import around_skeleton, has_joints
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter, Wrapper, promptable
-from bmp.segmenters.skeleton import around_skeleton, has_joints
 from bmp.stages import ImageView, Segmenter
 from bmp.structures import Detections, Masks, Poses, Prompts
 

@@ -24,7 +24,7 @@ class MaskPromptedSegmenter:
 
     Args:
         segmenter: one that is prompted with points, ``SAM2Segmenter`` for one.
-        start: any segmenter, such as ``SkeletonMasks`` or ``DetectedMasks``.
+        start: any segmenter, such as ``DetectedMasks``.
 
     Raises:
         UserError: for a segmenter without point prompts.
