@@ -9,6 +9,7 @@ x1 = 3 and x2 = 6. Rows are people; all fields of a record are aligned, and zero
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,12 +50,13 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
     """Raise unless ``value`` fits ``column``; ``sizes`` collects the meaning of its letters on the way."""
     if not isinstance(value, Tensor | MaskWindows):
         raise TypeError(f"{owner}.{name}: expected a torch.Tensor, got {type(value).__name__}; use torch.as_tensor")
-    wanted = "(" + ", ".join(f"{s}={sizes[s]}" if s in sizes else str(s) for s in column.shape) + ")"
+    known = dict(sizes)
     agrees = len(value.shape) == len(column.shape) and all(
         size == (sizes.setdefault(s, size) if isinstance(s, str) else s)
         for s, size in zip(column.shape, value.shape, strict=True)
     )
     if not agrees:
+        wanted = "(" + ", ".join(f"{s}={known[s]}" if s in known else str(s) for s in column.shape) + ")"
         raise ValueError(
             f"{owner}.{name}: expected shape {wanted}, got {tuple(value.shape)}; "
             "rows of all fields are people in the same order"
@@ -65,8 +67,9 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
         raise TypeError(f"{owner}.{name}: expected {column.dtype}, got {value.dtype}; convert with .to({column.dtype})")
     if value.numel() == 0 or not value.is_floating_point():
         return
+    least, most = torch.aminmax(value)
     # One reduction and one transfer for the three questions, so that records on a GPU stay cheap to make.
-    low, high = torch.stack(torch.aminmax(value)).tolist()
+    low, high = torch.stack((least, most)).tolist() if value.device.type != "cpu" else (least.item(), most.item())
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
         raise ValueError(f"{owner}.{name}: expected finite numbers, got NaN or infinity; drop those rows first")
     if (column.low is not None and low < column.low) or (column.high is not None and high > column.high):
@@ -77,6 +80,20 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
 
 
 _MASKS = {kind: Column(("N", "H", "W"), torch.bool, None, None) for kind in ("MaskField", "OptionalMaskField")}
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[tuple[str, Column | None, str, bool], ...]:
+    """Return the name, column, type and whether it may be None of each field of a record."""
+    return tuple(
+        (
+            field.name,
+            field.metadata.get("column", _MASKS.get(str(field.type))),
+            str(field.type),
+            field.default is None,
+        )
+        for field in dataclasses.fields(kind)
+    )
 
 
 def _windows(kept: Tensor | MaskWindows) -> MaskWindows:
@@ -93,26 +110,27 @@ class Record:
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
-        for field in dataclasses.fields(self):
-            value, column = vars(self)[field.name], field.metadata.get("column", _MASKS.get(str(field.type)))
-            if value is None and field.default is None:
+        for name, column, kind, may_be_absent in _fields(type(self)):
+            value = vars(self)[name]
+            if value is None and may_be_absent:
                 continue
             if column is not None:
-                _check(type(self).__name__, field.name, value, column, sizes)
+                _check(type(self).__name__, name, value, column, sizes)
             elif not isinstance(value, Record):
                 raise TypeError(
-                    f"{type(self).__name__}.{field.name}: expected {field.type}, got {type(value).__name__}; "
+                    f"{type(self).__name__}.{name}: expected {kind}, got {type(value).__name__}; "
                     "wrap the tensors in that record"
                 )
             elif len(value) != sizes.setdefault("N", len(value)):
                 raise ValueError(
-                    f"{type(self).__name__}.{field.name}: expected {sizes['N']} rows, got {len(value)}; "
+                    f"{type(self).__name__}.{name}: expected {sizes['N']} rows, got {len(value)}; "
                     "index every part with the same rows"
                 )
 
     def _values(self) -> dict[str, Any]:
         """Return the fields as they are kept: masks whole or in windows."""
-        return {field.name: vars(self)[field.name] for field in dataclasses.fields(self)}
+        kept = vars(self)
+        return {name: kept[name] for name, *_ in _fields(type(self))}
 
     def replaced(self, **values: Any) -> Self:
         """Return a record with other ``values``; unlike ``dataclasses.replace`` it leaves masks in their windows."""
