@@ -1,9 +1,6 @@
 """The loop over a video on parts that cannot be wrong: squares that move, hide each other, and change places."""
 
-import gc
-import resource
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -283,29 +280,3 @@ def test_a_late_tracker_goes_on_from_a_state():
 def test_values_that_make_no_sense(options):
     with pytest.raises(UserError, match=f"video.{next(iter(options))}"):
         video_loop(**options)
-
-
-class Forgetful(FakeSegmenter):
-    """Keeps no record of the frames."""
-
-    def open(self, images):
-        return list(images)
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
-@pytest.mark.slow  # 150 frames: fewer would not tell a leak from what the memory does anyway
-def test_memory_does_not_grow_with_the_length():
-    def held():
-        gc.collect()
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-    def frames():
-        for number in range(150):
-            (frame,) = film(moving((40, 40, 80, 120)), moving((200, 60, 260, 220)), count=1, height=320, width=320)
-            yield replace(frame, index=number, time=number / 25)
-
-    after = {}
-    for found in video_loop().run(image_loop(segmenter=Forgetful()), frames()):
-        if found.frame.index in (30, 149):
-            after[found.frame.index] = held()
-    assert after[149] - after[30] < 20 * 2**20  # the frames alone are 36 MB

@@ -1,20 +1,24 @@
 """Following people through films on the disk, with stages that cannot be wrong: what is written, killed, gone on with."""
 
+import gc
 import json
 import shutil
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll
+import torch
+from fakes import FakeDetector, FakePose, FakeSegmenter, KeepAll, scene
 from track_fakes import FakeTracker, film, moving
 
 from bmp.api import BMP
 from bmp.errors import UserError
 from bmp.inference.video import CHECKPOINT, OVERLAY, VideoSettings, follow_video
 from bmp.io.people_lines import PeopleLines, read_info, read_lines
-from bmp.io.video import VideoReader
+from bmp.io.video import Losses, VideoReader
 from bmp.segmenters.tracked import TrackedKeypoints
+from bmp.structures import Frame
 from bmp.video_loop import VideoLoop
 
 av = pytest.importorskip("av", reason="PyAV, the extra video")
@@ -244,6 +248,70 @@ def test_a_film_that_is_cut_short_is_said_to_be_and_what_there_is_of_it_is_done(
     assert follow(str(path), output, formats=(), resume=killed) == [f"{path}: {said}"]
     assert [line["frame"] for line in read_lines(output / "people.jsonl")] == list(range(9))
     assert read_info(output)["notices"] == [said]
+
+
+class Forgetful:
+    """Keeps no record of what it is asked."""
+
+    calls = opened = others = steps = property(lambda self: [], lambda self, value: None)
+
+
+class ForgetfulDetector(Forgetful, FakeDetector): ...
+
+
+class ForgetfulPose(Forgetful, FakePose): ...
+
+
+class ForgetfulSegmenter(Forgetful, FakeSegmenter): ...
+
+
+class ForgetfulTracker(Forgetful, FakeTracker): ...
+
+
+class Endless:
+    """A camera in front of which somebody stands, and others come and go, each in a place of their own."""
+
+    name, frames, rate = "camera", None, 25.0
+
+    def __init__(self, count, note):
+        self._count, self._note, self.losses = count, note, Losses()
+
+    def __iter__(self):
+        for number in range(self._count):
+            self._note(number)
+            left = 20 + 7 * number % 33
+            somebody = (left, 10, left + 8, 30) if number % 4 else (0, 0, 0, 0)
+            yield Frame(number, number / 25, scene((4, 10, 14, 30), somebody, height=48, width=64))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error): ...
+
+
+@pytest.mark.slow
+def test_what_is_held_does_not_grow_with_the_length(tmp_path, monkeypatch):
+    held = {}
+
+    def note(number):
+        if number in (12, 36):  # the same place between two looks and two checkpoints
+            gc.collect()
+            kinds = Counter(type(each) for each in gc.get_objects())
+            tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+            held[number] = kinds, sum(tensor.nbytes for tensor in tensors)
+
+    monkeypatch.setattr("bmp.inference.video.open_video", lambda *_, **__: Endless(37, note))
+    loop = BMP(ForgetfulDetector(), ForgetfulPose(), ForgetfulSegmenter(), KeepAll())
+    tracker = ForgetfulTracker({})
+    loop.make_video_loop = lambda: VideoLoop(tracker, TrackedKeypoints(), keyframe_every=2, patience=2)
+    assert follow("camera", tmp_path, loop, overlay=True, checkpoint=4) == []
+    people = {row["track_id"] for line in read_lines(tmp_path / "people.jsonl") for row in line["people"]}
+    assert len(people) > 5
+    (before, bytes_before), (after, bytes_after) = held[12], held[36]
+    assert after[torch.Tensor] == before[torch.Tensor]
+    # Of those who left their looks and ids are known, 520 bytes each, up to a hundred of them.
+    assert bytes_after - bytes_before < 24 * 600
+    assert sum(after.values()) - sum(before.values()) < 24  # less than an object a frame
 
 
 class Impatient(FakeDetector):

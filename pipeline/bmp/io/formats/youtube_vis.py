@@ -17,6 +17,7 @@ from bmp.io.annotations import CATEGORY_ID
 from bmp.io.atomic import replacing, writing
 from bmp.io.formats.video_rows import PersonRow, VideoRows
 from bmp.io.segmentations import checked_segmentation, mask_area, to_run_lengths
+from bmp.ops.masks import RunLengths
 
 
 @dataclass
@@ -102,19 +103,19 @@ def _write_masks(
     file: TextIO, video: VideoRows, identity: int, track: _Track, length: int, *, numbers: bool = False
 ) -> None:
     """Write the lists with an entry a frame: ``segmentations``, and with ``numbers`` also ``bboxes`` and ``areas``."""
-    boxes: list[list[float] | None] = []
-    areas: list[int | None] = []
     file.write('"segmentations": [')
-    for position, person in enumerate(_appearances(video, identity, track, length)):
-        shape = person.get("segmentation") if person else None
-        checked = checked_segmentation(shape, video.height, video.width)
-        mask = None if checked is None else to_run_lengths(checked, video.height, video.width)
+    for position, mask in enumerate(_masks(video, identity, track, length)):
         file.write(f"{', ' if position else ''}{json.dumps(mask)}")
-        boxes.append(person["bbox"] if person else None)
-        areas.append(mask_area(mask, video.height, video.width) if mask else None)
     file.write("]")
     if numbers:
-        file.write(f', "bboxes": {json.dumps(boxes)}, "areas": {json.dumps(areas)}')
+        file.write(', "bboxes": [')
+        for position, person in enumerate(_appearances(video, identity, track, length)):
+            file.write(f"{', ' if position else ''}{json.dumps(person['bbox'] if person else None)}")
+        file.write('], "areas": [')
+        for position, mask in enumerate(_masks(video, identity, track, length)):
+            area = mask_area(mask, video.height, video.width) if mask else None
+            file.write(f"{', ' if position else ''}{json.dumps(area)}")
+        file.write("]")
 
 
 def _appearances(video: VideoRows, identity: int, track: _Track, length: int) -> Iterator[PersonRow | None]:
@@ -123,3 +124,11 @@ def _appearances(video: VideoRows, identity: int, track: _Track, length: int) ->
     for row in islice(video.rows(track.first), track.last + 1 - track.first):
         yield next((person for person in row["people"] if person["track_id"] == identity), None)
     yield from repeat(None, length - 1 - track.last)
+
+
+def _masks(video: VideoRows, identity: int, track: _Track, length: int) -> Iterator[RunLengths | None]:
+    """Yield the mask of a person in each frame, None where there is none."""
+    for person in _appearances(video, identity, track, length):
+        shape = person.get("segmentation") if person else None
+        checked = checked_segmentation(shape, video.height, video.width)
+        yield None if checked is None else to_run_lengths(checked, video.height, video.width)
