@@ -54,10 +54,11 @@ def repeat(
     }
 
 
-def write(path: Path, results: dict[str, Any]) -> None:
+def write(path: Path, results: dict[str, Any], say: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2, default=_plain) + "\n")
-    print(f"written to {path}")
+    if say:
+        print(f"written to {path}")
 
 
 def _plain(value: Any) -> Any:

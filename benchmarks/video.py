@@ -3,8 +3,10 @@
     python benchmarks/video.py --config nano.py --split video-val --count 2
     python benchmarks/video.py --config bmp_v2.py --dataset DAVIS --part root=/data/DAVIS --arms "^objects: SAM"
 
-Prints a table a question, in which each row changes one thing about the first, and writes numbers and settings. True
-motion is known of drawn videos alone.
+Prints a table a question, in which each row changes one thing about the first, and writes numbers and settings after
+each row, so that a run that is interrupted goes on with --resume. True motion is known of drawn videos alone. Two rows
+for people are compared video by video: in how many of them a row has fewer switches of identities than the first, and
+in how many more.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import argparse
 import copy
 import dataclasses
 import functools
+import hashlib
+import json
 import re
 import sys
 import time
@@ -22,6 +26,8 @@ from typing import Any
 
 import torch
 from common import write
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 import bmp
 from bmp.build import build_part
@@ -30,12 +36,14 @@ from bmp.datasets.synthcrowd_video import SynthCrowdVideo, labelled
 from bmp.datasets.videos import VideoDataset
 from bmp.errors import UserError
 from bmp.evaluation.ablations.true_motion import TrueMotion
+from bmp.evaluation.metrics.tracks import TrackNumbers
 from bmp.evaluation.timing import forget_peak, machine, peak_memory
 from bmp.evaluation.video_benchmark import columns
 from bmp.evaluation.video_finders import by_byte_track, by_frames_alone, by_loop, by_points
 from bmp.evaluation.videos import (
     ClickNumbers,
     ObjectNumbers,
+    PeopleFinder,
     PeopleNumbers,
     measure_clicks,
     measure_objects,
@@ -44,16 +52,40 @@ from bmp.evaluation.videos import (
 )
 from bmp.registry import VIDEO_DATASETS
 from bmp.sam_pt import SAMPT, Clicks
+from bmp.segmenters.prompted import promptable
 from bmp.segmenters.sam_pt import SAMPTPrompts
 from bmp.segmenters.tracked import TrackedKeypoints
 from bmp.stages import PointTracker
+from bmp.structures import Detections, Image, Instances, TrackedPeople
 from bmp.trackers.lucas_kanade import LucasKanade
-from bmp.tracking.identities import Identities
+from bmp.tracking.identities import Identities, overlap
 
 _NEVER = 10**6
-_NO_RETURN = Identities(same_look=1.1, memory=0)
 # Light networks, as the paper has it for its smallest ones.
 _REFINEMENTS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class _PeopleByVideo:
+    """How well people were found, and how many switches of identities each video has."""
+
+    numbers: PeopleNumbers
+    switches: list[int]
+
+
+class _ByMasks(Identities):
+    """Pairs people by the overlap of their masks alone; nobody who is lost comes back."""
+
+    def match(
+        self, tracked: TrackedPeople, found: Instances, looks: torch.Tensor, sigmas: torch.Tensor
+    ) -> torch.Tensor:
+        matched = torch.full((len(found),), -1, dtype=torch.int64)
+        if len(found) and len(tracked):
+            shared = overlap(tracked.instances, found).cpu() * tracked.present.cpu()[:, None]
+            for row, column in zip(*linear_sum_assignment(shared.numpy(), maximize=True), strict=True):
+                if shared[row, column] >= self.threshold:
+                    matched[column] = int(row)
+        return matched
 
 
 def main() -> None:
@@ -62,7 +94,10 @@ def main() -> None:
     dataset = _dataset(options)
     model = bmp.load(options.config, device=options.device, overrides=parse_overrides(options.set))
     truth = _true_motion(dataset) if isinstance(dataset, SynthCrowdVideo) else None
-    results: dict[str, Any] = {}
+    if options.remember:
+        remember(model)
+    settings = {key: value for key, value in vars(options).items() if key not in ("output", "resume", "arms")}
+    results = Results(options.output, json.loads(json.dumps(settings, default=str)), options.resume)
     for name, arms in (
         ("people", _people_arms(model, truth, dataset)),
         ("objects", _object_arms(model, truth, dataset)),
@@ -73,9 +108,74 @@ def main() -> None:
             arms = {arm: run for arm, run in arms.items() if not arm.startswith("true motion")}
         wanted = {arm: run for arm, run in arms.items() if re.search(options.arms, f"{name}: {arm}")}
         if wanted:
-            results[name] = _table(name, wanted)
-    if options.output:
-        write(options.output, {"settings": vars(options), "machine": machine(options.device), "results": results})
+            _print_table(name, wanted, results, timed=not options.remember)
+
+
+class Results:
+    """The rows that are known, in a file that is written anew with each of them; ``path`` None keeps no file.
+
+    Raises:
+        UserError: the file is of other settings.
+    """
+
+    def __init__(self, path: Path | None, settings: dict[str, Any], resume: bool) -> None:
+        self._path, self._settings = path, settings
+        self._rows: dict[str, dict[str, Any]] = {}
+        if path is not None and resume and path.exists():
+            known = json.loads(path.read_text())
+            if known["settings"] != settings:
+                raise UserError(f"{path}: is of other settings; choose another --output, or leave --resume out")
+            self._rows = known["rows"]
+
+    def row(self, table: str, arm: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a row, and make it where it is not known."""
+        rows = self._rows.setdefault(table, {})
+        if arm not in rows:
+            rows[arm] = run()
+            if self._path is not None:
+                device = self._settings["device"]
+                write(
+                    self._path, {"settings": self._settings, "machine": machine(device), "rows": self._rows}, say=False
+                )
+        return rows[arm]
+
+
+def remember(model: bmp.BMP) -> None:
+    """Let the networks that see whole frames, which no row changes, answer what they were asked before from memory."""
+    part, _ = promptable(model.segmenter)
+    detect, estimate, encode = model.detector.detect, model.pose.estimate, part.open
+    found: dict[bytes, Any] = {}
+
+    def known(kind: str, make: Callable[[], Any], *tensors: Tensor | None) -> Any:
+        digest = hashlib.blake2b(kind.encode())
+        for tensor in tensors:
+            digest.update(b"-" if tensor is None else tensor.cpu().numpy().tobytes())
+        if digest.digest() not in found:
+            found[digest.digest()] = make()
+        return found[digest.digest()]
+
+    def detect_once(images: Sequence[Image]) -> list[Any]:
+        return [known("detect", lambda image=image: detect([image])[0], image.pixels) for image in images]
+
+    def estimate_once(images: Sequence[Image], people: Sequence[Detections]) -> list[Any]:
+        return [
+            known(
+                "pose",
+                lambda image=image, few=few: estimate([image], [few])[0],
+                image.pixels,
+                few.boxes,
+                few.scores,
+                few.masks,
+            )
+            for image, few in zip(images, people, strict=True)
+        ]
+
+    def encode_once(images: Sequence[Image]) -> list[Any]:
+        return [known("encode", lambda image=image: encode([image])[0], image.pixels) for image in images]
+
+    model.detector.detect = detect_once  # type: ignore[method-assign]
+    model.pose.estimate = estimate_once  # type: ignore[method-assign]
+    part.open = encode_once  # type: ignore[method-assign]
 
 
 def _dataset(options: argparse.Namespace) -> VideoDataset:
@@ -97,26 +197,37 @@ def _true_motion(dataset: SynthCrowdVideo) -> TrueMotion:
 
 def _people_arms(
     model: bmp.BMP, truth: PointTracker | None, dataset: VideoDataset
-) -> dict[str, Callable[[], PeopleNumbers]]:
+) -> dict[str, Callable[[], _PeopleByVideo]]:
     """Everybody is found by the program itself."""
 
-    def loop(**changes: Any) -> Callable[[], PeopleNumbers]:
+    def measured(find: Callable[[], PeopleFinder]) -> Callable[[], _PeopleByVideo]:
+        def run() -> _PeopleByVideo:
+            each: list[TrackNumbers] = []
+            return _PeopleByVideo(measure_people(dataset, find(), each.append), [one.switches for one in each])
+
+        return run
+
+    def loop(**changes: Any) -> Callable[[], _PeopleByVideo]:
         changed = copy.copy(model.video_loop)
         vars(changed).update(changes)
-        return lambda: measure_people(dataset, by_loop(model, changed))
+        return measured(lambda: by_loop(model, changed))
 
+    rules = model.video_loop.identities
     return {
         "the loop of the preset": loop(),
         "true motion": loop(tracker=truth),
         "keyframe every 12": loop(keyframe_every=12),
         "keyframe every 24": loop(keyframe_every=24),
         "keyframe never": loop(keyframe_every=_NEVER),
-        "nobody comes back by colours": loop(identities=_NO_RETURN),
+        "nobody comes back by colours": loop(identities=dataclasses.replace(rules, same_look=1.1, memory=0)),
+        "lost people are not waited for": loop(patience=0),
+        "somebody found twice is two": loop(identities=dataclasses.replace(rules, same_pose=1.0, same_mask=1.0)),
+        "pairs by masks alone": loop(identities=_ByMasks()),
         "a mask in each frame": loop(mask_every=1),
         "three joints as prompts": loop(prompts=TrackedKeypoints(count=3)),
         "SAM-PT's prompts, 3 refinements": loop(prompts=SAMPTPrompts(refinements=_REFINEMENTS)),
-        "each frame a photo, ByteTrack on boxes": lambda: measure_people(dataset, by_byte_track(model, dataset.rate)),
-        "each frame a photo, Hungarian on masks": lambda: measure_people(dataset, by_frames_alone(model)),
+        "each frame a photo, ByteTrack on boxes": measured(lambda: by_byte_track(model, dataset.rate)),
+        "each frame a photo, Hungarian on masks": measured(lambda: by_frames_alone(model)),
     }
 
 
@@ -173,19 +284,35 @@ def _point_arms(truth: PointTracker | None, dataset: VideoDataset) -> dict[str, 
     )
 
 
-def _table(name: str, arms: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Run the arms, print a row of each as soon as it is known, and return all numbers."""
-    found: dict[str, Any] = {}
-    for arm, run in arms.items():
-        forget_peak()
-        started = time.perf_counter()
-        numbers = run()
-        row = {**columns(numbers), "s": f"{time.perf_counter() - started:.0f}", "MiB": f"{peak_memory() / 2**20:.0f}"}
-        if not found:
-            print(f"\n| {name} | {' | '.join(row)} |\n| --- |{' ---: |' * len(row)}")
-        print(f"| {arm} | {' | '.join(row.values())} |", flush=True)
-        found[arm] = dataclasses.asdict(numbers) | {"peak_bytes": peak_memory()}
-    return found
+def _print_table(name: str, arms: dict[str, Callable[[], Any]], results: Results, *, timed: bool) -> None:
+    """Print a row of each arm as soon as it is known."""
+    first: list[int] | None = None
+    for number, (arm, run) in enumerate(arms.items()):
+        row = results.row(name, arm, functools.partial(_row, run, timed))
+        cells, switches = dict(row["cells"]), row["switches"]
+        if switches is not None:
+            first = switches if first is None else first
+            pairs = list(zip(switches, first, strict=True))
+            cells["fewer, more"] = (
+                f"{sum(own < other for own, other in pairs)}, {sum(own > other for own, other in pairs)}"
+            )
+        if not number:
+            print(f"\n| {name} | {' | '.join(cells)} |\n| --- |{' ---: |' * len(cells)}")
+        print(f"| {arm} | {' | '.join(cells.values())} |", flush=True)
+
+
+def _row(run: Callable[[], Any], timed: bool) -> dict[str, Any]:
+    """Return what stands in a row, all its numbers, and for people the switches of each video."""
+    forget_peak()
+    started = time.perf_counter()
+    numbers = run()
+    switches = None
+    if isinstance(numbers, _PeopleByVideo):
+        numbers, switches = numbers.numbers, numbers.switches
+    cells = {head: cell for head, cell in columns(numbers).items() if timed or head != "frames/s"}
+    if timed:
+        cells |= {"s": f"{time.perf_counter() - started:.0f}", "MiB": f"{peak_memory() / 2**20:.0f}"}
+    return {"cells": cells, "switches": switches, **dataclasses.asdict(numbers), "peak_bytes": peak_memory()}
 
 
 def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -206,7 +333,11 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the config"
     )
+    parser.add_argument(
+        "--remember", action="store_true", help="keep what the networks answer from row to row; speeds are not shown"
+    )
     parser.add_argument("--output", type=Path, help="JSON")
+    parser.add_argument("--resume", action="store_true", help="go on with the rows of --output")
     return parser.parse_args(arguments)
 
 

@@ -233,8 +233,12 @@ def begun(frames: Sequence[LabelledFrame]) -> Sequence[LabelledFrame]:
     return frames[first:]
 
 
-def measure_people(dataset: VideoDataset, find: PeopleFinder) -> PeopleNumbers:
+def measure_people(
+    dataset: VideoDataset, find: PeopleFinder, note: Callable[[TrackNumbers], object] = lambda _: None
+) -> PeopleNumbers:
     """Find people in every video and compare them with the labels, as ``PeopleTally`` does.
+
+    ``note`` is given the numbers of each video.
 
     Raises:
         UserError: no frame is labelled, or an answer does not fit its frame.
@@ -242,7 +246,8 @@ def measure_people(dataset: VideoDataset, find: PeopleFinder) -> PeopleNumbers:
     clock, tally = Clock(), PeopleTally()
     for index in range(len(dataset)):
         labelled = list(dataset.frames(index))
-        tally.add(dataset.video_name(index), labelled, list(clock.timed(find(one.frame for one in labelled))))
+        found = list(clock.timed(find(one.frame for one in labelled)))
+        note(tally.add(dataset.video_name(index), labelled, found))
     numbers = tally.numbers(clock.frames, clock.seconds)
     if numbers is None:
         raise UserError(f"{dataset.name}: nobody is labelled; choose another data set")
