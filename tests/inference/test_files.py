@@ -10,7 +10,7 @@ import torch
 
 from bmp.api import People
 from bmp.errors import UserError
-from bmp.inference import files
+from bmp.inference import batches, files
 from bmp.inference.files import Job, RunSettings
 from bmp.io.people_file import PeopleFile
 from bmp.label_sets import COCO_KEYPOINTS
@@ -33,7 +33,7 @@ def _run(folder, monkeypatch, plot):
     ):
         for name in NAMES:
             writer.add(Job(name, name), people)
-            waiting.append(len(writer._in_work))
+            waiting.append(len(writer._drawings))
     return waiting
 
 
@@ -55,7 +55,7 @@ def test_as_many_pictures_are_drawn_at_a_time_as_there_is_room_for(tmp_path, mon
 
 
 def test_beyond_the_bound_the_next_picture_waits(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_IN_FLIGHT", 0)
+    monkeypatch.setattr(batches, "IN_FLIGHT", 0)
     assert _run(tmp_path, monkeypatch, lambda self, **_: PIL.Image.new("RGB", (6, 4))) == [0, 0, 0]
     assert _images(tmp_path) == [(name, name) for name in NAMES]
 

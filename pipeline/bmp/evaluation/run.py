@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from bmp.datasets.people import PeopleDataset
 from bmp.distributed import Processes
 from bmp.errors import UserError
 from bmp.evaluation.timing import Stopwatch, timed
-from bmp.inference.batches import find_people, read_ahead
+from bmp.inference.batches import SideWork, find_people, kept_bytes, read_ahead
 from bmp.io.annotations import Annotation, CocoDataset, to_annotations
 from bmp.io.atomic import writing
 from bmp.io.journal import Journal, JournalEntry, JournalReader
@@ -202,6 +202,11 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
             with writing(path):
                 journal.append(record)
 
+        def put_down(index: int, record: Future[JournalEntry]) -> None:
+            note({"image": ids[index], "photo": photos.get(index), **record.result()})
+            advance()
+
+        records = closing.enter_context(SideWork[JournalEntry](pool))
         stopwatch = Stopwatch()
         stages = timed(model, stopwatch)
         for batch in read_ahead(waiting, read, pool):
@@ -209,11 +214,13 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
             with stopwatch.time("all"):
                 for index, outcome in find_people(stages, batch, trace=True, debug=debug):
                     if ids[index] not in done:
-                        note(
-                            {"image": ids[index], "photo": photos.get(index), **_record(outcome, model.pose.keypoints)}
-                        )
-                        advance()
+                        record = partial(_record, outcome, model.pose.keypoints)
+                        records.add(kept_bytes(outcome), record, partial(put_down, index))
             note({"seconds": stopwatch.seconds})
+        last = Stopwatch()
+        with last.time("all"):
+            records.finish()
+        note({"seconds": last.seconds})
 
 
 def _check_photos(folder: Path, task: Task, known: dict[int, str | None], pool: Executor) -> None:

@@ -1,14 +1,18 @@
 """Sends many pictures through the model: read ahead, in batches, and one that fails takes no other along.
 
-It knows neither the source of the pictures nor the use of the people. The caller names each picture by a key of any
-type (``Key``), which is returned with the outcome.
+What follows on the networks is done beside them. It knows neither the source of the pictures nor the use of the people.
+The caller names each picture by a key of any type (``Key``), which is returned with the outcome.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from typing import TypeVar
+from contextlib import ExitStack
+from typing import Generic, TypeVar
+
+from typing_extensions import Self
 
 from bmp.api import People
 from bmp.errors import UserError
@@ -16,6 +20,55 @@ from bmp.loop import Loop
 from bmp.structures import Detections, Image
 
 Key = TypeVar("Key")
+Made = TypeVar("Made")
+IN_FLIGHT = 256 << 20
+"""Bytes of pictures that are worked on while the networks go on."""
+
+
+class SideWork(Generic[Made]):
+    """Works on results while the networks go on, several at a time, and hands over what is made of them in their order.
+
+    Nothing of it keeps the networks waiting as long as what is not yet handed over takes less than ``IN_FLIGHT``. All of
+    it is handed over at the end of the context, also where that ends with an error or one of them is refused.
+
+    Args:
+        pool: does the work.
+    """
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+        self._in_work: deque[tuple[int, Future[Made], Callable[[Future[Made]], None]]] = deque()
+
+    def add(self, size: int, work: Callable[[], Made], hand_over: Callable[[Future[Made]], None]) -> None:
+        """Begin ``work``, which keeps ``size`` bytes; ``hand_over`` is called in this thread once it has ended."""
+        self._in_work.append((size, self._pool.submit(work), hand_over))
+        while self._in_work and (self._in_work[0][1].done() or sum(each[0] for each in self._in_work) > IN_FLIGHT):
+            self._finish_first()
+
+    def finish(self) -> None:
+        """Wait for all that is left, and hand it over."""
+        with ExitStack() as rest:  # where one is refused, what is behind it is still handed over
+            for _ in range(len(self)):
+                rest.callback(self._finish_first)
+
+    def _finish_first(self) -> None:
+        _, made, hand_over = self._in_work.popleft()
+        made.exception()  # waits
+        hand_over(made)
+
+    def __len__(self) -> int:
+        return len(self._in_work)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
+
+def kept_bytes(outcome: People | Exception) -> int:
+    """Return about how many bytes the people of a picture keep: the picture itself, also as each round saw it."""
+    return 0 if isinstance(outcome, Exception) else outcome.image.pixels.numel() * (1 + len(outcome.trace))
 
 
 def read_ahead(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 OVERLAYS, TRACES = "overlays", "traces"
 _LONGEST_JPEG = 65500
-_IN_FLIGHT = 256 << 20  # bytes of pictures that are drawn while the networks go on
 
 
 @dataclass(frozen=True)
@@ -171,26 +169,25 @@ def _number(count: int, one: str, many: str) -> str:
 class _Writer:
     """Describes and draws images while the next ones are worked on, then puts them down as done, in their order.
 
-    Nothing of it keeps the networks waiting, as long as what is not yet put down takes less than ``_IN_FLIGHT``.
-
     failed: why images failed, a line each.
     """
 
     def __init__(
         self, people_file: PeopleFile, settings: RunSettings, pool: Executor, known_of: dict[str, _Read]
     ) -> None:
-        self._people_file, self._settings, self._pool, self._known_of = people_file, settings, pool, known_of
-        self._in_work: deque[tuple[Job, People, Future[list[Annotation]]]] = deque()
+        from bmp.inference.batches import SideWork
+
+        self._people_file, self._settings, self._known_of = people_file, settings, known_of
+        self._drawings: SideWork[list[Annotation]] = SideWork(pool)
         self._people = self._faint = self._beside = 0
         self.failed: list[str] = []
 
     def add(self, job: Job, people: People) -> None:
-        self._in_work.append((job, people, self._pool.submit(self._draw, job.name, people)))
-        while self._in_work and (self._in_work[0][2].done() or self._bytes() > _IN_FLIGHT):
-            self._finish_first()
+        from bmp.inference.batches import kept_bytes
 
-    def _bytes(self) -> int:
-        return sum(people.image.pixels.numel() * (1 + len(people.trace)) for _, people, _ in self._in_work)
+        self._drawings.add(
+            kept_bytes(people), partial(self._draw, job.name, people), partial(self._put_down, job, people)
+        )
 
     def fail(self, job: Job, reason: str) -> None:
         reason = " ".join(reason.split())
@@ -219,12 +216,9 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with ExitStack() as rest:  # where one is refused, what is behind it is still put down
-            for _ in self._in_work:
-                rest.callback(self._finish_first)
+        self._drawings.finish()
 
-    def _finish_first(self) -> None:
-        job, people, drawing = self._in_work.popleft()
+    def _put_down(self, job: Job, people: People, drawing: Future[list[Annotation]]) -> None:
         try:
             rows = drawing.result()
         except UserError:

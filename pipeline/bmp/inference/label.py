@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,6 +263,8 @@ class Labeller:
 
     def label(self, shard: Shard) -> Finished:
         """Label the photos of a shard and write it; a photo that fails is a row with the reason."""
+        from bmp.inference.batches import SideWork, kept_bytes
+
         output, model = Path(self._job.output), self._model
         tries = Tries(output, shard.name)
         rows: dict[str, PhotoRow] = {}
@@ -272,11 +275,16 @@ class Labeller:
                 rows[photo.id] = _failed_row(photo.id, reason)
             else:
                 photos.append(photo)
-        with ThreadPoolExecutor() as pool:
+
+        def put_down(photo: Photo, row: Future[PhotoRow]) -> None:
+            rows[photo.id] = row.result()
+
+        with ThreadPoolExecutor() as pool, SideWork(pool) as described:
             for batch in _batches(photos, self._job.settings, set(tries.counts), pool):
                 with tries.working_on([photo.id for photo, _ in batch]):
                     for photo, known, outcome in self._found(batch):
-                        rows[photo.id] = _row(photo.id, known, outcome, model.pose.keypoints)
+                        row = partial(_row, photo.id, known, outcome, model.pose.keypoints)
+                        described.add(kept_bytes(outcome), row, partial(put_down, photo))
         ordered = [rows[photo.id] for photo in shard.photos]
         with writing(output, "make room; the same command goes on"):
             write_shard(output, shard.name, ordered, model.pose.keypoints.names)
