@@ -1,4 +1,4 @@
-"""Measures how much of the work that follows on the networks is done beside them: networks, drawing and run lengths sleep.
+"""Measures how much of the work that follows on the networks is done beside them; all of it sleeps.
 
     python benchmarks/overlap.py --batch-size 1 4 12
 

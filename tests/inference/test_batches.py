@@ -27,9 +27,13 @@ def test_what_is_behind_a_failure_is_handed_over_also_where_the_caller_fails():
         seen.append(made.exception() is None)
         made.result()
 
-    with pytest.raises(ValueError, match="the first one's"), ThreadPoolExecutor(2) as pool, SideWork(pool) as work:
-        work.add(1, fail, hand_over)
-        work.add(1, go.wait, hand_over)
-        go.set()
-        raise KeyError("the caller's own")
+    def run():
+        with ThreadPoolExecutor(2) as pool, SideWork(pool) as work:
+            work.add(1, fail, hand_over)
+            work.add(1, go.wait, hand_over)
+            go.set()
+            raise KeyError("the caller's own")
+
+    with pytest.raises(ValueError, match="the first one's"):
+        run()
     assert seen == [False, True]

@@ -28,8 +28,8 @@ IN_FLIGHT = 256 << 20
 class SideWork(Generic[Made]):
     """Works on results while the networks go on, several at a time, and hands over what is made of them in their order.
 
-    Nothing of it keeps the networks waiting as long as what is not yet handed over takes less than ``IN_FLIGHT``. All of
-    it is handed over at the end of the context, also where that ends with an error or one of them is refused.
+    Nothing of it keeps the networks waiting as long as what is not yet handed over takes less than ``IN_FLIGHT``. All
+    of it is handed over at the end of the context, also where that ends with an error or one of them is refused.
 
     Args:
         pool: does the work.
