@@ -60,7 +60,8 @@ class NearSkeleton:
             )
         patches = []
         for pose, corner, mask in zip(points, masks.corners, masks.patches, strict=True):
-            body = around_skeleton(pose - np.float32(corner), *mask.shape, self.width, self.keypoints)
+            height, width = mask.shape
+            body = around_skeleton(pose - np.array(corner, np.float32), height, width, self.width, self.keypoints)
             near = mask & torch.from_numpy(body).to(mask.device)
             enough = near.sum() >= self.least * mask.sum()
             patches.append(torch.where(enough, near, mask))
