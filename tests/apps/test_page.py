@@ -143,6 +143,29 @@ def test_a_person_is_put_right_by_mouse_and_keys(browser, tmp_path):
     assert merged["area"] > added["area"] > 0
 
 
+def test_while_a_mask_is_under_way_only_the_newest_question_waits(browser, tmp_path):
+    save(tmp_path / "photos" / "a.png", FRONT, OTHER)
+    with serving(tmp_path) as address:
+        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        asked = []
+
+        def hold_the_first(route):
+            asked.append(route)
+            if len(asked) > 1:
+                route.continue_()
+
+        tab.page.route("**/mask", hold_the_first)
+        tab.page.mouse.click(*tab.at(30, 20))  # the right ankle
+        for _ in range(5):
+            tab.page.keyboard.press("ArrowDown")
+        (first,) = asked
+        first.continue_()
+        tab.saved(1)
+        assert len(asked) == 2
+        assert tab.errors == []
+    assert [round(value) for value in rows(tmp_path)[0]["keypoints"][48:50]] == [30, 25]
+
+
 def test_two_tabs_lose_nothing_and_a_tab_that_was_closed_neither(browser, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
     with serving(tmp_path) as address:

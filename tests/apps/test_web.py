@@ -12,11 +12,13 @@ from fakes import FakeDetector, FakeSegmenter, scene
 from PIL import Image as PILImage
 from program import CONFIG, FRONT, save
 
+from bmp.apps import review
 from bmp.apps.access import Gate
 from bmp.apps.model_thread import BusyError, ByteCache, ModelThread, Urgency
 from bmp.apps.serve import _parser, opened
 from bmp.apps.web import Limits
 from bmp.errors import UserError
+from bmp.io.people_file import PeopleFile
 
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
@@ -143,14 +145,37 @@ class TestSaving:
     def test_the_mask_follows_a_keypoint_and_the_loop_can_be_looked_at(self, tmp_path):
         with reviewed(tmp_path, FRONT) as (client, path, document):
             person = moved(document["people"][0], 16, 40, 30)
-            mask = client.post(f"{path}/mask", json={"person": person, "moved": [16]}).json()
+            other = {"keypoints": person["keypoints"]}  # of others the pose is enough
+            asked = {"person": person, "moved": [16], "others": [other]}
+            mask = client.post(f"{path}/mask", json=asked).json()
             assert mask["segmentation"] != person["segmentation"]
+            wrong = client.post(f"{path}/mask", json={**asked, "others": [{"keypoints": [1, 2, 2]}]})
+            assert (wrong.status_code, "keypoints" in wrong.json()["error"]) == (422, True)
             clicked = client.post(f"{path}/mask", json={"person": {**person, "points": [[1, 1, 1]]}})
             assert clicked.status_code == 422
             assert "takes no points" in clicked.json()["error"]
             rounds = client.post(f"{path}/trace").json()
             assert [len(each["accepted"]) for each in rounds] == [1, 1]
             assert client.get(f"{path}/picture").headers["content-type"] == "image/jpeg"
+
+    def test_a_mask_does_not_wait_until_people_json_is_written(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(review, "_SECONDS", 0.01)
+        writing, written = threading.Event(), threading.Event()
+        with reviewed(tmp_path, FRONT) as (client, path, document):
+            write = PeopleFile.write
+
+            def slow(file):
+                writing.set()
+                written.wait(30)
+                write(file)
+
+            monkeypatch.setattr(PeopleFile, "write", slow)
+            person = moved(document["people"][0], 16, 40, 30)
+            client.put(path, json={"revision": 0, "changes": {"0": person}})
+            assert writing.wait(10)
+            assert client.post(f"{path}/mask", json={"person": person, "moved": [16]}).status_code == 200
+            assert not written.is_set()
+            written.set()
 
     def test_a_photo_that_is_opened_is_encoded_before_the_first_correction(self, tmp_path, monkeypatch):
         opened, encode = [], FakeSegmenter.open

@@ -306,6 +306,20 @@ def test_soft_masks_are_enlarged_as_the_library_does(size: tuple[int, int], cell
         assert torch.equal(masks.enlarged(soft, *size, threshold).whole(), expected)
 
 
+@pytest.mark.parametrize("size", [(300, 400), (64, 48), (100, 35), (31, 200), (1, 1)])
+@pytest.mark.parametrize("cells", [(64, 64), (48, 64), (1, 1)])
+def test_masks_are_shrunk_as_the_library_does(size: tuple[int, int], cells: tuple[int, int]) -> None:
+    bits = torch.rand(4, *size, generator=torch.Generator().manual_seed(sum(size))) > 0.5
+    for mask, (top, left) in zip(bits, [(0, 0), (0.5, 0.3), (0.9, 0.95)], strict=False):
+        own = torch.zeros_like(mask)
+        own[int(top * size[0]) : int(top * size[0]) + 40, int(left * size[1]) : int(left * size[1]) + 30] = True
+        mask &= own
+    bits[3] = False
+    options = dict(mode="bilinear", antialias=True)
+    expected = torch.nn.functional.interpolate(bits[:, None].float(), cells, **options)[:, 0]
+    torch.testing.assert_close(masks.shrunk(MaskWindows.of(bits), *cells), expected, atol=2e-6, rtol=0)
+
+
 @settings(deadline=None)
 @given(some_masks())
 def test_rle_round_trip_through_json(bits: Tensor) -> None:

@@ -78,22 +78,21 @@ class Desk:
         return self._thread.submit(work, Urgency.OPENED)
 
     def correct(
-        self, key: str, row: JsonObject, others: Sequence[JsonObject], moved: Sequence[int], height: int, width: int
+        self, key: str, row: JsonObject, others: Sequence[JsonObject], moved: Sequence[int], size: tuple[int, int]
     ) -> Future[JsonObject]:
         """Draw the mask of a person whose checked ``row`` was changed; return it, ``segmentation`` and ``mask_score``.
 
         Args:
             key: of the photo.
             row: the person; its mask is the one on the screen.
-            others: checked rows of everybody else.
+            others: checked poses of everybody else.
             moved: numbers of the keypoints that were placed by hand.
-            height: of the photo, in pixels.
-            width: of the photo, in pixels.
+            size: height and width of the photo, in pixels.
         """
         photo, count = self._review.photo(key), len(self.keypoints)
 
         def work() -> JsonObject:
-            correction = to_correction(row, moved, height, width, count)
+            correction = to_correction(row, moved, *size, count)
             return self._draw(photo, correction, others)
 
         return self._thread.submit(work, Urgency.CORRECTION)
@@ -171,7 +170,7 @@ class Desk:
     def _draw(self, photo: Photo, correction: Correction, others: Sequence[JsonObject]) -> JsonObject:
         poses = to_poses(others, len(self.keypoints))
         masks = corrected_mask(self._model.segmenter, self._view(photo), correction, poses, self.keypoints)
-        (mask,) = to_rle(masks.bits)
+        (mask,) = to_rle(masks.windows)
         return {"segmentation": mask, "mask_score": round(float(masks.scores[0]), 4)}
 
 

@@ -13,10 +13,18 @@ import torch
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID, to_numbers
 from bmp.io.json_fields import JsonObject, are_numbers, is_number
-from bmp.io.segmentations import checked_segmentation, margin, mask_area, mask_box, to_mask, to_run_lengths
+from bmp.io.segmentations import (
+    checked_segmentation,
+    encode_runs,
+    margin,
+    mask_area,
+    mask_box,
+    to_run_lengths,
+    to_windows,
+)
 from bmp.label_sets import KeypointSet
 from bmp.ops.boxes import xywh_to_xyxy
-from bmp.ops.masks import to_rle
+from bmp.ops.masks import exclusive, to_rle, union
 from bmp.segmenters.corrected import Correction
 from bmp.structures import Detections, Poses
 
@@ -43,27 +51,12 @@ def checked_person(values: Mapping[str, object], height: int, width: int, keypoi
     Raises:
         UserError: a field is not as it should be.
     """
-    count, beyond = len(keypoints), margin(height, width)
-    box, points = values.get("bbox"), values.get("keypoints")
+    beyond = margin(height, width)
+    box = values.get("bbox")
     if not are_numbers(box, -beyond, max(height, width) + 2 * beyond) or len(box) != 4 or min(box[2:]) <= 0:
         raise UserError("bbox: expected [x, y, width, height] in pixels, near the image and of some size")
-    if not are_numbers(points, -beyond, max(height, width) + beyond) or len(points) != 3 * count:
-        raise UserError(f"keypoints: expected x, y, v for each of {count} keypoints, near the image")
-    flags = points[2::3]
-    if not set(flags) <= {0, 1, 2}:
-        raise UserError("keypoints: expected v to be 0 for absent, 1 for hidden or 2 for visible")
     shares = {name: _share(values.get(name, default), name) for name, default in (("score", 1.0), ("mask_score", 0.0))}
-    implied = {
-        "keypoint_scores": [float(flag > 0) for flag in flags],
-        "keypoint_visibility": [float(flag == 2) for flag in flags],
-        "keypoint_presence": [float(flag > 0) for flag in flags],
-    }
-    per_keypoint: dict[str, list[float]] = {}
-    for name in _PER_KEYPOINT:
-        column = values.get(name, implied[name])
-        if not are_numbers(column, 0, 1) or len(column) != count:
-            raise UserError(f"{name}: expected {count} numbers from 0 to 1")
-        per_keypoint[name] = column
+    pose = checked_pose(values, height, width, keypoints)
     clicks = values.get("points", [])
     if (
         not isinstance(clicks, list)
@@ -81,7 +74,7 @@ def checked_person(values: Mapping[str, object], height: int, width: int, keypoi
         shape = checked_segmentation(values.get("segmentation"), height, width)
     except ValueError as error:
         raise UserError(f"segmentation: {error}") from None
-    mask = to_run_lengths(shape, height, width) if shape else to_rle(torch.zeros(1, height, width, dtype=torch.bool))[0]
+    mask = to_run_lengths(shape, height, width) if shape else encode_runs(np.array([height * width]), height, width)
     return {
         "category_id": CATEGORY_ID,
         "bbox": _rounded(box, 2),
@@ -89,11 +82,36 @@ def checked_person(values: Mapping[str, object], height: int, width: int, keypoi
         "segmentation": mask,
         "iscrowd": 0,
         **{name: round(share, 4) for name, share in shares.items()},
+        **pose,
+        **({"points": [[*_rounded(click[:2], 2), int(click[2])] for click in clicks]} if clicks else {}),
+        **({"edited": sorted(set(edited))} if edited else {}),
+    }
+
+
+def checked_pose(values: Mapping[str, object], height: int, width: int, keypoints: KeypointSet) -> JsonObject:
+    """Return the fields of ``checked_person`` that are about keypoints: all that a mask of somebody else depends on."""
+    count, beyond = len(keypoints), margin(height, width)
+    points = values.get("keypoints")
+    if not are_numbers(points, -beyond, max(height, width) + beyond) or len(points) != 3 * count:
+        raise UserError(f"keypoints: expected x, y, v for each of {count} keypoints, near the image")
+    flags = points[2::3]
+    if not set(flags) <= {0, 1, 2}:
+        raise UserError("keypoints: expected v to be 0 for absent, 1 for hidden or 2 for visible")
+    implied = {
+        "keypoint_scores": [float(flag > 0) for flag in flags],
+        "keypoint_visibility": [float(flag == 2) for flag in flags],
+        "keypoint_presence": [float(flag > 0) for flag in flags],
+    }
+    per_keypoint: dict[str, list[float]] = {}
+    for name in _PER_KEYPOINT:
+        column = values.get(name, implied[name])
+        if not are_numbers(column, 0, 1) or len(column) != count:
+            raise UserError(f"{name}: expected {count} numbers from 0 to 1")
+        per_keypoint[name] = column
+    return {
         "keypoints": [value if place % 3 < 2 else int(value) for place, value in enumerate(_rounded(points, 2))],
         "num_keypoints": sum(flag > 0 for flag in flags),
         **{name: _rounded(column, 4) for name, column in per_keypoint.items()},
-        **({"points": [[*_rounded(click[:2], 2), int(click[2])] for click in clicks]} if clicks else {}),
-        **({"edited": sorted(set(edited))} if edited else {}),
     }
 
 
@@ -132,8 +150,8 @@ def differences(first: JsonObject, second: JsonObject) -> list[str]:
 
 def merged(first: JsonObject, second: JsonObject, height: int, width: int) -> JsonObject:
     """Return one person made of two checked rows: the union of masks and boxes, of each keypoint the better one."""
-    masks = [to_mask(row["segmentation"], height, width) for row in (first, second)]
-    (mask,) = to_rle((masks[0] | masks[1])[None])
+    masks = to_windows([row["segmentation"] for row in (first, second)], height, width)
+    (mask,) = to_rle(union(masks)[None])
     area = mask_area(mask, height, width)
     rows = [first, second]
     flags, scores = (
@@ -175,19 +193,21 @@ def share_pixels(rows: Sequence[JsonObject], height: int, width: int) -> list[Js
         row = rows[number]
         return (row.get("revision", 0) if row.get("edited") else 0), row.get("mask_score", 0.0)
 
-    owner = torch.full((height, width), -1, dtype=torch.int32)
     drawn = [row.get("drawn", row.get("segmentation")) for row in rows]
-    for number in sorted(range(len(rows)), key=claim):
-        owner[to_mask(drawn[number], height, width)] = number
+    whole = to_windows(drawn, height, width)
+    places = torch.empty(len(rows))
+    places[sorted(range(len(rows)), key=claim)] = torch.arange(len(rows), dtype=torch.float32)
+    owned = exclusive(whole, places)
     shared = []
     for number, (row, mask) in enumerate(zip(rows, drawn, strict=True)):
         if mask is None:
             shared.append(row)
             continue
-        (own,) = to_rle((to_mask(mask, height, width) & (owner == number))[None])
-        whole = own == to_run_lengths(mask, height, width)
         plain = {key: value for key, value in row.items() if key != "drawn"}
-        changed = {} if whole else {"drawn": mask}
+        if torch.equal(owned.patches[number], whole.patches[number]):
+            own, changed = to_run_lengths(mask, height, width), {}
+        else:
+            (own,), changed = to_rle(owned[[number]]), {"drawn": mask}
         shared.append({**plain, "segmentation": own, "area": mask_area(own, height, width), **changed})
     return shared
 
@@ -208,7 +228,7 @@ def to_correction(row: JsonObject, moved: Sequence[int], height: int, width: int
     moved: numbers of the keypoints that were placed by hand, in [0, ``count``).
     """
     clicks = torch.tensor(row.get("points", []), dtype=torch.float32).reshape(-1, 3)
-    mask = to_mask(row["segmentation"], height, width)[None]
+    mask = to_windows([row["segmentation"]], height, width)
     box = xywh_to_xyxy(torch.tensor([row["bbox"]], dtype=torch.float32))
     hand = torch.zeros(count, dtype=torch.bool)
     hand[list(moved)] = True

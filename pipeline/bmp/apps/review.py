@@ -126,10 +126,20 @@ class Review:
 
     def photo(self, key: str) -> Photo:
         """Return the photo of this key; ``NotFoundError`` for one that is not in the queue."""
-        with self._lock:
-            if key not in self._photos:
-                raise NotFoundError("there is no such photo in the queue; load the page anew")
-            return self._photos[key]
+        photo = self._photos.get(key)  # without the lock, which the writer of people.json may hold for long
+        if photo is None:
+            raise NotFoundError("there is no such photo in the queue; load the page anew")
+        return photo
+
+    def size(self, key: str) -> tuple[int, int]:
+        """Return height and width of a photo whose people were found; ``UserError`` for others.
+
+        Masks are asked for all the time, so this waits for nobody and reads nothing.
+        """
+        name = self.photo(key).name
+        if not self._file.done(name):
+            raise UserError(f"{name}: its people were not found yet; open it first")
+        return self._file.size(name)
 
     def queue(self) -> list[QueueRow]:
         """Return all photos: those to look at, the least sure first, then those that wait, are done, failed."""
@@ -212,8 +222,7 @@ class Review:
         """
         with self._lock:
             photo = self.photo(key)
-            if self.state(key) != "found":
-                raise UserError(f"{photo.name}: its people were not found yet; open it first")
+            self.size(key)
             entry = self._file.entry(photo.name)
             stored = {str(row["person"]): row for row in _named(entry.rows)}
             deleted: dict[str, JsonObject] = dict(entry.review.get("deleted", {}))

@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException
 
 from bmp import __version__
 from bmp.apps.desk import Desk, picture_of
-from bmp.apps.edits import KINDS, MOST_CLICKS, checked_person, merged
+from bmp.apps.edits import KINDS, MOST_CLICKS, checked_person, checked_pose, merged
 from bmp.apps.model_thread import BusyError, StoppedError
 from bmp.apps.review import ConflictError, Document, NotFoundError, Photo, Review
 from bmp.apps.uploads import keep
@@ -59,32 +59,37 @@ class _Strict(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False, extra="forbid")
 
 
-class Person(BaseModel):
-    """A person as in people.json; fields that nobody edits are not looked at."""
+class Pose(BaseModel):
+    """The keypoints of a person as in people.json; other fields are not looked at."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    bbox: list[float] = Field(description="[x, y, width, height] in pixels", min_length=4, max_length=4)
     keypoints: list[float] = Field(description="x, y, v for each", max_length=3000)
-    segmentation: dict[str, Any] | list[list[float]] | None = None
-    score: float = 1.0
-    mask_score: float = 0.0
     keypoint_scores: list[float] | None = None
     keypoint_visibility: list[float] | None = None
     keypoint_presence: list[float] | None = None
-    points: list[list[float]] = Field([], description="[x, y, 1 on, 0 beside the person]", max_length=MOST_CLICKS)
-    edited: list[Literal[KINDS]] | None = None  # type: ignore[valid-type]
 
     def row(self) -> JsonObject:
         """Return the fields that are there."""
         return {key: value for key, value in self.model_dump().items() if value is not None}
 
 
+class Person(Pose):
+    """A person as in people.json; fields that nobody edits are not looked at."""
+
+    bbox: list[float] = Field(description="[x, y, width, height] in pixels", min_length=4, max_length=4)
+    segmentation: dict[str, Any] | list[list[float]] | None = None
+    score: float = 1.0
+    mask_score: float = 0.0
+    points: list[list[float]] = Field([], description="[x, y, 1 on, 0 beside the person]", max_length=MOST_CLICKS)
+    edited: list[Literal[KINDS]] | None = None  # type: ignore[valid-type]
+
+
 class Correction(_Strict):
     """A person whose mask is asked for, everybody else, and the keypoints that were placed by hand."""
 
     person: Person
-    others: list[Person] = Field([], max_length=_MOST_PEOPLE)
+    others: list[Pose] = Field([], max_length=_MOST_PEOPLE)
     moved: list[int] = Field([], max_length=1000)
 
 
@@ -92,7 +97,7 @@ class Addition(_Strict):
     """A box [x1, y1, x2, y2] with somebody in it, and everybody else."""
 
     box: list[float] = Field(min_length=4, max_length=4)
-    others: list[Person] = Field([], max_length=_MOST_PEOPLE)
+    others: list[Pose] = Field([], max_length=_MOST_PEOPLE)
 
 
 class Merger(_Strict):
@@ -272,25 +277,23 @@ def make_app(desk: Desk, review: Review, uploads: Path, photo_of: Any, limits: L
     @app.post("/api/photos/{key}/mask")
     def mask(key: str, asked: Correction) -> dict[str, Any]:
         """Return the mask of a person whose keypoints, box or clicks were changed."""
-        photo = _found(review, key)
-        count = len(desk.keypoints)
+        size, count = review.size(key), len(desk.keypoints)
         if any(not 0 <= number < count for number in asked.moved):
             raise UserError(f"moved: expected numbers of keypoints from 0 to {count - 1}")
-        row, *others = (_checked(each, photo, desk) for each in (asked.person, *asked.others))
-        return desk.correct(key, row, others, asked.moved, photo["height"], photo["width"]).result()
+        row = checked_person(asked.person.row(), *size, desk.keypoints)
+        return desk.correct(key, row, _poses(asked.others, size, desk), asked.moved, size).result()
 
     @app.post("/api/photos/{key}/add")
     def add(key: str, asked: Addition) -> dict[str, Any]:
         """Return the row of somebody in a box, with pose and mask."""
-        photo = _found(review, key)
-        return desk.add(key, asked.box, [_checked(each, photo, desk) for each in asked.others]).result()
+        return desk.add(key, asked.box, _poses(asked.others, review.size(key), desk)).result()
 
     @app.post("/api/photos/{key}/merge")
     def merge(key: str, asked: Merger) -> dict[str, Any]:
         """Return the row of one person made of two."""
-        photo = _found(review, key)
-        first, second = (_checked(each, photo, desk) for each in asked.people)
-        return merged(first, second, photo["height"], photo["width"])
+        size = review.size(key)
+        first, second = (checked_person(each.row(), *size, desk.keypoints) for each in asked.people)
+        return merged(first, second, *size)
 
     @app.put("/api/photos/{key}", responses={409: {"description": "Changed elsewhere; nothing was saved."}})
     def save(key: str, asked: Saving) -> Document:
@@ -301,15 +304,8 @@ def make_app(desk: Desk, review: Review, uploads: Path, photo_of: Any, limits: L
     return app
 
 
-def _found(review: Review, key: str) -> Document:
-    photo = review.document(key)
-    if photo["state"] != "found":
-        raise UserError(f"{photo['name']}: its people were not found yet; open it first")
-    return photo
-
-
-def _checked(person: Person, photo: Document, desk: Desk) -> JsonObject:
-    return checked_person(person.row(), photo["height"], photo["width"], desk.keypoints)
+def _poses(others: list[Pose], size: tuple[int, int], desk: Desk) -> list[JsonObject]:
+    return [checked_pose(each.row(), *size, desk.keypoints) for each in others]
 
 
 def _label(name: str | None) -> str:

@@ -153,6 +153,13 @@ class PeopleFile:
         entry = self._entries.get(file_name)
         return None if entry is None else entry.failed
 
+    def size(self, file_name: str) -> tuple[int, int]:
+        """Return height and width of an image that is ``done``; ``KeyError`` for others."""
+        known = self._entries[file_name]
+        if known.failed is not None:
+            raise KeyError(file_name)
+        return known.height, known.width
+
     def entry(self, file_name: str) -> ImageEntry:
         """Return what the file says of an image that is ``done``; ``KeyError`` for others."""
         known = self._entries[file_name]

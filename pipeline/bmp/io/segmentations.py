@@ -13,10 +13,12 @@ from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from bmp.ops.masks import RunLengths, from_rle
+from bmp.structures.mask_windows import MaskWindows
 
 LARGEST_SIDE = 65_535
 """Of an image in pixels; what JPEG can hold, and more than any reader of pictures here takes."""
@@ -152,6 +154,24 @@ def to_mask(shape: Segmentation | None, height: int, width: int) -> Tensor:
     if shape is None:
         return from_rle([{"size": [height, width], "counts": [height * width]}], height, width)[0]
     return from_rle([to_run_lengths(shape, height, width)], height, width)[0]
+
+
+def to_windows(shapes: Sequence[Segmentation | None], height: int, width: int) -> MaskWindows:
+    """Return checked segmentations of an image as masks on the CPU, each decoded within the box around it alone."""
+    corners, patches = [], []
+    for shape in shapes:
+        mask = None if shape is None else to_run_lengths(shape, height, width)
+        x, y, wide, high = (0, 0, 0, 0) if mask is None else (int(value) for value in coco_mask.toBbox(mask))
+        if mask is None or not wide:
+            patch = np.zeros((0, 0), dtype=np.bool_)
+        else:
+            ends = np.cumsum(decode_runs(mask["counts"])).clip(x * height, (x + wide) * height) - x * height
+            inside = np.arange(len(ends)) % 2 == 1
+            columns = np.repeat(inside, np.diff(ends, prepend=0)).reshape(wide, height)
+            patch = np.ascontiguousarray(columns[:, y : y + high].T)
+        corners.append((x, y))
+        patches.append(torch.from_numpy(patch))
+    return MaskWindows(height, width, tuple(corners), tuple(patches), torch.device("cpu"))
 
 
 def mask_area(shape: Segmentation, height: int, width: int) -> int:

@@ -144,6 +144,28 @@ def enlarged(soft: Tensor, height: int, width: int, threshold: float = 0.0) -> M
     return MaskWindows(height, width, tuple(places), tuple(patches), soft.device)
 
 
+def shrunk(masks: MaskWindows, height: int, width: int) -> Tensor:
+    """Return which share of each cell of a grid over the image a mask covers: float32 (N, ``height``, ``width``).
+
+    The result is that of bilinear ``F.interpolate`` with ``antialias``, of which only what the windows touch is
+    computed.
+    """
+    down, across = _cells(masks.height, height, masks.device), _cells(masks.width, width, masks.device)
+    shares = torch.zeros(len(masks), height, width, device=masks.device)
+    for share, (rows, columns), patch in zip(shares, masks.windows(), masks.patches, strict=True):
+        share += down[:, rows] @ patch.float() @ across[:, columns].T
+    return shares
+
+
+def _cells(pixels: int, cells: int, device: torch.device) -> Tensor:
+    """Return the weight of each pixel of an axis in each cell, float32 (cells, pixels): a tent two cells wide."""
+    scale = pixels / cells
+    centres = (torch.arange(cells, device=device)[:, None] + 0.5) * scale
+    places = torch.arange(pixels, device=device) + 0.5
+    weights = (1 - (places - centres).abs() / max(scale, 1.0)).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
 _SMALL = 1 << 16  # pixels of an image for which windows would cost more than they spare
 
 

@@ -17,6 +17,7 @@ from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
 from bmp.segmenters.prompted import PromptedSegmenter, Wrapper, promptable
 from bmp.stages import ImageView, Segmenter
 from bmp.structures import Detections, Masks, Poses, Prompts
+from bmp.structures.mask_windows import MaskWindows
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +74,16 @@ def corrected_mask(
     part, (inner,) = promptable(segmenter, [view])
     assert isinstance(part, PromptedSegmenter)  # as takes_points has said
     prompts = _with_clicks(part.prompter.prompts(person, pose, others), correction)
-    start = person.masks
+    start = person.windows
     corrects = _is_mask_prompted(segmenter)
     if start is None or not bool(start.any()):
         size = inner.height, inner.width
-        start = _near_skeleton(person, pose, size, keypoints) if corrects else None
+        start = MaskWindows.of(_near_skeleton(person, pose, size, keypoints)) if corrects else None
     elif not corrects and not len(correction.clicks):
         start = None
     previous = None if start is None or not bool(start.any()) else [part.mask_prompts(inner, start.to(part.device))]
     ((logits, scores),) = part.logits([inner], [prompts], previous)
-    return Masks(part.bits(inner, logits), scores, prompts.to(logits.device))
+    return Masks(part.windows(inner, logits), scores, prompts.to(logits.device))
 
 
 def _is_mask_prompted(segmenter: Segmenter) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from bmp.errors import UserError
-from bmp.ops.masks import enlarged, fill_holes, remove_specks
+from bmp.ops.masks import enlarged, fill_holes, remove_specks, shrunk
 from bmp.stages import ImageView, PromptableSegmenter, Prompter, Segmenter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts
 from bmp.structures.mask_windows import MaskWindows
@@ -210,8 +210,8 @@ class PromptedSegmenter(abc.ABC):
             boxes = self._to_network(boxes.reshape(-1, 2, 2), view.height, view.width).reshape(-1, 4)
         return replace(prompts, points=points, boxes=boxes)
 
-    def mask_prompts(self, view: EncodedImage, masks: Tensor) -> Tensor:
-        """Turn another segmenter's masks bool (N, H, W) of the image into ``previous`` of ``logits``: (N, h, w)."""
+    def mask_prompts(self, view: EncodedImage, masks: Tensor | MaskWindows) -> Tensor:
+        """Turn another segmenter's masks of the image, bool (N, H, W), into ``previous`` of ``logits``: (N, h, w)."""
         # Some networks see the image stretched to a square, others see it in a corner of one.
         corner = self._to_network(torch.tensor([[float(view.width), float(view.height)]]), view.height, view.width)[0]
         rows, columns = self.logit_size
@@ -246,13 +246,17 @@ class PromptedSegmenter(abc.ABC):
         return torch.where(clean == bits, logits, torch.where(clean, -_NOWHERE, _NOWHERE))
 
 
-def mask_prompt(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Turn another segmenter's masks bool (N, H, W) into logits (N, h, w) that a network can correct as its own.
+def mask_prompt(masks: Tensor | MaskWindows, size: tuple[int, int]) -> Tensor:
+    """Turn another segmenter's masks, bool (N, H, W), into logits (N, h, w) that a network can correct as its own.
 
     size: height and width of the image in the decoder's masks.
     """
-    shares = F.interpolate(masks.float()[:, None], size, mode="bilinear", align_corners=False, antialias=True)
-    return (2 * shares[:, 0] - 1) * CERTAIN
+    if isinstance(masks, MaskWindows):
+        shares = shrunk(masks, *size)
+    else:
+        mode = "bilinear"
+        shares = F.interpolate(masks.float()[:, None], size, mode=mode, align_corners=False, antialias=True)[:, 0]
+    return (2 * shares - 1) * CERTAIN
 
 
 def promptable(

@@ -19,41 +19,40 @@ export function runsOf(counts) {
   return runs;
 }
 
-// Returns {canvas, x, y, width, height, bits} of the part of the image that the mask covers, or null for an empty one.
+// Returns {canvas, x, y, has(column, row)} of the part of the image that the mask covers, or null for an empty one.
 export function maskOf(segmentation, colour) {
   if (!segmentation || typeof segmentation.counts !== "string") return null;
-  const [height, width] = segmentation.size;
-  const runs = runsOf(segmentation.counts);
-  const bits = new Uint8Array(height * width);
-  let left = width, top = height, right = -1, bottom = -1, at = 0;
-  for (let number = 0; number < runs.length; number++) {
-    const end = at + runs[number];
-    if (number % 2) {
-      for (let place = at; place < end; place++) {
-        const x = Math.floor(place / height), y = place - x * height;
-        bits[y * width + x] = 1;
-        if (y < top) top = y;
-        if (y > bottom) bottom = y;
-        if (x < left) left = x;
-        if (x > right) right = x;
-      }
-    }
-    at = end;
+  const height = segmentation.size[0], runs = runsOf(segmentation.counts);
+  let left = Infinity, top = height, right = -1, bottom = -1;
+  for (let number = 1, at = runs[0]; number < runs.length; at += runs[number] + (runs[number + 1] ?? 0), number += 2) {
+    if (!runs[number]) continue;
+    const last = at + runs[number] - 1, first = Math.floor(at / height), end = Math.floor(last / height);
+    if (first < left) left = first;
+    if (end > right) right = end;
+    // A run that goes on in the next column has touched the lower edge, and touches the upper one there.
+    top = Math.min(top, first === end ? at - first * height : 0);
+    bottom = Math.max(bottom, first === end ? last - first * height : height - 1);
   }
   if (right < 0) return null;
-  const wide = right - left + 1, high = bottom - top + 1;
-  const canvas = new OffscreenCanvas(wide, high);
-  const context = canvas.getContext("2d");
-  const picture = context.createImageData(wide, high);
-  for (let y = 0; y < high; y++) {
-    for (let x = 0; x < wide; x++) {
-      if (!bits[(y + top) * width + x + left]) continue;
-      const place = 4 * (y * wide + x);
-      const inner = x && y && x < wide - 1 && y < high - 1 && bits[(y + top - 1) * width + x + left]
-        && bits[(y + top + 1) * width + x + left] && bits[(y + top) * width + x + left - 1] && bits[(y + top) * width + x + left + 1];
-      picture.data.set([...colour, inner ? 110 : 255], place);
+  const wide = right - left + 1, high = bottom - top + 1, bits = new Uint8Array(wide * high);
+  for (let number = 1, at = runs[0]; number < runs.length; at += runs[number] + (runs[number + 1] ?? 0), number += 2) {
+    let x = Math.floor(at / height) - left, y = at - (x + left) * height - top;
+    for (let count = runs[number]; count > 0; count--) {
+      bits[y * wide + x] = 1;
+      if (++y + top === height) { y = -top; x++; }
+    }
+  }
+  const canvas = new OffscreenCanvas(wide, high), context = canvas.getContext("2d"), picture = context.createImageData(wide, high);
+  const pixels = new Uint32Array(picture.data.buffer);
+  const [whole, faint] = [255, 110].map((alpha) => new Uint32Array(new Uint8ClampedArray([...colour, alpha]).buffer)[0]);
+  for (let y = 0, place = 0; y < high; y++) {
+    for (let x = 0; x < wide; x++, place++) {
+      if (!bits[place]) continue;
+      const inner = x && y && x < wide - 1 && y < high - 1 && bits[place - wide] && bits[place + wide] && bits[place - 1] && bits[place + 1];
+      pixels[place] = inner ? faint : whole;
     }
   }
   context.putImageData(picture, 0, 0);
-  return { canvas, x: left, y: top, width, height, bits };
+  const has = (column, row) => column >= left && row >= top && column <= right && row <= bottom && bits[(row - top) * wide + column - left] === 1;
+  return { canvas, x: left, y: top, has };
 }

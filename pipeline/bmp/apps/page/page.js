@@ -168,7 +168,7 @@ function withKeypoint(person, number, x, y, v = null) {
 
 const clamp = (value, most) => Math.round(100 * Math.min(Math.max(value, 0), most)) / 100;
 const others = (...names) => [...people.values()].filter((person) => !names.includes(person.person)).map(bare);
-const bare = (person) => ({ ...person, segmentation: null });
+const bare = ({ keypoints, keypoint_scores, keypoint_visibility, keypoint_presence }) => ({ keypoints, keypoint_scores, keypoint_visibility, keypoint_presence });
 
 function editKeypoint(name, number, x, y, v, kind) {
   if (!moved.has(name)) moved.set(name, new Set());
@@ -177,20 +177,26 @@ function editKeypoint(name, number, x, y, v, kind) {
   askMask(name);
 }
 
-// Only the newest question about a person counts; the answer belongs to the edit that asked.
-const questions = new Map();
+// Only the newest question about a person counts; the answer belongs to the edit that asked. While one is under way,
+// as when an arrow key is held down, the next waits for it, and those between are never asked.
+const questions = new Map(), underway = new Map();
 async function askMask(name) {
   const number = (questions.get(name) ?? 0) + 1, key = doc.key, started = performance.now();
   questions.set(name, number);
-  await new Promise((resolve) => setTimeout(resolve));
-  const person = people.get(name);
   try {
-    const answer = await ask(api("/mask"), "POST", { person, others: others(name), moved: [...(moved.get(name) ?? [])] });
+    while (underway.has(name)) await underway.get(name);
+    if (doc.key !== key || questions.get(name) !== number || !people.has(name)) return;
+    const { parts, ...person } = people.get(name);
+    const question = ask(api("/mask"), "POST", { person, others: others(name), moved: [...(moved.get(name) ?? [])] });
+    underway.set(name, question.catch(() => {}).finally(() => underway.delete(name)));
+    const answer = await question;
     if (doc.key !== key || questions.get(name) !== number || !people.has(name)) return;
     edit({ [name]: { ...marked(people.get(name), "mask"), ...answer } }, "mask", true);
-    canvas.dataset.masks = String(Number(canvas.dataset.masks ?? 0) + 1);
-    canvas.dataset.milliseconds = (performance.now() - started).toFixed(1);
-    say(`mask after ${Math.round(performance.now() - started)} ms`);
+    onceDrawn.push(() => {
+      canvas.dataset.milliseconds = (performance.now() - started).toFixed(1);
+      canvas.dataset.masks = String(Number(canvas.dataset.masks ?? 0) + 1);
+      say(`mask after ${Math.round(performance.now() - started)} ms`);
+    });
   } catch (error) {
     say(`no new mask: ${error.message}`);
   }
@@ -275,6 +281,10 @@ async function send(reviewed) {
 // Takes from the server whom this tab has not changed; keeps whom it has; asks about people that both have.
 function merged(fresh, sent, disputed) {
   const mine = { ...changes() };
+  for (const person of fresh.people) {
+    const own = people.get(person.person)?.segmentation;
+    if (own && own.counts === person.segmentation?.counts) person.segmentation = own;
+  }
   const theirs = new Map(fresh.people.map((person) => [person.person, person]));
   for (const name of new Set([...people.keys(), ...theirs.keys()])) {
     if (name in sent && JSON.stringify(people.get(name) ?? null) === JSON.stringify(sent[name])) delete mine[name];
@@ -310,9 +320,14 @@ const colour = (name) => {
 };
 const css = (rgb) => `rgb(${rgb.join(" ")})`;
 
-function maskFor(holder, name) {
-  if (!masks.has(holder)) masks.set(holder, maskOf(holder.segmentation ?? null, colour(name)));
-  return masks.get(holder);
+// Drawn once for each segmentation: rows are copied with every move of a keypoint, their masks are not.
+function maskFor({ segmentation }, name) {
+  if (!segmentation) return null;
+  const known = masks.get(segmentation);
+  if (known?.name === name) return known.mask;
+  const mask = maskOf(segmentation, colour(name));
+  masks.set(segmentation, { name, mask });
+  return mask;
 }
 
 const shown = () => {
@@ -320,8 +335,21 @@ const shown = () => {
   return stage.people.map((person, number) => [String(number), person]);
 };
 
-let asked = false;
-function refresh() { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); list(); }); } }
+// The lists beside the photo come after it: the mask is what somebody waits for.
+let asked = false, listing = false;
+const onceDrawn = [];
+function refresh() {
+  if (asked) return;
+  asked = true;
+  requestAnimationFrame(() => {
+    asked = false;
+    draw();
+    for (const task of onceDrawn.splice(0)) task();
+    if (listing) return;
+    listing = true;
+    setTimeout(() => { listing = false; list(); });
+  });
+}
 
 function draw() {
   const rect = canvas.getBoundingClientRect(), ratio = devicePixelRatio || 1;
@@ -475,7 +503,7 @@ function hit([x, y], reach) {
   const inside = [...people].filter(([name, person]) => {
     const mask = maskFor(person, name), column = Math.floor(x), row = Math.floor(y);
     const [left, top, width, height] = person.bbox;
-    return mask ? column >= 0 && row >= 0 && column < mask.width && row < mask.height && mask.bits[row * mask.width + column] : x >= left && y >= top && x <= left + width && y <= top + height;
+    return mask ? mask.has(column, row) : x >= left && y >= top && x <= left + width && y <= top + height;
   }).sort(([, one], [, other]) => one.bbox[2] * one.bbox[3] - other.bbox[2] * other.bbox[3]);
   return inside.length ? { kind: "person", name: inside[0][0] } : null;
 }
