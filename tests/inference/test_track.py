@@ -201,6 +201,24 @@ def test_points_are_drawn_anew(film, tmp_path, variant):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("broken", [1, 4])
+def test_what_cannot_be_decoded_is_counted_by_a_run_that_is_gone_on_with_too(film, tmp_path, capsys, broken):
+    shutil.copytree(film / "frames", tmp_path / "frames")
+    (tmp_path / "frames" / f"{broken:03d}.png").write_bytes(b"")
+    given = ("--points", "30,20", "--no-overlay", "--quiet")
+    source = [str(tmp_path / "frames")]
+    assert track(film, tmp_path / "out", *given, source=source) == 1
+    said = f"{tmp_path / 'frames'}: 1 frame could not be decoded; all others were done\n"
+    assert capsys.readouterr().err.endswith(said)
+    journal = tmp_path / "out" / "objects.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:4]))
+    assert track(film, tmp_path / "out", *given, "--resume", source=source) == 1
+    assert capsys.readouterr().err.endswith(said)
+    assert journal.read_bytes() == whole
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 4, 6])
 def test_a_killed_run_goes_on_to_the_same_result(film, whole, tmp_path, capsys, kept):
     shutil.copytree(whole, tmp_path / "killed")

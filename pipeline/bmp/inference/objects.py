@@ -23,7 +23,7 @@ from bmp.io.atomic import writing
 from bmp.io.formats.index_masks import write_index_mask
 from bmp.io.journal import Journal, JournalEntry
 from bmp.io.json_fields import JsonObject
-from bmp.io.video import Instant, video_writer
+from bmp.io.video import Instant, Losses, video_writer
 from bmp.io.video_inputs import identity_of, is_seekable, open_video
 from bmp.ops.masks import from_rle, to_boxes, to_rle
 from bmp.sam_pt import SAMPT, Query, SegmentedFrame, TrackedObjects
@@ -143,7 +143,8 @@ def _made_with(source: str, settings: ObjectSettings) -> JsonObject:
 class _Film:
     """A video of which any part can be read; the first frame, which is read at once, is not read twice.
 
-    first: the first frame of the part.
+    first: the first frame of the part. absent: of a run that is resumed, how many frames of what was done could not be
+    decoded; None for others.
     """
 
     def __init__(self, source: str, settings: ObjectSettings) -> None:
@@ -152,6 +153,8 @@ class _Film:
         self.name, self.frames, self.rate = self._whole.name, self._whole.frames, self._whole.rate
         self._rest: Iterator[Frame] | None = iter(self._whole)
         self.first = next(self._rest)
+        self.absent: int | None = None
+        self._part_losses = Losses()
 
     def __call__(self, start: int, end: int | None) -> Iterator[Frame]:
         """See ``bmp.sam_pt.Film``; an end that is given as a time is that of the settings."""
@@ -171,6 +174,7 @@ class _Film:
         lead = max(first, start - every)
         with open_video(self._source, start=lead, end=stop, every=every, notice=lambda text: None) as frames:
             yield from (frame for frame in frames if frame.index >= start)
+            self._part_losses = frames.losses
 
     def expected(self) -> int:
         """Return about how many frames there are; 0 where that is not known."""
@@ -183,7 +187,10 @@ class _Film:
 
     def failed(self) -> list[str]:
         """Return what could not be read, a line each."""
-        return [f"{self.name}: {line}" for line in self._whole.losses.lines()]
+        losses = self._whole.losses
+        if self.absent is not None:  # what is left was read as a part, the last one
+            losses = Losses(broken=self.absent) + self._part_losses
+        return [f"{self.name}: {line}" for line in losses.lines()]
 
     def __enter__(self) -> _Film:
         return self
@@ -225,6 +232,7 @@ class _Run:
         if not offsets:
             return None
         first, last = min(offsets), max(offsets)
+        film.absent = (last - first) // self._settings.every + 1 - len(offsets)
         frame: Frame | None = None
         for frame in film(first if self._write is not None else last, last + 1):
             if self._write is not None and frame.index in offsets:

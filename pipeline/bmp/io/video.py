@@ -148,6 +148,7 @@ class VideoReader:
         self._container, self._stream = self._open()
         stream = self._stream
         self._time_base: Fraction = stream.time_base or Fraction(1, _CLOCK)
+        self._discarded = 0  # packets that are not to be shown, as far as they were read to find the beginning
         self._origin: int | None = None  # the time stamp of the first frame, once it is known
         # Other containers than MP4 and MOV count otherwise, such as AVI, which counts repeated frames.
         self.frames: int | None = stream.frames if stream.frames and "mov" in self._container.format.name else None
@@ -260,6 +261,7 @@ class VideoReader:
         beyond = -start if isinstance(start, int) else 0  # how many frames behind the start were read
         try:
             for packet in self._packets(container, stream):
+                self._discarded += packet.is_discard
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None:
@@ -310,7 +312,7 @@ class VideoReader:
         damaged: set[int] = set()  # those of packets that the container says are not as they were
         index -= 1
         last: int | None = None
-        discarded = 0
+        discarded = self._discarded
         for packet in self._packets(self._container, self._stream):
             discarded += packet.is_discard
             if packet.size and packet.is_corrupt and packet.pts is not None:
