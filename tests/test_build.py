@@ -336,6 +336,7 @@ def test_values_arrive_as_the_annotations_want_them():
     assert found["anything"] == values["anything"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in config_names() if load_config(name).get("pipeline")])
 def test_the_values_of_every_preset_pass(name):
     pipeline = dict(load_config(name).pipeline)

@@ -176,6 +176,7 @@ class TestOverlay:
         assert row[: int(side * 0.17)].max() == 0
         assert row[int(side * 0.17) : int(side * 0.2) + 1].max() > 100
 
+    @pytest.mark.slow
     @settings(max_examples=25, deadline=None)
     @given(st.integers(0, 10_000), st.sampled_from([(150, 200), (480, 640), (3000, 4000)]))
     def test_labels_lie_within_the_picture_and_off_faces(self, seed, size):
@@ -345,6 +346,7 @@ class TestContactSheet:
         assert (panels[1, 4, middle, 150:230] == GREY).all()
         assert (panels[1, 4, middle, 270:330] == 0).all()
 
+    @pytest.mark.slow
     def test_a_person_keeps_its_colour_and_it_is_that_of_the_overlay(self):
         image = plain(240, 480)
         trace, final = two_rounds(image)

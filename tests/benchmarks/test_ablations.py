@@ -348,6 +348,7 @@ def test_people_without_keypoints_have_no_labelled_poses(program, folder, first_
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

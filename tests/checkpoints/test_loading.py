@@ -480,6 +480,7 @@ def test_official_sizes_load_into_modules(shared, tmp_path, name):
     assert not any(bool(tensor.any()) for tensor in module.state_dict().values())
 
 
+@pytest.mark.slow
 def test_mmengine_resumes_its_own_run(tmp_path):
     """A real run of mmengine's Runner, saved and taken up again; without the context mmengine refuses its own file."""
     from mmengine.model import BaseModel

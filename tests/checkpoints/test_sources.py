@@ -379,6 +379,7 @@ def test_what_cannot_be_resumed_starts_anew(server, cache, change):
     assert resolve(url).read_bytes() == server.files["/a.pth"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "headers", "content", "said"),
     [

@@ -109,6 +109,7 @@ def test_who_chooses_a_checkpoint():
     assert {name for name, text in _texts().items() if "save_best" in text} == CHOOSING.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CHOOSING.values(), "mmpose/probpose_s.py", "mmpose/maskpose_h.py"])
 def test_no_training_chooses_its_checkpoint_on_a_benchmark(name):
     config = load_config(name)

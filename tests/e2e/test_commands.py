@@ -53,6 +53,7 @@ def test_results_stay_and_the_message_says_all_ways_on(photos, tmp_path):
     assert _names(tmp_path / "bmp-output") == ["b.png", "a.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -83,6 +83,7 @@ def test_numbers_of_poses_stand_once_and_name_what_they_are():
 ZOO = {"crowdpose_test": "crowdpose", "aic_val": "aic", "mpii_val": "mpii", "humanart_val": "humanart"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", POSE_NUMBERS, ids=lambda n: f"{n.dataset}-{n.method}-{n.protocol}-{n.measure}")
 def test_numbers_of_poses_are_in_mmposes_own_files(number):
     mmpose = pytest.importorskip("mmpose", reason="MMPose, whose model zoo the numbers are from")

@@ -112,6 +112,7 @@ ONLY_CROWDS = {**TRUTH, "annotations": TRUTH["annotations"][3:]}
 IN_CROWD = FIRST[1:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ground_truth", "rounds", "place", "reason"),
     [

@@ -65,6 +65,7 @@ def is_json(file):
     return True
 
 
+@pytest.mark.slow
 def test_mutations_break_json_in_many_ways_and_leave_the_original():
     value = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"bbox": [1, 2, 3, 4]}]}
     before = json.dumps(value)

@@ -253,6 +253,7 @@ def test_settings_that_make_no_sense_are_refused(section):
         LabelSettings.of(section)
 
 
+@pytest.mark.slow
 def test_coco_files_of_shards_are_complete_in_themselves_and_follow_the_shards(photos):
     folder = photos.parent / "labels"
     assert label(photos) == 1
@@ -272,6 +273,7 @@ def test_coco_files_of_shards_are_complete_in_themselves_and_follow_the_shards(p
         assert len(COCO(str(path)).getAnnIds()) == len(data["annotations"])
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_left_beside_the_shards_is_no_shard(photos):
     assert label(photos) == 1
     (first, *_) = shards_in(photos.parent / "labels")

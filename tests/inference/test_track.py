@@ -255,6 +255,7 @@ def test_what_cannot_go_on(film, tmp_path, capsys):
     assert_right(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

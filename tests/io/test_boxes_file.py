@@ -136,6 +136,7 @@ class TestLoadBoxes:
         max_leaves=20,
     )
 
+    @pytest.mark.slow
     @given(JSON)
     def test_any_json_gives_boxes_or_one_line(self, tmp_path_factory, data):
         path = self.write(tmp_path_factory.mktemp("any"), data if not isinstance(data, str) else json.dumps(data))

@@ -65,6 +65,7 @@ class TestReading:
         (row,) = read(annotations=[person(segmentation=[[1, 1, 2, 2], SQUARE, []])])["annotations"]
         assert row["segmentation"] == [SQUARE]
 
+    @pytest.mark.slow
     @given(st.integers(0, 2**32 - 1))
     def test_run_lengths_of_any_kind_mean_the_same_mask(self, tmp_path_factory, seed):
         folder = tmp_path_factory.mktemp("rle")

@@ -182,6 +182,7 @@ def test_records_and_rgb_tensors_are_shared():
     assert images.load(image.pixels).pixels is image.pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -289,6 +290,7 @@ def test_cut_short(tmp_path, suffix, share):
     one_line(path)
 
 
+@pytest.mark.slow
 @given(where=st.integers(0, 10_000), value=st.integers(0, 255), suffix=st.sampled_from(["jpg", "png", "webp", "tif"]))
 def test_flipped_bytes_give_a_picture_or_one_line(tmp_path_factory, where, value, suffix):
     path = tmp_path_factory.mktemp("flip") / f"picture.{suffix}"

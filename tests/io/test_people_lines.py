@@ -49,6 +49,7 @@ def test_lines_are_there_at_once(path):
         assert lines.checksum == zlib.crc32(path.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", ["end of a line", "middle of a line", "start of a line"])
 def test_what_was_killed_is_gone_on_with_and_nothing_is_lost(path, killed_at):
     write(path, range(8))

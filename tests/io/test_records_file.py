@@ -19,6 +19,7 @@ def equal(one, other):
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [(A, B), (A,)])
 def test_what_comes_back_is_what_was_there(tmp_path, rows):
     people = tracked(*rows)

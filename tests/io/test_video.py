@@ -441,6 +441,7 @@ def sendable(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ts", "mkv", "flv"])
 def test_a_camera_that_ends_is_at_its_end(sendable, live, kind):
     notices = []
@@ -452,6 +453,7 @@ def test_a_camera_that_ends_is_at_its_end(sendable, live, kind):
     assert notice == f"{frames.name}: the stream has ended (Input/output error)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ts", "mkv", "mp4"])
 def test_a_stream_that_is_whole_is_quiet(sendable, wire, kind):
     frames, broken, said = read(wire(sendable(kind)))

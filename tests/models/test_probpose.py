@@ -54,6 +54,7 @@ def official():
     return shapes
 
 
+@pytest.mark.slow
 def test_names_and_shapes_are_the_official_ones():
     section = load_model_config("models/probpose_s.py", "mmpose")["model"]
     with DefaultScope.overwrite_default_scope("mmpose"), torch.device("meta"):

@@ -51,6 +51,7 @@ def test_it_fits_the_protocol(encoder):
     assert isinstance(encoder, ImageEncoder)
 
 
+@pytest.mark.slow
 def test_another_size_is_encoded_each_time_and_forgotten(encoder):
     seen = count_encoded(encoder)
     images = [picture(40, 50, seed) for seed in range(3)]
@@ -114,6 +115,7 @@ def test_the_weights_are_there_once(tiny, encoder):
     assert segmenter.network.image_encoder is encoder.module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["trunk", "side"])
 def test_an_encoder_that_the_decoder_was_not_trained_with_is_refused(tiny, encoder, part):
     if part == "trunk":
@@ -154,6 +156,7 @@ def test_the_loop_encodes_once_for_two_segmenters_and_keeps_nothing(tiny, encode
     assert (len(people[0].trace) > 1) == trace
 
 
+@pytest.mark.slow
 def test_copies_remember_nothing_and_give_the_same(encoder):
     image = picture(40, 50)
     (levels,) = encoder.levels([image])

@@ -41,6 +41,7 @@ def test_levels_of_a_crop():
     assert [tuple(level.shape) for level in levels] == [(2, 16, 64, 48), (2, 16, 32, 24), (2, 16, 16, 12)]
 
 
+@pytest.mark.slow
 def test_at_sams_own_size_the_tokens_are_those_of_its_encoder_with_global_attention():
     backbone = SAMPBackbone(**{**TINY, "taps": (1,), "stem_channels": None}).eval()
     torch.manual_seed(0)

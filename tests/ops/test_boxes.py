@@ -65,6 +65,7 @@ def test_iou(first: Tensor, second: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(boxes.iou(first, second), expected)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(some_boxes(), some_boxes())
 def test_iou_is_symmetric_and_bounded(first: Tensor, second: Tensor) -> None:
@@ -122,6 +123,7 @@ def test_fit_aspect_three_to_four(given_boxes: Tensor, centres: object, sizes: o
     torch.testing.assert_close(size, torch.as_tensor(sizes))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(some_boxes(at_least=1), st.sampled_from([0.5, 0.75, 1.0, 2.0]))
 def test_fit_aspect_holds_the_box_tightly(given_boxes: Tensor, aspect: float) -> None:
@@ -132,6 +134,7 @@ def test_fit_aspect_holds_the_box_tightly(given_boxes: Tensor, aspect: float) ->
     torch.testing.assert_close(centre, (given_boxes[:, 2:] + given_boxes[:, :2]) / 2)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(some_boxes(), st.integers(-200, 200), st.integers(-200, 200))
 def test_windows_move_with_their_boxes(given_boxes: Tensor, right: int, down: int) -> None:

@@ -23,6 +23,7 @@ def test_the_first_of_equal_cells_is_the_maximum():
     assert values.tolist() == [[0], [5]]
 
 
+@pytest.mark.slow
 @given(_inside)
 def test_dark_finds_the_centre_of_a_gaussian_between_cells(center):
     places, scores = decode_dark_udp(_gaussian(*center)[None, None])
@@ -38,6 +39,7 @@ def test_dark_stays_at_the_maximum_of_a_map_without_a_peak(maps):
     assert (places - expected).abs().max() <= 5
 
 
+@pytest.mark.slow
 @given(_inside, st.integers(-5, 5), st.integers(-5, 5))
 def test_decodings_move_along_with_the_map(center, right, down):
     maps = torch.stack([_gaussian(*center), _gaussian(center[0] + right, center[1] + down)])[:, None]
@@ -57,6 +59,7 @@ def test_expected_oks_prefers_much_mass_to_one_high_cell():
     torch.testing.assert_close(scores, torch.tensor([[0.09]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corner", [(0, 0), (47, 63), (0, 63), (47, 0)])
 def test_expected_oks_stays_on_the_edge(corner):
     places, _ = decode_expected_oks(_gaussian(*corner)[None, None], [0.1])

@@ -71,6 +71,7 @@ def test_without_area_only_a_copy_is_alike(dtype: torch.dtype) -> None:
     assert alike.dtype == dtype
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(some_poses, some_poses)
 def test_rows_are_references_and_columns_candidates(reference: Tensor, candidates: Tensor) -> None:
@@ -102,6 +103,7 @@ def test_scale_changes_nothing(poses: Tensor, factor: float) -> None:
     torch.testing.assert_close(scaled, oks(poses, poses, area, SIGMAS))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(some_poses, st.permutations([0, 1, 2]))
 def test_keypoint_order_changes_nothing(poses: Tensor, order: list[int]) -> None:

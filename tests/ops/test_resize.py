@@ -13,6 +13,7 @@ def _librarys(picture, size):
     return torch.stack(planes, dim=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "size"),
     [
@@ -43,6 +44,7 @@ def test_small_results_are_the_librarys_but_for_rounding(size):
     torch.testing.assert_close(resized(picture, *size), _librarys(picture, size), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pixels_are_rounded_as_the_librarys():
     pixels = torch.randint(0, 256, (230, 310, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for size in ((96, 130), (115, 155), (460, 620), (230, 310)):

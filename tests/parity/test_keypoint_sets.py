@@ -20,6 +20,7 @@ def metainfo(name):
     return parse_pose_metainfo({"from_file": f"configs/_base_/datasets/{FILES.get(name, name)}.py"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in KEYPOINT_SETS if name not in OWN])
 def test_sets_are_those_of_mmpose(name):
     ours, theirs = keypoint_set(name), metainfo(name)
@@ -128,6 +129,7 @@ def expect_equal(ours, theirs):
         assert ours[name] == (None if value == -1 else pytest.approx(value, rel=1e-12, abs=1e-12)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

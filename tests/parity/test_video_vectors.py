@@ -35,6 +35,7 @@ def test_region_and_contour(shared):
     np.testing.assert_array_equal(boundary(vectors["truth"][:8]), vectors["boundary"])
 
 
+@pytest.mark.slow
 def test_large_frames(shared):
     vectors = read_vectors(shared, "j_and_f.npz")
     for shift, region, contour in zip(

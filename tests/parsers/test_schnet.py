@@ -134,6 +134,7 @@ class TestCrops:
         segment_anything = pytest.importorskip("segment_anything")
         monkeypatch.setitem(segment_anything.sam_model_registry, "tiny", tiny_models.sam1)
 
+    @pytest.mark.slow
     def test_parts_tile_masks_whatever_the_batch(self):
         found = [
             SAMCLIPCropParser("random", tiny_models.SCHNET_INSIDE, person_batch=batch).parse([IMAGE], [TWO])[0]
@@ -176,6 +177,7 @@ class TestCrops:
         assert set(parts.labels[:31][inside[:31]].tolist()) == {5}
         assert set(parts.labels[33:][inside[33:]].tolist()) == {9}
 
+    @pytest.mark.slow
     def test_each_parser_says_which_is_for_what(self):
         with pytest.raises(UserError, match="use SAMCLIPCropParser"):
             SAMCLIPParser("random", Levels(), tiny_models.SCHNET_INSIDE)

@@ -39,6 +39,7 @@ def parsed(people, **options):
     return SkeletonParts(**options).parse([image], [people])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("x", "y", "name"),
     [

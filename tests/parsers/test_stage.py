@@ -51,6 +51,7 @@ def test_the_parser_is_given_the_image_that_the_segmenter_had(model):
     assert model.parts.calls[0][0] is model.segmenter.opened[0]
 
 
+@pytest.mark.slow
 def test_without_a_parser_there_is_nothing(model):
     plain = BMP(FakeDetector(), FakePose(), FakeSegmenter(), KeepAll())
     people = plain(scene(FRONT))

@@ -238,6 +238,7 @@ def test_configs_are_complete(name):
         CocoMetric(**{key: value for key, value in settings.test_evaluator.items() if key != "type"})
 
 
+@pytest.mark.slow
 def test_crowdpose_maps_joints_to_the_same_joints():
     converter = Config.fromfile(CONFIGS / "bmp_v2_crowdpose.py").test_evaluator.gt_converter
     with quiet_models():

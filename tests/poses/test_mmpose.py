@@ -203,6 +203,7 @@ def test_the_pose_moves_along_with_the_person(adapter):
     torch.testing.assert_close(there.scores, here.scores, atol=1e-2, rtol=0)
 
 
+@pytest.mark.slow
 def test_boxes_without_size_and_outside_the_image(adapter):
     image = _image(40, 40, 6)
     people = _people(image, [10, 10, 10, 10], [5, 5, 5, 30], [500, 500, 520, 560], [-100, -100, -90, -90], masks=False)

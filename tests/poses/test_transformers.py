@@ -24,6 +24,7 @@ def bump(row, column):
     return 0.8 * torch.exp(-(x * x + y * y) / 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_maxima_are_found_and_mirrored_maps_are_turned_back(flip_test):
     stage = pose(flip_test=flip_test)
@@ -39,6 +40,7 @@ def test_maxima_are_found_and_mirrored_maps_are_turned_back(flip_test):
     torch.testing.assert_close(found.scores[0], torch.full((17,), 0.8), rtol=0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_each_expert_of_vitpose_plus_answers_for_itself():
     first, second = (pose(True, dataset_index=index).estimate([IMAGE], [WHOLE])[0] for index in (0, 1))
     assert not torch.allclose(first.scores, second.scores)

@@ -228,6 +228,7 @@ def test_similarity_loses_points_that_look_otherwise_for_good():
     assert [result.asked.item() for result in alike] == [True, True, False, False, False]
 
 
+@pytest.mark.slow
 def test_points_that_leave_their_object_are_not_seen_unless_that_is_left_to_the_tracker():
     frames = two(count=3)
     astray = RightTracker(SPEEDS)

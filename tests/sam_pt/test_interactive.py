@@ -40,6 +40,7 @@ def clicks_of(results):
     return [result.clicks.tolist() for result in results]
 
 
+@pytest.mark.slow
 def test_one_click_is_enough_where_points_are_followed():
     segmenter, frames = RedSAM(), two()
     results = list(interact(model(segmenter=segmenter), labelled(frames, 0, 1)))
@@ -84,6 +85,7 @@ class Blunt(MadeUpSAM):
     questions: list = field(default_factory=list)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clicks", "expected"),
     [

@@ -22,6 +22,7 @@ def test_each_thing_is_found_once():
     assert all(any(torch.equal(mask, other) for other in expected) for mask in masks.bits)
 
 
+@pytest.mark.slow
 def test_at_most_so_many_and_the_surest_first():
     class Rising(RedSAM):
         """The surer, the farther right the point is."""

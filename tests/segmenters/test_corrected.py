@@ -81,6 +81,7 @@ def mask_prompted(part):
     return MaskPromptedSegmenter(part, DetectedMasks())
 
 
+@pytest.mark.slow
 def test_clicks_and_all_visible_keypoints_placed_by_hand_are_prompts_beside_the_prompters_own():
     asked = correction(clicks=[[4, 4], [8, 8]], labels=[1, 0], moved=[10, 11, 12, 13])
     part, masks = ask(plain, asked)

@@ -131,6 +131,7 @@ def test_a_correction_is_positive_where_missed_and_negative_where_spilt(sampler,
     assert (labels == label).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", REFINING)
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 1.0])
 def test_some_corrections_are_from_the_truth_instead(sampler, probability):

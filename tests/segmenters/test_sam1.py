@@ -118,6 +118,7 @@ def test_images_and_uneven_prompts_are_decoded_together(tiny):
         torch.testing.assert_close(scores, expected_scores, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_box_alone(tiny):
     people, poses = crowd(1, 60, 80)
     hidden = hide(poses, 0, 0, 1, 2)

@@ -138,6 +138,7 @@ def test_masks_equal_those_of_the_predictor_at_full_size(shared):
     assert_equal_to_predictor("sam2.1_hiera_t", image, PosePrompter(boxes=True), people, poses)
 
 
+@pytest.mark.slow
 def test_preprocessing_is_the_predictors(tiny):
     image = picture(75, 211)
     (view,) = raw(PosePrompter(), tiny).open([image])
@@ -167,6 +168,7 @@ def test_padding_changes_nothing_though_it_would_change_the_network(tiny):
         torch.testing.assert_close(overlooked, plain, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boxes", [False, True])
 def test_people_with_fewer_points_are_decoded_with_the_others(tiny, boxes):
     people, poses = crowd(4, 60, 80)

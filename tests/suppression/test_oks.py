@@ -137,6 +137,7 @@ def test_those_who_stay_differ_and_everybody_else_resembles_a_stronger_one(
         assert (row in kept) == (not stronger)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(crowds, st.integers(-4000, 4000), st.integers(-4000, 4000))
 def test_translation_changes_nothing(crowd: list[tuple[int, int, int, int]], right: int, down: int) -> None:

@@ -78,6 +78,7 @@ def test_a_standing_person_measures_about_one() -> None:
     assert 0.86 < np.mean(heights) < 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("facing", "sign"), [(0.0, 1), (0.5, 1), (-0.5, 1), (math.pi, -1), (math.pi - 0.5, -1)])
 @pytest.mark.parametrize("seed", seeds(10))
 def test_left_is_right_in_the_picture_from_the_front_and_left_from_behind(facing: float, sign: int, seed: int) -> None:

@@ -60,6 +60,7 @@ def bilinear(plane: Tensor, y: float, x: float) -> Tensor:
 # Names
 
 
+@pytest.mark.slow
 def test_every_operator_that_mmcv_loads_exists_and_no_other():
     loaded = set()
     for file in (Path(mmcv.__file__).parent / "ops").glob("*.py"):
@@ -99,6 +100,7 @@ def greedy_nms(boxes: Tensor, scores: Tensor, threshold: float, offset: int) -> 
     return kept
 
 
+@pytest.mark.slow
 @given(st.integers(0, 30), st.integers(0, 1000), st.sampled_from([0, 1]), st.floats(0.05, 0.95))
 @settings(max_examples=40, deadline=None)
 def test_nms_keeps_what_the_greedy_rule_keeps(count, seed, offset, threshold):
@@ -144,6 +146,7 @@ def greedy_soft_nms(boxes, scores, threshold, sigma, minimum, method, offset):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["naive", "linear", "gaussian"])
 @given(st.integers(0, 20), st.integers(0, 1000), st.sampled_from([0, 1]))
 @settings(max_examples=25, deadline=None)
@@ -310,6 +313,7 @@ def convolution_inputs(groups: int, deform_groups: int, height: int, width: int)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_deform_conv_is_its_definition(geometry):
     values, offset, weight, _, _ = convolution_inputs(*geometry[3:])
@@ -317,6 +321,7 @@ def test_deform_conv_is_its_definition(geometry):
     torch.testing.assert_close(found, deformed(values, offset, weight, None, *geometry[:5]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_modulated_deform_conv_is_its_definition(geometry, with_bias):
@@ -463,6 +468,7 @@ def test_sigmoid_focal_loss_is_its_formula(gamma, weight):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize("weight", [None, WEIGHT])
 @pytest.mark.parametrize("gamma", [0.5, 2.0])

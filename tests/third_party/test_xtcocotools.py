@@ -76,6 +76,7 @@ def evaluate(dataset: dict, results: list[dict], *arguments, **options) -> np.nd
     return stats(COCOeval(truth, truth.loadRes(copy.deepcopy(results)), *arguments, **options))
 
 
+@pytest.mark.slow
 def test_keypoints_of_coco_are_evaluated_as_pycocotools_does():
     dataset, results = people()
     truth = coco(copy.deepcopy(dataset))

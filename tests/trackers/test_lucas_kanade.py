@@ -68,6 +68,7 @@ def test_a_camera_that_pans_fast_loses_no_point(shift):
     assert (seen & right).float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_what_stands_still_before_a_panning_background_is_found_too():
     texture, own = canvas(blur=3.0), view(canvas(9), 0, 0).pixels[:80, :80]
     images = []

@@ -32,6 +32,7 @@ def draws(seed=0, length=5):
         return PositionedDataset(dict(type="Draws", length=length), seed=seed)
 
 
+@pytest.mark.slow
 def test_each_epoch_has_every_sample_once_in_an_order_of_its_own():
     indices = [draws()[position][0] for position in range(50)]
     epochs = [tuple(indices[start : start + 5]) for start in range(0, 50, 5)]

@@ -192,6 +192,7 @@ def _touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "there", "complaint"),
     [

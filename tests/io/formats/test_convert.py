@@ -73,6 +73,7 @@ def labelled(row):
     return np.where(values[:, 2:] > 0, values, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACK)
 def test_what_a_format_carries_comes_back_as_it_was(folder, tmp_path, name, capsys):
     form = formats()[name]
@@ -191,6 +192,7 @@ TASKS = {
 """What Label Studio's pages on tasks, pre-annotations and the tags ask for."""
 
 
+@pytest.mark.slow
 def test_label_studio_tasks_fit_its_documentation(folder, tmp_path):
     import jsonschema
 

@@ -65,6 +65,7 @@ def test_decoding(generator, kind, decoder):
     np.testing.assert_array_equal(found[1], scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(100, 80), (1, 1), (7, 300)])
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("without_mask", ["box", "image"])

@@ -36,6 +36,7 @@ def test_decoding_undoes_encoding(decoder):
     np.testing.assert_allclose(scores, 1)
 
 
+@pytest.mark.slow
 def test_a_batch_is_decoded_like_its_people():
     codec = _codec()
     maps = np.stack([codec.encode(_keypoints(seed))["heatmaps"] for seed in range(3)])

@@ -150,6 +150,7 @@ def test_a_right_and_sure_head_has_no_loss():
     assert {name: pytest.approx(0, abs=1e-6) for name in losses} == {n: v.item() for n, v in losses.items()}
 
 
+@pytest.mark.slow
 def test_bfloat16_autocast_trains():
     head = _head().train()
     with torch.autocast("cpu", torch.bfloat16):
@@ -261,6 +262,7 @@ def test_without_a_factor_the_published_head_has_no_sparsemax(normalize, sums_to
     assert torch.allclose(maps.sum((-2, -1)), torch.ones(2, 17), atol=1e-4) == sums_to_one
 
 
+@pytest.mark.slow
 def test_a_frozen_estimate_of_the_oks_leaves_the_scores_to_the_maps():
     head = _published("MultiHead", "OKSArgMaxHeatmap", 17, in_channels=8, freeze_oks=True)["head"]
     frozen = MODELS.build(head).eval()
@@ -281,6 +283,7 @@ def test_only_attached_branches_reach_the_features(attached):
         assert (features.grad is not None and bool(features.grad.any())) == (name in (*attached, "kpt")), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BRANCHES)
 def test_a_frozen_part_has_no_loss_and_no_gradient(name):
     head, samples = _head(frozen=[name]).train(), _samples()
@@ -330,6 +333,7 @@ def test_branches_may_be_narrower_than_the_features():
     assert wide.state_dict().keys() == narrow.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_scores_is_beside_the_others_and_changes_no_prediction():
     plain, more = _head(), _head(score_loss={"type": "SparsemaxLoss", "loss_weight": 3.0})
     assert plain.state_dict().keys() == more.state_dict().keys()
@@ -341,6 +345,7 @@ def test_the_loss_of_the_scores_is_beside_the_others_and_changes_no_prediction()
         assert torch.equal(plain.eval()(features).heatmaps, more.eval()(features).heatmaps)
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_scores_does_not_depend_on_the_factor_of_the_maps():
     one, half = (_head(score_loss={"type": "SparsemaxLoss"}, normalize=factor) for factor in (1.0, 0.5))
     half.load_state_dict(one.state_dict())

@@ -27,6 +27,7 @@ def crops(count=2):
     return torch.rand(count, 3, 64, 48, generator=torch.Generator().manual_seed(0)) * 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -68,6 +69,7 @@ def test_it_begins_as_sams_encoder():
         torch.testing.assert_close(inside.refine_crops(pixels)[-1], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tuned", "learning"), [("all", [True, True]), ("none", [False, False]), (1, [False, True]), (0, [False, False])]
 )
@@ -86,6 +88,7 @@ def test_what_learns(tuned, learning):
     assert all(name.startswith(("semantics.", "patch_embed.", "pos_embed", "blocks.")) for name in frozen)
 
 
+@pytest.mark.slow
 def test_fine_tuning_works_after_every_block():
     inside = network(semantics="")
     assert len(inside.tuning.token_a) == 2
@@ -114,6 +117,7 @@ def test_mistakes_are_one_line(changes, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuned", ["some", 3, -1])
 def test_what_cannot_be_tuned(tuned):
     with pytest.raises(UserError, match="tuned: expected"):

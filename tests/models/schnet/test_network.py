@@ -60,6 +60,7 @@ def test_every_variant_answers_for_images_and_for_people(changes):
         assert logits.shape == (3, labels, 16, 12)
 
 
+@pytest.mark.slow
 def test_untrained_modules_change_little():
     """A network begins with SAM's features as they are: semantics and masks come in from zero."""
     network = build_schnet(TINY | dict(width=0, tokens=0), "random")
@@ -74,12 +75,14 @@ def test_untrained_modules_change_little():
     assert 0 < (adapted - features).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_noise_of_the_same_size_is_always_the_same():
     network = build_schnet(TINY | dict(source="noise"), "random")
     first, second = (network._semantics(torch.randn(2, 3, 256, 256)) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 def test_modules_are_trained_and_the_semantic_encoder_is_not():
     network = SCHNet(settings_of(TINY)).train()
     assert not network.semantics.training

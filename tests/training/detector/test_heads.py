@@ -21,6 +21,7 @@ def heads():
     return theirs.eval(), ours.eval()
 
 
+@pytest.mark.slow
 def test_the_answers_are_the_same(heads):
     levels = [torch.randn(2, 64, side, side, generator=torch.Generator().manual_seed(side)) for side in (16, 8, 4)]
     theirs, ours = (head(levels) for head in heads)

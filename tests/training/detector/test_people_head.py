@@ -65,6 +65,7 @@ def shares(*boxes):
     return corners / torch.tensor([120, 96, 120, 96])
 
 
+@pytest.mark.slow
 def test_known_people_are_not_to_be_found(dataset):
     crowds = PartlyKnownCrowds(dataset, side=120, probability=1.0, errors=EXACT)
     assert len(crowds) == 2  # only images with people

@@ -146,6 +146,7 @@ def test_few_pixels_are_nobody():
         assert counts == {expected}
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1))
 def test_rough_masks_stay_near_the_true_ones(seed):
     before = scene((8, 10, 32, 50))

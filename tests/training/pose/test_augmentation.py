@@ -81,6 +81,7 @@ def _check_hidden(before, after):
     return black
 
 
+@pytest.mark.slow
 def test_edges_are_black_and_the_box_is_what_is_left():
     np.random.seed(0)
     for _ in range(10):

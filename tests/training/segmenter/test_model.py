@@ -395,6 +395,7 @@ def test_a_cached_image_is_not_encoded_again_and_the_losses_stay(posesam, tmp_pa
         losses(model, batch(people(1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

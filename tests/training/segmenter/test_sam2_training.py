@@ -334,6 +334,7 @@ def test_the_learning_rates_curve_is_sam2s_at_every_step():
         scheduler.step()
 
 
+@pytest.mark.slow
 def test_colours_are_changed_as_by_sam2s_transforms(monkeypatch):
     """The same jitters with the same ranges in the same order, and some images lose their colours in between."""
     from training.dataset import transforms
