@@ -75,20 +75,23 @@ class MasksArm:
     """A mask for each labelled person, from the prompts that ``prompter`` makes of a pose.
 
     segmenter: config of one that is prompted with points, with its weights. poses: None for the labelled ones. crop:
-    side of the crop that each person is segmented in, as a multiple of the box; None for the whole image.
+    side of the crop that each person is segmented in, as a multiple of the box; None for the whole image. placed: put
+    each labelled keypoint where it is labelled, and leave what the estimator says of it.
     """
 
     segmenter: str
     prompter: str
     poses: PosesArm | None
     crop: float | None = None
+    placed: bool = False
 
     @property
     def words(self) -> str:
         """The name of its folder."""
         weights, prompter = Path(json.loads(self.segmenter)["checkpoint"]).stem, json.loads(self.prompter)
         kind = f"{prompter['type']}{prompter.get('count', '')}"
-        return f"masks {weights} {kind}{'' if self.poses else ' labelled'}{'' if self.crop is None else ' crop'}"
+        keypoints = " placed" if self.placed else "" if self.poses else " labelled"
+        return f"masks {weights} {kind}{keypoints}{'' if self.crop is None else ' crop'}"
 
 
 @dataclass(frozen=True)
@@ -212,14 +215,15 @@ def describe(arm: ComputedArm) -> object:
         return ["poses", json.loads(arm.pose), *conditions]
     if isinstance(arm, MasksArm):
         poses = None if arm.poses is None else describe(arm.poses)
-        return ["masks", json.loads(arm.segmenter), json.loads(arm.prompter), arm.crop, poses]
+        placed = ["placed"] if arm.placed else []
+        return ["masks", json.loads(arm.segmenter), json.loads(arm.prompter), arm.crop, poses, *placed]
     return ["loop", json.loads(arm.pipeline), arm.shown]
 
 
 def shared_pass(arm: ComputedArm) -> object:
     """Return what arms have in common that are computed together: loops, and ways to prompt one segmenter."""
     if isinstance(arm, MasksArm):
-        return (arm.segmenter, arm.poses, arm if arm.crop is not None else None)
+        return (arm.segmenter, arm.poses, arm.placed, arm if arm.crop is not None else None)
     return arm.pipeline if isinstance(arm, LoopArm) else arm
 
 
@@ -300,7 +304,7 @@ class Results:
                     found[arm] += _shown(result, cast(LoopArm, arm).shown, image_id, model.pose.keypoints)
             return found
         masks = [cast(MasksArm, arm) for arm in arms]
-        batches = self._posed(masks[0].poses, scenes, chunk, part)
+        batches = self._posed(masks[0], scenes, chunk, part)
         segmenter = self._build(masks[0])
         prompters = {arm: build_part(json.loads(arm.prompter), PROMPTERS) for arm in masks}
         rows: dict[ComputedArm, Rows] = {arm: [] for arm in masks}
@@ -329,21 +333,21 @@ class Results:
             for (image, rows), poses in zip(batch, estimator.estimate(images, people), strict=True):
                 yield from _pose_rows(poses.to("cpu"), image, rows)
 
-    def _posed(
-        self, arm: PosesArm | None, scenes: Scenes, chunk: range, part: PeopleDataset
-    ) -> Iterator[list[PosedImage]]:
+    def _posed(self, arm: MasksArm, scenes: Scenes, chunk: range, part: PeopleDataset) -> Iterator[list[PosedImage]]:
         known: dict[int, Annotation] = {}
-        if arm is not None:
-            stored = json.loads(self.path(arm, scenes, chunk).read_text())["rows"]
+        if arm.poses is not None:
+            stored = json.loads(self.path(arm.poses, scenes, chunk).read_text())["rows"]
             known = {row["id"]: row for row in stored}
         for batch in labelled_images(part, _IMAGE_BATCH):
-            if arm is None:
+            if arm.poses is None:
                 yield [truly_posed(image, rows, 0.5, part.keypoints) for image, rows in batch]
             else:
-                yield [
-                    PosedImage(image, rows, labelled_people(rows), _stored_poses([known[row["id"]] for row in rows]))
-                    for image, rows in batch
-                ]
+                posed = []
+                for image, rows in batch:
+                    poses = _stored_poses([known[row["id"]] for row in rows])
+                    poses = _placed(poses, rows) if arm.placed else poses
+                    posed.append(PosedImage(image, rows, labelled_people(rows), poses))
+                yield posed
 
     def _build(self, arm: ComputedArm) -> Any:
         """Build what an arm runs, once: an estimator with its detector, a loop, or a segmenter."""
@@ -408,6 +412,12 @@ def _stored_poses(rows: Sequence[Any]) -> Poses:
         column("keypoint_presence"),
         column("keypoint_expected_oks") if "keypoint_expected_oks" in rows[0] else None,
     )
+
+
+def _placed(poses: Poses, people: Sequence[Annotation]) -> Poses:
+    """Put the labelled keypoints of people where they are labelled."""
+    labelled = torch.tensor([row["keypoints"] for row in people]).float().reshape(len(people), -1, 3)
+    return replace(poses, keypoints=labelled[:, :, :2].where(labelled[:, :, 2:] > 0, poses.keypoints))
 
 
 def _shown(result: Result, shown: Shown, image_id: int | str, keypoints: KeypointSet) -> Rows:

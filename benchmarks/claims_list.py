@@ -108,7 +108,7 @@ class Nano:
 
     def masks(
         self, segmenter: str | Path, selection: str, count: int, *, labelled: bool = False, crop: float | None = None,
-        **options: object,
+        placed: bool = False, **options: object,
     ) -> MasksArm:  # fmt: skip
         """Return masks from keypoints: of a segmenter of the family by name, or of weights in a file."""
         if isinstance(segmenter, Path):
@@ -116,7 +116,8 @@ class Nano:
         else:
             config, weights = self._segmenters[segmenter]["config"], next(iter(self._segmenters[segmenter]["weights"]))
         prompter = as_json({"type": selection, "count": count, **options})
-        return MasksArm(as_json({**config, "checkpoint": weights}), prompter, None if labelled else self.poses, crop)
+        poses = None if labelled else self.poses
+        return MasksArm(as_json({**config, "checkpoint": weights}), prompter, poses, crop, placed)
 
 
 def claims(nano: Nano, trainings: Trainings, seeds: Sequence[int]) -> list[Claim]:
@@ -202,6 +203,12 @@ def claims(nano: Nano, trainings: Trainings, seeds: Sequence[int]) -> list[Claim
                            "mask AP")
                 for name, way in ways.items()
                 for words, signal in (("presence", "presence"), ("expected OKS", "expected_oks"))
+            ] + [
+                # Whether it is for the places of the keypoints or for which of them are hidden.
+                Comparison(f"{name}, every keypoint where it is labelled: visibility - presence",
+                           nano.masks(*way, placed=True, signal="presence"), nano.masks(*way, placed=True), "mask AP",
+                           counts=False)
+                for name, way in ways.items()
             ],
         ),
         Claim(

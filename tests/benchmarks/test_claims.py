@@ -4,12 +4,14 @@ import functools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import ablation_fakes
 import numpy as np
 import pytest
+from pycocotools import mask as mask_utils
 
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.errors import UserError
@@ -275,6 +277,22 @@ def test_nothing_is_computed_twice_and_more_scenes_only_add(arms):
     assert results.rows(arms.masks[1], more) is None
     assert arms.run(3)[2] == (0, 1)
     assert json.loads(lost.read_text())["rows"] == json.loads(kept)["rows"]
+
+
+@pytest.mark.slow
+def test_placed_keypoints_are_where_they_are_labelled_and_chosen_as_before(arms):
+    results, scenes, _ = arms.run(1)
+    placed = replace(arms.masks[0], placed=True)
+    (chunk,) = scenes.chunks
+    results.compute([placed], scenes, chunk)
+    estimated = {row["id"]: row for row in results.rows(arms.pose, scenes)}
+    for row, person in zip(results.rows(placed, scenes), scenes.dataset.ground_truth["annotations"], strict=True):
+        best = int(np.argmax(estimated[person["id"]]["keypoint_visibility"]))
+        x, y, flag = person["keypoints"][3 * best : 3 * best + 3]
+        x, y, _ = (x, y, flag) if flag else estimated[person["id"]]["keypoints"][3 * best : 3 * best + 3]
+        high, wide = row["segmentation"]["size"]
+        assert mask_utils.decode(row["segmentation"])[min(max(round(y), 0), high - 1), min(max(round(x), 0), wide - 1)]
+    assert results.rows(placed, scenes) != results.rows(arms.masks[0], scenes)
 
 
 @pytest.mark.slow
