@@ -27,7 +27,6 @@ from typing import Any
 import torch
 from common import write
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 import bmp
 from bmp.build import build_part
@@ -133,11 +132,10 @@ class Results:
         if arm not in rows:
             rows[arm] = run()
             if self._path is not None:
-                device = self._settings["device"]
-                write(
-                    self._path, {"settings": self._settings, "machine": machine(device), "rows": self._rows}, say=False
-                )
-        return rows[arm]
+                where = machine(self._settings["device"])
+                write(self._path, {"settings": self._settings, "machine": where, "rows": self._rows}, say=False)
+        row: dict[str, Any] = rows[arm]
+        return row
 
 
 def remember(model: bmp.BMP) -> None:
@@ -146,32 +144,23 @@ def remember(model: bmp.BMP) -> None:
     detect, estimate, encode = model.detector.detect, model.pose.estimate, part.open
     found: dict[bytes, Any] = {}
 
-    def known(kind: str, make: Callable[[], Any], *tensors: Tensor | None) -> Any:
-        digest = hashlib.blake2b(kind.encode())
-        for tensor in tensors:
+    def known(asked: Callable[..., Any], image: Image, people: Detections | None = None) -> Any:
+        digest = hashlib.blake2b(asked.__qualname__.encode())
+        asked_of = [] if people is None else [people.boxes, people.scores, people.masks]
+        for tensor in (image.pixels, *asked_of):
             digest.update(b"-" if tensor is None else tensor.cpu().numpy().tobytes())
         if digest.digest() not in found:
-            found[digest.digest()] = make()
+            found[digest.digest()] = asked([image])[0] if people is None else asked([image], [people])[0]
         return found[digest.digest()]
 
     def detect_once(images: Sequence[Image]) -> list[Any]:
-        return [known("detect", lambda image=image: detect([image])[0], image.pixels) for image in images]
+        return [known(detect, image) for image in images]
 
     def estimate_once(images: Sequence[Image], people: Sequence[Detections]) -> list[Any]:
-        return [
-            known(
-                "pose",
-                lambda image=image, few=few: estimate([image], [few])[0],
-                image.pixels,
-                few.boxes,
-                few.scores,
-                few.masks,
-            )
-            for image, few in zip(images, people, strict=True)
-        ]
+        return [known(estimate, image, few) for image, few in zip(images, people, strict=True)]
 
     def encode_once(images: Sequence[Image]) -> list[Any]:
-        return [known("encode", lambda image=image: encode([image])[0], image.pixels) for image in images]
+        return [known(encode, image) for image in images]
 
     model.detector.detect = detect_once  # type: ignore[method-assign]
     model.pose.estimate = estimate_once  # type: ignore[method-assign]
@@ -305,10 +294,9 @@ def _row(run: Callable[[], Any], timed: bool) -> dict[str, Any]:
     """Return what stands in a row, all its numbers, and for people the switches of each video."""
     forget_peak()
     started = time.perf_counter()
-    numbers = run()
-    switches = None
-    if isinstance(numbers, _PeopleByVideo):
-        numbers, switches = numbers.numbers, numbers.switches
+    answer = run()
+    by_video = isinstance(answer, _PeopleByVideo)
+    numbers, switches = (answer.numbers, answer.switches) if by_video else (answer, None)
     cells = {head: cell for head, cell in columns(numbers).items() if timed or head != "frames/s"}
     if timed:
         cells |= {"s": f"{time.perf_counter() - started:.0f}", "MiB": f"{peak_memory() / 2**20:.0f}"}

@@ -29,6 +29,7 @@ def model():
     return loop
 
 
+@pytest.mark.slow  # what the benchmark imports
 def test_networks_answer_once_what_they_are_asked_often(benchmark):
     plain, fast = model(), model()
     benchmark.remember(fast)

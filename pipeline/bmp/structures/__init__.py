@@ -9,7 +9,6 @@ x1 = 3 and x2 = 6. Rows are people; all fields of a record are aligned, and zero
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,18 +81,22 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
 _MASKS = {kind: Column(("N", "H", "W"), torch.bool, None, None) for kind in ("MaskField", "OptionalMaskField")}
 
 
-@functools.cache
+_known_fields: dict[type, tuple[tuple[str, Column | None, str, bool], ...]] = {}
+
+
 def _fields(kind: type) -> tuple[tuple[str, Column | None, str, bool], ...]:
-    """Return the name, column, type and whether it may be None of each field of a record."""
-    return tuple(
-        (
-            field.name,
-            field.metadata.get("column", _MASKS.get(str(field.type))),
-            str(field.type),
-            field.default is None,
+    """Return the name, column, type and whether it may be None of each field of a record; each record is asked once."""
+    if kind not in _known_fields:
+        _known_fields[kind] = tuple(
+            (
+                field.name,
+                field.metadata.get("column", _MASKS.get(str(field.type))),
+                str(field.type),
+                field.default is None,
+            )
+            for field in dataclasses.fields(kind)
         )
-        for field in dataclasses.fields(kind)
-    )
+    return _known_fields[kind]
 
 
 def _windows(kept: Tensor | MaskWindows) -> MaskWindows:
