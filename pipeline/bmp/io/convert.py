@@ -22,6 +22,7 @@ from bmp.label_sets import KEYPOINT_SETS
 
 _LOGGER = logging.getLogger("bmp")
 _COCO = "coco"
+_ROWS_AS_THEY_ARE = (_COCO, "mmpose", "crowdpose")
 
 Writer = Callable[[Labels, Path], list[str]]
 Reader = Callable[[Path, "Path | None"], tuple[JsonObject, list[str]]]
@@ -115,9 +116,13 @@ def _convert(options: argparse.Namespace) -> int:
         raise UserError(f"{path}: there is no such file or folder")
     target = known[options.to]
     output = options.output or path.absolute().parent / target.output.rstrip("/")
+    if target.output.endswith("/") and output.exists() and not output.is_dir():
+        raise UserError(f"{output}: {options.to} is a folder of files, and this is a file; choose another with -o PATH")
     if output.exists() and (not target.output.endswith("/") or any(output.iterdir())) and not options.overwrite:
         raise UserError(f"{output} exists; choose another with -o PATH, or replace it with --overwrite")
     labels, notices = read_any(path, options.source, options.images, options.keypoints)
+    with writing(output):
+        (output if target.output.endswith("/") else output.parent).mkdir(parents=True, exist_ok=True)
     lost = target.write(labels, output)
     crowds = sum(row["iscrowd"] for row in labels.dataset["annotations"])
     if crowds and options.to not in (_COCO, "mmpose"):
@@ -129,6 +134,9 @@ def _convert(options: argparse.Namespace) -> int:
         "boxes": True,
     }
     missing = [what for what in target.lacks if has[what]]
+    if options.to not in _ROWS_AS_THEY_ARE:
+        more = {"parts": "parts of bodies", "edited": "marks of what was edited"}
+        missing += [what for field, what in more.items() if any(field in row for row in labels.dataset["annotations"])]
     if missing:
         lost.append(f"{', '.join(missing)}, which have no place in {options.to}")
     for line in [*notices, *(f"left out: {what}" for what in lost)]:

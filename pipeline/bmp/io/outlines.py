@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
-from bmp.io.segmentations import to_run_lengths
+from bmp.io.segmentations import checked_segmentation, to_run_lengths
 from bmp.ops.masks import RunLengths, from_rle
 
 Ring = npt.NDArray[np.int64]
@@ -56,8 +56,11 @@ def polygon_of(run_lengths: RunLengths) -> list[float]:
 
 
 def filled(polygon: Sequence[float], height: int, width: int) -> RunLengths:
-    """Return the mask that a polygon x, y, x, y, ... of at least three corners encloses."""
-    return to_run_lengths([list(polygon)], height, width)
+    """Return the mask that a polygon x, y, x, y, ... encloses; ``ValueError`` for one that cannot be an outline."""
+    checked = checked_segmentation([list(polygon)], height, width)
+    if checked is None:
+        raise ValueError("expected a polygon of three corners or more")
+    return to_run_lengths(checked, height, width)
 
 
 def to_bits(run_lengths: RunLengths) -> npt.NDArray[np.bool_]:

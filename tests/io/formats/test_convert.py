@@ -246,6 +246,12 @@ def test_mmpose_reads_its_data_set(folder, tmp_path):
         (["{0}/photos/crowd.jpg", "--to", "coco", "-o", "{1}/coco.json", "--from", "cvat"], "not XML"),
         (["{0}/people.json", "--to", "coco", "-o", "{1}/coco.json", "--from", "label-studio"], "export as JSON"),
         (["{0}", "--to", "coco", "-o", "{1}/coco.json", "--from", "yolo-seg"], "data.yaml: cannot be read"),
+        (["{0}/people.json", "--to", "voc", "-o", "{0}/people.json", "--overwrite"], "this is a file"),
+        (["{0}/people.json", "--to", "voc", "--from", "coc"], "did you mean"),
+        (["{0}/people.json", "--to", "csv", "--keypoints", "cocoo"], "no keypoint set"),
+        (["{0}/people.json", "--to", "csv", "-o", "{0}/people.json/a.csv"], "cannot be written"),
+        (["{1}", "--to", "coco", "-o", "{1}/coco.json"], "--from FORMAT"),
+        (["{0}/photos/crowd.jpg", "--to", "coco", "-o", "{1}/coco.json"], "not JSON"),
     ],
 )
 def test_mistakes_are_one_line(folder, tmp_path, capsys, arguments, complaint):
@@ -253,6 +259,113 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, arguments, complaint):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert complaint in lines[0]
+
+
+LABEL_STUDIO = '[{{"id": 1, "data": {{"image": "a.jpg"}}, "annotations": [{{"result": [{}]}}]}}]'
+LABELME = '{{"imagePath": "a.jpg", "imageHeight": 20, "imageWidth": 20, "shapes": [{}]}}'
+CVAT = '<annotations><image name="a.jpg" height="20" width="20">{}</image></annotations>'
+VOC = "<annotation><size><height>{0}</height><width>{0}</width></size></annotation>"
+SIZES = '"original_width": {0}, "original_height": {0}, "type": "rectanglelabels", "value": '
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("yolo-pose/data.yaml", b"\xff\xfe", "not text"),
+        ("yolo-pose/data.yaml", b"names: 3", "names of classes"),
+        ("yolo-pose/data.yaml", b"kpt_shape: [17]", "expected kpt_shape"),
+        ("yolo-pose/data.yaml", b"names: 2020-13-45", "not YAML"),
+        ("yolo-pose/labels/crowd.txt", b"0 \xff", "not text"),
+        ("yolo-pose/labels/crowd.txt", b"0 nan 0 0", "expected a polygon"),
+        ("yolo-pose/labels/crowd.txt", b"0 0 0 1 0 1e30 1", "line 1: expected segmentation"),
+        ("yolo-pose/labels/crowd.txt", b"0 0 0 1 0 1e6 1", "line 1: its polygons reach"),
+        ("yolo-pose/labels/crowd.txt", b"0 0 0 1 0 nan 1", "line 1: expected segmentation"),
+        ("cvat.xml", CVAT.replace("20", "9999999", 1).format("").encode(), "expected the size of a photo"),
+        ("cvat.xml", CVAT.replace("20", "nan", 1).format("").encode(), "expected pixels, got 'nan'"),
+        ("cvat.xml", CVAT.format('<mask rle="1,x" left="0" top="0" width="2" height="2"/>').encode(), "run lengths"),
+        ("cvat.xml", CVAT.format('<mask rle="1,3" left="inf" top="0" width="2" height="2"/>').encode(), "pixels"),
+        ("cvat.xml", CVAT.format('<polygon points="1,1;2,2;1e9,7"/>').encode(), "its polygons reach"),
+        ("cvat.xml", CVAT.format('<polygon points="1,1;2"/>').encode(), "expected segmentation"),
+        ("cvat.xml", CVAT.replace("a.jpg", "").format("").encode(), "expected the name of a photo"),
+        ("label-studio.json", b'[{"data": "a.jpg"}]', "expected Label Studio's JSON"),
+        ("label-studio.json", b'[{"data": {}, "annotations": {"result": 1}}]', "a list of answers"),
+        ("label-studio.json", LABEL_STUDIO.format("7").encode(), "a list of regions"),
+        ("label-studio.json", LABEL_STUDIO.format('{"value": null}').encode(), "expected a value"),
+        ("label-studio.json", LABEL_STUDIO.format('{"value": {"keypointlabels": [{}]}}').encode(), "a list of names"),
+        ("label-studio.json", LABEL_STUDIO.format("{" + SIZES.format(10**9) + "{}}").encode(), "the size of a photo"),
+        ("labelme/a.json", LABELME.format('{"label": {}, "points": [[1, 1]]}').encode(), "pairs x, y"),
+        ("labelme/a.json", LABELME.replace("20", "200000").format("").encode(), "the size of a photo"),
+        (
+            "labelme/a.json",
+            LABELME.format(
+                '{"label": "person", "shape_type": "mask", "points": [[1, 1]], "group_id": [1], "mask": "x"}'
+            ).encode(),
+            "group_id",
+        ),
+        (
+            "labelme/a.json",
+            LABELME.format('{"label": "person", "shape_type": "mask", "points": [[1, 1]], "mask": "eHh4"}').encode(),
+            "its mask: not a picture",
+        ),
+        ("voc/Annotations/a.xml", VOC.format("1e400").encode(), "expected pixels"),
+        ("voc/Annotations/a.xml", VOC.format("100000").encode(), "the size of a photo"),
+        ("csv.csv", b"file_name,height,width,x,y,box_width,box_height\na.jpg,inf,9,,,,\n", "row 2"),
+        ("csv.csv", b"file_name,height,width,x,y,box_width,box_height\n,9,9,,,,\n", "row 2: lacks 'file_name'"),
+        ("csv.csv", b"file_name,height,width,x,y,box_width,box_height\na.jpg,9,9,1,1,two,2\n", "row 2"),
+        ("masks/a.png", b"none", "not a picture"),
+    ],
+)
+def test_what_others_have_broken_is_one_line(folder, tmp_path, capsys, name, content, complaint):
+    kind = name.partition("/")[0].partition(".")[0]
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "yolo-pose" and path.suffix == ".txt":
+        (tmp_path / kind / "data.yaml").write_text("names: [person]")
+        path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    source = tmp_path / name.partition("/")[0]
+    arguments = ["--from", kind, "--to", "coco", "-o", tmp_path / "coco.json", "--images", folder / "photos"]
+    assert convert(source, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+
+
+@pytest.mark.parametrize("name", formats())
+def test_files_of_nobody_and_of_no_photos_are_files(folder, tmp_path, name):
+    data = json.loads((folder / "people.json").read_text())
+    for number, images in enumerate((data["images"], [])):
+        (tmp_path / "people.json").write_text(json.dumps({**data, "images": images, "annotations": []}))
+        output = tmp_path / f"{number}" / formats()[name].output.rstrip("/")
+        assert convert(tmp_path / "people.json", "--to", name, "-o", output) == 0
+        assert output.exists()
+        if images or name in ("cvat", "label-studio", "csv", "parquet", "coco", "mmpose", "crowdpose"):
+            labels, _ = read_any(output, name, folder / "photos")
+            assert (len(labels.dataset["images"]), labels.dataset["annotations"]) == (len(images), [])
+
+
+def test_names_and_masks_of_tables_are_text_as_it_stands(folder, tmp_path):
+    data = json.loads((folder / "people.json").read_text())
+    names = ["NA", "001", "=1+1.jpg"]
+    for image, name in zip(data["images"], names, strict=True):
+        image |= {"file_name": name, "height": 1, "width": 1}
+    pixel = {"segmentation": {"size": [1, 1], "counts": [0, 1]}, "area": 1, "bbox": [0, 0, 1, 1]}
+    data["annotations"] = [{**row, **pixel, "keypoints": [0] * 51} for row in data["annotations"]]
+    (tmp_path / "people.json").write_text(json.dumps(data))
+    assert convert(tmp_path / "people.json", "--to", "csv", "-o", tmp_path / "people.csv") == 0
+    labels, _ = read_any(tmp_path / "people.csv")
+    assert [image["file_name"] for image in labels.dataset["images"]] == names
+    assert [row["segmentation"]["counts"] for row in labels.dataset["annotations"]] == ["01"] * 3
+
+
+def test_a_photo_that_cannot_be_read_is_counted(folder, tmp_path, capsys):
+    assert convert(folder / "people.json", "--to", "yolo-pose", "-o", tmp_path / "yolo") == 0
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "crowd.jpg").write_bytes(b"none")
+    back = ["--to", "coco", "-o", tmp_path / "coco.json", "--images", tmp_path / "photos"]
+    assert convert(tmp_path / "yolo", *back) == 0
+    said = capsys.readouterr()
+    assert "left out 1 photos that cannot be read" in said.err
+    assert "0 people in 0 photos" in said.out
 
 
 def test_names_that_lead_out_of_the_folder_or_differ_in_nothing_but_suffixes_are_refused(folder, tmp_path, capsys):
@@ -270,12 +383,14 @@ def test_what_has_no_place_is_said(folder, tmp_path, capsys):
     data = json.loads((folder / "people.json").read_text())
     data["annotations"][0]["iscrowd"] = 1
     del data["annotations"][1]["segmentation"]
+    data["annotations"][2] |= {"edited": ["mask"], "parts": []}
     (tmp_path / "people.json").write_text(json.dumps(data))
     assert convert(tmp_path / "people.json", "--to", "yolo-seg", "-o", tmp_path / "yolo") == 0
     said = capsys.readouterr()
     assert "left out: 1 people without a mask" in said.err
     assert "left out: 1 crowd regions" in said.err
-    assert "left out: boxes, keypoints, scores, which have no place in yolo-seg" in said.err
+    lost = "boxes, keypoints, scores, parts of bodies, marks of what was edited"
+    assert f"left out: {lost}, which have no place in yolo-seg" in said.err
     assert "2 people in 3 photos" in said.out
 
 
@@ -298,7 +413,9 @@ def test_pixels_of_two_masks_go_to_the_last(folder, tmp_path, capsys):
     data["annotations"][1]["segmentation"] = data["annotations"][0]["segmentation"]
     (tmp_path / "people.json").write_text(json.dumps(data))
     assert convert(tmp_path / "people.json", "--to", "masks", "-o", tmp_path / "masks") == 0
-    assert "pixels of people who share them" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "pixels of people who share them" in said
+    assert "1 people of whom others have every pixel" in said
 
 
 def test_labels_in_memory_are_checked_as_those_of_files(folder):

@@ -17,10 +17,18 @@ import numpy.typing as npt
 from bmp.errors import UserError
 from bmp.io.atomic import replacing, writing
 from bmp.io.coco_json import Labels
-from bmp.io.formats.label_rows import SCORES, LabelRows, mask_of, people_by_photo, points_of, relative_name
-from bmp.io.formats.xml_fields import attribute, parse_xml
-from bmp.io.json_fields import JsonObject
-from bmp.io.outlines import filled, to_bits, to_runs
+from bmp.io.formats.label_rows import (
+    SCORES,
+    LabelRows,
+    mask_of,
+    people_by_photo,
+    points_of,
+    polygon_mask,
+    relative_name,
+)
+from bmp.io.formats.xml_fields import attribute, parse_xml, pixels
+from bmp.io.json_fields import JsonObject, short
+from bmp.io.outlines import to_bits, to_runs
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, sets_named
 from bmp.ops.masks import RunLengths
 
@@ -149,12 +157,12 @@ def _cut_out(mask: RunLengths) -> dict[str, str]:
 def read_cvat(path: Path, images: Path | None) -> tuple[JsonObject, list[str]]:
     """Read the file as CVAT exports it: shapes of a group are one person, and so is each shape without a group."""
     root = parse_xml(path)
-    if root.tag != "annotations" or root.find("image") is None:
+    if root.tag != "annotations" or (root.find("image") is None and root.find("meta") is None):
         raise UserError(f"{path}: expected CVAT for images 1.1, with <annotations> and <image>")
     rows = LabelRows(_meaning(root))
     for image in root.iter("image"):
         location = f"{path}: image {image.get('name')!r}"
-        height, width = (int(attribute(image, side, location, float)) for side in ("height", "width"))
+        height, width = (attribute(image, side, location, pixels) for side in ("height", "width"))
         image_id = rows.add_image(str(image.get("name")), height, width)
         people: dict[object, list[ElementTree.Element]] = defaultdict(list)
         for number, shape in enumerate(image):
@@ -171,7 +179,6 @@ def read_cvat(path: Path, images: Path | None) -> tuple[JsonObject, list[str]]:
 def _add(
     rows: LabelRows, image_id: int, shapes: Sequence[ElementTree.Element], size: tuple[int, int], location: str
 ) -> None:
-    height, width = size
     box, points, scores = None, None, {}
     bits = np.zeros(size, dtype=np.bool_)
     for shape in shapes:
@@ -179,16 +186,30 @@ def _add(
             x1, y1, x2, y2 = (attribute(shape, name, location, float) for name in ("xtl", "ytl", "xbr", "ybr"))
             box = [x1, y1, x2 - x1, y2 - y1]
             texts = {part.get("name"): part.text for part in shape.findall("attribute")}
-            scores = {name: float(text) for name in SCORES if (text := texts.get(name))}
+            scores = {name: _score(text, name, location) for name in SCORES if (text := texts.get(name))}
         elif shape.tag == "mask":
             _paste(bits, shape, location)
         elif shape.tag == "polygon":
-            corners = [float(value) for pair in str(shape.get("points")).split(";") for value in pair.split(",")]
-            bits |= to_bits(filled(corners, height, width))
+            bits |= polygon_mask(attribute(shape, "points", location, _corners), size, location)
         else:
             found = {part.get("label"): part for part in shape.findall("points")}
             points = [_point(found.get(name), location) for name in rows.keypoints.names]
     rows.add_person(image_id, box, to_runs(bits) if bits.any() else None, points, **scores)
+
+
+def _score(text: str, name: str, location: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{location}: expected {name} to be a number, got {short(text)}") from None
+
+
+def _corners(text: str) -> list[float]:
+    return [float(value) for pair in text.split(";") for value in pair.split(",")]
+
+
+def _run_lengths(text: str) -> list[int]:
+    return [pixels(number) for number in text.split(",")]
 
 
 def _point(part: ElementTree.Element | None, location: str) -> tuple[float, float, int]:
@@ -203,12 +224,10 @@ def _point(part: ElementTree.Element | None, location: str) -> tuple[float, floa
 
 
 def _paste(bits: npt.NDArray[np.bool_], shape: ElementTree.Element, location: str) -> None:
-    left, top, width, height = (
-        int(attribute(shape, name, location, float)) for name in ("left", "top", "width", "height")
-    )
-    runs = np.array([int(text) for text in str(shape.get("rle")).split(",")])
+    left, top, width, height = (attribute(shape, name, location, pixels) for name in ("left", "top", "width", "height"))
+    runs = attribute(shape, "rle", location, _run_lengths)
     inside = left >= 0 and top >= 0 and left + width <= bits.shape[1] and top + height <= bits.shape[0]
-    if not inside or runs.min() < 0 or runs.sum() != width * height:
+    if not inside or min(runs) < 0 or sum(runs) != width * height:
         raise UserError(f"{location}: a mask's rle does not fill its {width}x{height} pixels, or they leave the photo")
     values = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     bits[top : top + height, left : left + width] |= values

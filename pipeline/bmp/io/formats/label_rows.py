@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID, Annotation, ImageRow, category
 from bmp.io.coco_json import Labels
 from bmp.io.images import find
-from bmp.io.json_fields import JsonObject, short
+from bmp.io.json_fields import JsonObject, expect, is_file_name, short
 from bmp.io.orientation import read_orientation
-from bmp.io.segmentations import to_run_lengths
+from bmp.io.outlines import filled, to_bits
+from bmp.io.segmentations import LARGEST_SIDE, MOST_PIXELS, to_run_lengths
 from bmp.label_sets import KeypointSet
 from bmp.ops.masks import RunLengths
 
@@ -75,8 +78,28 @@ def relative_name(file_name: str) -> PurePosixPath:
     return PurePosixPath(*path.parts)
 
 
-def photos_in(folder: Path | None, remedy: str) -> dict[str, tuple[int, int]]:
+def read_text(path: Path) -> str:
+    """Return what is in a text file; ``UserError`` where it cannot be read or is no text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read, {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not text in UTF-8") from None
+
+
+def polygon_mask(corners: Sequence[float], size: tuple[int, int], location: str) -> npt.NDArray[np.bool_]:
+    """Return the mask, bool (H, W), of a polygon x, y, x, y, ...; ``UserError`` for one that cannot be an outline."""
+    try:
+        return to_bits(filled(corners, *size))
+    except ValueError as error:
+        raise UserError(f"{location}: {error}") from None
+
+
+def photos_in(folder: Path | None, remedy: str) -> dict[str, tuple[int, int] | None]:
     """Return height and width of each photo in a folder, upright, by its name below the folder, in order.
+
+    None for one that cannot be read.
 
     Raises:
         UserError: there is no folder, which ``remedy`` says how to give, or it holds no photos.
@@ -86,8 +109,7 @@ def photos_in(folder: Path | None, remedy: str) -> dict[str, tuple[int, int]]:
     found = {}
     for path in find(folder).paths:
         stored = read_orientation(path)
-        if stored is not None:
-            found[path.relative_to(folder).as_posix()] = stored.upright_size
+        found[path.relative_to(folder).as_posix()] = None if stored is None else stored.upright_size
     return found
 
 
@@ -104,10 +126,15 @@ class LabelRows:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def add_image(self, file_name: str, height: int, width: int) -> int:
-        """Add a photo and return its id."""
-        self.images.append(
-            {"id": len(self.images) + 1, "file_name": file_name, "height": int(height), "width": int(width)}
-        )
+        """Add a photo and return its id; ``UserError`` for what cannot be its name or size.
+
+        Masks are made in this size, so it is checked before there are any.
+        """
+        name = short(file_name)
+        expect(is_file_name(file_name), name, "expected the name of a photo")
+        fits = 0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE and height * width <= MOST_PIXELS
+        expect(fits, name, f"expected the size of a photo in pixels, got {short(height)} high and {short(width)} wide")
+        self.images.append({"id": len(self.images) + 1, "file_name": file_name, "height": height, "width": width})
         return len(self.images)
 
     def add_person(

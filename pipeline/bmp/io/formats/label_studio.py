@@ -21,9 +21,9 @@ from bmp.io.annotations import Annotation, ImageRow
 from bmp.io.atomic import replacing, writing
 from bmp.io.coco_json import Labels
 from bmp.io.formats.brush import from_brush, to_brush
-from bmp.io.formats.label_rows import LabelRows, mask_of, people_by_photo, points_of, relative_name
-from bmp.io.json_fields import JsonObject, are_numbers, expect, expect_field, is_whole, read_json
-from bmp.io.outlines import filled, to_bits, to_runs
+from bmp.io.formats.label_rows import LabelRows, mask_of, people_by_photo, points_of, polygon_mask, relative_name
+from bmp.io.json_fields import JsonObject, are_numbers, expect, expect_field, is_whole, read_json, short
+from bmp.io.outlines import to_bits, to_runs
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet
 
 TASKS, CONFIG = "tasks.json", "config.xml"
@@ -122,15 +122,16 @@ def read_label_studio(path: Path, images: Path | None) -> tuple[JsonObject, list
     """
     path = path / TASKS if path.is_dir() else path
     tasks = read_json(path)
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and _is_object(task, "data") for task in tasks):
         raise UserError(
             f"{path}: expected Label Studio's JSON, a list of tasks with data; export as JSON, not JSON-MIN"
         )
-    answers = [_answer(task) for task in tasks]
+    answers = [_answer(task, f"{path}: task {short(task.get('id', number))}") for number, task in enumerate(tasks, 1)]
     rows = LabelRows(_meaning(answers))
     for number, (task, regions) in enumerate(zip(tasks, answers, strict=True)):
-        location, data = f"{path}: task {task.get('id', number + 1)}", task["data"]
-        name, size = data.get("file_name") or _name(str(data.get("image"))), (data.get("height"), data.get("width"))
+        location, data = f"{path}: task {short(task.get('id', number + 1))}", task["data"]
+        name = str(data.get("file_name") or _name(str(data.get("image"))))
+        size = data.get("height"), data.get("width")
         if regions:
             size = regions[0].get("original_height"), regions[0].get("original_width")
         if not all(map(is_whole, size)):
@@ -140,7 +141,7 @@ def read_label_studio(path: Path, images: Path | None) -> tuple[JsonObject, list
         people: dict[str, list[JsonObject]] = defaultdict(list)
         for region in regions:
             if region.get("type") not in (*_CONTROLS, "polygonlabels"):
-                rows.left_out[f"regions of the type {region.get('type')}"] += 1
+                rows.left_out[f"regions of the type {short(region.get('type'))}"] += 1
                 continue
             people[str(region.get("parentID") or region.get("id"))].append(region)
         for group in people.values():
@@ -148,10 +149,33 @@ def read_label_studio(path: Path, images: Path | None) -> tuple[JsonObject, list
     return rows.dataset(), [f"{count} {what}" for what, count in rows.left_out.items() if count]
 
 
-def _answer(task: JsonObject) -> list[JsonObject]:
-    given = [answer for answer in task.get("annotations") or () if not answer.get("was_cancelled")]
-    answers = given or task.get("predictions") or [{}]
-    return [region for region in answers[-1].get("result", []) if isinstance(region, dict)]
+def _is_object(task: JsonObject, name: str) -> bool:
+    return isinstance(task.get(name), dict)
+
+
+def _answer(task: JsonObject, location: str) -> list[JsonObject]:
+    answers: list[JsonObject] = []
+    for name in ("predictions", "annotations"):
+        listed = task.get(name) or []
+        fits = isinstance(listed, list) and all(isinstance(answer, dict) for answer in listed)
+        expect_field(location, task, name, fits, "a list of answers")
+        answers += [answer for answer in listed if not answer.get("was_cancelled")]
+    regions = answers[-1].get("result", []) if answers else []
+    fits = isinstance(regions, list) and all(isinstance(region, dict) for region in regions)
+    expect(fits, location, "expected result to be a list of regions")
+    return [{**region, "value": _value(region, location)} for region in regions]
+
+
+def _value(region: JsonObject, location: str) -> JsonObject:
+    """Return the value of a region, in which names of keypoints are names."""
+    value = region.get("value")
+    where = f"{location}, region {short(region.get('id'))}"
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a value")
+    names = value.get("keypointlabels", [])
+    fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    expect_field(where, value, "keypointlabels", fits, "a list of names")
+    return value
 
 
 def _name(url: str) -> str:
@@ -165,10 +189,8 @@ def _add(rows: LabelRows, image_id: int, regions: Sequence[JsonObject], size: tu
     bits = np.zeros(size, dtype=np.bool_)
     points: dict[str, tuple[float, float, int]] = {}
     for region in regions:
-        kind, value = str(region["type"]), region.get("value")
-        where = f"{location}, region {region.get('id')}"
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: expected a value")
+        kind, value = str(region["type"]), region["value"]
+        where = f"{location}, region {short(region.get('id'))}"
         if kind in ("rectanglelabels", "keypointlabels"):
             names = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y")
             shares: Any = [value.get(name) for name in names]
@@ -177,7 +199,8 @@ def _add(rows: LabelRows, image_id: int, regions: Sequence[JsonObject], size: tu
         if kind == "rectanglelabels":
             box, score = pixels, region.get("score")
         elif kind == "keypointlabels":
-            hidden = _OCCLUDED in (region.get("meta") or {}).get("text", [])
+            meta = region.get("meta")
+            hidden = isinstance(meta, dict) and _OCCLUDED in (meta.get("text") or [])
             for name in value.get("keypointlabels", []):
                 points[name] = (pixels[0], pixels[1], 1 if hidden else 2)
         elif kind == "brushlabels":
@@ -197,19 +220,13 @@ def _add(rows: LabelRows, image_id: int, regions: Sequence[JsonObject], size: tu
                 for pair in pairs
                 for share, side in zip(pair, (width, height), strict=True)
             ]
-            bits |= to_bits(filled(corners, height, width))
+            bits |= polygon_mask(corners, size, where)
     found = [points.get(name, (0.0, 0.0, 0)) for name in rows.keypoints.names] if points else None
     rows.add_person(image_id, box, to_runs(bits) if bits.any() else None, found, score=score)
 
 
 def _meaning(answers: Sequence[Sequence[JsonObject]]) -> KeypointSet:
     """Return the set that most of the names of keypoints belong to, COCO's first."""
-    names = {
-        name
-        for regions in answers
-        for region in regions
-        if isinstance(region.get("value"), dict)
-        for name in region["value"].get("keypointlabels", [])
-    }
+    names = {name for regions in answers for region in regions for name in region["value"].get("keypointlabels", [])}
     known = [COCO_KEYPOINTS, *KEYPOINT_SETS.values()]
     return max(known, key=lambda keypoints: len(names & set(keypoints.names)))

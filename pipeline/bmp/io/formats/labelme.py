@@ -20,9 +20,10 @@ import PIL.Image
 from bmp.errors import UserError
 from bmp.io.atomic import replacing, writing
 from bmp.io.coco_json import Labels
-from bmp.io.formats.label_rows import LabelRows, files_beside, mask_of, people_by_photo, points_of
-from bmp.io.json_fields import JsonObject, are_numbers, expect, expect_field, is_whole, read_json
-from bmp.io.outlines import filled, to_bits, to_runs
+from bmp.io.decoding import one_line
+from bmp.io.formats.label_rows import LabelRows, files_beside, mask_of, people_by_photo, points_of, polygon_mask
+from bmp.io.json_fields import JsonObject, are_numbers, expect, expect_field, is_id, is_whole, read_json, short
+from bmp.io.outlines import to_bits, to_runs
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet
 from bmp.ops.masks import RunLengths
 
@@ -101,7 +102,11 @@ def read_labelme(folder: Path, images: Path | None) -> tuple[JsonObject, list[st
         for number, shape in enumerate(data["shapes"]):
             location = f"{path}: shapes[{number}]"
             points = shape.get("points") if isinstance(shape, dict) else None
-            fits = isinstance(points, list) and all(are_numbers(pair, -1e6, 1e6) and len(pair) == 2 for pair in points)
+            fits = (
+                isinstance(points, list)
+                and isinstance(shape.get("label"), str | None)
+                and all(are_numbers(pair, -1e6, 1e6) and len(pair) == 2 for pair in points)
+            )
             expect(fits and bool(points), location, "expected points to be pairs x, y")
             known = shape.get("label") in (_PERSON, *rows.keypoints.names)
             kinds = ("point",) if shape.get("label") in rows.keypoints.names else ("rectangle", "polygon", "mask")
@@ -109,6 +114,7 @@ def read_labelme(folder: Path, images: Path | None) -> tuple[JsonObject, list[st
                 rows.left_out["shapes of other labels or kinds"] += 1
                 continue
             group = shape.get("group_id")
+            expect(group is None or is_id(group), location, f"expected group_id to be a number, got {short(group)}")
             people[(number,) if group is None else group].append({**shape, "location": location})
         for shapes in people.values():
             _add(rows, image_id, shapes, size)
@@ -125,11 +131,11 @@ def _add(rows: LabelRows, image_id: int, shapes: Sequence[JsonObject], size: tup
             (left, top), (right, bottom) = np.min(pairs, axis=0).tolist(), np.max(pairs, axis=0).tolist()
             box = [left, top, right - left, bottom - top]
         elif kind == "point":
-            hidden = bool((shape.get("flags") or {}).get(_OCCLUDED))
+            flags = shape.get("flags")
+            hidden = isinstance(flags, dict) and bool(flags.get(_OCCLUDED))
             points[shape["label"]] = (pairs[0][0], pairs[0][1], 1 if hidden else 2)
         elif kind == "polygon":
-            expect(len(pairs) >= 3, shape["location"], "expected a polygon of three corners or more")
-            bits |= to_bits(filled([value for pair in pairs for value in pair], *size))
+            bits |= polygon_mask([value for pair in pairs for value in pair], size, shape["location"])
         else:
             _paste(bits, shape)
     found = [points.get(name, (0.0, 0.0, 0)) for name in rows.keypoints.names] if points else None
@@ -138,10 +144,11 @@ def _add(rows: LabelRows, image_id: int, shapes: Sequence[JsonObject], size: tup
 
 def _paste(bits: npt.NDArray[np.bool_], shape: JsonObject) -> None:
     try:
-        with PIL.Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or ""))) as picture:
-            values = np.array(picture.convert("L")) > 0
-    except (OSError, binascii.Error, ValueError) as error:
+        content = base64.b64decode(shape.get("mask") or "")
+    except (binascii.Error, ValueError, TypeError) as error:
         raise UserError(f"{shape['location']}: its mask is no PNG in base64 ({error})") from None
+    with one_line(f"{shape['location']}: its mask"), PIL.Image.open(io.BytesIO(content)) as picture:
+        values = np.array(picture.convert("L")) > 0
     left, top = (int(value) for value in shape["points"][0])
     height, width = values.shape
     inside = left >= 0 and top >= 0 and left + width <= bits.shape[1] and top + height <= bits.shape[0]
@@ -155,7 +162,7 @@ def _meaning(files: Sequence[JsonObject]) -> KeypointSet:
         shape.get("label")
         for data in files
         for shape in data["shapes"]
-        if isinstance(shape, dict) and shape.get("shape_type") == "point"
+        if isinstance(shape, dict) and shape.get("shape_type") == "point" and isinstance(shape.get("label"), str)
     }
     known = [COCO_KEYPOINTS, *KEYPOINT_SETS.values()]
     return max(known, key=lambda keypoints: len(names & set(keypoints.names)))

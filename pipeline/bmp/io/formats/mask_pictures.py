@@ -25,7 +25,7 @@ def write_masks(labels: Labels, folder: Path) -> list[str]:
     Boxes and keypoints have no place in it. Return what was left out.
     """
     pairs = list(people_by_photo(labels))
-    without = shared = 0
+    without = shared = covered = 0
     for path, (image, people) in zip(files_beside([image for image, _ in pairs], folder, ".png"), pairs, strict=True):
         numbers = np.zeros((image["height"], image["width"]), dtype=np.uint16)
         for number, row in enumerate(people, 1):
@@ -36,6 +36,7 @@ def write_masks(labels: Labels, folder: Path) -> list[str]:
             bits = to_bits(mask)
             shared += int((numbers[bits] > 0).sum())
             numbers[bits] = number
+        covered += sum(mask_of(row, image) is not None for row in people) - len(np.unique(numbers[numbers > 0]))
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         if len(people) <= _MOST_IN_PALETTE:
@@ -44,9 +45,11 @@ def write_masks(labels: Labels, folder: Path) -> list[str]:
             with writing(path), replacing_path(path) as temporary:
                 PIL.Image.fromarray(numbers).save(temporary, format="PNG")
     lost = [f"{without} people without a mask"] if without else []
-    return lost + (
-        [f"{shared} pixels of people who share them with others, the last of whom has them"] if shared else []
-    )
+    if shared:
+        lost.append(f"{shared} pixels of people who share them with others, the last of whom has them")
+    if covered:
+        lost.append(f"{covered} people of whom others have every pixel")
+    return lost
 
 
 def read_masks(folder: Path, images: Path | None) -> tuple[JsonObject, list[str]]:

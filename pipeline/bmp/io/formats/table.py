@@ -77,7 +77,12 @@ def read_table(path: Path, images: Path | None) -> tuple[JsonObject, list[str]]:
     """Read a table as ``write_table`` makes it; columns that are missing or empty are not labelled."""
     pandas = _pandas()
     try:
-        table = pandas.read_csv(path) if path.suffix == ".csv" else pandas.read_parquet(path)
+        if path.suffix == ".csv":
+            # Names and masks are text as it stands: pandas would read numbers into some, and nothing into "NA".
+            text = dict.fromkeys((_PHOTO[0], _MASK), str)
+            table = pandas.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        else:
+            table = pandas.read_parquet(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read, {error.strerror or error}") from None
     except (ValueError, pandas.errors.ParserError) as error:
@@ -96,8 +101,10 @@ def read_table(path: Path, images: Path | None) -> tuple[JsonObject, list[str]]:
                 known[name] = rows.add_image(name, height, width)
             if _BOX[0] in row:
                 _add(rows, known[name], row, height, width)
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{path}: row {number}: {type(error).__name__} {error}") from None
+        except KeyError as error:
+            raise UserError(f"{path}: row {number}: lacks {error}") from None
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(f"{path}: row {number}: {' '.join(str(error).split())}") from None
     return rows.dataset(), []
 
 

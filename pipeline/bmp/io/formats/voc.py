@@ -11,7 +11,7 @@ from supervision.dataset.formats.pascal_voc import detections_from_xml_obj, dete
 from bmp.io.atomic import replacing, writing
 from bmp.io.coco_json import Labels
 from bmp.io.formats.label_rows import LabelRows, files_beside, people_by_photo, relative_name
-from bmp.io.formats.xml_fields import content, parse_xml
+from bmp.io.formats.xml_fields import content, parse_xml, pixels
 from bmp.io.json_fields import JsonObject
 from bmp.label_sets import COCO_KEYPOINTS
 
@@ -43,7 +43,7 @@ def read_voc(folder: Path, images: Path | None) -> tuple[JsonObject, list[str]]:
     annotations = folder / _FOLDER if (folder / _FOLDER).is_dir() else folder
     for path in sorted(annotations.rglob("*.xml")):
         root = parse_xml(path)
-        height, width = (content(root, f"size/{side}", str(path), int) for side in ("height", "width"))
+        height, width = (content(root, f"size/{side}", str(path), pixels) for side in ("height", "width"))
         # Some programs write the name with the folders, others without.
         name = Path(root.findtext("filename") or f"{path.stem}.jpg").name
         image_id = rows.add_image((path.parent.relative_to(annotations) / name).as_posix(), height, width)

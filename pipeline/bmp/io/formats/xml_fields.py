@@ -36,8 +36,17 @@ def content(element: Element, path: str, location: str, convert: Callable[[str],
     return _converted(element.findtext(path), f"{location}: <{element.tag}> {path}", convert)
 
 
+def pixels(text: str) -> int:
+    """Return a whole number of pixels, also where it is written as 3.0; ``ValueError`` for others."""
+    number = float(text)
+    if not number.is_integer():  # neither NaN nor infinity is
+        raise ValueError(text)
+    return int(number)
+
+
 def _converted(text: str | None, location: str, convert: Callable[[str], Value]) -> Value:
     try:
         return convert(text or "")
     except ValueError:
-        raise UserError(f"{location}: expected a {convert.__name__}, got {text!r:.60}") from None
+        kind = convert.__name__.strip("_").replace("_", " ")
+        raise UserError(f"{location}: expected {kind}, got {text!r:.60}") from None

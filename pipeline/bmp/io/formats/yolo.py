@@ -22,9 +22,10 @@ from bmp.io.formats.label_rows import (
     people_by_photo,
     photos_in,
     points_of,
+    read_text,
     relative_name,
 )
-from bmp.io.json_fields import JsonObject
+from bmp.io.json_fields import JsonObject, expect, is_whole, short
 from bmp.io.outlines import filled, polygon_of
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, sets_named
 
@@ -91,21 +92,23 @@ def _joined(numbers: Sequence[float]) -> str:
 def read_yolo(folder: Path, images: Path | None) -> tuple[JsonObject, list[str]]:
     """Read labels of poses or masks: what ``data.yaml`` says they are; photos lie in ``images``, or beside them."""
     data = _data(folder / DATA)
-    classes = data.get("names", {0: "person"})
-    names = dict(enumerate(classes)) if isinstance(classes, list) else classes
+    names = data["names"]
     persons = {str(number) for number, name in names.items() if len(names) == 1 or str(name).casefold() == "person"}
     shape = data.get("kpt_shape")
-    keypoints = COCO_KEYPOINTS if shape is None else _meaning(folder, data, int(shape[0]))
+    keypoints = COCO_KEYPOINTS if shape is None else _meaning(folder, data, shape[0])
     rows = LabelRows(keypoints)
     photos = photos_in(images or folder / "images", "name their folder with --images DIR")
     labels = folder / "labels"
     left = {path.relative_to(labels).as_posix() for path in labels.rglob("*.txt")}
-    for name, (height, width) in photos.items():
-        image_id = rows.add_image(name, height, width)
+    for name, size in photos.items():
         file = relative_name(name).with_suffix(".txt").as_posix()
         left.discard(file)
+        if size is None:
+            rows.left_out["photos that cannot be read"] += 1
+            continue
+        image_id = rows.add_image(name, *size)
         path = labels / file
-        for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        for number, line in enumerate(read_text(path).splitlines() if path.exists() else (), 1):
             if not line.strip():
                 continue
             if line.split()[0] not in persons:
@@ -113,7 +116,7 @@ def read_yolo(folder: Path, images: Path | None) -> tuple[JsonObject, list[str]]
                 continue
             try:
                 values = [float(text) for text in line.split()[1:]]
-                _add(rows, image_id, values, (height, width), None if shape is None else int(shape[1]))
+                _add(rows, image_id, values, size, None if shape is None else shape[1])
             except ValueError as error:
                 raise UserError(f"{path}: line {number}: {error}") from None
     rows.left_out["files of labels without a photo"] += len(left)
@@ -135,28 +138,39 @@ def _add(rows: LabelRows, image_id: int, values: list[float], size: tuple[int, i
         raise ValueError(f"expected a box and {count} keypoints, {4 + dimensions * count} numbers, got {len(values)}")
     x, y, across, down = (value * side for value, side in zip(values[:4], (width, height) * 2, strict=True))
     points = [
-        (values[i] * width, values[i + 1] * height, int(values[i + 2]) if dimensions == 3 else 2)
+        (values[i] * width, values[i + 1] * height, _flag(values[i + 2]) if dimensions == 3 else 2)
         for i in range(4, len(values), dimensions)
     ]
     rows.add_person(image_id, [x - across / 2, y - down / 2, across, down], points=points)
 
 
+def _flag(value: float) -> int:
+    if value not in (0, 1, 2):
+        raise ValueError(f"expected v to be 0, 1 or 2, got {value:g}")
+    return int(value)
+
+
 def _data(path: Path) -> JsonObject:
+    """Return what is in ``data.yaml``, with ``names`` by number and, for poses, ``kpt_shape`` as it should be."""
+    text = read_text(path)
     try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read, {error.strerror or error}; name the folder that holds it") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML, {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected names and, for poses, kpt_shape")
-    return data
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates of a month 13 are a ValueError
+        raise UserError(f"{path}: not YAML, {' '.join(str(error).split()):.200}") from None
+    expect(isinstance(data, dict), str(path), "expected names and, for poses, kpt_shape")
+    names, shape = data.get("names", {0: "person"}), data.get("kpt_shape")
+    names = dict(enumerate(names)) if isinstance(names, list) else names
+    expect(isinstance(names, dict), str(path), f"expected names of classes, got {short(names)}")
+    fits = isinstance(shape, list) and len(shape) == 2 and all(map(is_whole, shape)) and shape[1] in (2, 3)
+    expect(shape is None or fits, str(path), f"expected kpt_shape [keypoints, 2 or 3], got {short(shape)}")
+    return {**data, "names": names}
 
 
 def _meaning(folder: Path, data: JsonObject, count: int) -> KeypointSet:
     """Return what keypoints mean: by their names where there are any, or else by their number."""
     named = data.get("kpt_names")
-    known = sets_named(tuple(named[0])) if isinstance(named, dict) and isinstance(named.get(0), list) else ()
+    own = named.get(0) if isinstance(named, dict) else None
+    known = sets_named(own) if isinstance(own, list) and all(isinstance(name, str) for name in own) else ()
     fitting: list[KeypointSet] = [*known, *(each for each in KEYPOINT_SETS.values() if len(each) == count)]
     if not fitting:
         raise UserError(f"{folder / DATA}: there is no keypoint set of {count} keypoints; see docs/datasets.md")
