@@ -460,7 +460,7 @@ def test_load_builds_from_a_file(tmp_path):
 
 @pytest.mark.slow
 def test_importing_bmp_is_quick_and_loads_no_network_library(tmp_path):
-    """Step by step in one process: the package, its API, what quietens OpenMMLab, reading weights, the lite preset."""
+    """Step by step in one process: the package and its command, its API, what quietens OpenMMLab, reading weights, the lite preset."""
     torch.save({"model": torch.nn.Linear(1, 1).state_dict()}, tmp_path / "a.pth")
     code = """
         import sys
@@ -468,7 +468,7 @@ def test_importing_bmp_is_quick_and_loads_no_network_library(tmp_path):
         def loaded(*names):
             assert not set(names) & set(sys.modules), set(names) & set(sys.modules)
 
-        import bmp
+        import bmp, bmp.cli
         openmmlab = ("mmengine", "mmcv", "mmdet", "mmpose", "mmpretrain")
         loaded("torch", "cv2", "supervision", "sam2", *openmmlab)
         from bmp import BMP

@@ -137,6 +137,25 @@ def test_misfits_are_refused_with_expected_actual_and_remedy(make, error, words)
         make()
 
 
+def test_values_on_a_gpu_are_checked_together_when_somebody_asks(monkeypatch):
+    monkeypatch.setattr("bmp.structures.is_at_hand", lambda device: False)
+    looked_at = []
+    monkeypatch.setattr(torch, "aminmax", lambda values, own=torch.aminmax: looked_at.append(values) or own(values))
+    good = _instances(2)
+    bad = good.replaced(masks=good.masks.replaced(scores=torch.tensor([0.5, 1.5])))
+    upside_down = Detections(torch.tensor([[5.0, 0, 1, 1]]), torch.zeros(1))
+    with pytest.raises(ValueError, match="1x1"):
+        Image(torch.zeros(0, 4, 3, dtype=torch.uint8))  # shapes are known at once
+    assert not looked_at
+    good.check_values()
+    with pytest.raises(ValueError, match=r"Masks.scores: expected values in \[0.0, 1.0\], got \[0.5, 1.5\]"):
+        bad.check_values()
+    with pytest.raises(ValueError, match="xywh_to_xyxy"):
+        upside_down.check_values()
+    with pytest.raises(ValueError, match=r"Poses\.keypoints: expected finite numbers"):
+        good.replaced(poses=good.poses.replaced(keypoints=good.poses.keypoints / 0)).check_values()
+
+
 def test_records_are_frozen_and_keep_their_arguments():
     people = _detections(2)
     with pytest.raises(dataclasses.FrozenInstanceError):

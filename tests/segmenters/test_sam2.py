@@ -220,6 +220,21 @@ def test_the_encoder_runs_once_an_image(tiny):
     assert seen == [2, 1]
 
 
+def test_positions_are_made_once_for_each_size(tiny, monkeypatch):
+    segmenter = raw(PosePrompter(), tiny)
+    encoder, made = segmenter.network.image_encoder, []
+    kind = type(encoder.trunk)
+    original = kind._get_pos_embed
+    monkeypatch.setattr(kind, "_get_pos_embed", lambda trunk, size: made.append(size) or original(trunk, size))
+    with torch.inference_mode():
+        first, again = (segmenter.network.encode(torch.ones(1, 3, 128, 128))[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert len(made) == 1
+    with torch.no_grad():
+        segmenter.network.encode(torch.ones(1, 3, 96, 64))
+    assert len(made) == 2
+
+
 def test_nobody(tiny):
     segmenter = raw(PosePrompter(), tiny)
     (masks,) = segmenter.segment(segmenter.open([picture(5, 9)]), [Detections.empty()], [Poses.empty(17)], [NOBODY])

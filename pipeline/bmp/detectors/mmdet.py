@@ -17,7 +17,7 @@ from bmp.config import ConfigSection
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
 from bmp.errors import MissingExtraError, UserError
 from bmp.models import rtmdet_ins
-from bmp.models.compute import compute_in, dtype_of, prepare
+from bmp.models.compute import cast_weights, compute_in, dtype_of, fold_batch_norms, prepare
 from bmp.models.configs import load_model_config
 from bmp.models.engines import Function, Shapes, check_engine, run_by
 from bmp.models.engines.folder import ExportedStage
@@ -120,6 +120,10 @@ class MMDetDetector:
         elif engine != "torch":
             give_to_engine(model, engine, device, network_dtype)
         if engine == "torch":
+            fold_batch_norms(*layers)
+            if network_dtype != torch.float32:
+                # The heads of other models may be called in parts, which autocast does not see.
+                cast_weights(*(layers if self._dense is not None else layers[:-1]), dtype=network_dtype)
             prepare(*layers, channels_last=channels_last, compiled=compile)
             if network_dtype != torch.float32:
                 for layer in layers:

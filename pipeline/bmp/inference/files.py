@@ -17,7 +17,6 @@ from typing_extensions import Self
 from bmp.console import progress
 from bmp.errors import UserError
 from bmp.io.atomic import writing
-from bmp.io.part_maps import cihp_submission, part_pictures
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -241,6 +240,8 @@ class _Writer:
         if people.trace:
             self._save(people.plot_trace(), TRACES, name)
         if people.parts is not None:
+            from bmp.io.part_maps import cihp_submission, part_pictures  # imports torch
+
             files: list[tuple[str, PIL.Image.Image | str]] = []
             if settings.part_maps:
                 files += part_pictures(name, people.parts)

@@ -1,14 +1,16 @@
-"""Common to all networks: number format, memory layout, compilation, a digest of weights. Knows no stage."""
+"""Common to all networks: number format, memory layout, folded layers, a digest of weights. Knows no stage."""
 
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from types import new_class
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bmp.errors import UserError
 
@@ -84,6 +86,58 @@ def prepare(*modules: nn.Module, channels_last: bool, compiled: bool) -> None:
         if compiled:
             _to_python_numbers(module)
             module.compile()
+
+
+def cast_weights(*modules: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of linear layers and convolutions in ``dtype``, in place, for modules that run under autocast.
+
+    Autocast would make the same numbers of them anew at each call. Such a module cannot run without it any more.
+    """
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                part.to(dtype)
+
+
+def fold_batch_norms(*modules: nn.Module) -> None:
+    """Let convolutions do the work of the batch norms that follow on them, in place, for use and not for training.
+
+    It does so in sequences of layers and in MMCV's ``ConvModule``. What a module computes stays the same but for
+    rounding; its state dict is that of other layers from then on. A convolution with several batch norms, as the heads
+    of RTMDet share one among their levels, becomes one for each.
+    """
+    for module in modules:
+        for part in list(module.modules()):
+            if isinstance(part, nn.Sequential):
+                for index, (first, second) in enumerate(pairwise(list(part))):
+                    if _can_fold(first, second):
+                        part[index] = _folded(first, second)
+                        part[index + 1] = nn.Identity()
+            elif _is_conv_module(part):
+                part.conv = _folded(part.conv, part.norm)
+                setattr(part, str(part.norm_name), nn.Identity())
+
+
+def _is_conv_module(part: Any) -> bool:
+    """Tell whether a layer is MMCV's convolution, norm and activation in one, and its norm can be folded."""
+    order = getattr(part, "order", ())
+    if not getattr(part, "with_norm", False) or not hasattr(part, "norm_name") or not hasattr(part, "conv"):
+        return False
+    follows = "norm" in order and order[order.index("norm") - 1 : order.index("norm")] == ("conv",)
+    return follows and not part.with_spectral_norm and _can_fold(part.conv, part.norm)
+
+
+def _can_fold(first: nn.Module, second: nn.Module) -> bool:
+    return (
+        isinstance(first, nn.Conv2d | nn.ConvTranspose2d)
+        and isinstance(second, nn.modules.batchnorm._BatchNorm)
+        and not second.training
+        and second.running_mean is not None
+    )
+
+
+def _folded(convolution: nn.Module, norm: Any) -> nn.Module:
+    return fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, nn.ConvTranspose2d))  # type: ignore
 
 
 def _to_python_numbers(module: nn.Module) -> None:

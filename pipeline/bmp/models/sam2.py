@@ -21,7 +21,7 @@ from bmp.checkpoints.loading import load_state_dict, load_strictly
 from bmp.checkpoints.sources import RANDOM, resolve
 from bmp.config import packaged
 from bmp.errors import MissingExtraError, UserError
-from bmp.models.compute import autocast
+from bmp.models.compute import autocast, prepare
 from bmp.models.engines import Function, Graph, Shapes, run_by
 from bmp.models.sam2_memory import MaskMemory
 from bmp.structures import Image
@@ -116,6 +116,32 @@ class PromptedMasks(nn.Module):
         )
         single, its_iou = self.mask_decoder._dynamic_multimask_via_stability(logits, ious)
         return torch.cat((single, logits[:, 1:]), 1), torch.cat((its_iou, ious[:, 1:]), 1), anybody
+
+
+class _KnownPositions:
+    """Stands where an encoder of sam2 makes its positional embedding, and makes one for each size only once.
+
+    It is the same for all images, and its weights may not change any more.
+    """
+
+    def __init__(self, trunk: Any) -> None:
+        self._trunk = trunk
+        self._known: dict[tuple[Any, ...], Tensor] = {}
+
+    def __call__(self, size: Sequence[int]) -> Tensor:
+        key = (*map(int, size), self._trunk.pos_embed.device)
+        if key not in self._known:
+            # Whoever comes first may be in inference mode, whose tensors others could not use.
+            with torch.inference_mode(False), torch.no_grad():
+                self._known[key] = type(self._trunk)._get_pos_embed(self._trunk, size)
+        return self._known[key]
+
+
+def prepare_encoder(encoder: Any, *, channels_last: bool, compiled: bool) -> None:
+    """Set up an image encoder of sam2 for use, in place; arguments as for ``bmp.models.compute.prepare``."""
+    if not compiled:  # a compiler sees to constants itself
+        encoder.trunk._get_pos_embed = _KnownPositions(encoder.trunk)
+    prepare(encoder, channels_last=channels_last, compiled=compiled)
 
 
 def encoder_graph(encoder: nn.Module) -> Graph:

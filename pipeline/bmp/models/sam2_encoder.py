@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bmp.errors import UserError
-from bmp.models.compute import autocast, dtype_of, prepare, weights_digest
+from bmp.models.compute import autocast, cast_weights, dtype_of, weights_digest
 from bmp.models.engines import check_engine, run_by
-from bmp.models.sam2 import build_sam2, encoder_graph, to_input
+from bmp.models.sam2 import build_sam2, encoder_graph, prepare_encoder, to_input
 from bmp.registry import ENCODERS
 from bmp.structures import Image
 
@@ -63,11 +63,13 @@ class SAM2Encoder:
         check_engine("SAM2Encoder", engine, device=device, dtype=dtype, compile=compile)
         network = build_sam2(model, checkpoint)
         self.module: nn.Module = network.image_encoder.to(device)
+        self.fingerprint = weights_digest(self.module)
         if engine == "torch":
-            prepare(self.module, channels_last=channels_last, compiled=compile)
+            if self._dtype != torch.float32:
+                cast_weights(self.module, dtype=self._dtype)
+            prepare_encoder(self.module, channels_last=channels_last, compiled=compile)
         self._run = run_by(engine, encoder_graph(self.module), device, self._dtype)
         self.side: int = network.image_size
-        self.fingerprint = weights_digest(self.module)
         self.device = device
         self._image_batch = image_batch
         self._known = weakref.WeakKeyDictionary[Image, tuple[Tensor, ...]]()

@@ -14,7 +14,7 @@ from torch import Tensor
 from bmp.config import ConfigSection
 from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, conversion, keypoint_set
-from bmp.models.compute import autocast, dtype_of, prepare, to_float32
+from bmp.models.compute import autocast, cast_weights, dtype_of, fold_batch_norms, prepare, to_float32
 from bmp.models.configs import load_model_config
 from bmp.models.engines import Function, Shapes, check_engine, run_by
 from bmp.models.engines.folder import ExportedStage
@@ -138,14 +138,17 @@ class MMPoseEstimator:
         self._scores_from = scores_from or (head.scores_from if self._probabilistic else "map")
         self._dtype = dtype_of(dtype)
         self._run: Function | None = None  # in place of the model
-        if engine == "torch":
-            prepare(model.backbone, model.head, channels_last=channels_last, compiled=compile)
         self._width, self._height = _input_size(head.decoder)
         self._unbiased = _is_unbiased(settings, head.decoder)
         self._flip_indices = list(network.flip_indices)
         self._decode = _decoder_of(head, model.test_cfg, decoder, self.keypoints)
         self._graph = models.feature_graph(model) if self._decode is None else models.map_graph(model)
-        if engine != "torch":
+        if engine == "torch":
+            fold_batch_norms(model.backbone, head)
+            if self._dtype != torch.float32:  # a head that decodes by itself does so without autocast
+                cast_weights(model.backbone, *([] if self._decode is None else [head]), dtype=self._dtype)
+            prepare(model.backbone, head, channels_last=channels_last, compiled=compile)
+        else:
             self._run = run_by(engine, self._graph, self._device, self._dtype)
 
     def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:

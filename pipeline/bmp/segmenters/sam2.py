@@ -13,10 +13,10 @@ from typing_extensions import Unpack
 
 from bmp.errors import UserError
 from bmp.io.json_fields import JsonObject
-from bmp.models.compute import dtype_of, prepare, weights_digest
+from bmp.models.compute import cast_weights, dtype_of, weights_digest
 from bmp.models.engines import check_engine
 from bmp.models.engines.folder import ExportedStage
-from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2, to_input
+from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2, prepare_encoder, to_input
 from bmp.models.sam2_encoder import SAM2Encoder
 from bmp.models.sam2_memory import MaskMemory
 from bmp.registry import SEGMENTERS
@@ -187,7 +187,13 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
             other.image_encoder = network.image_encoder
             video = SAM2Network(other.to(device), number_format)  # its memory is torch's
         network.to(device)
-        if encoder is None and engine == "torch":
-            prepare(network.image_encoder, channels_last=channels_last, compiled=compile)
+        if engine == "torch":
+            own_parts = (
+                [network.sam_mask_decoder] if encoder is not None else [network.sam_mask_decoder, network.image_encoder]
+            )
+            if number_format != torch.float32:
+                cast_weights(*own_parts, dtype=number_format)
+            if encoder is None:
+                prepare_encoder(network.image_encoder, channels_last=channels_last, compiled=compile)
         own = SAM2Network(network, number_format, engine)
         super().__init__(prompter, own, encoder=encoder, video=video, **options)

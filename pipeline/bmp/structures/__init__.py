@@ -9,7 +9,7 @@ x1 = 3 and x2 = 6. Rows are people; all fields of a record are aligned, and zero
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +64,13 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
         return
     if value.dtype != column.dtype:
         raise TypeError(f"{owner}.{name}: expected {column.dtype}, got {value.dtype}; convert with .to({column.dtype})")
-    if value.numel() == 0 or not value.is_floating_point():
-        return
-    least, most = torch.aminmax(value)
-    # One reduction and one transfer for the three questions, so that records on a GPU stay cheap to make.
-    low, high = torch.stack((least, most)).tolist() if value.device.type != "cpu" else (least.item(), most.item())
+    if value.numel() and value.is_floating_point() and is_at_hand(value.device):
+        least, most = torch.aminmax(value)
+        _check_range(owner, name, column, least.item(), most.item())
+
+
+def _check_range(owner: str, name: str, column: Column, low: float, high: float) -> None:
+    """Raise for values between ``low`` and ``high``, the least and the greatest, that ``column`` does not allow."""
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
         raise ValueError(f"{owner}.{name}: expected finite numbers, got NaN or infinity; drop those rows first")
     if (column.low is not None and low < column.low) or (column.high is not None and high > column.high):
@@ -76,6 +78,19 @@ def _check(owner: str, name: str, value: Any, column: Column, sizes: dict[str, i
             f"{owner}.{name}: expected values in [{column.low}, {column.high}], got [{low:g}, {high:g}]; "
             "clamp or rescale them where they are made"
         )
+
+
+def is_at_hand(device: torch.device) -> bool:
+    """Tell whether values there can be looked at without waiting for work that is still going on."""
+    return device.type == "cpu"
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Copy to ``device``, on the way to a GPU without waiting for it; shared if it is there already."""
+    goal = torch.device(device)
+    if goal.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(goal, non_blocking=True)
+    return tensor.to(goal)
 
 
 _MASKS = {kind: Column(("N", "H", "W"), torch.bool, None, None) for kind in ("MaskField", "OptionalMaskField")}
@@ -108,7 +123,9 @@ class Record:
     """Base of all row-aligned records: ``len``, ``[rows]``, ``concat`` and ``to`` for whatever fields there are.
 
     A field is a tensor, another record, or ``None`` where it is optional and absent. Construction raises
-    ``TypeError`` or ``ValueError`` that says which field, what was expected, what came, and the remedy.
+    ``TypeError`` or ``ValueError`` that says which field, what was expected, what came, and the remedy. Of records on a
+    GPU it checks types and shapes, which are known without waiting for it; ``check_values`` and a copy to the CPU check
+    the rest.
     """
 
     def __post_init__(self) -> None:
@@ -129,6 +146,23 @@ class Record:
                     f"{type(self).__name__}.{name}: expected {sizes['N']} rows, got {len(value)}; "
                     "index every part with the same rows"
                 )
+
+    def check_values(self) -> None:
+        """Raise ``ValueError`` for values out of range, here or in a record within; waits for a GPU once."""
+        asked = [each for each in self._ranges() if each[2].numel()]
+        if asked:
+            lowest_and_highest = torch.stack([torch.stack(torch.aminmax(values)) for _, _, values, _ in asked]).tolist()
+            for (owner, name, _, column), (low, high) in zip(asked, lowest_and_highest, strict=True):
+                _check_range(owner, name, column, low, high)
+
+    def _ranges(self) -> Iterator[tuple[str, str, Tensor, Column]]:
+        """Yield owner, name, values and column of each field of float32."""
+        for name, column, *_ in _fields(type(self)):
+            value = vars(self)[name]
+            if isinstance(value, Record):
+                yield from value._ranges()
+            elif column is not None and isinstance(value, Tensor) and value.dtype == _FLOAT:
+                yield type(self).__name__, name, value, column
 
     def _values(self) -> dict[str, Any]:
         """Return the fields as they are kept: masks whole or in windows."""
@@ -151,12 +185,22 @@ class Record:
             )
         if not isinstance(rows, slice | Tensor):
             rows = torch.as_tensor(rows, dtype=torch.int64)
-        return type(self)(**{name: None if value is None else value[rows] for name, value in self._values().items()})
+        # Windows are counted on the CPU and columns lie where they are: rows on the CPU make neither wait.
+        there = sent(rows, self.device) if isinstance(rows, Tensor) else rows
+        return type(self)(
+            **{
+                name: None if value is None else value[there if isinstance(value, Tensor) else rows]
+                for name, value in self._values().items()
+            }
+        )
 
     def to(self, device: torch.device | str) -> Self:
         """Copy to ``device``; fields already there are shared, not copied."""
         return type(self)(
-            **{name: None if value is None else value.to(device) for name, value in self._values().items()}
+            **{
+                name: value if value is None else sent(value, device) if isinstance(value, Tensor) else value.to(device)
+                for name, value in self._values().items()
+            }
         )
 
     @property
@@ -216,7 +260,7 @@ class Image:
 
     def to(self, device: torch.device | str) -> Image:
         """Copy to ``device``; shared if it is there already."""
-        return Image(self.pixels.to(device))
+        return Image(sent(self.pixels, device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +291,16 @@ class Detections(Record):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self) and bool((self.boxes[:, 2:] < self.boxes[:, :2]).any()):
+        if len(self) and is_at_hand(self.boxes.device):
+            self._check_sides()
+
+    def check_values(self) -> None:
+        """See ``Record``."""
+        super().check_values()
+        self._check_sides()
+
+    def _check_sides(self) -> None:
+        if bool((self.boxes[:, 2:] < self.boxes[:, :2]).any()):
             raise ValueError(
                 "Detections.boxes: expected xyxy with x1 <= x2 and y1 <= y2, got an inverted box; "
                 "convert xywh boxes with ops.boxes.xywh_to_xyxy"
