@@ -173,7 +173,7 @@ def _label(options: argparse.Namespace) -> int:
     with writing(output, "choose another --output"):
         output.mkdir(parents=True, exist_ok=True)
     with alone_in(output):
-        listed = list_photos(inputs)
+        listed = list_photos(inputs, output)
         for reason, count in listed.left_out.items():
             _LOGGER.warning("left out %d, %s", count, reason)
         pipeline = config.pipeline.to_dict()
@@ -189,7 +189,8 @@ def _label(options: argparse.Namespace) -> int:
         people = 0
         with progress(options.quiet, waiting, unit="photos") as (say, advance):
             if done:
-                say(f"{len(done)} photos were done before")
+                earlier = sum(not good for good in done.values())
+                say(f"{len(done)} photos were done before" + (f", {earlier} of them failed" if earlier else ""))
             for one in engine(shards, job):
                 people += one.people
                 failed += one.failed
@@ -201,7 +202,8 @@ def _label(options: argparse.Namespace) -> int:
                 say(f"{len(failed)} photos failed: they are rows with a reason")
     more = len(failed) - _MOST_SAID
     return report_failed(
-        "bmp label", failed[:_MOST_SAID] + ([f"{more} more, see the column error"] if more > 0 else [])
+        "bmp label",
+        [*listed.failed, *failed[:_MOST_SAID], *([f"{more} more, see the column error"] if more > 0 else [])],
     )
 
 
@@ -333,7 +335,7 @@ def _read(photo: Photo) -> _Read | Exception:
     try:
         stream = named_stream(photo)
         image = images.load(stream, notice=notices.append)
-    except (UserError, OSError) as error:
+    except Exception as error:  # besides the usual ones those of Parquet and of object stores
         return error
     digest = hashlib.sha256(stream.getbuffer()).hexdigest()
     return _Read(image, digest, [text.removeprefix(f"{photo.id}: ") for text in notices])

@@ -9,10 +9,11 @@ import glob
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from bmp.errors import UserError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 TAR, PARQUET = ".tar", ".parquet"
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_ARCHIVES = (TAR, PARQUET, *_COMPRESSED)
 _BYTES_COLUMNS = ("image", "bytes", "jpg", "jpeg", "png", "content", "photo")
 _PICTURES = (*EXTENSIONS, *HEIF_EXTENSIONS)
 
@@ -46,39 +49,50 @@ class Photo:
 
 @dataclass(frozen=True)
 class Listed:
-    """photos: each once, in order. left_out: how many files were none, by reason."""
+    """photos: each once, in order. left_out: how many files were none, by reason. failed: archives that are broken."""
 
     photos: list[Photo]
-    left_out: dict[str, int]
+    left_out: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
 
 
-def list_photos(inputs: Sequence[str]) -> Listed:
+def list_photos(inputs: Sequence[str], output: Path | None = None) -> Listed:
     """Return the photos that inputs name.
 
     Args:
         inputs: files, folders, patterns, tars and Parquet files; addresses such as ``s3://bucket/folder`` are read
             through fsspec. A folder gives all that is below it.
+        output: a folder in which nothing is a photo, or None.
 
     Raises:
         UserError: an input does not exist or cannot be read, or there is no photo.
     """
     photos: dict[str, Photo] = {}
-    left_out: dict[str, int] = {}
+    listed = Listed([])
+    inside = None if output is None else os.path.realpath(output)
     for entry in inputs:
-        for photo in _remote(entry, left_out) if "://" in entry else _local(entry, left_out):
+        for photo in _remote(entry, listed) if "://" in entry else _local(entry, inside, listed):
             photos.setdefault(photo.id, photo)
     if not photos:
+        if listed.failed:
+            raise UserError(listed.failed[0])
         raise UserError(
             f"no photos found in {', '.join(inputs)}; name photos, folders, patterns, tars or Parquet files"
         )
-    return Listed(list(photos.values()), left_out)
+    listed.photos.extend(photos.values())
+    return listed
 
 
-def _local(entry: str, left_out: dict[str, int]) -> Iterator[Photo]:
+def _local(entry: str, output: str | None, listed: Listed) -> Iterator[Photo]:
     """Yield photos by the rules of ``bmp.io.images.find``, and those within tars and Parquet files."""
+
+    def is_output(path: Path) -> bool:
+        return output is not None and Path(os.path.realpath(path)).is_relative_to(output)
+
     archives = _archives(entry)
     for path in archives:
-        yield from _in_archive(os.path.abspath(path))  # noqa: PTH100 - resolve() would also follow links
+        if not is_output(path):
+            yield from _in_archive(os.path.abspath(path), listed)  # noqa: PTH100 - resolve() would also follow links
     if archives and not Path(entry).is_dir() and not glob.has_magic(entry):
         return
     try:
@@ -89,24 +103,30 @@ def _local(entry: str, left_out: dict[str, int]) -> Iterator[Photo]:
         raise
     known = set(map(str, archives))
     for left in found.left_out:
-        if str(left.path) not in known:
-            left_out[left.reason] = left_out.get(left.reason, 0) + 1
+        if str(left.path) not in known and not is_output(left.path):
+            listed.left_out[left.reason] += 1
     for source in found.paths:
-        name = Path(os.path.abspath(source)).as_posix()  # noqa: PTH100
-        yield Photo(name, name)
+        if not is_output(source):
+            name = Path(os.path.abspath(source)).as_posix()  # noqa: PTH100
+            yield Photo(_text(name), name)
 
 
 def _archives(entry: str) -> list[Path]:
     path = Path(entry)
     if path.is_dir():
-        return sorted(found for kind in (TAR, PARQUET) for found in path.rglob(f"*{kind}"))
+        return sorted(found for kind in _ARCHIVES for found in path.rglob(f"*{kind}") if found.is_file())
     named = [path]
     if glob.has_magic(entry) and not path.exists():
         named = sorted(map(Path, glob.glob(entry, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    return [found for found in named if found.suffix.lower() in (TAR, PARQUET) and found.is_file()]
+    return [found for found in named if found.name.lower().endswith(_ARCHIVES) and found.is_file()]
 
 
-def _remote(entry: str, left_out: dict[str, int]) -> Iterator[Photo]:
+def _text(name: str) -> str:
+    """Return a name in letters that every file can hold: file systems also have names that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _remote(entry: str, listed: Listed) -> Iterator[Photo]:
     files = _filesystem(entry)
     path = files._strip_protocol(entry)
     try:
@@ -114,33 +134,59 @@ def _remote(entry: str, left_out: dict[str, int]) -> Iterator[Photo]:
             names = sorted(files.glob(path))
         else:
             names = [path] if files.isfile(path) else sorted(files.find(path))
-    except (OSError, ImportError) as error:
-        raise UserError(f"{entry}: cannot be read, {error}") from None
+    except Exception as error:  # each service has its own
+        raise UserError(f"{entry}: cannot be read, {_said(error)}") from None
     if not names:
         raise UserError(f"{entry}: there is nothing")
     for name in names:
         address = files.unstrip_protocol(name)
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - an address
-        if suffix in (TAR, PARQUET):
-            yield from _in_archive(address)
+        if name.lower().endswith(_ARCHIVES):
+            yield from _in_archive(address, listed)
         elif suffix in _PICTURES or len(names) == 1:
-            yield Photo(address, address)
+            yield Photo(_text(address), address)
         else:
-            left_out["not a picture"] = left_out.get("not a picture", 0) + 1
+            listed.left_out["not a picture"] += 1
 
 
-def _in_archive(address: str) -> Iterator[Photo]:
+def _in_archive(address: str, listed: Listed) -> Iterator[Photo]:
+    """Yield the photos of a tar or a Parquet file; one that is broken is put down, with those before the break."""
+    if address.lower().endswith(_COMPRESSED):  # photos are read from the middle of tars, in any order
+        listed.failed.append(f"{address}: a compressed tar; decompress it, photos hardly get smaller by it")
+        return
     try:
-        yield from _in_tar(address) if address.lower().endswith(TAR) else _in_parquet(address)
-    except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{address}: cannot be read, {error}") from None
+        yield from _in_tar(address, listed) if address.lower().endswith(TAR) else _in_parquet(address)
+    except UserError as error:
+        listed.failed.append(str(error))
+    except Exception as error:  # of file systems, tarfile and pyarrow, which meet broken files in many ways
+        listed.failed.append(f"{address}: cannot be read, {_said(error)}")
 
 
-def _in_tar(address: str) -> Iterator[Photo]:
-    with _opened(address) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-        for member in archive:
-            if member.isfile() and os.path.splitext(member.name)[1].lower() in _PICTURES:  # noqa: PTH122
-                yield Photo(f"{address}/{member.name}", address, member.offset_data, member.size)
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _in_tar(address: str, listed: Listed) -> Iterator[Photo]:
+    found: dict[str, Photo] = {}
+    broken = None
+    try:
+        with _opened(address) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if not member.isfile() or name.suffix.lower() not in _PICTURES:
+                    continue
+                if name.name.startswith("."):  # such as ._a.jpg, which macOS adds
+                    listed.left_out["hidden pictures in tars"] += 1
+                    continue
+                photo = Photo(_text(f"{address}/{member.name}"), address, member.offset_data, member.size)
+                if photo.id in found:
+                    listed.left_out["pictures in tars that a later one of the same name replaces"] += 1
+                found[photo.id] = photo
+    except Exception as error:  # a tar that is cut off has photos before the cut
+        broken = error
+    yield from found.values()
+    if broken is not None:
+        raise broken
 
 
 def _in_parquet(address: str) -> Iterator[Photo]:
@@ -189,7 +235,10 @@ def read_bytes(photo: Photo) -> bytes:
         return bytes(value)
     with _opened(photo.file) as stream:
         stream.seek(photo.offset)
-        return stream.read(photo.size)
+        content = stream.read(photo.size)
+    if len(content) < photo.size:
+        raise UserError(f"{photo.id}: the tar ends within it")
+    return content
 
 
 def named_stream(photo: Photo) -> io.BytesIO:
@@ -207,7 +256,9 @@ class _Named(io.BytesIO):
 def _row_group(address: str, group: int, column: str) -> Any:
     """Return a column of a row group; photos of one are read one after the other."""
     with _opened(address) as stream:
-        return _parquet().ParquetFile(stream).read_row_group(group, columns=[column]).column(0)
+        # To pyarrow a name with dots is a path into a struct.
+        table = _parquet().ParquetFile(stream).read_row_group(group, columns=None if "." in column else [column])
+        return table.column(table.schema.get_field_index(column))
 
 
 def _opened(address: str) -> IO[bytes]:
