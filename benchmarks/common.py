@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bmp.evaluation.timing import Stopwatch
+from bmp.models.lite import landmarks
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,19 @@ def repeat(
 ) -> dict[str, dict[str, Timing]]:
     """Call each function in turn, ``repeats`` times; timings by function and name, ``total`` among the names.
 
-    In turn, so that whatever else the machine does meets all of them alike.
+    In turn, forwards and backwards, so that whatever else the machine does meets all of them alike; landmarks that the
+    lite networks remember are forgotten before each call.
     """
     for _ in range(warmup):
         for function in functions.values():
+            _forget()
             function(Stopwatch())
     runs: dict[str, list[dict[str, float]]] = {key: [] for key in functions}
-    for _ in range(repeats):
-        for key, function in functions.items():
+    for number in range(repeats):
+        for key in list(functions)[:: -1 if number % 2 else 1]:
+            function = functions[key]
             stopwatch, whole = Stopwatch(), Stopwatch()
+            _forget()
             with whole.time("total"):
                 function(stopwatch)
             runs[key].append({**stopwatch.seconds, **whole.seconds})
@@ -52,6 +59,23 @@ def repeat(
         key: {name: Timing.of([run.get(name, 0.0) for run in rows]) for name in names[key]}
         for key, rows in runs.items()
     }
+
+
+def warn_of_load() -> float:
+    """Return how much work there is for each core, a mean over a minute, and say so where that matters."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if load > 0.3:
+        print(
+            f"warning: this machine has other work ({load:.0%} of its cores over the last minute): ratios within this "
+            "run count, seconds do not",
+            file=sys.stderr,
+        )
+    return load
+
+
+def _forget() -> None:
+    for model in landmarks.loaded():
+        model.forget()
 
 
 def write(path: Path, results: dict[str, Any], say: bool = True) -> None:

@@ -7,7 +7,6 @@ of the hips, and a point on the circle around it that encloses the body.
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,6 +100,10 @@ class LandmarkModel:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_known": OrderedDict()}  # copies remember for themselves
 
+    def forget(self) -> None:
+        """Look at everything anew, as whoever measures time wants it."""
+        self._known.clear()
+
     def __call__(self, picture: ImagePyramid, wanted: Array) -> Landmarks:
         """Return the landmarks of the regions ``wanted`` (N, 4) of ``picture``."""
         rows = [self._look(picture, region) for region in wanted]
@@ -146,7 +149,16 @@ def look_again(
     return first.replaced(rows, network(picture, first.next_regions()[rows]))
 
 
-@functools.cache
+_loaded: dict[tuple[Path, int], LandmarkModel] = {}
+
+
 def load(path: Path, num_threads: int) -> LandmarkModel:
     """Return the network of that file, one a process, so that all stages share what it remembers."""
-    return LandmarkModel(path, num_threads)
+    if (path, num_threads) not in _loaded:
+        _loaded[path, num_threads] = LandmarkModel(path, num_threads)
+    return _loaded[path, num_threads]
+
+
+def loaded() -> list[LandmarkModel]:
+    """Return the networks that this process has loaded."""
+    return list(_loaded.values())
