@@ -43,7 +43,7 @@ class RoundTrace:
 
     round: from 1. seen: the image as the detector saw it, or without known people where it took them out of features.
     detections, poses: of everybody detected, row by row.
-    kept: int64, the people left after suppression: rows among the ``known`` people of earlier rounds followed by the
+    kept: int64 on the CPU, the people left after suppression: rows among the ``known`` people of earlier rounds followed by the
     detections. segmented: masks of the new people who survived, before overlaps are resolved, with their prompts.
     people: everybody accepted after this round, overlaps resolved.
     """
@@ -284,7 +284,7 @@ class Loop:
     def _suppress(self, state: ImageState, found: Detections, poses: Poses) -> _Suppressed:
         """Drop duplicates among the people of earlier rounds and those found now."""
         everybody = Detections.concat([state.people.detections, found])
-        kept = self.suppressor.keep(everybody, Poses.concat([state.people.poses, poses])).to(self.device)
+        kept = self.suppressor.keep(everybody, Poses.concat([state.people.poses, poses])).cpu()
         known = len(state.people)
         rows = kept[kept >= known] - known
         return _Suppressed(kept, state.people[kept[kept < known]], found[rows], poses[rows])

@@ -135,7 +135,7 @@ class Suppressor(Protocol):
     """Decides who is a duplicate of whom among the people of one image."""
 
     def keep(self, people: Detections, poses: Poses) -> Tensor:
-        """Return the rows to keep: int64, ascending, unique."""
+        """Return the rows to keep: int64, ascending, unique, best on the CPU, where the loop takes them."""
         ...
 
 

@@ -320,6 +320,31 @@ def test_masks_are_shrunk_as_the_library_does(size: tuple[int, int], cells: tupl
     torch.testing.assert_close(masks.shrunk(MaskWindows.of(bits), *cells), expected, atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("max_area", [0, 1, 2, 5, 30])
+def test_parts_found_by_pooling_are_those_of_connected_components(max_area: int) -> None:
+    generator = torch.Generator().manual_seed(max_area)
+    for share in (0.02, 0.2, 0.4, 0.6, 0.95):
+        bits = torch.rand(2, 13, 17, generator=generator) < share
+        assert torch.equal(masks.small_parts_by_pooling(bits, max_area), masks.small_components(bits, max_area))
+        filled = bits | masks.small_parts_by_pooling(~bits, max_area)
+        assert torch.equal(filled, masks.fill_holes(bits, max_area))
+    snake = torch.zeros(1, 9, 9, dtype=torch.bool)  # a part as long as it is large
+    snake[0, 0], snake[0, 1, 8], snake[0, 2], snake[0, 3, 0], snake[0, 4] = True, True, True, True, True
+    for area in (28, 29):
+        found = masks.small_parts_by_pooling(snake, area)
+        assert torch.equal(found, snake if area == 29 else torch.zeros_like(snake))
+    assert masks.small_parts_by_pooling(snake[:0], 3).shape == (0, 9, 9)
+
+
+@settings(deadline=None)
+@given(some_masks())
+def test_changes_found_together_are_those_of_each_mask(bits: Tensor) -> None:
+    windows = MaskWindows.of(bits)
+    together = list(masks.changes_together(windows.patches))
+    for found, expected in zip(together, masks._changes(windows), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @settings(deadline=None)
 @given(some_masks())
 def test_rle_round_trip_through_json(bits: Tensor) -> None:

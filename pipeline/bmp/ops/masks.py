@@ -7,7 +7,7 @@ small multiple of that of the masks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import cv2
@@ -202,17 +202,20 @@ def small_components(bits: Tensor, max_area: int) -> Tensor:
 
     Pixels that touch at a corner are connected, as in SAM 2.
     """
+    if bits.device.type != "cpu":
+        return small_parts_by_pooling(bits, max_area)
     return _small_parts(bits, tight_boxes(bits), max_area)
 
 
 def fill_holes(bits: Tensor, max_area: int) -> Tensor:
     """Add to each mask its holes of at most ``max_area`` pixels, gaps at the image's edge included; bool (N, H, W)."""
+    if bits.device.type != "cpu":
+        return bits | small_parts_by_pooling(~bits, max_area)
     height, width = bits.shape[1:]
     # What surrounds a mask is too large for a hole if it is so wide, and larger still beyond.
-    around = tight_boxes(bits) + torch.tensor((-1, -1, 1, 1), device=bits.device) * (max_area + 1)
-    around = torch.minimum(around.clamp(min=0), torch.tensor((width, height) * 2, device=bits.device))
-    empty = ~bits.flatten(1).any(dim=1)
-    around[empty] = torch.tensor((0, 0, width, height), device=bits.device)
+    around = tight_boxes(bits) + torch.tensor((-1, -1, 1, 1)) * (max_area + 1)
+    around = torch.minimum(around.clamp(min=0), torch.tensor((width, height) * 2))
+    around[~bits.flatten(1).any(dim=1)] = torch.tensor((0, 0, width, height))
     return bits | _small_parts(~bits, around, max_area)
 
 
@@ -229,7 +232,7 @@ def _small_parts(bits: Tensor, boxes: Tensor, max_area: int) -> Tensor:
     for mask, small, (left, top, right, bottom) in zip(bits, found, boxes.tolist(), strict=True):
         window = mask[top:bottom, left:right]
         if window.numel():
-            pixels = window.to("cpu", torch.uint8).numpy()
+            pixels = window.to(torch.uint8).numpy()
             _, labels, statistics, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
             few = statistics[:, cv2.CC_STAT_AREA] <= max_area
             few[0] = False  # label 0 is whatever is not mask
@@ -238,25 +241,79 @@ def _small_parts(bits: Tensor, boxes: Tensor, max_area: int) -> Tensor:
     return found
 
 
+def small_parts_by_pooling(bits: Tensor, max_area: int) -> Tensor:
+    """Do what ``small_components`` does with work that a GPU needs not be waited for: bool (N, H, W).
+
+    Each pixel takes the highest number around it, ``max_area`` times. A part of no more pixels has one number then; of
+    a larger part each number has more pixels, or another number for a neighbour. Masks have less than 2**24 pixels.
+    """
+    count, height, width = bits.shape
+    if max_area < 1 or not bits.numel():
+        return torch.zeros_like(bits)
+    inside = bits[:, None].float()
+    labels = torch.arange(1, height * width + 1, dtype=torch.float32, device=bits.device).view(1, 1, height, width)
+    labels = labels * inside
+    for _ in range(max_area):
+        labels = F.max_pool2d(labels, 3, stride=1, padding=1).mul_(inside)
+    beyond = height * width + 1  # stands for what is not mask
+    highest = F.max_pool2d(labels, 3, stride=1, padding=1)
+    lowest = -F.max_pool2d(torch.where(bits[:, None], -labels, -beyond), 3, stride=1, padding=1)
+    mixed = ((highest != labels) | (lowest != labels)).float() * inside
+    numbers = labels.long().flatten(1)
+    none = torch.zeros(count, beyond, device=bits.device)
+    sizes = none.scatter_add(1, numbers, inside.flatten(1))
+    neighbours = none.scatter_add(1, numbers, mixed.flatten(1))
+    small = (sizes <= max_area) & (neighbours == 0)
+    return small.gather(1, numbers).view_as(bits) & bits
+
+
 def to_rle(bits: Tensor | MaskWindows) -> list[RunLengths]:
     """Return COCO's compressed run lengths of each mask: ``{"size": [H, W], "counts": str}``, ready for JSON."""
     masks = MaskWindows.of(bits) if isinstance(bits, Tensor) else bits
     _, height, width = masks.shape
     rles: list[RunLengths] = []
-    for (x, y), patch in zip(masks.corners, masks.patches, strict=True):
-        counts = _run_lengths(patch.cpu().numpy(), x, y, height, width)
+    for (x, y), patch, changes in zip(masks.corners, masks.patches, _changes(masks), strict=True):
+        counts = _run_lengths(changes, patch.shape[0], x, y, height, width)
         rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         rles.append({"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")})
     return rles
 
 
-def _run_lengths(patch: NDArray[np.bool_], x: int, y: int, height: int, width: int) -> list[int]:
-    """Return how many pixels lie outside, inside, outside ... a mask, down the columns of its image."""
-    # Within a column, the mask begins or ends wherever neighbours differ; beyond the window there is nothing.
-    framed = np.zeros((patch.shape[1], patch.shape[0] + 2), dtype=np.bool_)
-    framed[:, 1:-1] = patch.T
-    columns, rows = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), patch.shape[0] + 1)
-    changes = (columns + x) * height + rows + y
+def _changes(masks: MaskWindows) -> Iterator[NDArray[np.int64]]:
+    """Yield where each mask begins or ends: int64, down the columns of its window, which have one pixel more each.
+
+    Within a column it does so wherever neighbours differ; beyond the window there is nothing. From a GPU only these
+    numbers travel, those of all masks together.
+    """
+    if masks.device.type == "cpu":
+        for patch in masks.patches:
+            framed = np.zeros((patch.shape[1], patch.shape[0] + 2), dtype=np.bool_)
+            framed[:, 1:-1] = patch.numpy().T
+            yield np.flatnonzero(framed[:, 1:] != framed[:, :-1])
+    else:
+        yield from changes_together(masks.patches)
+
+
+def changes_together(patches: Sequence[Tensor]) -> Iterator[NDArray[np.int64]]:
+    """Find the changes of all patches bool (h, w) in one go; see ``_changes``."""
+    if not patches:
+        return
+    framed = [F.pad(patch.T, (1, 1)) for patch in patches]
+    lines = [(each[:, 1:] != each[:, :-1]).flatten() for each in framed]
+    ends = np.cumsum([len(line) for line in lines])
+    found = torch.cat(lines).nonzero()[:, 0].cpu().numpy()
+    parts = np.split(found, np.searchsorted(found, ends[:-1]))
+    for part, end, line in zip(parts, ends, lines, strict=True):
+        yield part - (end - len(line))
+
+
+def _run_lengths(changes: NDArray[np.int64], rows: int, x: int, y: int, height: int, width: int) -> list[int]:
+    """Return how many pixels lie outside, inside, outside ... a mask, down the columns of its image.
+
+    changes: see ``_changes``. rows, x, y: height and first pixel of its window.
+    """
+    columns, within = np.divmod(changes, rows + 1)
+    changes = (columns + x) * height + within + y
     # One that ends with a column and goes on at the head of the next has neither ended nor begun.
     same = np.flatnonzero(changes[1:] == changes[:-1])
     changes = np.delete(changes, np.concatenate([same, same + 1]))

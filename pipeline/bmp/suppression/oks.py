@@ -52,7 +52,7 @@ class OKSSuppressor:
         self.keypoints = keypoints
 
     def keep(self, people: Detections, poses: Poses) -> Tensor:
-        """Return the rows that stay: int64, ascending, on the device of ``poses``.
+        """Return the rows that stay: int64, ascending, on the CPU.
 
         Raises ``ValueError`` where people and poses differ in number, or the poses have other keypoints.
         """
@@ -69,8 +69,9 @@ class OKSSuppressor:
             torch.tensor(self.keypoints.sigmas, device=poses.device),
             None if counted is None else counted[order],
         )
-        standing = _greedy((similar > self.threshold).cpu()).to(order.device)
-        return order[standing].sort().values
+        # One transfer of numbers and similarities; who stands is decided one after the other, on the CPU.
+        numbered = torch.cat((order[:, None], (similar > self.threshold).long()), dim=1).cpu()
+        return numbered[_greedy(numbered[:, 1:] > 0), 0].sort().values
 
 
 def check_thresholds(owner: str, **values: float) -> None:
