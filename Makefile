@@ -47,7 +47,7 @@ bench: $(READY)
 
 # All that needs a CUDA device: its tests, and the paper's networks with made-up weights beside the published schedule,
 # which has batches of one. Numbers are in benchmarks/results/gpu_PEOPLE_BATCH.json.
-GPU_SPEED := $(RUN) benchmarks/speed.py --config bmp_v2.py --random-weights --device cuda --engines torch torch:bfloat16
+GPU_SPEED := $(RUN) benchmarks/speed.py --config bmp_v2.py --random-weights --device cuda --engines torch:float32 torch:bfloat16
 bench-gpu: $(READY)
 	$(RUN) -m pytest -m cuda -rs
 	$(foreach people,1 5 20,$(foreach batch,1 8,$(GPU_SPEED) --people $(people) --batch-size $(batch) \

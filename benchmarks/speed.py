@@ -189,6 +189,8 @@ def _config(options: argparse.Namespace, ours: bool, engine: str = "torch") -> A
         # The clean-up of masks is left out on both sides: the library's own needs a CUDA extension.
         overrides |= {"pipeline.segmenter.hole_area": 0, "pipeline.segmenter.speck_area": 0}
     config = load_config(options.config, overrides | (parse_overrides(options.set) if ours else {}))
+    if not ours:
+        _by_engine(config.pipeline, {"dtype": "float32"})  # on CUDA it would not be
     if engine != "torch":
         name, _, number_format = engine.partition(":")
         _by_engine(config.pipeline, {"engine": name, **({"dtype": number_format} if number_format else {})})

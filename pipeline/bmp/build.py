@@ -132,6 +132,8 @@ def build(config: ConfigSection, device: str = "auto") -> BMP:
         raise UserError("this config has no pipeline = dict(...); start it with _base_ = ['_base_/bmp.py']")
     arguments = dict(config["pipeline"])
     assembly = _Assembly(arguments.pop("shared", {}), resolve_device(device))
+    if assembly.device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")  # TF32 where float32 is left, as convolutions have it anyway
     make = assembly.call(BMP, arguments, "pipeline")
     make_video_loop = assembly.call(VideoLoop, _video_section(config), "video")
     assembly.expect_all_used()

@@ -43,8 +43,9 @@ class RoundTrace:
 
     round: from 1. seen: the image as the detector saw it, or without known people where it took them out of features.
     detections, poses: of everybody detected, row by row.
-    kept: int64 on the CPU, the people left after suppression: rows among the ``known`` people of earlier rounds followed by the
-    detections. segmented: masks of the new people who survived, before overlaps are resolved, with their prompts.
+    kept: int64 on the CPU, the people left after suppression: rows among the ``known`` people of earlier rounds,
+    followed by the detections. segmented: masks of the new people who survived, before overlaps are resolved, with
+    their prompts.
     people: everybody accepted after this round, overlaps resolved.
     """
 

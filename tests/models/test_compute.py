@@ -13,7 +13,16 @@ from prompt_fakes import NOBODY, PosePrompter, crowd, picture
 from torch import nn
 
 from bmp import UserError
-from bmp.models.compute import autocast, cast_weights, compute_in, dtype_of, fold_batch_norms, prepare, to_float32
+from bmp.models.compute import (
+    autocast,
+    cast_weights,
+    compute_in,
+    default_dtype,
+    dtype_of,
+    fold_batch_norms,
+    prepare,
+    to_float32,
+)
 
 
 def test_number_formats():
@@ -34,6 +43,12 @@ def test_channels_last_is_a_layout_and_keeps_the_answer():
     prepare(network, channels_last=True, compiled=False)
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(network(pixels), before)
+
+
+def test_the_number_format_on_cuda_is_bfloat16_unless_somebody_says_otherwise():
+    assert [default_dtype(None, device) for device in ("cpu", "cuda:1", "mps")] == ["float32", "bfloat16", "float32"]
+    assert default_dtype(None, "cuda", "onnxruntime") == "float32"
+    assert default_dtype("float32", "cuda") == "float32"
 
 
 def _trained(network):

@@ -99,6 +99,20 @@ def test_batch_size_changes_nothing(crowd, adapter):
 
 
 @pytest.mark.slow
+def test_padding_to_few_numbers_of_crops_changes_nothing(crowd, adapter, monkeypatch):
+    images, people = crowd
+    expected = adapter().estimate(images, people)
+    estimator = adapter(batch_size=3)
+    sizes = []
+    extract = estimator._model.extract_feat
+    monkeypatch.setattr(estimator._model, "extract_feat", lambda inputs: sizes.append(len(inputs)) or extract(inputs))
+    estimator._pads = True
+    for ours, reference in zip(estimator.estimate(images, people), expected, strict=True):
+        _equal(ours, reference)
+    assert set(sizes) <= {2, 4, 6}
+
+
+@pytest.mark.slow
 def test_no_batch_is_larger_than_allowed(crowd, adapter, monkeypatch):
     images, people = crowd
     estimator = adapter(batch_size=2)

@@ -191,11 +191,13 @@ def test_people_with_fewer_points_are_decoded_with_the_others(tiny, boxes):
 
 
 @pytest.mark.slow
-def test_images_of_other_batches_are_decoded_together(tiny):
+@pytest.mark.parametrize("pads", [False, True])
+def test_images_of_other_batches_are_decoded_together(tiny, pads):
     images = [picture(60, 80, seed=1), picture(33, 97, seed=2), picture(150, 40, seed=3)]
     people, poses = zip(*(crowd(2, i.height, i.width, seed=i.width) for i in images), strict=True)
     poses = (poses[0], hide(poses[1], 0, 0), poses[2])
     segmenter = raw(PosePrompter(), tiny, image_batch=2, prompt_chunk=4)
+    segmenter._pads = pads
     together = segmenter.segment(segmenter.open(images), people, poses, [NOBODY] * 3)
     for row, masks in zip(zip(images, people, poses, strict=True), together, strict=True):
         alone = raw(PosePrompter(), tiny, prompt_chunk=1)

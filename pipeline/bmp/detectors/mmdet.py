@@ -17,7 +17,7 @@ from bmp.config import ConfigSection
 from bmp.detectors.mmdet_inputs import Inputs, Letterbox, NetworkInput, from_pipeline
 from bmp.errors import MissingExtraError, UserError
 from bmp.models import rtmdet_ins
-from bmp.models.compute import cast_weights, compute_in, dtype_of, fold_batch_norms, prepare
+from bmp.models.compute import cast_weights, compute_in, default_dtype, dtype_of, fold_batch_norms, prepare
 from bmp.models.configs import load_model_config
 from bmp.models.engines import Function, Shapes, check_engine, run_by
 from bmp.models.engines.folder import ExportedStage
@@ -56,7 +56,8 @@ class MMDetDetector:
         label: class that means person, by name in any case or by index.
         batch_size: images at a time; None is 1 on a CPU, where more fall out of its cache, and 8 elsewhere.
             RTMDet-Ins-L takes about 0.1 GB for each.
-        dtype: "float32", or "bfloat16" for autocast in backbone, neck and dense heads; the rest is in float32.
+        dtype: "float32", or "bfloat16" for autocast in backbone, neck and dense heads; the rest is in float32. None is
+            bfloat16 on CUDA with engine "torch", else float32.
         engine: what runs these layers, see ``bmp.models.engines``: of other models than RTMDet-Ins, backbone and neck.
         channels_last, compile: likewise, with engine "torch"; see ``bmp.models.compute.prepare``.
         mask_bytes: bound, for each image of a batch, on what masks take on their way to the image's size, beside the
@@ -80,7 +81,7 @@ class MMDetDetector:
         nms_iou: float = 0.3,
         label: str | int = "person",
         batch_size: int | None = None,
-        dtype: str = "float32",
+        dtype: str | None = None,
         engine: str = "torch",
         channels_last: bool = True,
         compile: bool = False,
@@ -89,6 +90,7 @@ class MMDetDetector:
         for option, value in (("score_threshold", score_threshold), ("nms_iou", nms_iou)):
             if not 0 <= value <= 1:
                 raise UserError(f"{option}: expected a number in [0, 1], got {value}; the paper's is 0.3")
+        dtype = default_dtype(dtype, device, engine)
         network_dtype = dtype_of(dtype)
         check_engine("MMDetDetector", engine, device=device, dtype=dtype, compile=compile)
         if batch_size is not None and batch_size < 1:

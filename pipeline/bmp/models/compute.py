@@ -24,6 +24,25 @@ def dtype_of(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
+def default_dtype(dtype: str | None, device: torch.device | str, engine: str = "torch") -> str:
+    """Return a stage's ``dtype`` argument; for None it is "bfloat16" on CUDA with engine "torch", else "float32"."""
+    if dtype is not None:
+        return dtype
+    return "bfloat16" if torch.device(device).type == "cuda" and engine == "torch" else "float32"
+
+
+def padded_count(count: int, most: int) -> int:
+    """Return the next of 1, 2, 4, 8 ... that holds ``count`` rows, but at most ``most``.
+
+    Whatever is compiled, captured or tuned for one number of rows is then used again for another.
+
+    Examples:
+        >>> [padded_count(count, 24) for count in (1, 2, 3, 9, 17, 24)]
+        [1, 2, 4, 16, 24, 24]
+    """
+    return max(count, min(most, 1 << (count - 1).bit_length()))
+
+
 def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
     """Return the context in which networks compute in ``dtype``; for float32 it does nothing."""
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)

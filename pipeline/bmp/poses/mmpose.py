@@ -14,7 +14,16 @@ from torch import Tensor
 from bmp.config import ConfigSection
 from bmp.errors import MissingExtraError, UserError
 from bmp.label_sets import COCO_KEYPOINTS, KEYPOINT_SETS, KeypointSet, conversion, keypoint_set
-from bmp.models.compute import autocast, cast_weights, dtype_of, fold_batch_norms, prepare, to_float32
+from bmp.models.compute import (
+    autocast,
+    cast_weights,
+    default_dtype,
+    dtype_of,
+    fold_batch_norms,
+    padded_count,
+    prepare,
+    to_float32,
+)
 from bmp.models.configs import load_model_config
 from bmp.models.engines import Function, Shapes, check_engine, run_by
 from bmp.models.engines.folder import ExportedStage
@@ -40,6 +49,10 @@ class _CropPoses:
     visibility: Tensor | None = None
     presence: Tensor | None = None
     expected_oks: Tensor | None = None
+
+    def first(self, count: int) -> _CropPoses:
+        """Return those of the first people."""
+        return _CropPoses(*(None if values is None else values[:count] for values in vars(self).values()))
 
 
 @POSES.register_module()
@@ -68,7 +81,8 @@ class MMPoseEstimator:
         presence_from: likewise for the presence.
         scores_from: "map", the height of the maximum, or "expected_oks", the model's estimate of how well it did.
             None is the latter where the model has it, as the published PMPose does, else the former.
-        dtype: "float32" or "bfloat16", in which the network computes; decoding is always in float32.
+        dtype: "float32" or "bfloat16", in which the network computes; decoding is always in float32. None is bfloat16
+            on CUDA with engine "torch", else float32.
         engine: what runs the network, see ``bmp.models.engines``; of models that decode by themselves not the head.
         channels_last, compile: for backbone and head with engine "torch", see ``bmp.models.compute.prepare``.
         keypoints: which of the model's keypoints are wanted: the name of a published set, all of which the model has to
@@ -95,7 +109,7 @@ class MMPoseEstimator:
         visibility_from: str | None = None,
         presence_from: str | None = None,
         scores_from: str | None = None,
-        dtype: str = "float32",
+        dtype: str | None = None,
         engine: str = "torch",
         channels_last: bool = False,
         compile: bool = False,
@@ -109,6 +123,7 @@ class MMPoseEstimator:
             raise UserError(f"batch_size: expected at least 1, got {batch_size}; choose how many people fit in memory")
         if not 0 <= alpha <= 1:
             raise UserError(f"alpha: expected a number in [0, 1], got {alpha}; PMPose and MaskPose use 0.25")
+        dtype = default_dtype(dtype, device, engine)
         check_engine("MMPoseEstimator", engine, device=device, dtype=dtype, compile=compile)
         try:
             with quiet_imports():
@@ -137,6 +152,9 @@ class MMPoseEstimator:
         self._presence_from = presence_from
         self._scores_from = scores_from or (head.scores_from if self._probabilistic else "map")
         self._dtype = dtype_of(dtype)
+        self._pads = (
+            self._device.type == "cuda" or compile
+        )  # to few numbers of crops, for which kernels are chosen once
         self._run: Function | None = None  # in place of the model
         self._width, self._height = _input_size(head.decoder)
         self._unbiased = _is_unbiased(settings, head.decoder)
@@ -245,8 +263,12 @@ class MMPoseEstimator:
         return crops, windows
 
     def _to_poses(self, crops: Tensor, windows: Windows) -> Poses:
+        count = len(crops)
+        if self._pads:
+            more = padded_count(count, self._batch_size) - count
+            crops = torch.cat((crops, crops[-1:].expand(more, -1, -1, -1)))
         inputs = self._normalize(crops)
-        found = self._from_maps(inputs) if self._decode is not None else self._from_head(inputs)
+        found = (self._from_maps(inputs) if self._decode is not None else self._from_head(inputs)).first(count)
         scores = found.scores if self._scores_from == "map" else found.expected_oks
         visibility = scores if self._visibility_from == "score" else found.visibility
         presence = scores if self._presence_from == "score" else found.presence

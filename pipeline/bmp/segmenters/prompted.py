@@ -17,9 +17,10 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from bmp.errors import UserError
+from bmp.models.compute import padded_count
 from bmp.ops.masks import enlarged, fill_holes, remove_specks, shrunk
 from bmp.stages import ImageView, PromptableSegmenter, Prompter, Segmenter
-from bmp.structures import Detections, Image, Masks, Poses, Prompts
+from bmp.structures import Detections, Image, Masks, Poses, Prompts, sent
 from bmp.structures.mask_windows import MaskWindows
 
 _LOGIT_BYTES = 128 << 20  # of mask logits of the network's input size that exist at one time
@@ -101,6 +102,7 @@ class PromptedSegmenter(abc.ABC):
         self.hole_area = hole_area
         self.speck_area = speck_area
         self.without_prompts = without_prompts
+        self._pads = torch.device(device).type == "cuda"
 
     @abc.abstractmethod
     def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
@@ -195,12 +197,19 @@ class PromptedSegmenter(abc.ABC):
                 Prompts.concat(scaled), self.prompt_chunk, self.without_prompts, padded=self._leaves_out_padding
             )
             for rows, chunk in chunks:
-                features = _gather([views[owners[row]] for row in rows])
+                count = len(rows)
+                if self._pads:  # kernels are chosen once for few numbers of people
+                    repeated = [*range(count), *[count - 1] * (padded_count(count, self.prompt_chunk) - count)]
+                    chunk, asked = chunk[repeated], [rows[index] for index in repeated]
+                else:
+                    asked = rows
+                features = _gather([views[owners[row]] for row in asked])
+                where = sent(torch.tensor(asked), self.device)
                 chunk_logits, chunk_scores = self._decode(
-                    features, chunk.to(self.device), None if earlier is None else earlier[rows], multimask
+                    features, chunk.to(self.device), None if earlier is None else earlier[where], multimask
                 )
-                logits[rows] = chunk_logits.float()
-                scores[rows] = chunk_scores.float().clamp(0, 1)
+                logits[where[:count]] = chunk_logits[:count].float()
+                scores[where[:count]] = chunk_scores[:count].float().clamp(0, 1)
         return list(zip(torch.split(logits, sizes), torch.split(scores, sizes), strict=True))
 
     def _scaled(self, view: EncodedImage, prompts: Prompts) -> Prompts:

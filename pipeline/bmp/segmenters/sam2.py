@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from bmp.errors import UserError
 from bmp.io.json_fields import JsonObject
-from bmp.models.compute import cast_weights, dtype_of, weights_digest
+from bmp.models.compute import cast_weights, default_dtype, dtype_of, weights_digest
 from bmp.models.engines import check_engine
 from bmp.models.engines.folder import ExportedStage
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2, prepare_encoder, to_input
@@ -140,7 +140,8 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
             same; None for the checkpoint's own.
         memory_checkpoint: of a SAM 2 with the same image encoder, whose decoder follows masks by memory
             (``SAM2Memory``), such as that from which SAM-pose2seg was tuned; None for ``checkpoint`` itself.
-        device, dtype: of the network; "bfloat16" for autocast in image encoder and mask decoder, else "float32".
+        device, dtype: of the network; "bfloat16" for autocast in image encoder and mask decoder, else "float32". None
+            is bfloat16 on CUDA with engine "torch", else float32.
         engine: what runs image encoder and mask decoder, see ``bmp.models.engines``.
         channels_last, compile: for the image encoder, with engine "torch"; see ``bmp.models.compute.prepare``.
         options: see ``SAM2NetworkSegmenter``. Encoding takes about 0.5 GB for each image of a batch with b+ in float32.
@@ -160,12 +161,13 @@ class SAM2Segmenter(SAM2NetworkSegmenter):
         encoder: SAM2Encoder | None = None,
         memory_checkpoint: str | None = None,
         device: str = "cpu",
-        dtype: str = "float32",
+        dtype: str | None = None,
         engine: str = "torch",
         channels_last: bool = False,
         compile: bool = False,
         **options: Unpack[PromptingOptions],
     ) -> None:
+        dtype = default_dtype(dtype, device, engine)
         number_format = dtype_of(dtype)
         check_engine("SAM2Segmenter", engine, device=device, dtype=dtype, compile=compile)
         network = build_sam2(model, checkpoint)
