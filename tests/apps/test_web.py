@@ -286,7 +286,7 @@ class TestRequests:
         ("pictures", "data", "status", "words"),
         [
             ([b"no picture"], {}, 422, "picture"),
-            ([b""], {}, 422, "empty"),
+            ([b""], {}, 422, "a.png: the file is empty"),
             ([png(FRONT)[:90]], {}, 422, ""),
             ([png(FRONT)] * 4, {}, 413, "at most 3"),
             ([png(size=(400, 400))], {}, 413, "megapixels"),
@@ -294,6 +294,8 @@ class TestRequests:
             ([png(FRONT)], {"boxes": "[[5, 5, 1, 1]]"}, 422, "boxes"),
             ([png(FRONT)], {"boxes": "[[NaN, 5, 1, 1]]"}, 422, "boxes"),
             ([png(FRONT)], {"boxes": "no"}, 422, "boxes"),
+            ([png(FRONT)], {"boxes": "[1, 1, 9, 9]"}, 422, "boxes"),
+            ([png(FRONT)], {"boxes": "[[-90, -90, -50, -50]]"}, 422, "something of the photo"),
             ([png(FRONT)] * 2, {"boxes": "[]"}, 422, "one picture"),
         ],
     )

@@ -36,6 +36,7 @@ from bmp.errors import UserError
 from bmp.io import images
 from bmp.io.annotations import category, to_annotations
 from bmp.io.json_fields import JsonObject
+from bmp.ops.boxes import clip
 from bmp.structures import Detections, Image
 
 PAGE = Path(__file__).parent / "page"
@@ -192,11 +193,16 @@ def make_app(desk: Desk, review: Review, uploads: Path, photo_of: Any, limits: L
                 _check_size(content, name, limits)
                 read[number] = images.load(content, notice=lambda _: None)
             except (images.ImageError, HTTPException) as error:  # noqa: PERF203 - of this picture
+                reason = _line(error).removeprefix("the bytes: ")
                 if len(pictures) == 1:
-                    raise
-                failed.append(Failure(file_name=name, reason=_line(error)))
+                    raise (error if isinstance(error, HTTPException) else UserError(f"{name}: {reason}")) from None
+                failed.append(Failure(file_name=name, reason=reason))
         if not read:
             raise UserError(f"none of the pictures can be read; the first: {failed[0].reason}")
+        if given is not None:
+            inside = clip(given.boxes, read[0].height, read[0].width)
+            if bool((inside[:, 2:] - inside[:, :2] <= 0).any()):
+                raise UserError("boxes: expected each of them to have something of the photo")
         found = desk.predict(list(read.values()), given).result()
         rows: list[dict[str, Any]] = []
         for number, people in zip(read, found, strict=True):
@@ -329,8 +335,11 @@ def _check_size(content: bytes, name: str, limits: Limits) -> None:
 
 def _boxes(text: str) -> Detections:
     try:
-        rows = np.asarray(json.loads(text), dtype=np.float32).reshape(-1, 4)
-    except (ValueError, TypeError, RecursionError):
+        listed = json.loads(text)
+        if not isinstance(listed, list) or not all(isinstance(box, list) for box in listed):
+            raise TypeError(text)
+        rows = np.asarray(listed, dtype=np.float32).reshape(-1, 4)
+    except (ValueError, TypeError, OverflowError, RecursionError):
         rows = np.full((1, 4), np.nan, dtype=np.float32)
     if len(rows) > _MOST_PEOPLE or not np.isfinite(rows).all() or (rows[:, 2:] <= rows[:, :2]).any():
         raise UserError(f"boxes: expected JSON [[x1, y1, x2, y2], ...] in pixels, at most {_MOST_PEOPLE}")
