@@ -498,6 +498,6 @@ def test_the_default_scope_does_not_matter_and_is_left_alone(crowd, scope):
 def test_results_are_on_the_device(crowd, adapter):
     images, people = crowd
     on_cpu = adapter().estimate(images, people)
-    on_cuda = adapter(device="cuda").estimate(images, people)
+    on_cuda = adapter(device="cuda", dtype="float32").estimate(images, people)
     assert {each.device.type for each in on_cuda} == {"cuda"}
     torch.testing.assert_close(on_cuda[0].presence.cpu(), on_cpu[0].presence, atol=1e-3, rtol=0)

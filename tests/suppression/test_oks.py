@@ -188,8 +188,8 @@ def test_it_is_a_registered_suppressor() -> None:
 
 
 @pytest.mark.cuda
-def test_rows_come_back_on_the_device_of_the_people() -> None:
+def test_rows_come_back_on_the_cpu() -> None:
     people, poses = people_at([(0, 0), (300, 0), (1, 0)], [5, 4, 3])
     kept = OKSSuppressor().keep(people.to("cuda"), poses.to("cuda"))
-    assert kept.device.type == "cuda"
+    assert kept.device.type == "cpu"
     assert kept.tolist() == [0, 1]

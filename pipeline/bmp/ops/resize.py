@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +64,7 @@ def neighbours(
     Returns int64 (end - first,) twice, and the share of the second float32 (end - first,).
     """
     # In float32 as the library does it, in which the pixels of large pictures are not where they are in float64.
-    scale = float(torch.tensor(cells).float() / torch.tensor(pixels))
+    scale = float(np.float32(cells) / np.float32(pixels))
     samples = ((torch.arange(first, end, dtype=torch.float32, device=device) + 0.5) * scale - 0.5).clamp_(min=0)
     before = samples.long().clamp_(max=cells - 1)
     share = (samples - before).clamp_(0, 1)

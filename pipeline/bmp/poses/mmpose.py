@@ -152,9 +152,8 @@ class MMPoseEstimator:
         self._presence_from = presence_from
         self._scores_from = scores_from or (head.scores_from if self._probabilistic else "map")
         self._dtype = dtype_of(dtype)
-        self._pads = (
-            self._device.type == "cuda" or compile
-        )  # to few numbers of crops, for which kernels are chosen once
+        # To few numbers of crops, for each of which kernels are chosen once.
+        self._pads = self._device.type == "cuda" or compile
         self._run: Function | None = None  # in place of the model
         self._width, self._height = _input_size(head.decoder)
         self._unbiased = _is_unbiased(settings, head.decoder)

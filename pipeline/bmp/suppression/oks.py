@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bmp.errors import UserError
@@ -71,7 +73,7 @@ class OKSSuppressor:
         )
         # One transfer of numbers and similarities; who stands is decided one after the other, on the CPU.
         numbered = torch.cat((order[:, None], (similar > self.threshold).long()), dim=1).cpu()
-        return numbered[_greedy(numbered[:, 1:] > 0), 0].sort().values
+        return numbered[_greedy(numbered[:, 1:].numpy() > 0), 0].sort().values
 
 
 def check_thresholds(owner: str, **values: float) -> None:
@@ -95,10 +97,10 @@ def check_poses(owner: str, people: Detections, poses: Poses, keypoints: Keypoin
         )
 
 
-def _greedy(similar: Tensor) -> Tensor:
-    """Visit the rows of bool (N, N) in order; each that stands suppresses the later ones similar to it. Bool (N,)."""
-    standing = torch.ones(len(similar), dtype=torch.bool)
+def _greedy(similar: NDArray[np.bool_]) -> Tensor:
+    """Visit the rows of (N, N) in order; each that stands suppresses the later ones similar to it. Bool (N,)."""
+    standing = np.ones(len(similar), dtype=np.bool_)
     for row in range(len(similar)):
         if standing[row]:
             standing[row + 1 :] &= ~similar[row, row + 1 :]
-    return standing
+    return torch.from_numpy(standing)
