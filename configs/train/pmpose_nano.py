@@ -6,7 +6,7 @@ default_scope = "mmpose"
 custom_imports = dict(imports=["bmp.training.loops", "bmp.models.pmpose", "bmp.training.pose"])
 data_root = "output/synthcrowd"
 
-iterations = 3000
+iterations = 6000
 batch_size = 32
 learning_rate = 1e-3
 people = dict(type="PeopleKeypoints", data_root=data_root)
