@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bmp import __version__
 from bmp.build import weights_of
-from bmp.checkpoints.sources import cache_folder, is_present
+from bmp.checkpoints.sources import cache_folder, can_be_had, is_present
 from bmp.config import ConfigSection, load_config, presets
 from bmp.errors import UserError, how_to_install
 
@@ -46,10 +46,10 @@ _ROOMY = 1 << 30
 class Preset:
     """A config that comes with the package.
 
-    name: for --config and ``bmp.load``. purpose: its use, in a sentence. missing_weights: names of weights that
-    are not on this machine; they are downloaded on first use where they can be. missing_extra: the extra to install
-    before it runs, None if none is needed. broken: why a package that is installed cannot be loaded, None where all
-    can.
+    name: for --config and ``bmp.load``. purpose: its use, in a sentence. missing_weights: names of weights that are not
+    on this machine; they are downloaded on first use where they can be. missing_extra: the extra to install before it
+    runs, None if none is needed. broken: why a package that is installed cannot be loaded, None where all can.
+    untrained: files that a training makes and that are not there.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Preset:
     missing_weights: list[str] = field(default_factory=list)
     missing_extra: str | None = None
     broken: str | None = None
+    untrained: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> str:
@@ -65,6 +66,8 @@ class Preset:
             return f"needs the extra {self.missing_extra}"
         if self.broken is not None:
             return f"cannot be loaded: {self.broken}"
+        if self.untrained:
+            return f"needs a training first, which makes {', '.join(self.untrained)}"
         if self.missing_weights:
             return f"weights to be downloaded: {', '.join(self.missing_weights)}"
         return "ready"
@@ -104,6 +107,10 @@ def examine(device: str) -> tuple[list[str], list[str]]:
             f"for {names}: a package does not fit the others ({reason}); install torch and torchvision anew, both from "
             "one index"
         )
+    if untrained := [preset.name for preset in found if preset.untrained]:
+        advice.append(
+            f"for {', '.join(untrained)}: no weights are published; docs/samp.md and docs/parts.md say how to make them"
+        )
     weights = dict.fromkeys(name for preset in found for name in preset.missing_weights)
     if weights:
         advice.append(
@@ -123,6 +130,7 @@ def can_run(name: str = DEFAULT) -> bool:
     return (
         preset.missing_extra is None
         and preset.broken is None
+        and not preset.untrained
         and (not preset.missing_weights or _can_be_written(cache_folder()))
     )
 
@@ -138,7 +146,9 @@ def _preset(name: str, purpose: str = "") -> Preset:
         raise
     except Exception as error:  # compiled parts of another build than torch's show in many ways
         return Preset(name, purpose, [], missing, " ".join(str(error).split()) or type(error).__name__)
-    return Preset(name, purpose, [weight for weight in weights if not is_present(weight)], missing)
+    absent = [weight for weight in weights if not is_present(weight)]
+    untrained = [weight for weight in absent if not can_be_had(weight)]
+    return Preset(name, purpose, [weight for weight in absent if weight not in untrained], missing, None, untrained)
 
 
 def _parts(node: object) -> Iterator[ConfigSection]:

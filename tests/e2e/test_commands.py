@@ -320,6 +320,10 @@ def test_the_doctor_says_what_to_do(tmp_path, monkeypatch):
     assert err == ""
     assert f"weights are kept in {tmp_path / 'cache'}" in out
     assert "lite.py can run" in out
+    (trained,) = [line for line in out.splitlines() if line.startswith("samp_b+.py ")]
+    assert trained.endswith("needs a training first, which makes output/samp_b+.safetensors")
+    (downloaded,) = [line for line in out.splitlines() if line.startswith("- weights are downloaded")]
+    assert "output/" not in downloaded
     assert code == 0
     assert not (tmp_path / "cache").exists()
     monkeypatch.setattr("bmp.doctor.find_spec", lambda library: None)

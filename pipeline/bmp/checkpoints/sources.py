@@ -443,6 +443,11 @@ def is_present(name: str) -> bool:
     return (cache_folder() / weight.name).is_file()
 
 
+def can_be_had(name: str) -> bool:
+    """Tell whether ``name`` means something that can be downloaded, rather than a file of one's own."""
+    return "://" in name or name.startswith("npm:") or any(weight.name == name for weight in table())
+
+
 def own_files(config: object) -> dict[str, str]:
     """Return the sha256 of each file of the user's own that values in a config name, such as weights, by that name.
 
