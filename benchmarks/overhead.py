@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,16 @@ def ovals(boxes: Tensor, height: int, width: int, rows: int, columns: int) -> Te
 
 
 class Detector(MMDetDetector):
-    """RTMDet-Ins as it is read and prepared for, with made-up answers: all but one person first, then that one."""
+    """RTMDet-Ins as it is read and prepared for, with made-up answers: all but one person first, then one a round."""
 
-    def __init__(self, boxes: Tensor, height: int, width: int) -> None:
+    def __init__(self, boxes: Tensor, height: int, width: int, rounds: int = 2) -> None:
         self._inputs = Letterbox((640, 640), True, size=(640, 640), padding=(114.0, 114.0, 114.0))
         self._device = torch.device("cpu")
         self._score_threshold, self._nms_iou, self._batch_size, self._mask_bytes = 0.3, 1.0, 1, 256 << 20
         scale = 640 / max(height, width)
         self._rows = round(height * scale), round(width * scale)
-        self._rounds = [boxes[:-1], boxes[-1:]]
+        first = len(boxes) - rounds + 1
+        self._rounds = [boxes[:first], *boxes[first:].split(1)]
         self._size = height, width
         self.round = 0
 
@@ -141,15 +143,15 @@ class Clock:
         self.seconds[name] += time.process_time() - started
 
 
-def measure(megapixels: float, count: int, draw: bool, size: float = 1 / 3) -> dict[str, Any]:
+def measure(megapixels: float, count: int, draw: bool, size: float = 1 / 3, rounds: int = 2) -> dict[str, Any]:
     """Send a made-up photo through the loop twice, the second time measured."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(height * 4 / 3)
     boxes = crowd(count, height, width, size)
     pixels = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = Image(pixels)
-    detector, segmenter = Detector(boxes, height, width), Segmenter(boxes, height, width)
-    loop = Loop(detector, Pose(), segmenter, OKSSuppressor(threshold=1.0), rounds=2)
+    detector, segmenter = Detector(boxes, height, width, rounds), Segmenter(boxes, height, width)
+    loop = Loop(detector, Pose(), segmenter, OKSSuppressor(threshold=1.0), rounds=rounds)
     small = Image(pixels[: height // 8, : width // 8].contiguous())
     _once(loop, detector, small, Clock(), False)  # what is imported or compiled on first use
     gc.collect()
@@ -162,6 +164,7 @@ def measure(megapixels: float, count: int, draw: bool, size: float = 1 / 3) -> d
         "height": height,
         "width": width,
         "box share": size,
+        "rounds": rounds,
         "seconds": dict(clock.seconds),
         "peak": _peak() - before,
     }
@@ -173,7 +176,7 @@ def _once(loop: Loop, detector: Detector, image: Image, clock: Clock, draw: bool
     original = loop._estimate
 
     def estimate(*arguments: Any) -> Any:
-        detector.round = 1
+        detector.round += 1
         return original(*arguments)
 
     loop._estimate = estimate  # type: ignore[assignment,method-assign]
@@ -196,8 +199,8 @@ def _peak() -> int:
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
-    if len(options.megapixels) * len(options.people) * len(options.size) == 1:
-        rows = [measure(options.megapixels[0], options.people[0], options.draw, options.size[0])]
+    if len(list(_cases(options))) == 1:
+        rows = [measure(options.megapixels[0], options.people[0], options.draw, options.size[0], options.rounds[0])]
     else:
         rows = [_apart(options, *case) for case in _cases(options)]
     for row in rows:
@@ -206,14 +209,11 @@ def main() -> None:
         write(options.output, {"settings": vars(options), "machine": machine("cpu"), "rows": rows})
 
 
-def _cases(options: argparse.Namespace) -> Iterator[tuple[float, int, float]]:
-    for megapixels in options.megapixels:
-        for people in options.people:
-            for size in options.size:
-                yield megapixels, people, size
+def _cases(options: argparse.Namespace) -> Iterator[tuple[float, int, float, int]]:
+    return product(options.megapixels, options.people, options.size, options.rounds)
 
 
-def _apart(options: argparse.Namespace, megapixels: float, people: int, size: float) -> dict[str, Any]:
+def _apart(options: argparse.Namespace, megapixels: float, people: int, size: float, rounds: int) -> dict[str, Any]:
     """Measure a case in a process of its own: the peak of memory never falls within one."""
     import json
     import tempfile
@@ -221,7 +221,16 @@ def _apart(options: argparse.Namespace, megapixels: float, people: int, size: fl
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.json"
         command = [sys.executable, __file__, "--megapixels", str(megapixels), "--people", str(people)]
-        command += ["--size", str(size), "--threads", str(options.threads), "--output", str(path)]
+        command += [
+            "--size",
+            str(size),
+            "--rounds",
+            str(rounds),
+            "--threads",
+            str(options.threads),
+            "--output",
+            str(path),
+        ]
         subprocess.run(command + ["--draw"] * options.draw, check=True, stdout=subprocess.DEVNULL)
         (row,) = json.loads(path.read_text())["rows"]
     return dict(row)
@@ -247,6 +256,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--megapixels", type=float, nargs="+", default=[12.0])
     parser.add_argument("--people", type=int, nargs="+", default=[20])
     parser.add_argument("--size", type=float, nargs="+", default=[1 / 3], help="height of a person, share of the image")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[2], help="one person is found in each but the first")
     parser.add_argument("--draw", action="store_true", help="draw the people as well")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, metavar="JSON")

@@ -111,6 +111,13 @@ def examine(device: str) -> tuple[list[str], list[str]]:
         advice.append(
             f"for {', '.join(untrained)}: no weights are published; docs/samp.md and docs/parts.md say how to make them"
         )
+    if has_two_opencvs():
+        advice.append(
+            "opencv-python and opencv-python-headless are both installed, and each overwrites the other's cv2: the "
+            "first, which mmengine asks for, needs libGL and brings windows nothing here opens. To keep the other: "
+            "pip uninstall -y opencv-python opencv-python-headless, then pip install opencv-python-headless, and in a "
+            "checkout pip install ./third_party/opencv-python, which stands in for the first"
+        )
     weights = dict.fromkeys(name for preset in found for name in preset.missing_weights)
     if weights:
         advice.append(
@@ -165,6 +172,18 @@ def _parts(node: object) -> Iterator[ConfigSection]:
 def _extra(part: ConfigSection) -> str | None:
     """Return the extra that a part needs; those of OpenMMLab and Meta are one, and have a checkpoint."""
     return _LIBRARIES.get(part["type"]) or ("openmmlab" if "checkpoint" in part else None)
+
+
+def has_two_opencvs() -> bool:
+    """Tell whether two packages with files of their own share the folder cv2."""
+    owners = 0
+    for name in ("opencv-python", "opencv-python-headless"):
+        try:
+            files = metadata.files(name) or ()
+        except metadata.PackageNotFoundError:
+            continue
+        owners += any(file.parts[0] == "cv2" for file in files)
+    return owners > 1
 
 
 @cache

@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import PurePosixPath
 
 import pytest
 from filelock import FileLock
 from program import BEHIND, CONFIG, ENVIRONMENT, FRONT, ROOT, main_in, run, save
 
 import bmp.cli
+from bmp import doctor
 from bmp.inference import files
 
 
@@ -330,6 +333,18 @@ def test_the_doctor_says_what_to_do(tmp_path, monkeypatch):
     code, out, _ = main_in(tmp_path, "doctor")
     assert code == 1
     assert 'run `pip install -e ".[lite]"` in ' in out
+
+
+@pytest.mark.parametrize(("real", "said"), [((), False), (("headless",), False), (("", "headless"), True)])
+def test_the_doctor_sees_two_opencvs(monkeypatch, real, said):
+    def files(name):
+        kind = name.removeprefix("opencv-python").removeprefix("-")
+        if not real and kind:
+            raise metadata.PackageNotFoundError(name)
+        return [PurePosixPath("cv2/__init__.py" if kind in real else f"{name}.dist-info/METADATA")]
+
+    monkeypatch.setattr("bmp.doctor.metadata.files", files)
+    assert doctor.has_two_opencvs() == said
 
 
 def test_the_doctor_finds_packages_that_do_not_fit_each_other(tmp_path, monkeypatch):
