@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,10 @@ class Timing:
 
 
 def repeat(
-    functions: Mapping[str, Callable[[Stopwatch], object]], warmup: int, repeats: int
+    functions: Mapping[str, Callable[[Stopwatch], object]],
+    warmup: int,
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict[str, Timing]]:
     """Call each function in turn, ``repeats`` times; timings by function and name, ``total`` among the names.
 
@@ -49,7 +53,7 @@ def repeat(
     for number in range(repeats):
         for key in list(functions)[:: -1 if number % 2 else 1]:
             function = functions[key]
-            stopwatch, whole = Stopwatch(), Stopwatch()
+            stopwatch, whole = Stopwatch(clock), Stopwatch(clock)
             _forget()
             with whole.time("total"):
                 function(stopwatch)
