@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ from pycocotools.coco import COCO
 from bmp.cli import main
 from bmp.errors import UserError
 from bmp.inference.label import LabelSettings, to_shards
+from bmp.inference.ray_engine import check_reachable
 from bmp.io.label_shards import COCO_SHARDS, TRIES, Tries, read_shard, read_shards, shards_in
 from bmp.io.photo_sources import Photo, list_photos, read_bytes
 
@@ -284,6 +286,18 @@ def test_mistakes_are_one_line(photos, capsys, arguments, complaint):
     assert main(["label", *given, "-o", f"{folder}/labels", "-c", f"{folder}/config.py"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_said_at_once(scheme):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"--address {address}: nobody answers there"):
+            check_reachable(address)
+        taken.listen()
+        check_reachable(address)
+    check_reachable("auto")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _STORE_BYTES = 200_000_000  # what lies in Ray's store here are names of photos
 _MOST_BLOCKS = 10_000
+_SECONDS_TO_CONNECT = 10
 
 
 class RayEngine:
@@ -49,7 +51,9 @@ class RayEngine:
         ray = self._ray
         cpus = job.settings.num_cpus
         most = self._workers or max(1, int((os.cpu_count() or 1) / max(cpus, 0.01)))
-        if not self._address:  # else Ray writes one into the home folder, which containers may not let it
+        if self._address:
+            check_reachable(self._address)
+        else:  # else Ray writes one into the home folder, which containers may not let it
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
             # Actors hold their CPUs for as long as they live: two more than theirs keep Ray's own tasks from starving.
@@ -112,6 +116,17 @@ class Worker:
         """Label the photos of a shard, given as text, and return what became of them."""
         done = self._labeller.label(Shard.from_json(row["shard"]))
         return {"photos": done.photos, "people": done.people, "failed": done.failed or [""][:0]}
+
+
+def check_reachable(address: str) -> None:
+    """Raise ``UserError`` where nobody listens at HOST:PORT, which Ray tries for minutes; other names are its own."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--address {address}: nobody answers there, {error}; name a Ray cluster that runs") from None
 
 
 def _cause(error: BaseException) -> str:
