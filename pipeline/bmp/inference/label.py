@@ -281,7 +281,7 @@ class Labeller:
         def put_down(photo: Photo, row: Future[PhotoRow]) -> None:
             rows[photo.id] = row.result()
 
-        with ThreadPoolExecutor() as pool, SideWork(pool) as described:
+        with ThreadPoolExecutor() as pool, SideWork["PhotoRow"](pool) as described:
             for batch in _batches(photos, self._job.settings, set(tries.counts), pool):
                 with tries.working_on([photo.id for photo, _ in batch]):
                     for photo, known, outcome in self._found(batch):
