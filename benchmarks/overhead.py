@@ -74,7 +74,7 @@ class Detector(MMDetDetector):
         scale = 640 / max(height, width)
         self._rows = round(height * scale), round(width * scale)
         first = len(boxes) - rounds + 1
-        self._rounds = [boxes[:first], *boxes[first:].split(1)]
+        self._rounds = [boxes[:first], *torch.split(boxes[first:], 1)]
         self._size = height, width
         self.round = 0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,7 @@ def ours() -> Iterator[tuple[str, nn.Module, Forward]]:
 
 def transformers() -> Iterator[tuple[str, nn.Module, Forward]]:
     """Yield those of transformers in the same sizes."""
-    import transformers as hf
-
+    hf: Any = import_module("transformers")
     detector = hf.RTDetrV2ForObjectDetection(hf.RTDetrV2Config()).eval()
     yield "RT-DETR v2 r50, 640 (transformers)", detector, lambda: detector(torch.rand(1, 3, 640, 640))
     backbone = hf.VitPoseBackboneConfig(
@@ -73,8 +73,7 @@ def transformers() -> Iterator[tuple[str, nn.Module, Forward]]:
 
 def ultralytics() -> Iterator[tuple[str, nn.Module, Forward]]:
     """Yield ultralytics' large models, which join boxes and masks, or boxes and poses."""
-    import ultralytics as package
-
+    package = import_module("ultralytics")
     for name in ("yolo11l-seg", "yolo11l-pose"):
         network: Any = package.YOLO(f"{name}.yaml").model.eval()
         yield f"{name}, 640 (ultralytics)", network, _call(network, torch.rand(1, 3, 640, 640))

@@ -155,7 +155,7 @@ def _can_fold(first: nn.Module, second: nn.Module) -> bool:
     )
 
 
-def _folded(convolution: nn.Module, norm: Any) -> nn.Module:
+def _folded(convolution: Any, norm: Any) -> nn.Module:
     return fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, nn.ConvTranspose2d))  # type: ignore
 
 

@@ -359,7 +359,7 @@ def to_input(image: Image, side: int, device: torch.device | str) -> Tensor:
     step = _STRIP if shown.device.type == "cpu" else image.height
     strips = [
         F.interpolate(strip.float().div_(255), (strip.shape[2], side), mode="bilinear", antialias=True)
-        for strip in shown.split(step, dim=2)
+        for strip in torch.split(shown, step, dim=2)
     ]
     pixels = F.interpolate(torch.cat(strips, dim=2), (side, side), mode="bilinear", antialias=True)[0].contiguous()
     mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))

@@ -107,9 +107,9 @@ def crop(
         taps *= factors[:, :, None].expand(-1, -1, 3).flatten(1)
         if outside is not None:
             taps.round_()
-        left, right = taps.split(3 * width, dim=1)
+        left, right = torch.split(taps, 3 * width, dim=1)
         across = torch.sub(right, left).mul_(along_x[person].repeat_interleave(3, output_size=3 * width)).add_(left)
-        above, below = across.split(height)
+        above, below = torch.split(across, height)
         blended = torch.sub(below, above).mul_(along_y[person, :, None]).add_(above)
         crops.append(blended.round_().to(torch.uint8).view(height, width, 3).permute(2, 0, 1))
     return torch.stack(crops)

@@ -52,7 +52,8 @@ class _CropPoses:
 
     def first(self, count: int) -> _CropPoses:
         """Return those of the first people."""
-        return _CropPoses(*(None if values is None else values[:count] for values in vars(self).values()))
+        kept: list[Any] = [None if values is None else values[:count] for values in vars(self).values()]
+        return _CropPoses(*kept)
 
 
 @POSES.register_module()
