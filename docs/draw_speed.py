@@ -1,6 +1,6 @@
 """Draws the cost of what lies around the networks over people, pixels and rounds; writes the tables of docs/speed.md.
 
-    python benchmarks/overhead.py --people 1 10 20 50 100 200 --output benchmarks/results/overhead_people.json
+    python benchmarks/overhead.py --people 2 10 20 50 100 200 --output benchmarks/results/overhead_people.json
     python benchmarks/overhead.py --megapixels 1 2 4 8 12 24 --output benchmarks/results/overhead_pixels.json
     python benchmarks/overhead.py --rounds 1 2 3 4 --output benchmarks/results/overhead_rounds.json
     python docs/draw_speed.py
@@ -36,8 +36,9 @@ FILES = {"people": "overhead_people", "megapixels": "overhead_pixels", "rounds":
 def main() -> None:
     """Write the picture and the tables."""
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    for axes, (key, label) in zip(figure.subplots(1, 3, sharey=False), CURVES.items(), strict=True):
-        rows = _rows(FILES[key])
+    measured = {key: label for key, label in CURVES.items() if (RESULTS / f"{FILES[key]}.json").exists()}
+    for axes, (key, label) in zip(figure.subplots(1, len(measured)), measured.items(), strict=True):
+        rows = [row for row in _rows(FILES[key]) if row["people"]]
         x = [row[key] for row in rows]
         parts = [[_part(row, name) for row in rows] for name in STAGES]
         axes.stackplot(x, parts, labels=list(STAGES.values()), alpha=0.85)
@@ -75,7 +76,7 @@ def _with_tables(text: str) -> str:
 def _overhead() -> Iterator[str]:
     yield "| people in 12 megapixels | seconds of CPU | ms a person | memory above the start |"
     yield "| ---: | ---: | ---: | ---: |"
-    for row in _rows("overhead_people"):
+    for row in (row for row in _rows("overhead_people") if row["people"]):
         seconds = row["seconds"]["whole loop"] + row["seconds"]["run lengths"]
         each = 1000 * seconds / row["people"]
         yield f"| {row['people']} | {seconds:.2f} | {each:.0f} | {row['peak'] / 2**20:.0f} MiB |"
