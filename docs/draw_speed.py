@@ -10,6 +10,7 @@ It measures nothing itself. The tables lie between marks ``speed: NAME`` and com
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ FILES = {"people": "overhead_people", "megapixels": "overhead_pixels", "rounds":
 
 def main() -> None:
     """Write the picture and the tables."""
+    argparse.ArgumentParser(
+        "python docs/draw_speed.py", description="Draw the curves and tables of speed."
+    ).parse_args()
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     measured = {key: label for key, label in CURVES.items() if (RESULTS / f"{FILES[key]}.json").exists()}
     for axes, (key, label) in zip(figure.subplots(1, len(measured)), measured.items(), strict=True):

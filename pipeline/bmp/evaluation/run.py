@@ -217,10 +217,11 @@ def run(model: Loop, task: Task, folder: Path, processes: Processes, progress: P
                         record = partial(_record, outcome, model.pose.keypoints)
                         records.add(kept_bytes(outcome), record, partial(put_down, index))
             note({"seconds": stopwatch.seconds})
-        last = Stopwatch()
-        with last.time("all"):
-            records.finish()
-        note({"seconds": last.seconds})
+        if waiting:
+            last = Stopwatch()
+            with last.time("all"):
+                records.finish()
+            note({"seconds": last.seconds})
 
 
 def _check_photos(folder: Path, task: Task, known: dict[int, str | None], pool: Executor) -> None:

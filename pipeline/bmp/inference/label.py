@@ -186,10 +186,10 @@ def _label(options: argparse.Namespace) -> int:
         waiting = sum(len(shard.photos) for shard in shards)
         job = Job(pipeline, options.device, str(output.absolute()), settings, options.coco, options.debug)
         failed: list[str] = []
+        earlier = sum(not done.get(photo.id, True) for photo in listed.photos)
         people = 0
         with progress(options.quiet, waiting, unit="photos") as (say, advance):
             if done:
-                earlier = sum(not good for good in done.values())
                 say(f"{len(done)} photos were done before" + (f", {earlier} of them failed" if earlier else ""))
             for one in engine(shards, job):
                 people += one.people
@@ -201,10 +201,9 @@ def _label(options: argparse.Namespace) -> int:
             if failed:
                 say(f"{len(failed)} photos failed: they are rows with a reason")
     more = len(failed) - _MOST_SAID
-    return report_failed(
-        "bmp label",
-        [*listed.failed, *failed[:_MOST_SAID], *([f"{more} more, see the column error"] if more > 0 else [])],
-    )
+    rest = [f"{more} more, see the column error"] if more > 0 else []
+    before = [f"{earlier} photos failed before, see the column error"] if earlier else []
+    return report_failed("bmp label", [*listed.failed, *failed[:_MOST_SAID], *rest, *before])
 
 
 def _engine(options: argparse.Namespace, settings: LabelSettings) -> Engine:
