@@ -37,8 +37,8 @@ def around_skeleton(
 
     Args:
         keypoints: (K, 2) x and y in pixels, those of ``meaning`` first.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: of the picture or the window in which the keypoints are given, in pixels.
+        width: likewise.
         thickness: factor of the thickness of all limbs.
         meaning: what the keypoints mean; shoulders, hips, elbows, wrists, knees and ankles have to be among them.
 
