@@ -1,13 +1,11 @@
 import io
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 from fakes import FakeDetector, scene
@@ -187,63 +185,6 @@ def test_tars_parquet_files_and_addresses(photos, tmp_path):
     assert [read_bytes(photo) for photo in listed.photos] == contents
     assert label(photos, inputs=[tmp_path / "in.tar", tmp_path / "plain.parquet", "memory://bucket/a/*.png"]) == 0
     assert [len(row["people"]) for row in rows_of(photos)] == [1, 2, 1, 2, 1, 1]
-
-
-def tar(path, *members):
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-
-
-def test_a_broken_archive_stops_no_other_and_odd_names_are_names(tmp_path):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    names = ["ä b/日本 語.PNG", "x/._a.png", "a.b.c.png", "twice.png", "notes.txt", "twice.png"]
-    tar(folder / "good.tar", *((name, f"{number}".encode()) for number, name in enumerate(names)))
-    tar(folder / "cut.tar", ("one.png", b"1" * 512), ("two.png", b"2" * 4096))
-    (folder / "cut.tar").write_bytes((folder / "cut.tar").read_bytes()[:3000])
-    (folder / "none.tar").write_bytes(b"no tar" * 1000)
-    (folder / "small.tar.gz").write_bytes(b"")
-    (folder / "none.parquet").write_bytes(b"PAR1 none")
-    parquet.write_table(pa.table({"id": [1], "text": ["a"]}), folder / "other.parquet")
-    rows = [b"r", None]
-    parquet.write_table(pa.table({"a.b": rows, "id": ["same", "same"]}), folder / "dots.parquet")
-    listed = list_photos([str(folder), str(folder / "good.tar")])
-    found = {photo.id.removeprefix(f"{folder}/"): photo for photo in listed.photos}
-    assert set(found) == {
-        "good.tar/ä b/日本 語.PNG", "good.tar/a.b.c.png", "good.tar/twice.png", "cut.tar/one.png", "cut.tar/two.png",
-        "dots.parquet#0", "dots.parquet#1",
-    }  # fmt: skip
-    contents = {"good.tar/ä b/日本 語.PNG": b"0", "good.tar/twice.png": b"5", "dots.parquet#0": b"r"}
-    assert {name: read_bytes(found[name]) for name in contents} == contents
-    for name, complaint in (("cut.tar/two.png", "the tar ends within it"), ("dots.parquet#1", "has no bytes")):
-        with pytest.raises(UserError, match=complaint):
-            read_bytes(found[name])
-    broken = sorted(line.removeprefix(f"{folder}/").partition(":")[0] for line in listed.failed)
-    assert broken == ["cut.tar", "none.parquet", "none.tar", "other.parquet", "small.tar.gz"]
-    assert listed.left_out["hidden pictures in tars"] == 2  # named twice
-    with pytest.raises(UserError, match=r"none\.tar: cannot be read"):
-        list_photos([str(folder / "none.tar")])
-
-
-def test_what_a_run_writes_is_no_photo_and_names_may_be_no_text(tmp_path):
-    photos = tmp_path / "photos"
-    (photos / "labels" / "shards").mkdir(parents=True)
-    (photos / "a.png").write_bytes(b"a")
-    (photos / "labels" / "overlay.png").write_bytes(b"b")
-    parquet.write_table(pa.table({"id": ["a"]}), photos / "labels" / "shards" / "1.parquet")
-    odd = os.fsdecode(bytes(photos) + b"/\xff.png")
-    try:
-        Path(odd).write_bytes(b"c")
-    except OSError:  # a file system of text
-        odd = None
-    listed = list_photos([str(photos)], photos / "labels")
-    assert (listed.failed, dict(listed.left_out)) == ([], {})
-    names = [photo.id.removeprefix(f"{photos}/") for photo in listed.photos]
-    assert names == ["a.png", *(["\\udcff.png"] if odd else [])]
-    assert read_bytes(listed.photos[-1]) == (b"c" if odd else b"a")
 
 
 @pytest.mark.slow

@@ -203,7 +203,7 @@ def find(inputs: str | Path | Sequence[str | Path]) -> Found:
         if isinstance(entry, str) and is_url(entry):
             found.setdefault(entry, entry)
             continue
-        for met in _expand(str(entry)):
+        for met in expand(str(entry)):
             path = met.path if isinstance(met, LeftOut) else met
             key = os.path.abspath(path)  # noqa: PTH100 - resolve() would also follow links
             if isinstance(met, LeftOut):
@@ -275,7 +275,11 @@ def is_picture(path: Path) -> bool:
     return suffix in EXTENSIONS or (suffix in HEIF_EXTENSIONS and has_heif())
 
 
-def _expand(entry: str) -> Iterator[Path | LeftOut]:
+def expand(entry: str) -> Iterator[Path | LeftOut]:
+    """Yield what a path or a pattern names, see ``find``, in no particular order; nothing where a pattern fits nothing.
+
+    Raises ``UserError`` for a path that does not exist.
+    """
     if not entry:
         raise UserError(
             "expected a file, folder or glob pattern, got an empty name; check the variables in the command"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import glob
 import io
 import os
+import posixpath
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from bmp.errors import UserError
-from bmp.io.images import EXTENSIONS, HEIF_EXTENSIONS, find
+from bmp.io.images import EXTENSIONS, HEIF_EXTENSIONS, LeftOut, expand
+from bmp.io.json_fields import short
 
 if TYPE_CHECKING:
     import pyarrow
@@ -76,8 +79,9 @@ def list_photos(inputs: Sequence[str], output: Path | None = None) -> Listed:
     if not photos:
         if listed.failed:
             raise UserError(listed.failed[0])
+        left = "".join(f"; left out {count}, {reason}" for reason, count in listed.left_out.items())
         raise UserError(
-            f"no photos found in {', '.join(inputs)}; name photos, folders, patterns, tars or Parquet files"
+            f"no photos found in {', '.join(inputs)}; name photos, folders, patterns, tars or Parquet files{left}"
         )
     listed.photos.extend(photos.values())
     return listed
@@ -85,40 +89,18 @@ def list_photos(inputs: Sequence[str], output: Path | None = None) -> Listed:
 
 def _local(entry: str, output: str | None, listed: Listed) -> Iterator[Photo]:
     """Yield photos by the rules of ``bmp.io.images.find``, and those within tars and Parquet files."""
-
-    def is_output(path: Path) -> bool:
-        return output is not None and Path(os.path.realpath(path)).is_relative_to(output)
-
-    archives = _archives(entry)
-    for path in archives:
-        if not is_output(path):
-            yield from _in_archive(os.path.abspath(path), listed)  # noqa: PTH100 - resolve() would also follow links
-    if archives and not Path(entry).is_dir() and not glob.has_magic(entry):
-        return
-    try:
-        found = find(entry)
-    except UserError:
-        if archives:  # a folder of nothing but tars
-            return
-        raise
-    known = set(map(str, archives))
-    for left in found.left_out:
-        if str(left.path) not in known and not is_output(left.path):
-            listed.left_out[left.reason] += 1
-    for source in found.paths:
-        if not is_output(source):
-            name = Path(os.path.abspath(source)).as_posix()  # noqa: PTH100
+    for met in sorted(expand(entry), key=lambda met: str(met.path if isinstance(met, LeftOut) else met)):
+        path = met.path if isinstance(met, LeftOut) else met
+        if output is not None and Path(os.path.realpath(path)).is_relative_to(output):
+            continue
+        name = Path(os.path.abspath(path)).as_posix()  # noqa: PTH100 - resolve() would also follow links
+        hidden = isinstance(met, LeftOut) and path.name.startswith(".")
+        if name.lower().endswith(_ARCHIVES) and not hidden and os.path.isfile(name):  # noqa: PTH113 - see expand
+            yield from _in_archive(name, listed)
+        elif isinstance(met, LeftOut):
+            listed.left_out[met.reason] += 1
+        else:
             yield Photo(_text(name), name)
-
-
-def _archives(entry: str) -> list[Path]:
-    path = Path(entry)
-    if path.is_dir():
-        return sorted(found for kind in _ARCHIVES for found in path.rglob(f"*{kind}") if found.is_file())
-    named = [path]
-    if glob.has_magic(entry) and not path.exists():
-        named = sorted(map(Path, glob.glob(entry, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    return [found for found in named if found.name.lower().endswith(_ARCHIVES) and found.is_file()]
 
 
 def _text(name: str) -> str:
@@ -130,10 +112,13 @@ def _remote(entry: str, listed: Listed) -> Iterator[Photo]:
     files = _filesystem(entry)
     path = files._strip_protocol(entry)
     try:
-        if glob.has_magic(entry):
+        named = files.isfile(path)
+        if named:
+            names = [path]
+        elif glob.has_magic(entry) and not files.isdir(path):
             names = sorted(files.glob(path))
         else:
-            names = [path] if files.isfile(path) else sorted(files.find(path))
+            names = sorted(files.find(path))
     except Exception as error:  # each service has its own
         raise UserError(f"{entry}: cannot be read, {_said(error)}") from None
     if not names:
@@ -143,8 +128,10 @@ def _remote(entry: str, listed: Listed) -> Iterator[Photo]:
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - an address
         if name.lower().endswith(_ARCHIVES):
             yield from _in_archive(address, listed)
-        elif suffix in _PICTURES or len(names) == 1:
+        elif named or (suffix in _PICTURES and not PurePosixPath(name).name.startswith(".")):
             yield Photo(_text(address), address)
+        elif suffix in _PICTURES:
+            listed.left_out["hidden pictures; name them to have them read"] += 1
         else:
             listed.left_out["not a picture"] += 1
 
@@ -168,25 +155,48 @@ def _said(error: Exception) -> str:
 
 def _in_tar(address: str, listed: Listed) -> Iterator[Photo]:
     found: dict[str, Photo] = {}
+    links: dict[str, str] = {}
     broken = None
     try:
         with _opened(address) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
-                name = PurePosixPath(member.name)
-                if not member.isfile() or name.suffix.lower() not in _PICTURES:
+                path = PurePosixPath(member.name)
+                if member.isdir() or path.suffix.lower() not in _PICTURES:
                     continue
-                if name.name.startswith("."):  # such as ._a.jpg, which macOS adds
+                name = posixpath.normpath(member.name)
+                if path.name.startswith("."):  # such as ._a.jpg, which macOS adds
                     listed.left_out["hidden pictures in tars"] += 1
                     continue
-                photo = Photo(_text(f"{address}/{member.name}"), address, member.offset_data, member.size)
-                if photo.id in found:
+                if name in found or name in links:
                     listed.left_out["pictures in tars that a later one of the same name replaces"] += 1
-                found[photo.id] = photo
+                    found.pop(name, None)
+                    links.pop(name, None)
+                if member.issym():
+                    links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                elif member.islnk():
+                    links[name] = posixpath.normpath(member.linkname)
+                elif member.issparse() or not member.isfile():
+                    listed.left_out["pictures in tars that are not stored as they are (sparse files, devices)"] += 1
+                else:
+                    found[name] = _member(address, member.name, member.offset_data, member.size)
     except Exception as error:  # a tar that is cut off has photos before the cut
         broken = error
     yield from found.values()
+    for name, target in links.items():
+        passed = {name}
+        while target in links and target not in passed:
+            passed.add(target)
+            target = links[target]
+        if target in found:
+            yield _member(address, name, found[target].offset, found[target].size)
+        else:
+            listed.left_out["links in tars to what is no picture of theirs"] += 1
     if broken is not None:
         raise broken
+
+
+def _member(address: str, name: str, offset: int, size: int) -> Photo:
+    return Photo(_text(f"{address}/{name}"), address, offset, size)
 
 
 def _in_parquet(address: str) -> Iterator[Photo]:
@@ -208,11 +218,13 @@ def _bytes_column(address: str, schema: pyarrow.Schema) -> str:
     def holds(kind: Any) -> bool:
         if types.is_struct(kind):
             return any(field.name == "bytes" and holds(field.type) for field in kind)
-        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+        if types.is_dictionary(kind):
+            return holds(kind.value_type)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
     able = [field.name for field in schema if holds(field.type)]
     named = [name for name in _BYTES_COLUMNS if name in able]
-    if not able or (len(able) > 1 and not named):
+    if not able or (len(able) > 1 and not named) or able.count((named or able)[0]) > 1:
         raise UserError(
             f"{address}: expected a column of photos as bytes, called {', '.join(_BYTES_COLUMNS)} or the only one of "
             f"its kind; got {', '.join(schema.names)}"
@@ -229,9 +241,10 @@ def read_bytes(photo: Photo) -> bytes:
     """
     if photo.group >= 0:
         value = _row_group(photo.file, photo.group, photo.column)[photo.row].as_py()
+        path = value.get("path") if isinstance(value, dict) else None
         value = value.get("bytes") if isinstance(value, dict) else value
         if not value:
-            raise UserError(f"{photo.id}: has no bytes")
+            raise UserError(f"{photo.id}: has no bytes" + (f", only the path {short(path)}" if path else ""))
         return bytes(value)
     with _opened(photo.file) as stream:
         stream.seek(photo.offset)
@@ -264,6 +277,8 @@ def _row_group(address: str, group: int, column: str) -> Any:
 def _opened(address: str) -> IO[bytes]:
     if "://" in address:
         return cast("IO[bytes]", _filesystem(address).open(address, "rb"))
+    if not stat.S_ISREG(os.stat(address).st_mode):  # noqa: PTH116 - a pipe would wait for somebody who writes into it
+        raise UserError(f"{_text(address)}: no regular file; name a picture file")
     return open(address, "rb")  # noqa: PTH123 - closed by whoever asks
 
 
