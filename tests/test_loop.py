@@ -371,6 +371,34 @@ def test_another_rule_for_what_later_rounds_see():
     assert torch.equal(result.trace[0].people.masks.bits, whole.trace[0].people.masks.bits)
 
 
+class Counted(LeftHalf):
+    """Counts the images that it was asked of."""
+
+    calls = 0
+
+    def painted(self, people):
+        self.calls += 1
+        return super().painted(people)
+
+
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("by_features", [False, True])
+def test_an_image_is_painted_once_a_round_and_only_for_whoever_looks_at_it(monkeypatch, trace, by_features):
+    painted = []
+    monkeypatch.setattr("bmp.loop.paint_out", lambda *arguments: painted.append(paint_out(*arguments)) or painted[-1])
+    rule, detector = Counted(), ByFeatures(Asked()) if by_features else FakeDetector()
+    loop = _loop(redetector=detector, paint=rule, rounds=4)
+    nested = scene((2, 2, 46, 46), (5, 5, 40, 40), (10, 10, 20, 20))
+    (result,) = _run(loop, nested, trace=trace)
+    rounds = len(detector.known if by_features else detector.calls)
+    assert rounds >= 2
+    assert rule.calls == rounds
+    assert len(painted) == (rounds if trace or not by_features else 0)
+    for step, image in zip(result.trace[1:], painted, strict=True) if trace else ():
+        assert torch.equal(step.seen.pixels, image.pixels)
+        assert step.seen is not image  # what stages remember of an image ends with that object
+
+
 def test_a_detector_on_features_is_told_what_would_be_painted():
     redetector = ByFeatures(Asked())
     _run(_loop(redetector=redetector, paint=LeftHalf()), scene(BEHIND, FRONT))

@@ -79,13 +79,14 @@ class ImageState:
     """An image on its way through the rounds.
 
     index: its position in the batch. people: everybody accepted so far; their masks may overlap until the image is
-    finished. encoded: the shared encoder has its features. view: the segmenter's ``ImageView``, None until a person in
-    the image needs a mask.
+    finished. seen: with a trace the image as the detector saw it in this round, else None. encoded: the shared encoder
+    has its features. view: the segmenter's ``ImageView``, None until a person in the image needs a mask.
     """
 
     index: int
     image: Image
     people: Instances
+    seen: Image | None = None
     encoded: bool = False
     view: ImageView = None
     trace: list[RoundTrace] = field(default_factory=list)
@@ -227,7 +228,7 @@ class Loop:
         self, number: int, states: list[ImageState], boxes: Sequence[Detections | None] | None, trace: bool
     ) -> list[ImageState]:
         """Do one round; return the images with new people: only there can another round find more."""
-        found = self._detect(states, boxes) if number == 1 else self._redetect(states)
+        found = self._detect(states, boxes) if number == 1 else self._redetect(states, trace)
         self._encode([state for state, people in zip(states, found, strict=True) if len(people)])
         poses = self._estimate(states, found)
         with self.clock("suppressor", len(states)):
@@ -237,12 +238,11 @@ class Loop:
             left = self._repose(number, states, left, segmented)
         for i, state in enumerate(states):
             known, new = len(state.people), left[i].new
-            seen = self._painted(state) if trace and number > 1 else state.image
             rounds = torch.full((len(new),), number, dtype=torch.int64, device=self.device)
             state.people = Instances.concat([left[i].old, Instances(new, left[i].new_poses, segmented[i], rounds)])
             if trace:
                 # A copy: stages keep results as long as the image lives, and a trace may live longer.
-                view = (replace(seen), found[i], poses[i], left[i].kept, known, segmented[i])
+                view = (replace(state.seen or state.image), found[i], poses[i], left[i].kept, known, segmented[i])
                 state.trace.append(RoundTrace(number, *view, self._resolved(state.people)))
         return [state for state, each in zip(states, left, strict=True) if len(each.new)]
 
@@ -256,14 +256,20 @@ class Loop:
             found = iter(self.detector.detect([state.image for state in unknown]) if unknown else [])
         return [(next(found) if rows is None else rows).to(self.device) for rows in given]
 
-    def _redetect(self, states: list[ImageState]) -> list[Detections]:
-        """Find further people, in later rounds."""
+    def _redetect(self, states: list[ImageState], trace: bool) -> list[Detections]:
+        """Find further people, in later rounds; what is painted out is worked out once, for detector and trace."""
+        images = [state.image for state in states]
         with self.clock("detector", len(states)):
+            known = [self.paint.painted(state.people) for state in states]
             if isinstance(self.redetector, FeatureDetector):
-                known = [self.paint.painted(state.people) for state in states]
-                found = self.redetector.detect_further([state.image for state in states], known)
+                found = self.redetector.detect_further(images, known)
+                painted = list(map(paint_out, images, known)) if trace else []
             else:
-                found = self.redetector.detect([self._painted(state) for state in states])
+                painted = list(map(paint_out, images, known))
+                found = self.redetector.detect(painted)
+        if trace:
+            for state, image in zip(states, painted, strict=True):
+                state.seen = image
         return [people.to(self.device) for people in found]
 
     def _encode(self, states: list[ImageState]) -> None:
@@ -339,10 +345,6 @@ class Loop:
         if not is_at_hand(people.device):  # else each record was checked when it was made
             people.check_values()
         return Result(state.index, people, state.trace, state.image)
-
-    def _painted(self, state: ImageState) -> Image:
-        """Return the image of a state with the people accepted so far black."""
-        return paint_out(state.image, self.paint.painted(state.people))
 
 
 def checked_rounds(rounds: int) -> int:

@@ -31,16 +31,19 @@ def default_dtype(dtype: str | None, device: torch.device | str, engine: str = "
     return "bfloat16" if torch.device(device).type == "cuda" and engine == "torch" else "float32"
 
 
-def padded_count(count: int, most: int) -> int:
-    """Return the next of 1, 2, 4, 8 ... that holds ``count`` rows, but at most ``most``.
+def padded_rows(count: int, most: int) -> list[int]:
+    """Return the numbers of ``count`` rows, the last one repeated until there are 1, 2, 4, 8 ... or ``most`` of them.
 
     Whatever is compiled, captured or tuned for one number of rows is then used again for another.
 
     Examples:
-        >>> [padded_count(count, 24) for count in (1, 2, 3, 9, 17, 24)]
+        >>> padded_rows(3, 24)
+        [0, 1, 2, 2]
+        >>> [len(padded_rows(count, 24)) for count in (1, 2, 3, 9, 17, 24)]
         [1, 2, 4, 16, 24, 24]
     """
-    return max(count, min(most, 1 << (count - 1).bit_length()))
+    padded = max(count, min(most, 1 << (count - 1).bit_length()))
+    return [*range(count), *[count - 1] * (padded - count)]
 
 
 def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
@@ -156,7 +159,9 @@ def _can_fold(first: nn.Module, second: nn.Module) -> bool:
 
 
 def _folded(convolution: Any, norm: Any) -> nn.Module:
-    return fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, nn.ConvTranspose2d))  # type: ignore
+    transposed = isinstance(convolution, nn.ConvTranspose2d)
+    folded: nn.Module = fuse_conv_bn_eval(convolution, norm, transpose=transposed)  # type: ignore[type-var]
+    return folded
 
 
 def _to_python_numbers(module: nn.Module) -> None:

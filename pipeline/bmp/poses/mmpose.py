@@ -20,7 +20,7 @@ from bmp.models.compute import (
     default_dtype,
     dtype_of,
     fold_batch_norms,
-    padded_count,
+    padded_rows,
     prepare,
     to_float32,
 )
@@ -31,7 +31,7 @@ from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_variances
 from bmp.poses.crops import Windows, crop, windows_around
 from bmp.registry import POSES
-from bmp.structures import Detections, Image, Poses
+from bmp.structures import Detections, Image, Poses, sent
 from bmp.structures.mask_windows import MaskWindows
 
 Decoder = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -265,8 +265,8 @@ class MMPoseEstimator:
     def _to_poses(self, crops: Tensor, windows: Windows) -> Poses:
         count = len(crops)
         if self._pads:
-            more = padded_count(count, self._batch_size) - count
-            crops = torch.cat((crops, crops[-1:].expand(more, -1, -1, -1)))
+            rows = torch.tensor(padded_rows(count, self._batch_size))
+            crops = crops.index_select(0, sent(rows, crops.device))
         inputs = self._normalize(crops)
         found = (self._from_maps(inputs) if self._decode is not None else self._from_head(inputs)).first(count)
         scores = found.scores if self._scores_from == "map" else found.expected_oks

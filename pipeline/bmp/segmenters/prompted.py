@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from bmp.errors import UserError
-from bmp.models.compute import padded_count
+from bmp.models.compute import padded_rows
 from bmp.ops.masks import enlarged, fill_holes, remove_specks, shrunk
 from bmp.stages import ImageView, PromptableSegmenter, Prompter, Segmenter
 from bmp.structures import Detections, Image, Masks, Poses, Prompts, sent
@@ -197,12 +197,10 @@ class PromptedSegmenter(abc.ABC):
                 Prompts.concat(scaled), self.prompt_chunk, self.without_prompts, padded=self._leaves_out_padding
             )
             for rows, chunk in chunks:
-                count = len(rows)
+                count, asked = len(rows), rows
                 if self._pads:  # kernels are chosen once for few numbers of people
-                    repeated = [*range(count), *[count - 1] * (padded_count(count, self.prompt_chunk) - count)]
+                    repeated = padded_rows(count, self.prompt_chunk)
                     chunk, asked = chunk[repeated], [rows[index] for index in repeated]
-                else:
-                    asked = rows
                 features = _gather([views[owners[row]] for row in asked])
                 where = sent(torch.tensor(asked), self.device)
                 chunk_logits, chunk_scores = self._decode(
