@@ -40,6 +40,7 @@ def make(
     pixel_format="yuv420p",
     picture=grey,
     rotation=0,
+    mirrored=False,
     full=False,
     matrix=None,
     **options,
@@ -51,8 +52,8 @@ def make(
         stream.height, stream.width = picture(0).shape[:2]
         stream.pix_fmt = pixel_format
         stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)
         if full:
             stream.codec_context.color_range = 2
         for number, time in enumerate(times):
@@ -147,11 +148,13 @@ def test_parts(film, options, expected):
     assert [index for index, _, _ in read(film, **options)[0]] == expected
 
 
+@pytest.mark.parametrize("mirrored", [False, True])  # as some front cameras store what they see
 @pytest.mark.parametrize(("rotation", "turns"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
-def test_films_are_upright(tmp_path, rotation, turns):
-    path = make(tmp_path / "a.mp4", [0, 40], picture=lambda _: QUARTERS, rotation=rotation)
+def test_films_are_upright(tmp_path, rotation, turns, mirrored):
+    path = make(tmp_path / "a.mp4", [0, 40], picture=lambda _: QUARTERS, rotation=rotation, mirrored=mirrored)
     pixels = next(iter(VideoReader(path))).image.pixels.numpy()
     expected = np.rot90(QUARTERS, turns)
+    expected = expected[:, ::-1] if mirrored else expected
     assert pixels.shape == expected.shape
     assert np.abs(pixels[12::24, 12::24].astype(int) - expected[12::24, 12::24]).max() <= 12
 

@@ -47,6 +47,7 @@ _BT709, _UNSPECIFIED = 1, 2  # matrices of colours, as H.273 numbers them
 _LIMITED = 1  # range of colours, as FFmpeg numbers it
 _HIGH_DEFINITION = 720  # rows
 _INACCURATE = 0.5  # seconds by which the length that a film announces may be wrong
+_NO_TURN = 0.01  # share of a pixel's step that is rounding and no turn
 _MOST_GAPS = 0.1  # share of intervals that are longer than others where something is lost, and no rate varies
 
 
@@ -414,21 +415,39 @@ class VideoReader:
     def _image(self, frame: av.VideoFrame) -> Image:
         if frame.color_trc in (16, 18):  # PQ and HLG, as H.273 numbers them
             self._say("of high dynamic range, its colours look pale here; convert it to SDR")
-        turns, rest = divmod(frame.rotation, 90)
-        if rest:
-            self._say(f"is to be turned by {frame.rotation} degrees, which is left undone")
         # Films that do not say how colours are coded follow the custom of their size.
         unsaid = frame.colorspace == _UNSPECIFIED and frame.height >= _HIGH_DEFINITION
         pixels = frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if unsaid else None)
-        if turns % 4 and not rest:
-            pixels = np.rot90(pixels, turns)
-        return Image(torch.from_numpy(np.ascontiguousarray(pixels)))
+        upright = _upright(pixels, frame)
+        if upright is None:
+            self._say(f"is to be turned by {frame.rotation} degrees, which is left undone")
+        return Image(torch.from_numpy(np.ascontiguousarray(pixels if upright is None else upright)))
 
     def _say(self, text: str) -> None:
         """Give a notice once."""
         if text not in self._said:
             self._said.add(text)
             self._notice(f"{self.name}: {text}")
+
+
+def _upright(pixels: npt.NDArray[np.uint8], frame: av.VideoFrame) -> npt.NDArray[np.uint8] | None:
+    """Return a view of the pixels as they are to be shown: turned by quarters and mirrored; None for other turns.
+
+    FFmpeg says it as a matrix in fixed point, which maps places of the stored picture to those of the shown one. The
+    angle that PyAV makes of it is 180 degrees for a picture that is mirrored and does not stand on its head.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    steps = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+    steps[np.abs(steps) <= _NO_TURN * np.abs(steps).max()] = 0
+    # Rows are what becomes of a step to the right, and of one down.
+    (across, down), (right, below) = steps.tolist()
+    if across and below and not (down or right):
+        return pixels[:: -1 if below < 0 else 1, :: -1 if across < 0 else 1]
+    if down and right and not (across or below):
+        return pixels.transpose(1, 0, 2)[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
+    return None if steps.any() else pixels
 
 
 class _Rhythm:
