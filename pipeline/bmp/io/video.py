@@ -86,7 +86,7 @@ class Losses:
             (self.missing, "missing between others, which were done"),
             (self.damaged, "damaged; what could be read of them was done"),
         )
-        lines = [f"{count} frame{'' if count == 1 else 's'} {text}" for count, text in said if count]
+        lines = [f"{_frames(count)} {text}" for count, text in said if count]
         return lines + [self.cut] * bool(self.cut)
 
 
@@ -277,7 +277,7 @@ class VideoReader:
         ordered = np.sort(np.asarray(stamps, dtype=np.int64))
         index = start if isinstance(start, int) else int(np.searchsorted(ordered, (lowest or 0) + ticks))
         if index >= len(ordered):
-            raise VideoError(f"{self.name}: {self._nothing()}; it has {len(ordered)} frames")
+            raise VideoError(f"{self.name}: {self._nothing()}; it has {_frames(len(ordered))}")
         self._origin = lowest
         return index, int(ordered[index])
 
@@ -605,6 +605,10 @@ def _is_before(index: int, time: float, instant: Instant) -> bool:
 
 def _no_part(start: Instant, end: Instant) -> str:
     return f"there is nothing from {_word(start)} to {_word(end)}; give an end after the start"
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'' if count == 1 else 's'}"
 
 
 def _word(instant: Instant) -> str:
