@@ -205,8 +205,7 @@ def _people_arms(
     return {
         "the loop of the preset": loop(),
         "true motion": loop(tracker=truth),
-        "keyframe every 12": loop(keyframe_every=12),
-        "keyframe every 24": loop(keyframe_every=24),
+        **{f"keyframe every {every}": loop(keyframe_every=every) for every in (6, 12, 24)},
         "keyframe never": loop(keyframe_every=_NEVER),
         "nobody comes back by colours": loop(identities=dataclasses.replace(rules, same_look=1.1, memory=0)),
         "lost people are not waited for": loop(patience=0),

@@ -6,16 +6,19 @@
 Each length is a process of its own. The video goes through one of SynthCrowd's forwards and backwards, again and again.
 How much a look takes depends on the frame, and which frames are looked at on the length: so all of them are looked at
 once before. Speed is said apart for frames in which people are looked for and for those between, in which they are
-followed; as frames a second, and as seconds of the processor for a frame, which a busy machine does not change.
+followed; as frames a second, and as seconds of the processor for a frame, which a busy machine does not change. A
+second table says what each stage takes of that, and what reading the frame from a film takes besides.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +30,16 @@ import bmp
 from bmp.build import build_sam_pt
 from bmp.config import load_config, parse_overrides
 from bmp.evaluation.timing import machine, peak_memory
+from bmp.io.video import VideoReader, video_writer
 from bmp.sam_pt import Query
+from bmp.segmenters.prompted import promptable
 from bmp.structures import Frame, Image
 from bmp.synthcrowd.videos import plan_video
 
 _RATE = 25.0
 _WARM = 5  # frames that are not timed
 _LONGEST = 48  # frames of a video of SynthCrowd
+_STAGE = "stage: "
 
 
 def main() -> None:
@@ -46,13 +52,18 @@ def main() -> None:
             found = pool.apply(run, (length,))
         row = {
             "frames": str(length),
-            **{name: f"{value:.2f}" for name, value in found.items() if name != "peak"},
+            **{name: f"{value:.2f}" for name, value in found.items() if name != "peak" and _STAGE not in name},
             "peak MiB": f"{found['peak'] / 2**20:.0f}",
         }
         if not results:
             print(f"| {' | '.join(row)} |\n|{' ---: |' * len(row)}")
         print(f"| {' | '.join(row.values())} |", flush=True)
         results[str(length)] = found
+    stages = {name.removeprefix(_STAGE): value for name, value in found.items() if _STAGE in name}
+    if stages:
+        print("\n| stage | calls a frame | CPU ms a call |\n| --- | ---: | ---: |")
+        for name in dict.fromkeys(name.partition(", ")[0] for name in stages):
+            print(f"| {name} | {stages[f'{name}, calls']:.2f} | {1000 * stages[f'{name}, s']:.1f} |")
     peaks = [found["peak"] for found in results.values()]
     print(f"\nlargest difference of the peaks: {(max(peaks) - min(peaks)) / 2**20:.1f} MiB")
     if options.output:
@@ -79,12 +90,67 @@ class _Clock:
         return {**rates, **{f"CPU s {kind}": statistics.fmean(self._processor[kind]) for kind in kinds}}
 
 
+class _Stages:
+    """Seconds of the processor that parts of a model take, call by call."""
+
+    def __init__(self, model: bmp.BMP) -> None:
+        segmenter, _ = promptable(model.segmenter)
+        self._seconds: dict[str, list[float]] = {}
+        for name, part, method in (
+            ("following points", model.video_loop.tracker, "step"),
+            ("encoding the frame", segmenter, "open"),
+            ("masks from prompts", segmenter, "logits"),
+            ("detector", model.detector, "detect"),
+            ("poses", model.pose, "estimate"),
+        ):
+            setattr(part, method, self._timed(name, getattr(part, method)))
+
+    def _timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        seconds = self._seconds[name] = []
+
+        @functools.wraps(call)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = time.process_time()
+            answer = call(*arguments, **options)
+            seconds.append(time.process_time() - started)
+            return answer
+
+        return timed
+
+    def read(self, frames: Sequence[Frame]) -> None:
+        """Time the frames of a film with these pictures."""
+        with tempfile.TemporaryDirectory() as folder:
+            film = Path(folder) / "film.mp4"
+            with video_writer(film, _RATE) as add:
+                for frame in frames:
+                    add(frame.image.pixels.numpy(), None)
+            with VideoReader(film) as reader:
+                read = self._timed("reading the frame from a film", partial(next, iter(reader)))
+                for _ in frames:
+                    read()
+
+    def forget(self) -> None:
+        """Begin to count."""
+        for seconds in self._seconds.values():
+            seconds.clear()
+
+    def numbers(self, frames: int) -> dict[str, float]:
+        """Return calls a frame, and seconds a call, of each stage that was called."""
+        numbers = {}
+        for name, seconds in self._seconds.items():
+            if seconds:
+                numbers[f"{_STAGE}{name}, calls"] = len(seconds) / frames
+                numbers[f"{_STAGE}{name}, s"] = statistics.fmean(seconds)
+        return numbers
+
+
 def _follow(config: str, overrides: Sequence[str], threads: int, seed: int, length: int) -> dict[str, float]:
     """Follow people, and return speeds, the mean number of people, and the peak in bytes."""
     torch.set_num_threads(threads)
     model = bmp.load(config, device="cpu", overrides=parse_overrides(overrides))
     for frame in _frames(seed, _LONGEST):
         list(model.run([frame.image], rounds=model.video_loop.rounds))
+    stages = _Stages(model)
     state, clock, people = model.video_loop.begin(model), _Clock(), 0
     for number, frame in enumerate(_frames(seed, length)):
         clock.begin()
@@ -92,7 +158,12 @@ def _follow(config: str, overrides: Sequence[str], threads: int, seed: int, leng
         if number >= _WARM:
             clock.end("looking" if found.detected else "between")
         people += len(found.people)
-    return {**clock.numbers(), "people": people / length, "peak": peak_memory()}
+    peak, followed = peak_memory(), stages.numbers(length)
+    stages.forget()
+    some = list(_frames(seed, min(length, _LONGEST)))
+    stages.read(some)
+    numbers = {**clock.numbers(), **followed, **stages.numbers(len(some))}
+    return {**numbers, "people": people / length, "peak": peak}
 
 
 def _follow_objects(config: str, overrides: Sequence[str], threads: int, seed: int, length: int) -> dict[str, float]:
