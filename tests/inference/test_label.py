@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import shutil
@@ -124,6 +125,7 @@ def test_nothing_is_done_again_and_new_photos_are_added(photos, capsys):
     assert label(photos) == 1  # what failed is still no label
     said = capsys.readouterr()
     assert "10 photos were done before" in said.out
+    assert "nothing is left to do" in said.out
     assert "1 photos failed before, see the column error" in said.err
     (photos / "a" / "new.png").write_bytes(picture(1))
     assert label(photos) == 1
@@ -221,12 +223,13 @@ def test_merging_filters_and_splits(photos, tmp_path, capsys):
         (["{0}", "--set", "label.shots=3"], "label has no 'shots'"),
         (["{0}", "--set", "label.photos=0"], "expected a whole number from 1"),
         ([], "nothing to do"),
+        (["{0}", "-o", "s3://bucket/labels"], "--output s3://bucket/labels: expected a folder"),
     ],
 )
 def test_mistakes_are_one_line(photos, capsys, arguments, complaint):
     folder = photos.parent
     given = [argument.format(photos) for argument in arguments]
-    assert main(["label", *given, "-o", f"{folder}/labels", "-c", f"{folder}/config.py"]) == 2
+    assert main(["label", "-o", f"{folder}/labels", "-c", f"{folder}/config.py", *given]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
 
@@ -241,6 +244,26 @@ def test_a_cluster_that_is_not_there_is_said_at_once(scheme):
         taken.listen()
         check_reachable(address)
     check_reachable("auto")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "write", ["filelock.FileLock.acquire", "json.dump", "pathlib.Path.write_text", "pyarrow.parquet.write_table"]
+)
+def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(photos, monkeypatch, capsys, write):
+    """For the lock, the settings, the notes of what is worked on, and the shards."""
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(write, fail)
+        assert label(photos, "--quiet") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "labels" in line
+    assert "cannot be written, No space left on device" in line
+    assert label(photos) == 1
+    assert len(rows_of(photos)) == 10
 
 
 @pytest.mark.slow

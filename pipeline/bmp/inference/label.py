@@ -143,9 +143,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="photos, folders, patterns, tars, Parquet, s3://...")
     parser.add_argument("-i", "--input", nargs="+", default=[], metavar="PATH", help="the same as PATH")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder, which all workers can write to"
-    )
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder, which all workers can write to")
     parser.add_argument("-c", "--config", default="lite.py", help="path or name of a config (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="who works (default: %(default)s)")
@@ -163,9 +161,11 @@ def _label(options: argparse.Namespace) -> int:
         raise UserError("nothing to do: name photos, folders, tars or Parquet files, as in bmp label photos/ -o labels")
     if options.engine == "local" and (options.address or options.workers):
         raise UserError("--address and --workers are about Ray; add --engine ray")
-    output: Path = options.output
-    if "://" in str(output):
-        raise UserError(f"--output {output}: expected a folder, of a shared disk where workers are on several machines")
+    if "://" in options.output:
+        raise UserError(
+            f"--output {options.output}: expected a folder, of a shared disk where workers are on several machines"
+        )
+    output = Path(options.output)
     config = load_config(options.config, parse_overrides(options.set))
     section = config.get("label")
     settings = LabelSettings.of(section.to_dict() if hasattr(section, "to_dict") else section)
@@ -197,7 +197,7 @@ def _label(options: argparse.Namespace) -> int:
                 for _ in range(one.photos):
                     advance()
             remove_unfinished(output)
-            say(f"{people} people in {waiting - len(failed)} photos: {output}")
+            say(f"{people} people in {waiting - len(failed)} photos: {output}" if waiting else "nothing is left to do")
             if failed:
                 say(f"{len(failed)} photos failed: they are rows with a reason")
     more = len(failed) - _MOST_SAID

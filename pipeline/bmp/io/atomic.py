@@ -59,14 +59,16 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keep other runs from writing into ``folder``, which exists, for as long as the context lasts.
 
     Raises:
-        UserError: another run, of this process or of another, writes there.
-        OSError: the folder cannot be written.
+        UserError: another run, of this process or of another, writes there; or the folder cannot be written.
     """
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: another run writes here; wait for it, or choose another output folder") from None
+    except OSError as error:
+        with writing(folder):
+            raise error from None
     except NotImplementedError:  # a file system without locks, as some networks have
         yield
         return

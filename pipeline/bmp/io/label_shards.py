@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import NotRequired, TypedDict
 
 from bmp.errors import UserError
-from bmp.io.atomic import replacing, replacing_path
+from bmp.io.atomic import replacing, replacing_path, writing
 from bmp.io.json_fields import JsonObject, read_json
 from bmp.label_sets import KeypointSet, sets_named
 from bmp.ops.masks import RunLengths
@@ -182,12 +182,13 @@ def claim_settings(folder: Path, settings: JsonObject) -> None:
         UserError: labels of other settings are there.
     """
     path = folder / SETTINGS
-    (folder / SHARDS).mkdir(exist_ok=True)
+    with writing(folder):
+        (folder / SHARDS).mkdir(exist_ok=True)
     settings = json.loads(json.dumps(settings))
     if not path.exists():
         if shards_in(folder):
             raise UserError(f"{folder}: has shards without {SETTINGS}; choose another --output")
-        with replacing(path) as file:
+        with writing(folder), replacing(path) as file:
             json.dump(settings, file, indent=1)
         return
     earlier = run_settings(folder)
@@ -234,10 +235,11 @@ class Tries:
     @contextmanager
     def working_on(self, ids: Sequence[str]) -> Iterator[None]:
         """Note that photos are being worked on for as long as the context lasts, or the process does not end it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         note = self._folder / f"{os.urandom(8).hex()}.json"
-        note.write_text(json.dumps(list(ids)))
         try:
+            with writing(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                note.write_text(json.dumps(list(ids)))
             yield
         finally:
             note.unlink(missing_ok=True)

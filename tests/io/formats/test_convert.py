@@ -394,6 +394,27 @@ def test_what_has_no_place_is_said(folder, tmp_path, capsys):
     assert "2 people in 3 photos" in said.out
 
 
+@pytest.mark.parametrize("name", ["cvat", "voc"])
+def test_a_name_that_xml_cannot_hold_is_refused(folder, tmp_path, capsys, name):
+    data = json.loads((folder / "people.json").read_text())
+    data["images"][1]["file_name"] = "a\x01.jpg"
+    (tmp_path / "people.json").write_text(json.dumps(data))
+    assert convert(tmp_path / "people.json", "--to", name, "-o", tmp_path / "out") == 2
+    assert "'a\\x01.jpg' has characters that XML cannot hold" in capsys.readouterr().err
+
+
+def test_keypoints_outside_the_photo_have_no_place_in_yolo(folder, tmp_path, capsys):
+    data = json.loads((folder / "people.json").read_text())
+    points = data["annotations"][0]["keypoints"]
+    points[:9] = [-0.5, 3, 2, 64, 48, 1, 64.5, 48, 0]
+    (tmp_path / "people.json").write_text(json.dumps(data))
+    assert convert(tmp_path / "people.json", "--to", "yolo-pose", "-o", tmp_path / "yolo") == 0
+    assert "left out: 1 keypoints outside their photo" in capsys.readouterr().err
+    labels, _ = read_any(tmp_path / "yolo", images=folder / "photos")
+    person = next(row for row in labels.dataset["annotations"] if row["keypoints"][5] == 1)
+    assert person["keypoints"][:9] == [0, 0, 0, 64, 48, 1, 0, 0, 0]
+
+
 def test_what_an_editor_has_changed_is_read(folder, tmp_path):
     """A shape without a group, a polygon, and shapes of other kinds."""
     assert convert(folder / "people.json", "--to", "cvat", "-o", tmp_path / "annotations.xml") == 0

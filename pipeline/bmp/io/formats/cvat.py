@@ -26,7 +26,7 @@ from bmp.io.formats.label_rows import (
     polygon_mask,
     relative_name,
 )
-from bmp.io.formats.xml_fields import attribute, parse_xml, pixels
+from bmp.io.formats.xml_fields import attribute, parse_xml, pixels, written
 from bmp.io.json_fields import JsonObject, short
 from bmp.io.outlines import to_bits, to_runs
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet, sets_named
@@ -41,7 +41,7 @@ def write_cvat(labels: Labels, path: Path) -> list[str]:
     _text(root, "version", "1.1")
     root.append(_meta(labels))
     for number, (image, people) in enumerate(people_by_photo(labels)):
-        name = relative_name(image["file_name"]).as_posix()
+        name = written(relative_name(image["file_name"]).as_posix())
         size = {"width": str(image["width"]), "height": str(image["height"])}
         element = ElementTree.SubElement(root, "image", {"id": str(number), "name": name, **size})
         for group, row in enumerate(people, 1):

@@ -11,7 +11,7 @@ from supervision.dataset.formats.pascal_voc import detections_from_xml_obj, dete
 from bmp.io.atomic import replacing, writing
 from bmp.io.coco_json import Labels
 from bmp.io.formats.label_rows import LabelRows, files_beside, people_by_photo, relative_name
-from bmp.io.formats.xml_fields import content, parse_xml, pixels
+from bmp.io.formats.xml_fields import content, parse_xml, pixels, written
 from bmp.io.json_fields import JsonObject
 from bmp.label_sets import COCO_KEYPOINTS
 
@@ -27,7 +27,7 @@ def write_voc(labels: Labels, folder: Path) -> list[str]:
         boxes = np.array([row["bbox"] for row in people], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         size = (image["height"], image["width"], 3)
-        name = relative_name(image["file_name"]).as_posix()
+        name = written(relative_name(image["file_name"]).as_posix())
         found = Detections(xyxy=boxes, class_id=np.zeros(len(boxes), dtype=int))
         text = detections_to_pascal_voc(found, ["person"], name, size)
         with writing(path):

@@ -1,7 +1,8 @@
-"""XML that anybody may have written: read, its attributes checked; knows no format."""
+"""XML that anybody may have written: read, its attributes checked; and names that it can hold. Knows no format."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,9 @@ import defusedxml
 from defusedxml.ElementTree import parse
 
 from bmp.errors import UserError
+from bmp.io.json_fields import short
 
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Value = TypeVar("Value")
 
 
@@ -24,6 +27,13 @@ def parse_xml(path: Path) -> Element:
     except (ParseError, defusedxml.DefusedXmlException, UnicodeError, ValueError) as error:
         raise UserError(f"{path}: not XML that is read here, {' '.join(str(error).split())}") from None
     return root
+
+
+def written(text: str) -> str:
+    """Return a text that XML can hold; ``UserError`` for one with control characters, which it has no way to write."""
+    if _NOT_IN_XML.search(text):
+        raise UserError(f"{short(text)} has characters that XML cannot hold; rename the photo")
+    return text
 
 
 def attribute(element: Element, name: str, location: str, convert: Callable[[str], Value]) -> Value:

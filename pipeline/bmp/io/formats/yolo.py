@@ -37,12 +37,15 @@ def write_yolo(labels: Labels, folder: Path, kind: Kind) -> list[str]:
     """Write ``data.yaml`` and ``labels/``; photos belong in ``images/`` beside it. Return what was left out."""
     pairs = list(people_by_photo(labels))
     files = files_beside([image for image, _ in pairs], folder / "labels", ".txt")
-    without = 0
+    without = outside = 0
     for path, (image, people) in zip(files, pairs, strict=True):
         lines = []
         for row in people:
             if kind == "yolo-pose":
-                lines.append(_pose_line(row["bbox"], points_of(row), len(labels.keypoints), image))
+                points = points_of(row)
+                inside = [point if point[2] and _within(point, image) else (0.0, 0.0, 0) for point in points]
+                outside += sum(v > 0 for _, _, v in points) - sum(v > 0 for _, _, v in inside)
+                lines.append(_pose_line(row["bbox"], inside or [(0.0, 0.0, 0)] * len(labels.keypoints), image))
             elif (mask := mask_of(row, image)) is not None:
                 polygon = polygon_of(mask)
                 lines.append(_joined([0, *_shares(polygon, image)]))
@@ -61,18 +64,23 @@ def write_yolo(labels: Labels, folder: Path, kind: Kind) -> list[str]:
         }
     with writing(folder / DATA), replacing(folder / DATA) as file:
         yaml.safe_dump(data, file, sort_keys=False)
-    return [f"{without} people without a mask"] if without else []
+    lost = {"people without a mask": without, "keypoints outside their photo": outside}
+    return [f"{count} {what}" for what, count in lost.items() if count]
 
 
-def _pose_line(box: Sequence[float], points: Sequence[tuple[float, float, int]], count: int, image: object) -> str:
+def _within(point: tuple[float, float, int], image: object) -> bool:
+    width, height = _size(image)
+    return 0 <= point[0] <= width and 0 <= point[1] <= height
+
+
+def _pose_line(box: Sequence[float], points: Sequence[tuple[float, float, int]], image: object) -> str:
     width, height = _size(image)
     left, top = max(0.0, box[0]), max(0.0, box[1])
     right, bottom = min(width, box[0] + box[2]), min(height, box[1] + box[3])
     numbers = [0, (left + right) / 2 / width, (top + bottom) / 2 / height]
     numbers += [max(0.0, right - left) / width, max(0.0, bottom - top) / height]
-    for x, y, v in points or [(0.0, 0.0, 0)] * count:
-        seen = v if 0 <= x <= width and 0 <= y <= height else 0
-        numbers += [x / width, y / height, min(v, 2)] if seen else [0, 0, 0]
+    for x, y, v in points:
+        numbers += [x / width, y / height, min(v, 2)]
     return _joined(numbers)
 
 
