@@ -7,19 +7,22 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
+import threading
 import time
 
 import pytest
 from fakes import scene
 from PIL import Image as PILImage
-from program import CONFIG, ENVIRONMENT, FRONT, ROOT, save
+from program import CONFIG, FRONT, ROOT, save
 
+from bmp.apps.access import Gate
+from bmp.apps.serve import _parser, opened, page_address
 from bmp.checkpoints import sources
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.errors import UserError
+
+pytest.importorskip("fastapi")
+from bmp.apps.web import Limits
 
 try:
     from playwright import sync_api
@@ -27,6 +30,7 @@ except ImportError:
     sync_api = None
 
 OTHER = (36, 12, 50, 40)
+VIEWPORT = {"width": 1000, "height": 600}
 CHROMIUM = os.environ.get("BMP_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 # Its own waiting (wait_for_function) evaluates text, which the page's policy forbids.
 expect = getattr(sync_api, "expect", None)
@@ -47,20 +51,23 @@ def browser():
 
 @contextlib.contextmanager
 def serving(folder, *arguments, config=CONFIG):
-    """Start the command and give its address; it has to end by itself, with code 0, when it is told to."""
+    """Answer in a thread of this process, as the command does in its own, and give the address."""
+    uvicorn = pytest.importorskip("uvicorn")
     (folder / "config.py").write_text(config)
-    command = ["serve", "photos", "-c", "config.py", "-o", "out", "--port", "0", "--device", "cpu", *arguments]
-    command = [sys.executable, "-m", "bmp.cli", *command]
-    server = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
-    try:
-        line = server.stdout.readline()
-        assert line.startswith("open http://127.0.0.1:")
-        yield line.split()[1]
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
-    finally:
-        server.kill()
-        server.stdout.close()
+    (folder / "out").mkdir(exist_ok=True)
+    given = [str(folder / "photos"), "-c", str(folder / "config.py"), "-o", str(folder / "out"), "--device", "cpu"]
+    with opened(_parser().parse_args([*given, *arguments]), Limits()) as app:
+        server = uvicorn.Server(uvicorn.Config(Gate(app, None, Limits().body), port=0, log_config=None))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield page_address(*server.servers[0].sockets[0].getsockname(), None)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert not thread.is_alive()
 
 
 class Tab:
@@ -106,14 +113,20 @@ class Tab:
         return self.page.locator("#canvas").screenshot()
 
 
+@pytest.fixture
+def context(browser):
+    with browser.new_context(viewport=VIEWPORT) as context:
+        yield context
+
+
 def rows(folder):
     return json.loads((folder / "out" / "people.json").read_text())["annotations"]
 
 
-def test_a_person_is_put_right_by_mouse_and_keys(browser, tmp_path):
+def test_a_person_is_put_right_by_mouse_and_keys(context, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
     with serving(tmp_path) as address:
-        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        tab = Tab(context, address)
         assert "takes no points" in tab.page.locator("#note").inner_text()
         before = tab.pixels()
         tab.drag((30, 20), (33, 29))  # the right ankle, in the corner of the square
@@ -143,10 +156,10 @@ def test_a_person_is_put_right_by_mouse_and_keys(browser, tmp_path):
     assert merged["area"] > added["area"] > 0
 
 
-def test_while_a_mask_is_under_way_only_the_newest_question_waits(browser, tmp_path):
+def test_while_a_mask_is_under_way_only_the_newest_question_waits(context, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
     with serving(tmp_path) as address:
-        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        tab = Tab(context, address)
         asked = []
 
         def hold_the_first(route):
@@ -166,11 +179,10 @@ def test_while_a_mask_is_under_way_only_the_newest_question_waits(browser, tmp_p
     assert [round(value) for value in rows(tmp_path)[0]["keypoints"][48:50]] == [30, 25]
 
 
-def test_two_tabs_lose_nothing_and_a_tab_that_was_closed_neither(browser, tmp_path):
+def test_two_tabs_lose_nothing_and_tabs_that_were_closed_neither(browser, context, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
-    with serving(tmp_path) as address:
-        context = browser.new_context(viewport={"width": 1300, "height": 700})
-        one, other = Tab(context, address), Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+    with serving(tmp_path) as address, browser.new_context(viewport=VIEWPORT) as elsewhere:
+        one, other = Tab(context, address), Tab(elsewhere, address)
         one.drag((20, 10), (17, 9))
         one.saved(1)
         other.drag((36, 12), (38, 8))  # the other person: both are kept
@@ -181,23 +193,32 @@ def test_two_tabs_lose_nothing_and_a_tab_that_was_closed_neither(browser, tmp_pa
         one.page.wait_for_selector("#conflicts button")
         one.page.click("text=Keep mine")
         one.saved(4)
-        one.page.route(
-            "**/api/photos/*", lambda route: route.abort() if route.request.method == "PUT" else route.continue_()
-        )
+        third = Tab(context, address)
+        context.route("**/api/photos/*", abort_saving)
         one.drag((17, 9), (12, 6))
+        third.drag((33, 12), (33, 18))
         one.page.close()  # before anything of that was sent
+        third.page.close()
+        context.unroute("**/api/photos/*", abort_saving)
         again = Tab.of(context.new_page(), one.size)
-        again.page.goto(address)
+        again.page.goto(f"{address}#no-such-photo")
         again.saved(5)
+        # Storage that is full or forbidden keeps nobody from working.
+        again.page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+        again.drag((33, 18), (34, 20))
+        again.saved(6)
     first, second = rows(tmp_path)
     assert [round(value) for value in first["keypoints"][:2]] == [12, 6]
-    assert [round(value) for value in second["keypoints"][:2]] == [33, 12]
+    assert [round(value) for value in second["keypoints"][:2]] == [34, 20]
+
+
+def abort_saving(route):
+    route.abort() if route.request.method == "PUT" else route.continue_()
 
 
 def test_a_finger_moves_a_keypoint_and_two_zoom(browser, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
-    with serving(tmp_path) as address:
-        context = browser.new_context(viewport={"width": 1300, "height": 700}, has_touch=True)
+    with serving(tmp_path) as address, browser.new_context(viewport=VIEWPORT, has_touch=True) as context:
         tab = Tab(context, address)
         session = context.new_cdp_session(tab.page)
 
@@ -221,12 +242,12 @@ def test_a_finger_moves_a_keypoint_and_two_zoom(browser, tmp_path):
     assert [round(value) for value in rows(tmp_path)[0]["keypoints"][48:50]] == [33, 29]
 
 
-def test_parts_are_drawn_and_go_with_the_mask_that_they_were_of(browser, tmp_path):
+def test_parts_are_drawn_and_go_with_the_mask_that_they_were_of(context, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
     with serving(
         tmp_path, config=CONFIG.replace("dict(\n", 'dict(\n    parts=dict(type="fakes.FakeParser"),\n', 1)
     ) as address:
-        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        tab = Tab(context, address)
         masks = tab.pixels()
         tab.page.check("[data-show=parts]")
         expect(tab.page.locator("#parts li")).to_have_count(0)
@@ -243,7 +264,7 @@ def test_parts_are_drawn_and_go_with_the_mask_that_they_were_of(browser, tmp_pat
     assert json.loads((tmp_path / "out" / "people.json").read_text())["part_set"]["name"] == "cihp"
 
 
-def test_a_video_that_is_dropped_becomes_photos_of_the_queue(browser, tmp_path):
+def test_a_video_that_is_dropped_becomes_photos_of_the_queue(context, tmp_path):
     av = pytest.importorskip("av")
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
     film = tmp_path / "two squares.mp4"
@@ -254,7 +275,7 @@ def test_a_video_that_is_dropped_becomes_photos_of_the_queue(browser, tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with serving(tmp_path) as address:
-        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+        tab = Tab(context, address)
         tab.page.set_input_files("#files", film)
         expect(tab.page.locator("#photos li")).to_have_count(4, timeout=30_000)
         expect(tab.page.locator("#name")).to_contain_text("000000.jpg")
@@ -265,7 +286,7 @@ def test_a_video_that_is_dropped_becomes_photos_of_the_queue(browser, tmp_path):
     assert kept == ["000000.jpg", "000002.jpg", "000004.jpg"]
 
 
-def test_lite_finds_people_and_its_masks_follow_keypoints(browser, tmp_path):
+def test_lite_finds_people_and_its_masks_follow_keypoints(context, tmp_path):
     pytest.importorskip("ai_edge_litert")
     try:
         sources.resolve("mediapipe/ssd_mobilenet_v2_open_images.tflite")
@@ -276,7 +297,7 @@ def test_lite_finds_people_and_its_masks_follow_keypoints(browser, tmp_path):
     with PILImage.open(tmp_path / "photos" / "a.jpg") as photo:
         size = photo.size
     with serving(tmp_path, config='_base_ = "lite.py"\n') as address:
-        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address, 1, size)
+        tab = Tab(context, address, 1, size)
         assert "takes no points" in tab.page.locator("#note").inner_text()
         key = tab.page.url.partition("#")[2]
         (person,) = tab.page.request.get(f"{address}api/photos/{key}").json()["people"]
@@ -291,10 +312,10 @@ def test_lite_finds_people_and_its_masks_follow_keypoints(browser, tmp_path):
     assert row["segmentation"] != person["segmentation"]
 
 
-def test_the_page_waits_and_asks_again_where_the_queue_is_full(browser, tmp_path):
+def test_the_page_waits_and_asks_again_where_the_queue_is_full(context, tmp_path):
     save(tmp_path / "photos" / "a.png", FRONT, OTHER)
-    with serving(tmp_path, "--quiet") as address:  # which does not hide where the page is
-        tab = Tab(browser.new_context(viewport={"width": 1300, "height": 700}), address)
+    with serving(tmp_path) as address:
+        tab = Tab(context, address)
         full = {"status": 429, "headers": {"retry-after": "1"}, "json": {"error": "the queue is full"}}
         tab.page.route("**/mask", lambda route: route.fulfill(**full), times=1)
         tab.page.mouse.move(*tab.at(30, 20))
@@ -306,13 +327,13 @@ def test_the_page_waits_and_asks_again_where_the_queue_is_full(browser, tmp_path
     assert rows(tmp_path)[0]["edited"] == ["keypoints", "mask"]
 
 
-def test_clicks_on_and_beside_a_person_change_the_mask(browser, tmp_path):
+def test_clicks_on_and_beside_a_person_change_the_mask(context, tmp_path):
     pytest.importorskip("mmpose.apis", reason="needs the extra openmmlab", exc_type=ImportError)
     crowd = SynthCrowd("test-clear", 1).load(0)
     (tmp_path / "photos").mkdir()
     PILImage.fromarray(crowd.pixels.numpy()).save(tmp_path / "photos" / "a.png")
     with serving(tmp_path, config='_base_ = "nano.py"\n') as address:
-        page = browser.new_context(viewport={"width": 1300, "height": 700}).new_page()
+        page = context.new_page()
         page.goto(address)
         page.click("#people li:nth-child(1) button", timeout=90_000)
         tab = Tab.of(page, (crowd.width, crowd.height))

@@ -2,20 +2,25 @@
 
 import io
 import json
+import os
+import signal
+import socket
 import threading
+import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 import pytest
 from fakes import FakeDetector, FakeSegmenter, scene
 from PIL import Image as PILImage
-from program import CONFIG, FRONT, save
+from program import CONFIG, FRONT, main_in, save
 
 from bmp.apps import review
 from bmp.apps.access import Gate
 from bmp.apps.model_thread import BusyError, ByteCache, ModelThread, Urgency
-from bmp.apps.serve import _parser, opened
+from bmp.apps.serve import _parser, main, opened, page_address
 from bmp.apps.web import Limits
 from bmp.errors import UserError
 from bmp.io.people_file import PeopleFile
@@ -235,6 +240,7 @@ class TestAccess:
             ({"host": "[::1]:8000"}, 200),
             ({"host": "localhost.evil.example"}, 403),
             ({"host": "["}, 400),
+            ({"host": "127.0.0.2"}, 200),
         ],
     )
     def test_pages_of_others_and_names_that_were_made_to_point_here_are_refused(self, found, headers, status):
@@ -247,7 +253,7 @@ class TestAccess:
         assert client.get("/api/queue").status_code == 401
         assert client.get("/?token=wrong").status_code == 401
         bearer = {"authorization": "Bearer söme secret".encode()}
-        assert client.get("/api/queue", headers=bearer).status_code in (200, 401)  # names of headers are Latin-1
+        assert client.get("/api/queue", headers=bearer).status_code == 200
         assert client.get("/health").json()["status"] == "ok"
         answer = client.get("/", params={"token": "söme secret"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -295,6 +301,7 @@ class TestRequests:
             ([png(FRONT)], {"boxes": "[[NaN, 5, 1, 1]]"}, 422, "boxes"),
             ([png(FRONT)], {"boxes": "no"}, 422, "boxes"),
             ([png(FRONT)], {"boxes": "[1, 1, 9, 9]"}, 422, "boxes"),
+            ([png(FRONT)], {"boxes": '[["1", 1, 9, 9]]'}, 422, "boxes"),
             ([png(FRONT)], {"boxes": "[[-90, -90, -50, -50]]"}, 422, "something of the photo"),
             ([png(FRONT)] * 2, {"boxes": "[]"}, 422, "one picture"),
         ],
@@ -407,10 +414,53 @@ def test_dropped_photos_join_the_queue_and_are_there_again(tmp_path):
         assert [row["file_name"] for row in answer["failed"]] == ["notes.txt"]
         (key,) = answer["keys"]
         assert len(client.post(f"/api/photos/{key}/find").json()["people"]) == 1
+        film = client.post("/api/uploads", files={"files": ("film.mp4", b"no film")})
+        assert (film.status_code, "film.mp4: " in film.json()["error"]) == (422, True)
     (kept,) = (tmp_path / "out" / "uploads").iterdir()
     assert kept.name.startswith("evil-")
     with served(tmp_path) as client:  # with the pipeline of people.json
         assert [row["key"] for row in client.get("/api/queue").json()["photos"]] == [key]
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_one_line(tmp_path, capfd, caplog):
+    (tmp_path / "config.py").write_text(CONFIG)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert main(["-c", f"{tmp_path}/config.py", "-o", f"{tmp_path}/out", "--port", str(port)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"--port {port}: cannot listen there" in line
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+@pytest.mark.slow
+def test_the_command_says_where_the_page_is_and_ends_when_it_is_told_to(tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def end():
+        for _ in range(600):
+            time.sleep(0.05)
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+                os.kill(os.getpid(), signal.SIGTERM)  # which the server has taken over by now
+                return
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    arguments = ["-c", "config.py", "-o", "out", "--port", port, "--token", "a&b", "--quiet"]
+    code, out, err = main_in(tmp_path, "serve", *arguments)
+    ending.join()
+    assert (code, err) == (0, "")
+    assert out == f"open http://127.0.0.1:{port}/?token=a%26b  (Ctrl-C ends it; everything is saved)\n"
+    assert saved_file(tmp_path)["annotations"] == []
+
+
+def test_the_address_of_the_page_has_its_token_whatever_that_is():
+    assert page_address("::1", 80, "ö a&b=#") == "http://[::1]:80/?token=%C3%B6%20a%26b%3D%23"
+    assert page_address("127.0.0.1", 8000, None) == "http://127.0.0.1:8000/"
 
 
 class TestModelThread:

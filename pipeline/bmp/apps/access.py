@@ -13,7 +13,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _PROBED = "/health"  # says that the server is there, and nothing of what it has
 _HEADERS = {
@@ -26,7 +25,7 @@ _HEADERS = {
 
 
 def is_local(host: str) -> bool:
-    """Tell whether only programs of this machine reach a server that listens at ``host``."""
+    """Tell whether a name or address, as a server listens at or a request is addressed to, is this machine's own."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -78,7 +77,7 @@ class Gate:
             name = ""
         if not name:
             return 400, "expected the header Host"
-        if self._token is None and name not in _LOCAL:
+        if self._token is None and not is_local(name):
             return 403, f"this server answers to localhost only, not to {name:.100}; start it with --token"
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is not None and urlsplit(origin).netloc != host:
@@ -99,7 +98,9 @@ class Gate:
     def _has_token(self, headers: Headers) -> bool:
         assert self._token is not None
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token.encode()):
+        # Headers are read as Latin-1, and many programs send UTF-8.
+        spelled = [given.strip().encode(encoding) for encoding in ("latin-1", "utf-8")]
+        if kind.lower() == "bearer" and any(hmac.compare_digest(each, self._token.encode()) for each in spelled):
             return True
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)

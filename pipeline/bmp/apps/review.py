@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -116,6 +117,11 @@ class Review:
         self.include(photos)
         self._writer = threading.Thread(target=self._keep_written, name="bmp-people.json", daemon=True)
         self._writer.start()
+
+    @property
+    def name(self) -> str:
+        """What tells this people.json from others that a browser sees at the same address."""
+        return hashlib.sha256(os.fsencode(self._file.path.resolve())).hexdigest()[:16]
 
     def include(self, photos: Iterable[Photo]) -> None:
         """Take further photos into the queue; those that are in it stay as they are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from bmp import __version__
 from bmp.console import Parser, add_volume, open_console, plain, run_command, share, whole
@@ -276,10 +278,8 @@ def _listen(options: argparse.Namespace, app: Gate, token: str | None) -> int:
             """Say where the page is once it is there."""
             await super().startup(sockets)
             if self.started:
-                address = self.servers[0].sockets[0].getsockname()
-                host = f"[{address[0]}]" if ":" in address[0] else address[0]
-                query = f"/?token={token}" if token else "/"
-                say(f"open http://{host}:{address[1]}{query}  (Ctrl-C ends it; everything is saved)")
+                host, port, *_ = self.servers[0].sockets[0].getsockname()
+                say(f"open {page_address(host, port, token)}  (Ctrl-C ends it; everything is saved)")
 
     # Also with --quiet: nobody could find a page whose port or token was chosen here.
     console = open_console(quiet=False)
@@ -298,13 +298,37 @@ def _listen(options: argparse.Namespace, app: Gate, token: str | None) -> int:
         timeout_graceful_shutdown=_SECONDS_TO_END,
         limit_concurrency=200,
     )
-    try:
-        Server(settings).run()
-    except SystemExit:  # its way to say that it cannot listen
-        raise UserError(
-            f"--host {options.host} --port {options.port}: cannot listen there; choose another --port"
-        ) from None
+    with _only_what_broke("uvicorn.error", "python_multipart.multipart"):
+        try:
+            Server(settings).run()
+        except SystemExit:  # its way to say that it cannot listen
+            raise UserError(
+                f"--host {options.host} --port {options.port}: cannot listen there; choose another --port"
+            ) from None
     return 0
+
+
+def page_address(host: str, port: int, token: str | None) -> str:
+    """Return the address at which the page opens in a browser; it has the token, if there is one."""
+    place = f"[{host}]" if ":" in host else host
+    query = f"?token={quote(token, safe='')}" if token else ""
+    return f"http://{place}:{port}/{query}"
+
+
+@contextlib.contextmanager
+def _only_what_broke(*loggers: str) -> Iterator[None]:
+    """Keep what others send, and what is said here in one line, out of the log; errors with a traceback stay."""
+
+    def broke(record: logging.LogRecord) -> bool:
+        return record.exc_info is not None
+
+    for name in loggers:
+        logging.getLogger(name).addFilter(broke)
+    try:
+        yield
+    finally:
+        for name in loggers:
+            logging.getLogger(name).removeFilter(broke)
 
 
 if __name__ == "__main__":

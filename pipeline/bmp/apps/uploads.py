@@ -62,7 +62,6 @@ def _frames(folder: Path, stem: str, label: str, content: bytes) -> list[Path]:
     target = folder / stem
     paths: list[Path] = []
     with writing(target), tempfile.NamedTemporaryFile(suffix=PurePosixPath(label).suffix) as file:
-        target.mkdir(parents=True, exist_ok=True)
         file.write(content)
         file.flush()
         try:
@@ -72,6 +71,7 @@ def _frames(folder: Path, stem: str, label: str, content: bytes) -> list[Path]:
                     if frame.time - last < apart - 1e-3:
                         continue
                     last = frame.time
+                    target.mkdir(parents=True, exist_ok=True)
                     path = target / f"{frame.index:06}.jpg"
                     with replacing_path(path, shared=True) as temporary:
                         PIL.Image.fromarray(frame.image.pixels.numpy()).save(temporary, quality=92)

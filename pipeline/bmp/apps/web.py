@@ -35,7 +35,7 @@ from bmp.apps.uploads import keep
 from bmp.errors import UserError
 from bmp.io import images
 from bmp.io.annotations import category, to_annotations
-from bmp.io.json_fields import JsonObject
+from bmp.io.json_fields import JsonObject, are_numbers
 from bmp.ops.boxes import clip
 from bmp.structures import Detections, Image
 
@@ -218,6 +218,7 @@ def make_app(desk: Desk, review: Review, uploads: Path, photo_of: Any, limits: L
     def queue() -> dict[str, Any]:
         """Return the queue, the least sure photos first, and what the page has to know of the model."""
         return {
+            "file": review.name,
             "photos": review.queue(),
             "preset": preset,
             "takes_points": desk.takes_points,
@@ -336,7 +337,7 @@ def _check_size(content: bytes, name: str, limits: Limits) -> None:
 def _boxes(text: str) -> Detections:
     try:
         listed = json.loads(text)
-        if not isinstance(listed, list) or not all(isinstance(box, list) for box in listed):
+        if not isinstance(listed, list) or not all(are_numbers(box, -1e9, 1e9) for box in listed):
             raise TypeError(text)
         rows = np.asarray(listed, dtype=np.float32).reshape(-1, 4)
     except (ValueError, TypeError, OverflowError, RecursionError):

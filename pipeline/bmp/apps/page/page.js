@@ -2,7 +2,7 @@
 //
 // `people` are rows as in people.json by their names (`person`); each edit replaces rows, never changes them, so that
 // undo is to put the earlier ones back. `base` is what the server has. What differs is sent at once, and is in the
-// browser's storage until the server has confirmed it.
+// browser's storage until the server has confirmed it: for each tab by itself, so that tabs do not overwrite each other.
 import { maskOf } from "./masks.js";
 
 const $ = (id) => document.getElementById(id);
@@ -14,7 +14,7 @@ let selected = [], keypoint = null, mode = "select", placing = null;
 let past = [], future = [], conflicts = new Map();
 let view = { scale: 1, x: 0, y: 0 };
 let rounds = null, stage = null, opening = 0;
-const masks = new WeakMap(), moved = new Map();
+const tab = unique(), masks = new WeakMap(), moved = new Map();
 const pointers = new Map();
 let drag = null;
 
@@ -41,6 +41,9 @@ async function ask(path, method = "GET", body = undefined, options = {}) {
   }
 }
 
+// Browsers have it at this machine and over TLS only.
+function unique() { return crypto.randomUUID?.() ?? `${Date.now()}-${Math.floor(1e9 * Math.random())}`; }
+const place = (rest = "") => `bmp:${model.file}:${doc.key}:${rest}`;
 const api = (rest = "") => `/api/photos/${doc.key}${rest}`;
 function say(text) { $("said").textContent = text; }
 function saved(text) { $("saved").textContent = text; }
@@ -68,7 +71,8 @@ async function loadQueue() {
     item.append(button);
     return item;
   }));
-  if (first && !doc && model.photos.length) open(location.hash.slice(1) || model.photos[0].key);
+  const named = location.hash.slice(1), known = model.photos.some((photo) => photo.key === named);
+  if (first && !doc && model.photos.length) open(known ? named : model.photos[0].key);
   if (waiting) setTimeout(() => loadQueue().catch(() => {}), 3000);
 }
 
@@ -96,16 +100,23 @@ async function open(key) {
   say(doc.state === "found" ? doc.notices.join("; ") : doc.notices[0] ?? "");
   saved("saved");
   fit();
-  const kept = localStorage.getItem(`bmp:${key}`);
-  if (kept) restore(JSON.parse(kept));
+  restore();
   refresh();
   loadQueue().catch(() => {});
 }
 
-// What a tab that was closed had not sent yet.
-function restore(kept) {
-  for (const [name, person] of Object.entries(kept.changes)) person ? people.set(name, person) : people.delete(name);
-  revision = kept.revision;
+// What tabs that were closed had not sent yet, the newest last.
+function restore() {
+  const kept = [];
+  try {
+    for (const name of Object.keys(localStorage)) if (name.startsWith(place())) kept.push([name, JSON.parse(localStorage.getItem(name))]);
+  } catch { /* none can be read: there are none */ }
+  if (!kept.length || doc.state !== "found") return;
+  kept.sort(([, one], [, other]) => one.time - other.time);
+  for (const [, { changes }] of kept) for (const [name, person] of Object.entries(changes)) person ? people.set(name, person) : people.delete(name);
+  revision = Math.min(...kept.map(([, each]) => each.revision));
+  stash();
+  for (const [name] of kept) if (name !== place(tab)) localStorage.removeItem(name);
   say("edits of an earlier visit were restored");
   save();
 }
@@ -209,7 +220,7 @@ async function addPerson(box) {
   try {
     const row = await ask(api("/add"), "POST", { box, others: others() });
     if (doc.key !== key) return;
-    const name = crypto.randomUUID?.() ?? `${Date.now()}-${Math.floor(1e9 * Math.random())}`;
+    const name = unique();
     edit({ [name]: { ...row, person: name } }, "added person");
     select([name]);
     say("added");
@@ -255,8 +266,11 @@ function stash() {
   if (!doc || doc.state !== "found") return;
   const different = changes();
   for (const name of conflicts.keys()) different[name] = people.get(name) ?? null;
-  if (Object.keys(different).length) { localStorage.setItem(`bmp:${doc.key}`, JSON.stringify({ revision, changes: different })); saved("saving ..."); }
-  else localStorage.removeItem(`bmp:${doc.key}`);
+  const some = Object.keys(different).length > 0;
+  if (some) saved("saving ...");
+  try {
+    some ? localStorage.setItem(place(tab), JSON.stringify({ revision, time: Date.now(), changes: different })) : localStorage.removeItem(place(tab));
+  } catch { /* full, or forbidden: edits are sent all the same */ }
 }
 
 let saving = Promise.resolve();
