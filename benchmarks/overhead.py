@@ -72,7 +72,7 @@ class Detector(MMDetDetector):
         self._device = torch.device("cpu")
         self._score_threshold, self._nms_iou, self._batch_size, self._mask_bytes = 0.3, 1.0, 1, 256 << 20
         scale = 640 / max(height, width)
-        self._rows = round(height * scale), round(width * scale)
+        self._rows = max(1, round(height * scale)), max(1, round(width * scale))
         first = len(boxes) - rounds + 1
         self._rounds = [boxes[:first], *torch.split(boxes[first:], 1)]
         self._size = height, width

@@ -13,7 +13,8 @@ photo, against the published schedule with the same networks, in the same run:
 its effect on speed is in the ratio, on accuracy in the differences from the published schedule in float32.
 
 ``--engines torch openvino openvino:bfloat16`` runs our side by each of these in turn, where a stage has the choice: the
-engine, and the number format after a colon.
+engine, and the number format after a colon. ``--beside modern.py`` times another config on the same crowd, by the first
+engine, in the same run.
 """
 
 from __future__ import annotations
@@ -44,6 +45,26 @@ _WITH_ENGINES = {
     *("MMDetDetector", "MMPoseEstimator", "SAM2Segmenter", "SAM2Encoder"),
     *("TransformersPose", "TransformersSegmenter"),
 }
+# What made-up weights of transformers need in place of the file beside the official ones; sizes are modern.py's.
+_MADE_UP: dict[str, Any] = {
+    "TransformersDetector": dict(
+        architectures=["RfDetrForInstanceSegmentation"],
+        backbone_config=dict(model_type="rf_detr_dinov2", image_size=384, patch_size=12, num_windows=2),
+        id2label={"0": "nothing", "1": "person"},
+        decoder_layers=4,
+        num_queries=100,
+    ),
+    "TransformersPose": dict(
+        architectures=["VitPoseForPoseEstimation"],
+        backbone_config=dict(
+            model_type="vitpose_backbone", hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+            image_size=[256, 192], out_indices=[12], num_experts=6, part_features=192,
+        ),
+        num_labels=17,
+        use_simple_decoder=False,
+    ),
+    "TransformersSegmenter": "sam2.1_hiera_b+",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -126,39 +147,43 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     rounds = [everybody[: options.people], everybody[options.people :]]
 
     ours = {engine: build(_config(options, ours=True, engine=engine), options.device) for engine in options.engines}
+    beside = {
+        name: build(_config(options, ours=False, engine=options.engines[0], preset=name), options.device)
+        for name in options.beside
+    }
     theirs = Loop(
         **published.stages(_config(options, ours=False)["pipeline"], options.device),
         suppressor=published.KeepEverybody(),
         rounds=2,
     )
-    for model in (*ours.values(), theirs):
+    for model in (*ours.values(), *beside.values(), theirs):
         model.detector = model.redetector = published.FixedPeople(model.detector, rounds)
         model.suppressor, model.rounds = published.KeepEverybody(), 2
     batch = [image] * options.batch_size
 
     found: dict[str, list[Instances]] = {}
 
-    def together(engine: str) -> Callable[[Stopwatch], None]:
+    def together(name: str, model: Loop) -> Callable[[Stopwatch], None]:
         def run(stopwatch: Stopwatch) -> None:
             # Images of their own: an encoder that stages share remembers those that it has seen.
-            results = sorted(_run(ours[engine], list(map(replace, batch)), stopwatch), key=lambda result: result.index)
-            found[engine] = [result.people for result in results]
+            results = sorted(_run(model, list(map(replace, batch)), stopwatch), key=lambda result: result.index)
+            found[name] = [result.people for result in results]
 
         return run
 
     def one_by_one(stopwatch: Stopwatch) -> None:
         found["published"] = [result.people for image in batch for result in _run(theirs, [replace(image)], stopwatch)]
 
-    sides = {**{engine: together(engine) for engine in ours}, "published": one_by_one}
+    sides = {**{name: together(name, model) for name, model in (ours | beside).items()}, "published": one_by_one}
     timings = repeat(sides, options.warmup, options.repeats, _CLOCKS[options.clock])
     for name, rows in timings.items():
         print(f"{name}: {len(batch)} images, {options.people} + 1 people each, {options.device}; all together:")
         _report(rows)
     differences = {engine: _differences(found[engine], found["published"]) for engine in ours}
-    ratios = {engine: timings["published"]["loop"].median / timings[engine]["loop"].median for engine in ours}
-    for engine in ours:
-        print(f"ours by {engine}, ratio published/ours: {ratios[engine]:.2f}")
-        for what, value in differences[engine].items():
+    ratios = {name: timings["published"]["loop"].median / timings[name]["loop"].median for name in ours | beside}
+    for name, ratio in ratios.items():
+        print(f"{name}, ratio published/this: {ratio:.2f}")
+        for what, value in differences.get(name, {}).items():
             print(f"  {what}: {value:.3g}")
     if options.device.startswith("cuda"):
         print(f"peak GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
@@ -188,14 +213,18 @@ def _report(timings: dict[str, Timing]) -> None:
         print(f"  {name:20} {timing}  {timing.median / total:6.1%} of the total")
 
 
-def _config(options: argparse.Namespace, ours: bool, engine: str = "torch") -> Any:
+def _config(options: argparse.Namespace, ours: bool, engine: str = "torch", preset: str = "") -> Any:
+    preset = preset or options.config
     overrides: dict[str, Any] = {}
     if options.random_weights:
-        overrides = {f"pipeline.{stage}.checkpoint": RANDOM for stage in ("detector", "pose", "segmenter")}
+        for stage in ("detector", "pose", "segmenter"):
+            overrides[f"pipeline.{stage}.checkpoint"] = RANDOM
+            if (config := _MADE_UP.get(load_config(preset).pipeline[stage].type)) is not None:
+                overrides[f"pipeline.{stage}.config"] = config
     if options.people:
         # The clean-up of masks is left out on both sides: the library's own needs a CUDA extension.
         overrides |= {"pipeline.segmenter.hole_area": 0, "pipeline.segmenter.speck_area": 0}
-    config = load_config(options.config, overrides | (parse_overrides(options.set) if ours else {}))
+    config = load_config(preset, overrides | (parse_overrides(options.set) if ours else {}))
     if not ours:
         _by_engine(config.pipeline, {"dtype": "float32"})  # on CUDA it would not be
     if engine != "torch":
@@ -241,6 +270,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--random-weights", action="store_true", help="make up the weights instead of fetching them")
     parser.add_argument(
         "--engines", nargs="+", default=["torch"], metavar="ENGINE[:DTYPE]", help="to compare, see above"
+    )
+    parser.add_argument(
+        "--beside", nargs="+", default=[], metavar="CONFIG", help="with --people: other configs, on the same crowd"
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fakes import FakeDetector, FakeSegmenter, detections
+from fakes import FakeDetector, FakeParser, FakeSegmenter, detections
 from track_fakes import LateTracker, boxes_of, film, image_loop, moving, video_loop
 
 from bmp.errors import UserError
@@ -54,6 +54,14 @@ def test_a_frame_with_nobody_is_not_encoded():
     assert [len(each.people) for each in found] == [0] * 14
     assert segmenter.opened == []
     assert [each.detected for each in found] == [number % 12 == 0 for number in range(14)]
+
+
+def test_parts_that_nobody_sees_are_not_told():
+    images = image_loop()
+    images.parts = FakeParser()
+    (frame,) = follow(video_loop(), film(moving(LEFT), count=1), images)
+    assert frame.detected
+    assert images.parts.calls == []
 
 
 @pytest.mark.slow

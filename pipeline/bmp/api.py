@@ -29,9 +29,8 @@ from bmp.io.atomic import replacing, writing
 from bmp.io.decoding import log_notice
 from bmp.io.urls import is_url
 from bmp.label_sets import KeypointSet
-from bmp.loop import Loop, Result, RoundTrace, checked_rounds
+from bmp.loop import Loop, RoundTrace, checked_rounds
 from bmp.ops.masks import areas
-from bmp.stages import Detector, ImageEncoder, OverlapRule, PaintRule, PartParser, PoseEstimator, Segmenter, Suppressor
 from bmp.structures import CONFIRMED, Detections, Frame, Image, Instances, Parts
 
 if TYPE_CHECKING:
@@ -574,70 +573,13 @@ _Outcome: TypeAlias = "People | Exception"
 
 
 class BMP(Loop):
-    """The loop, called with any kind of picture, and the stage after it. Built by ``bmp.load`` or from stages.
-
-    Args:
-        detector, pose, segmenter, suppressor, redetector, overlaps, paint, encoder, rounds, repose, device: see
-            ``Loop``.
-        parts: tells the parts of bodies when the loop has finished with an image; None for none, at no cost.
-    """
-
-    def __init__(
-        self,
-        detector: Detector,
-        pose: PoseEstimator,
-        segmenter: Segmenter,
-        suppressor: Suppressor,
-        *,
-        parts: PartParser | None = None,
-        redetector: Detector | None = None,
-        overlaps: OverlapRule | None = None,
-        paint: PaintRule | None = None,
-        encoder: ImageEncoder | None = None,
-        rounds: int = 2,
-        repose: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(
-            detector,
-            pose,
-            segmenter,
-            suppressor,
-            redetector=redetector,
-            overlaps=overlaps,
-            paint=paint,
-            encoder=encoder,
-            rounds=rounds,
-            repose=repose,
-            device=device,
-        )
-        self.parts = parts
+    """The loop, called with any kind of picture. Built by ``bmp.load``, or from stages as ``Loop`` is."""
 
     weights: Mapping[str, tuple[str, ...]] = {}
     """Files of weights by role, as the config that the model was built from names them; for ``info``."""
 
     make_video_loop: Callable[[], VideoLoop] | None = None
     """Makes the loop over videos when it is first needed; None for one with the usual parts."""
-
-    def run(
-        self,
-        images: Sequence[Image],
-        boxes: Sequence[Detections | None] | None = None,
-        trace: bool = False,
-        *,
-        only_given: bool = False,
-        rounds: int | None = None,
-    ) -> Iterator[Result]:
-        """Send a batch through the loop, see ``Loop.run``, and tell the parts of each image that leaves it."""
-        found = super().run(images, boxes, trace, only_given=only_given, rounds=rounds)
-        yield from (replace(result, parts=self.parse(result.image, result.people)) for result in found)
-
-    def parse(self, image: Image, people: Instances) -> Parts | None:
-        """Tell the parts of people whom this model has found in ``image``; None without a parser."""
-        if self.parts is None:
-            return None
-        with self.clock("parts", 1):
-            return self.parts.parse([image], [people])[0]
 
     @functools.cached_property
     def video_loop(self) -> VideoLoop:

@@ -21,6 +21,7 @@ from bmp.stages import (
     ImageView,
     OverlapRule,
     PaintRule,
+    PartParser,
     PoseEstimator,
     Segmenter,
     Suppressor,
@@ -150,6 +151,7 @@ class Loop:
         paint: decides which pixels of the people known so far later rounds do not see; None for ``WholeMasks``.
         encoder: the image encoder that stages share, if they do; its time then is a line of its own and not that of
             the stage that asks it first. Who shares it is the stages' own affair.
+        parts: tells the parts of bodies when the loop has finished with an image; None for none, at no cost.
         rounds: the greatest number of rounds, at least 1.
         repose: estimate the poses of a round's new people once more, conditioned on the segmenter's masks.
         device: where images and people are kept between stages.
@@ -171,6 +173,7 @@ class Loop:
         overlaps: OverlapRule | None = None,
         paint: PaintRule | None = None,
         encoder: ImageEncoder | None = None,
+        parts: PartParser | None = None,
         rounds: int = 2,
         repose: bool = False,
         device: torch.device | str = "cpu",
@@ -184,6 +187,7 @@ class Loop:
         self.overlaps = overlaps or BestMask()
         self.paint = paint or WholeMasks()
         self.encoder = encoder
+        self.parts = parts
         self.rounds = rounds
         self.repose = repose
         self.device = device
@@ -344,7 +348,14 @@ class Loop:
         people = with_agreement(self._resolved(state.people))
         if not is_at_hand(people.device):  # else each record was checked when it was made
             people.check_values()
-        return Result(state.index, people, state.trace, state.image)
+        return Result(state.index, people, state.trace, state.image, self.parse(state.image, people))
+
+    def parse(self, image: Image, people: Instances) -> Parts | None:
+        """Tell the parts of people whom this loop has found in ``image``; None without a parser."""
+        if self.parts is None:
+            return None
+        with self.clock("parts", 1):
+            return self.parts.parse([image], [people])[0]
 
 
 def checked_rounds(rounds: int) -> int:

@@ -255,7 +255,7 @@ class VideoLoop:
         state.since_detection = 0
         people, keypoints = state.people, loop.pose.keypoints
         photo = copy.copy(loop)
-        photo.segmenter = segmenter
+        photo.segmenter, photo.parts = segmenter, None
         (result,) = photo.run([segmenter.image], rounds=self.rounds)
         # What the agreement is said of, masks and poses, will have moved by the time that it is asked for.
         found = replace(result.people, agreement=None)[result.people.masks.bits.flatten(1).any(dim=1)]

@@ -46,6 +46,22 @@ def test_the_person_column_alone_counts_and_boxes_are_shares_of_the_image(masks)
 
 
 @pytest.mark.slow
+def test_masks_are_kept_in_windows_and_are_those_of_the_whole_image():
+    stage = detector(score_threshold=0.4)
+    generator = torch.Generator().manual_seed(0)
+    soft = torch.full((1, 2, 16, 20), -5.0)
+    soft[0, 0, 3:8, 4:9] = torch.randn(5, 5, generator=generator)
+    logits = torch.full((1, 2, 3), -9.0)
+    logits[0, 0, 1] = 2
+    stage._network = outputs(logits=logits, pred_boxes=torch.tensor([[[0.5, 0.5, 1, 1]] * 2]), pred_masks=soft)
+    (found,) = stage.detect([Image(torch.zeros(320, 400, 3, dtype=torch.uint8))])
+    assert found.windows.patches[0].numel() < 320 * 400 / 4
+    whole = torch.nn.functional.interpolate(soft[:, :1], (320, 400), mode="bilinear")[0] > 0
+    assert whole.any()
+    assert torch.equal(found.masks, whole)
+
+
+@pytest.mark.slow
 def test_masks_of_queries_that_have_no_boxes_give_them():
     stage = detector(score_threshold=0.3)
     stage._softmax = True

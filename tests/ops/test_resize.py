@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from bmp.ops.resize import resized
+from bmp.ops.resize import resized, squeezed
 
 
 def _librarys(picture, size):
@@ -49,3 +49,13 @@ def test_pixels_are_rounded_as_the_librarys():
     pixels = torch.randint(0, 256, (230, 310, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for size in ((96, 130), (115, 155), (460, 620), (230, 310)):
         assert torch.equal(resized(pixels, *size).round(), _librarys(pixels.float(), size).round())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (150, 37), (20, 90)])
+def test_squares_are_the_librarys(size):
+    pixels = torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    planes = pixels.permute(2, 0, 1)[None].float() / 255
+    whole = F.interpolate(planes, (32, 32), mode="bilinear", antialias=True)[0]
+    square = squeezed(pixels, 32)
+    assert square.is_contiguous()
+    torch.testing.assert_close(square, whole, rtol=0, atol=1e-6)

@@ -41,6 +41,27 @@ def test_maxima_are_found_and_mirrored_maps_are_turned_back(flip_test):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pads", [False, True])
+def test_people_of_several_images_go_together(pads):
+    stage = pose(batch_size=3, flip_test=False)
+    noise = torch.randint(0, 256, (2, 128, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = [Image(noise[0]), IMAGE, Image(noise[1])]
+    boxes = torch.tensor([[0.0, 0.0, 96.0, 128.0], [10.0, 20.0, 60.0, 90.0]])
+    people = [Detections(boxes, torch.ones(2)), Detections.empty(), Detections(boxes, torch.ones(2))]
+    alone = [stage.estimate([image], [each])[0] for image, each in zip(images, people, strict=True)]
+    own, sizes = stage._run, []
+    stage._pads = pads
+    stage._run = lambda crops: sizes.append(len(crops)) or own(crops)
+    together = stage.estimate(images, people)
+    assert sizes == [3, 1]
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one.keypoints, other.keypoints, rtol=0, atol=1e-2)
+        torch.testing.assert_close(one.scores, other.scores)
+    stage.estimate(images[:1], [people[0][[0, 1, 0]]])
+    assert sizes[2:] == [3]  # never more than batch_size
+
+
+@pytest.mark.slow
 def test_each_expert_of_vitpose_plus_answers_for_itself():
     first, second = (pose(True, dataset_index=index).estimate([IMAGE], [WHOLE])[0] for index in (0, 1))
     assert not torch.allclose(first.scores, second.scores)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bmp.config import ConfigSection
@@ -14,7 +13,8 @@ from bmp.errors import UserError
 from bmp.models.compute import autocast, dtype_of, prepare, to_float32
 from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Portable, build_transformers
 from bmp.ops.boxes import clip
-from bmp.ops.masks import to_boxes
+from bmp.ops.masks import enlarged, to_boxes
+from bmp.ops.resize import squeezed
 from bmp.registry import DETECTORS
 from bmp.structures import Detections, Image
 
@@ -111,13 +111,11 @@ class TransformersDetector(Portable):
         ]
 
     def _input(self, image: Image) -> Tensor:
-        pixels = image.pixels.to(self._device).permute(2, 0, 1)[None].float()
-        # transformers' processors resize without antialiasing only where they enlarge.
-        square = F.interpolate(pixels, (self._side, self._side), mode="bilinear", antialias=True) / 255
+        square = squeezed(image.pixels.to(self._device), self._side)[None]
         if self._bare:
             return square
         mean, std = (square.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return (square - mean) / std
+        return square.sub_(mean).div_(std)
 
     def _people(self, image: Image, scores: Tensor, boxes: Tensor | None, logits: Tensor | None) -> Detections:
         size = (image.height, image.width)
@@ -140,11 +138,7 @@ class TransformersDetector(Portable):
         from torchvision.ops import nms  # slow to import
 
         rows = good[nms(corners[good], scores[good], self._nms_iou)]
-        masks = None
-        if logits is not None:
-            masks = torch.empty(len(rows), *size, dtype=torch.bool, device=self._device)
-            for out, row in zip(masks, likely[rows], strict=True):
-                torch.gt(F.interpolate(logits[row][None, None], size, mode="bilinear")[0, 0], 0, out=out)
+        masks = None if logits is None else enlarged(logits[likely[rows]], *size)
         return Detections(corners[rows], scores[rows].clamp(0, 1), masks)
 
 

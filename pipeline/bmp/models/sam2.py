@@ -24,6 +24,7 @@ from bmp.errors import MissingExtraError, UserError
 from bmp.models.compute import autocast, prepare
 from bmp.models.engines import Function, Graph, Shapes, run_by
 from bmp.models.sam2_memory import MaskMemory
+from bmp.ops.resize import squeezed
 from bmp.structures import Image
 
 PIXEL_MEAN, PIXEL_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -348,20 +349,9 @@ def _attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attention.out_proj(attention._recombine_heads(found))  # type: ignore[no-any-return]
 
 
-_STRIP = 64  # lines of an image that are numbers at a time
-
-
 def to_input(image: Image, side: int, device: torch.device | str) -> Tensor:
     """Stretch an image to the network's square input and normalise it: float32 (3, side, side) on ``device``."""
-    shown = image.pixels.to(device).permute(2, 0, 1)[None]
-    # Across first, which is the library's own order, and on a processor a strip at a time: a large photo as numbers is
-    # twelve times its bytes, and whatever is so large is cleared by the system before it is used.
-    step = _STRIP if shown.device.type == "cpu" else image.height
-    strips = [
-        F.interpolate(strip.float().div_(255), (strip.shape[2], side), mode="bilinear", antialias=True)
-        for strip in torch.split(shown, step, dim=2)
-    ]
-    pixels = F.interpolate(torch.cat(strips, dim=2), (side, side), mode="bilinear", antialias=True)[0].contiguous()
+    pixels = squeezed(image.pixels.to(device), side)
     mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
     return pixels.sub_(mean).div_(deviation)
 

@@ -6,12 +6,14 @@ uint8, with the arithmetic of OpenCV 5's warpAffine; pixels beyond the image are
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bmp.ops.boxes import fit_aspect
+from bmp.structures import Detections, Image
 from bmp.structures.mask_windows import MaskWindows
 
 _SMALLEST = 1.0
@@ -40,6 +42,36 @@ class Windows:
         """
         share = points / points.new_tensor((width, height)) - 0.5
         return self.centers[:, None] + share * self.sizes[:, None]
+
+    @classmethod
+    def concat(cls, parts: Sequence[Windows]) -> Windows:
+        """Put the windows of at least one part in a row."""
+        return cls(torch.cat([part.centers for part in parts]), torch.cat([part.sizes for part in parts]))
+
+
+def chunks(
+    images: Sequence[Image], people: Sequence[Detections], size: int, device: torch.device
+) -> Iterator[list[tuple[Image, Detections]]]:
+    """Yield who goes through a network together: ``size`` people of one image or of several, in order, on ``device``.
+
+    An image with people is copied there once, if it is not there already.
+    """
+    chunk: list[tuple[Image, Detections]] = []
+    room = size
+    for image, group in zip(images, people, strict=True):
+        start = 0
+        if len(group):
+            image, group = image.to(device), group.to(device)
+        while start < len(group):
+            part = group[start : start + room]
+            chunk.append((image, part))
+            start += len(part)
+            room -= len(part)
+            if room == 0:
+                yield chunk
+                chunk, room = [], size
+    if chunk:
+        yield chunk
 
 
 def windows_around(boxes: Tensor, *, aspect: float, padding: float) -> Windows:

@@ -29,7 +29,7 @@ from bmp.models.engines import Function, Shapes, check_engine, run_by
 from bmp.models.engines.folder import ExportedStage
 from bmp.models.openmmlab import quiet_imports, quiet_models
 from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, oks_variances
-from bmp.poses.crops import Windows, crop, windows_around
+from bmp.poses.crops import Windows, chunks, crop, windows_around
 from bmp.registry import POSES
 from bmp.structures import Detections, Image, Poses, sent
 from bmp.structures.mask_windows import MaskWindows
@@ -181,8 +181,9 @@ class MMPoseEstimator:
         if not any(counts):
             return [Poses.empty(len(self.keypoints), self._device) for _ in images]
         with torch.inference_mode(), quiet_models():
-            chunks = [self._to_poses(crops, windows) for crops, windows in self._chunks(images, people)]
-            rows = Poses.concat(chunks)
+            rows = Poses.concat(
+                [self._chunk(chunk) for chunk in chunks(images, people, self._batch_size, self._device)]
+            )
         ends = torch.tensor(counts).cumsum(0).tolist()
         return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
@@ -226,27 +227,13 @@ class MMPoseEstimator:
         shapes: Shapes = {"crops": ((None, 3, self._height, self._width), torch.float32)}
         return ExportedStage("topdown", {"network": (self._graph, shapes)}, settings)
 
-    def _chunks(self, images: Sequence[Image], people: Sequence[Detections]) -> Iterator[tuple[Tensor, Windows]]:
-        """Yield uint8 crops (B, 3, H, W) and their windows, ``batch_size`` people at a time across the images."""
-        parts: list[tuple[Tensor, Windows]] = []
-        room = self._batch_size
-        for image, group in zip(images, people, strict=True):
-            pixels = image.pixels.to(self._device) if len(group) else image.pixels
-            start = 0
-            while start < len(group):
-                part = group[start : start + room]
-                parts.append(self._crop(pixels, part))
-                start += len(part)
-                room -= len(part)
-                if room == 0:
-                    yield _join(parts)
-                    parts, room = [], self._batch_size
-        if parts:
-            yield _join(parts)
+    def _chunk(self, people: Sequence[tuple[Image, Detections]]) -> Poses:
+        """Estimate poses of people of several images at once."""
+        crops, windows = zip(*(self._crop(image.pixels, part) for image, part in people), strict=True)
+        return self._to_poses(torch.cat(crops), Windows.concat(windows))
 
     def _crop(self, pixels: Tensor, people: Detections) -> tuple[Tensor, Windows]:
-        boxes = people.boxes.to(self._device)
-        masks = None if people.windows is None else people.windows.to(self._device)
+        boxes, masks = people.boxes, people.windows
         if self._alpha > 0 and self._without_mask == "refuse":
             _expect_masks(masks, len(people))
         windows = windows_around(boxes, aspect=self._width / self._height, padding=_PADDING)
@@ -383,12 +370,6 @@ def _expect_substitutes(
             )
     if scores_from == "expected_oks":
         raise UserError(f'scores_from: {head} does not estimate the OKS; use scores_from="map"')
-
-
-def _join(parts: Sequence[tuple[Tensor, Windows]]) -> tuple[Tensor, Windows]:
-    crops = torch.cat([crops for crops, _ in parts])
-    centers = torch.cat([windows.centers for _, windows in parts])
-    return crops, Windows(centers, torch.cat([windows.sizes for _, windows in parts]))
 
 
 def _keypoint_count(head: Any) -> int:

@@ -210,9 +210,7 @@ def _join(
     parts: Sequence[tuple[tuple[Tensor, ...], Tensor, Windows]],
 ) -> tuple[list[Tensor], Tensor, Windows]:
     features = [torch.cat(level) for level in zip(*(features for features, _, _ in parts), strict=True)]
-    windows = [windows for _, _, windows in parts]
-    joined = Windows(torch.cat([each.centers for each in windows]), torch.cat([each.sizes for each in windows]))
-    return features, torch.cat([crops for _, crops, _ in parts]), joined
+    return features, torch.cat([crops for _, crops, _ in parts]), Windows.concat([windows for _, _, windows in parts])
 
 
 def _merged(small: Tensor, cropped: Poses, large: Poses) -> Poses:

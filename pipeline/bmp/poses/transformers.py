@@ -10,13 +10,13 @@ from torch import Tensor
 from bmp.config import ConfigSection
 from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS
-from bmp.models.compute import autocast, dtype_of, prepare
+from bmp.models.compute import autocast, dtype_of, padded_rows, prepare
 from bmp.models.engines import Graph, check_engine, run_by
 from bmp.models.transformers import IMAGENET_MEAN, IMAGENET_STD, Heatmaps, Portable, build_transformers
 from bmp.ops.heatmaps import decode_dark_udp
-from bmp.poses.crops import crop, windows_around
+from bmp.poses.crops import Windows, chunks, crop, windows_around
 from bmp.registry import POSES
-from bmp.structures import Detections, Image, Poses
+from bmp.structures import Detections, Image, Poses, sent
 
 _PADDING = 1.25
 
@@ -78,6 +78,8 @@ class TransformersPose(Portable):
         self._run = run_by(engine, graph, self._device, self._dtype)
         prepare(self._network, channels_last=False, compiled=compile)
         self._batch_size = batch_size
+        # To few numbers of crops, for each of which kernels are chosen once.
+        self._pads = self._device.type == "cuda" or compile
         self._flip_test = flip_test
         partner = {left: right for pair in COCO_KEYPOINTS.flip_pairs for left, right in (pair, pair[::-1])}
         self._flipped = [partner.get(index, index) for index in range(len(COCO_KEYPOINTS))]
@@ -85,25 +87,29 @@ class TransformersPose(Portable):
     @torch.no_grad()
     def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
         """Estimate a pose for each person; see ``bmp.stages.PoseEstimator``."""
-        poses: list[Poses] = []
-        for image, group in zip(images, people, strict=True):
-            parts = [Poses.empty(len(self.keypoints), self._device)]
-            pixels = image.pixels.to(self._device) if len(group) else image.pixels
-            boxes = group.boxes.to(self._device)
-            starts = range(0, len(boxes), self._batch_size)
-            parts += [self._estimate(pixels, boxes[start : start + self._batch_size]) for start in starts]
-            poses.append(Poses.concat(parts))
-        return poses
+        parts = [self._estimate(chunk) for chunk in chunks(images, people, self._batch_size, self._device)]
+        rows = Poses.concat([Poses.empty(len(self.keypoints), self._device), *parts])
+        counts = [len(each) for each in people]
+        ends = torch.tensor(counts).cumsum(0).tolist()
+        return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
-    def _estimate(self, pixels: Tensor, boxes: Tensor) -> Poses:
-        windows = windows_around(boxes, aspect=self._width / self._height, padding=_PADDING)
-        crops = crop(pixels, windows, width=self._width, height=self._height, unbiased=True)
+    def _estimate(self, people: Sequence[tuple[Image, Detections]]) -> Poses:
+        """Estimate poses of people of several images at once."""
+        found = [windows_around(part.boxes, aspect=self._width / self._height, padding=_PADDING) for _, part in people]
+        shown = [
+            crop(image.pixels, each, width=self._width, height=self._height, unbiased=True)
+            for (image, _), each in zip(people, found, strict=True)
+        ]
+        crops, windows = torch.cat(shown), Windows.concat(found)
+        count = len(crops)
+        if self._pads:
+            crops = crops.index_select(0, sent(torch.tensor(padded_rows(count, self._batch_size)), crops.device))
         mean, std = (torch.tensor(each, device=self._device)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
         inputs = (crops.float() / 255 - mean) / std
         maps = self._maps(inputs)
         if self._flip_test:
             maps = (maps + self._maps(inputs.flip(-1)).flip(-1)[:, self._flipped]) * 0.5
-        locations, scores = decode_dark_udp(maps)
+        locations, scores = decode_dark_udp(maps[:count])
         # The centres of the first and the last cell lie on the window's edges.
         cells = locations.new_tensor((maps.shape[-1] - 1, maps.shape[-2] - 1))
         keypoints = windows.to_image(

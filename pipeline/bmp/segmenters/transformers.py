@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from typing_extensions import Unpack
 
@@ -21,6 +20,7 @@ from bmp.models.transformers import (
     PromptedMasks,
     build_transformers,
 )
+from bmp.ops.resize import squeezed
 from bmp.registry import SEGMENTERS
 from bmp.segmenters.prompted import PromptedSegmenter, PromptingOptions, best_mask
 from bmp.stages import Prompter
@@ -75,14 +75,9 @@ class TransformersSegmenter(Portable, PromptedSegmenter):
         self._colours = ((0.5,) * 3, (0.5,) * 3) if third else (IMAGENET_MEAN, IMAGENET_STD)
 
     def _encode(self, images: Sequence[Image]) -> tuple[Tensor, ...]:
-        from torchvision.transforms.v2.functional import normalize, resize  # slow to import
-
-        side = [self._size, self._size]
-        squares = [
-            resize(image.pixels.to(self.device).permute(2, 0, 1).float() / 255, side, antialias=True)
-            for image in images
-        ]
-        pixels = normalize(torch.stack(squares), *map(list, self._colours))
+        pixels = torch.stack([squeezed(image.pixels.to(self.device), self._size) for image in images])
+        mean, std = (pixels.new_tensor(values)[:, None, None] for values in self._colours)
+        pixels.sub_(mean).div_(std)
         with autocast(self.device, self._dtype):
             return self._run(pixels)
 
@@ -111,6 +106,3 @@ class TransformersSegmenter(Portable, PromptedSegmenter):
             graph = Graph("sam-decoder", PromptedMasks(self._network, multimask), inputs, ("logits", "ious"))
             self._decoders[multimask, corrects] = run_by(self._engine, graph, self.device, self._dtype)
         return self._decoders[multimask, corrects]
-
-    def _enlarge(self, logits: Tensor, height: int, width: int) -> Tensor:
-        return F.interpolate(logits.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
