@@ -44,9 +44,11 @@ def pytest_configure(config):
         os.environ.setdefault("TMPDIR", str(_MEMORY))
         tempfile.tempdir = None  # forgets what was found before
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "bmp")
-    # Tests import OpenMMLab's packages themselves, which has to go beside transformers as it does in the program.
-    with quiet_imports():
-        pass
+    # Tests import OpenMMLab's packages themselves, which has to go beside transformers as it does in the program. The
+    # process that only hands tests to others imports none of it, which would keep them waiting for seconds.
+    if hasattr(config, "workerinput") or config.option.dist == "no":
+        with quiet_imports():
+            pass
 
 
 def pytest_collection_modifyitems(items):
@@ -75,6 +77,11 @@ def pytest_collection_finish():
     # takes as long as a short test does; where they hand on, the root's are enough.
     for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]:
         logging.getLogger(name).propagate = True
+
+
+def pytest_unconfigure():
+    """Let the end of the process find everything again: what it misses, libraries in C++ report as leaked."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -54,9 +54,9 @@ def logged(work_dir):
 
 def test_training_lowers_the_loss_and_raises_the_numbers(tmp_path):
     """On the few people that it is trained with: what an epoch of thousands teaches takes minutes."""
-    render(tmp_path, "train", 8)
+    render(tmp_path, "train", 4)
     render(tmp_path, "val", 1)
-    (tmp_path / "short.py").write_text(SHORT.format(batch=8, steps=60, interval=30) + ON_WHAT_IT_WAS_TRAINED_WITH)
+    (tmp_path / "short.py").write_text(SHORT.format(batch=4, steps=60, interval=30) + ON_WHAT_IT_WAS_TRAINED_WITH)
     code, _, err = main_in(tmp_path, "short.py", "--work-dir", "work", main=training)
     assert code == 0, err
     losses, (half, whole) = logged(tmp_path / "work")

@@ -2,16 +2,13 @@
 
 import copy
 import pickle
-import sys
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import tiny_models
 import torch
 from fakes import detections
-from program import script, together
 from prompt_fakes import NOBODY, PosePrompter, crowd, picture
 from torch import nn
 
@@ -177,34 +174,21 @@ def _detector(**options):
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["channels_last", "compile"])
 @pytest.mark.parametrize("stage", ["detector", "pose", "segmenter"])
-def test_every_network_takes_the_options(stage, option, tmp_path):
+def test_every_network_takes_the_options(stage, option, tmp_path, monkeypatch):
     """All are traced and run as graphs; one of them is made C++ of, too, which takes a minute of compiling for each."""
-    if (stage, option) != ("pose", "compile"):
-        answers_alike(stage, option, tmp_path, backend="aot_eager")
-        return
-    # By itself, as in a program: beside the libraries of all other tests PyTorch's compiler has ended the process.
-    ((code, _, said),) = together(tmp_path, __file__, stage, option, tmp_path, "inductor", main=script, count=1)
-    assert code == 0, said
-
-
-def answers_alike(stage, option, folder, backend):
-    """Expect a network to answer with an option as without it, and to have been compiled if that is the option."""
 
     def answer(**options):
         if stage == "segmenter":
-            return _sam2(Path(folder), **options)
+            return _sam2(tmp_path, **options)
         return (_pose if stage == "pose" else _detector)(**options)
 
     from torch._dynamo.utils import counters  # slow to import
     from torch._inductor import config
 
     counters.clear()
-    compiled = mock.patch.object(torch, "compile", partial(torch.compile, backend=backend))
-    with compiled, config.patch("aot_inductor.debug_compile", True):  # the compiler's optimisations are not ours
+    if stage != "pose":
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    with config.patch("aot_inductor.debug_compile", True):  # the compiler's optimisations are not ours
         found = answer(**{option: True})
     assert (counters["stats"]["unique_graphs"] > 0) == (option == "compile")
     torch.testing.assert_close(found, answer(**{option: False}), atol=2e-3, rtol=0)
-
-
-if __name__ == "__main__":
-    answers_alike(*sys.argv[1:])

@@ -1,8 +1,11 @@
 """Networks by other engines: what torch computes, whoever calls and however many rows, and one line for what cannot be."""
 
 import copy
+import ctypes
+import gc
 import pickle
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,6 +97,29 @@ def test_each_size_of_input_is_a_file_of_its_own(engine, cache):
         given = inputs(2, side=side)
         close(other(*given), [each.detach() for each in graph.module(*given)])
     assert len(entries(cache)) == 2
+
+
+class SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="asks Linux what memory there is")
+def test_signals_are_heard_after_networks_went_in_the_order_in_which_they_came():
+    """Each core of OpenVINO gives signals a stack: where that memory is gone, a signal ends the process."""
+    kept = [run(small(seed), "openvino") for seed in range(2)]
+    for network in kept:
+        network(*inputs(1))
+    del network
+    while kept:
+        del kept[0]
+        gc.collect()
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    memory = [line.split(" ")[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+    assert stack.start is None or any(int(start, 16) <= stack.start < int(end, 16) for start, end in memory)
 
 
 @pytest.mark.slow

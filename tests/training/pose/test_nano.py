@@ -93,11 +93,11 @@ def test_a_step_of_training(config, make_figures, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_learns_four_figures_by_heart(config, make_figures, tmp_path):
-    batch = _batch(config, make_figures(tmp_path, 4, seed=5), 4, augmented=False)
+def test_it_learns_two_figures_by_heart(config, make_figures, tmp_path):
+    batch = _batch(config, make_figures(tmp_path, 2, seed=5), 2, augmented=False)
     model = _network(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for _ in range(150):
+    for _ in range(100):
         optimizer.zero_grad()
         sum(_losses(model, batch).values()).backward()
         optimizer.step()
@@ -106,7 +106,7 @@ def test_it_learns_four_figures_by_heart(config, make_figures, tmp_path):
         found = model.head(model.extract_feat(model.data_preprocessor(batch)["inputs"]))
     labels = [sample.gt_instance_labels for sample in batch["data_samples"]]
     inside = torch.cat([each.keypoint_weights for each in labels]) > 0
-    assert inside.sum() > 50
+    assert inside.sum() > 25
     places = torch.cat([each.keypoint_locations for each in labels])
     assert (decode_expected_oks(found.heatmaps)[0] - places).norm(dim=-1)[inside].max() < 1
     assert found.presence[inside].min() > 0.5

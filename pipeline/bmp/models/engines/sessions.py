@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,27 @@ def providers(device: torch.device, folder: Path | None = None) -> list[Any]:
     return [*((name, settings[name]) for name in usable), "CPUExecutionProvider"]
 
 
-def open_openvino(file: Path, device: torch.device, dtype: torch.dtype) -> Session:
-    """Open a file in OpenVINO, on the CPU, computing in ``dtype``."""
+@cache
+def _openvino_core() -> Any:
+    """Return the one core of this process, which lives as long as it does.
+
+    The plugin for CPUs of each core gives signals a stack, and puts back, when it goes, the one that it found. If that
+    was the stack of a core that has gone already, the next signal with a handler ends the process.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def open_openvino(file: Path, device: torch.device, dtype: torch.dtype) -> Session:
+    """Open a file in OpenVINO, on the CPU, computing in ``dtype``."""
     settings = {
         # Without this hint processors with bfloat16 use it.
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    model = openvino.Core().compile_model(str(file), "CPU", settings)
+    model = _openvino_core().compile_model(str(file), "CPU", settings)
 
     def run(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
         arrays = [value.contiguous().numpy() for value in values]
