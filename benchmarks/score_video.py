@@ -23,9 +23,10 @@ def main() -> int:
         print(f"score_video: {error}", file=sys.stderr)
         return 2
     tracks, masks = numbers.tracks, numbers.masks
+    switches = "1 switch" if tracks.switches == 1 else f"{tracks.switches} switches"
     print(
         f"HOTA {_percent(tracks.hota)}, J&F {_percent(masks.region_and_contour if masks else None)}, "
-        f"IDF1 {_percent(tracks.idf1)}, {tracks.switches} switches of identity"
+        f"IDF1 {_percent(tracks.idf1)}, {switches} of identity"
     )
     return 0
 
