@@ -26,6 +26,17 @@ def test_grey_levels(tmp_path):
     assert list(read(tmp_path, PIL.Image.fromarray(DRAWN))) == [3, 7]
 
 
+@pytest.mark.parametrize("level", [1, 100, 9000])
+def test_levels_of_16_bits_are_no_colours(tmp_path, level):
+    assert list(read(tmp_path, PIL.Image.fromarray(DRAWN.astype(np.uint16) * level))) == [3 * level, 7 * level]
+    white = (DRAWN > 0).astype(np.uint16) * 65535
+    assert read(tmp_path, PIL.Image.fromarray(white)) == {1: [[0, 1, 1], [0, 0, 1]]}
+
+
+def test_transparency_says_nothing_about_levels(tmp_path):
+    assert list(read(tmp_path, PIL.Image.fromarray(DRAWN).convert("LA"))) == [3, 7]
+
+
 @pytest.mark.parametrize("level", [255, 1])
 def test_black_and_white_is_one_object(tmp_path, level):
     picture = PIL.Image.fromarray((DRAWN > 0).astype(np.uint8) * level)

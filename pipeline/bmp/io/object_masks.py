@@ -19,27 +19,31 @@ from bmp.io.decoding import Notice, log_notice, one_line
 
 _VOID = 255
 _INDEXED = ("P", "L", "1")
+_DEEP = ("I;16", "I;16B", "I;16L", "I")  # 16 bits a pixel; the last is what earlier versions of Pillow call it
 
 
 def read_object_masks(path: Path, notice: Notice = log_notice) -> dict[int, Tensor]:
     """Read the masks of a picture's objects: bool (H, W) by their numbers, in order.
 
-    Numbers are those of the palette, or grey levels. A picture of black and one other colour or level has one object,
-    number 1, whatever that is. In others, 255 is what DAVIS and Pascal VOC call void: it belongs to no object, which
-    is told to ``notice``. Pictures of more colours have their objects numbered by first appearance, row by row, with
-    black for none.
+    Numbers are those of the palette, or grey levels, of 8 or 16 bits. A picture of black and white has one object, number
+    1. In others of 8 bits, 255 is what DAVIS and Pascal VOC call void: it belongs to no object, which is told to
+    ``notice``. Coloured pictures have their objects numbered by first appearance, row by row, with black for none.
 
     Raises:
         UserError: it is no picture, or has no object.
     """
     with one_line(str(path)), PIL.Image.open(path) as picture:
-        indexed = picture.mode in _INDEXED
-        values = np.asarray(picture if indexed else picture.convert("RGB"))
+        picture.load()
+        drawn = picture.getchannel(0) if picture.mode in ("LA", "PA") else picture
+        deep = drawn.mode in _DEEP
+        indexed = deep or drawn.mode in _INDEXED
+        values = np.asarray(drawn if indexed else drawn.convert("RGB"))
     labels = values.astype(np.int64) if indexed else _numbered(values)
     numbers = np.unique(labels[labels > 0]).tolist()
-    if len(numbers) == 1 and (numbers[0] == _VOID or values.dtype == np.bool_):
+    white = np.iinfo(np.uint16).max if deep else _VOID
+    if len(numbers) == 1 and (numbers[0] == white or values.dtype == np.bool_):
         labels, numbers = (labels > 0).astype(np.int64), [1]
-    elif _VOID in numbers and indexed:
+    elif _VOID in numbers and indexed and not deep:
         numbers.remove(_VOID)
         notice(f"{path}: pixels of number {_VOID} are taken for void, which belongs to no object")
     if not numbers:
