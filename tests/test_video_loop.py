@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from fakes import FakeDetector, FakeParser, FakeSegmenter, detections
-from track_fakes import LateTracker, boxes_of, film, image_loop, moving, video_loop
+from track_fakes import FakeTracker, LateTracker, boxes_of, film, image_loop, moving, video_loop
 
 from bmp.errors import UserError
 from bmp.ops.query_points import NEGATIVE
 from bmp.segmenters.tracked import TrackedKeypoints
-from bmp.structures import CONFIRMED, NEW, Frame, Image
+from bmp.structures import CONFIRMED, NEW, Frame, Image, Masks
 from bmp.trackers.lucas_kanade import LucasKanade
 from bmp.video_loop import VideoLoop
 
@@ -187,6 +187,22 @@ def test_a_loop_goes_on_from_its_state():
     loop.resume(images, state, state.previous)
     rest = list(loop.run(images, frames[7:], state))
     assert list(map(boxes_of, whole)) == list(map(boxes_of, first + rest))
+
+
+class Greedy(TrackedKeypoints):
+    """Draws the first square for everybody, and is surer of it the later somebody came."""
+
+    def prompted_masks(self, segmenter, view, people):
+        bits = (view.pixels[..., 0] == 200)[None].repeat(len(people), 1, 1)
+        return Masks(bits, 0.8 + 0.01 * people.ids)
+
+
+@pytest.mark.slow
+def test_of_two_on_one_body_the_one_whose_body_it_is_keeps_it():
+    loop = VideoLoop(FakeTracker({0: (1, 0)}), Greedy(), keyframe_every=4)
+    found = follow(loop, film(moving(LEFT, dx=1), moving(RIGHT), count=6))
+    assert [sorted(boxes_of(each)) for each in found] == [[1, 2], [1], [1, 2], [1], [1, 2], [1]]
+    assert all(boxes_of(each)[1] == moving(LEFT, dx=1)(number) for number, each in enumerate(found))
 
 
 def textured(number):

@@ -71,7 +71,8 @@ class VideoLoop:
     For each frame:
 
     1. Everybody's points are followed from the frame before; where the scene changes, everybody is retired.
-    2. People with at least three points that can be seen get a mask, all of them at once on one embedding.
+    2. People with at least three points that can be seen get a mask, all of them at once on one embedding. One that two
+       of them get stays with the one who was there.
     3. Every so many frames, twice as often while somebody is lost, and where something is doubtful, the image loop
        finds people as in a photo. Those who were followed are matched with them and get new poses, masks and points;
        the others found are new.
@@ -246,8 +247,11 @@ class VideoLoop:
         rows = can_be_followed(state.people).nonzero()[:, 0]
         if len(rows):
             prompts = state.looks or self.prompts
-            masks = prompts.prompted_masks(segmenter.whole, segmenter.view, state.people[rows])
-            people = with_masks(state.people, rows, masks.to(loop.device), self.min_mask_score)
+            masks = prompts.prompted_masks(segmenter.whole, segmenter.view, state.people[rows]).to(loop.device)
+            # Two on one body would take it from each other in turns.
+            slipped = self.identities.slipped(state.people[rows], masks.bits).to(loop.device)
+            masks = replace(masks, bits=masks.bits & ~slipped[:, None, None])
+            people = with_masks(state.people, rows, masks, self.min_mask_score)
             state.people = self._shared_out(loop, people)
 
     def _look(self, loop: Loop, state: VideoState, segmenter: _EncodedOnce, frame: Frame) -> None:

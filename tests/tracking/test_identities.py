@@ -110,6 +110,31 @@ def test_duplicates_are_those_with_the_pose_or_the_mask_of_another():
     assert RULES.duplicates(apart, instances(A), SIGMAS).tolist() == [True, True, False]  # by the masks
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "slipped"),
+    [
+        ((A, B), (A, B), [False, False]),
+        ((A, B), (A, A), [False, True]),  # the second has slipped onto the first
+        ((B, A), (A, A), [True, False]),
+        ((A, A), (A, A), [False, True]),  # in a tie the lower id stays
+        ((A, (6, 10, 26, 50)), ((6, 10, 26, 50), (6, 10, 26, 50)), [True, False]),
+        ((A, B, C), (A, A, A), [False, True, True]),
+        ((A, B), (A, (5, 10, 25, 30)), [False, False]),  # half of the first
+    ],
+)
+def test_of_two_on_one_body_the_one_stays_whose_body_it_was(before, now, slipped):
+    assert RULES.slipped(tracked(*before), instances(*now).masks.bits).tolist() == slipped
+    ids = list(range(len(before), 0, -1))
+    if len({*before}) == len(before):
+        assert RULES.slipped(tracked(*before, ids=ids), instances(*now).masks.bits).tolist() == slipped
+
+
+def test_nobody_slips_onto_nobody():
+    empty = torch.zeros(2, 60, 100, dtype=torch.bool)
+    assert RULES.slipped(tracked(A, B), empty).tolist() == [False, False]
+    assert RULES.slipped(tracked(A)[:0], empty[:0]).tolist() == []
+
+
 @pytest.mark.parametrize("options", [{"threshold": 2.0}, {"lead": -1.0}, {"same_pose": 1.5}, {"memory": -1}])
 def test_values_that_make_no_sense(options):
     with pytest.raises(UserError, match=next(iter(options))):

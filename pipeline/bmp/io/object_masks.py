@@ -25,8 +25,8 @@ _DEEP = ("I;16", "I;16B", "I;16L", "I")  # 16 bits a pixel; the last is what ear
 def read_object_masks(path: Path, notice: Notice = log_notice) -> dict[int, Tensor]:
     """Read the masks of a picture's objects: bool (H, W) by their numbers, in order.
 
-    Numbers are those of the palette, or grey levels, of 8 or 16 bits. A picture of black and white has one object, number
-    1. In others of 8 bits, 255 is what DAVIS and Pascal VOC call void: it belongs to no object, which is told to
+    Numbers are those of the palette, or grey levels, of 8 or 16 bits. A picture of black and white has one object,
+    number 1. In others of 8 bits, 255 is what DAVIS and Pascal VOC call void: it belongs to no object, which is told to
     ``notice``. Coloured pictures have their objects numbered by first appearance, row by row, with black for none.
 
     Raises:

@@ -113,6 +113,27 @@ class Identities:
         same |= masks.iou(known.masks.bits, people.masks.bits) > self.same_mask
         return same.any(dim=0).cpu()
 
+    def slipped(self, people: TrackedPeople, drawn: Tensor) -> Tensor:
+        """Say which of the people followed have slipped onto another of them: bool (N,).
+
+        Of people whose new masks are the same, the one whose mask has changed least is there, in a tie the lower id.
+
+        Args:
+            people: with the masks of the frame before, where these have moved to.
+            drawn: bool (N, H, W), their new masks, before pixels are shared out.
+        """
+        same = (masks.iou(drawn, drawn) > self.same_mask).cpu()
+        before = people.instances.masks.bits
+        either = (before | drawn).flatten(1).sum(dim=1).clamp(min=1)
+        kept = ((before & drawn).flatten(1).sum(dim=1) / either).tolist()
+        ids, slipped = people.ids.tolist(), torch.zeros(len(people), dtype=torch.bool)
+        there: list[int] = []
+        for row in sorted(range(len(people)), key=lambda row: (-kept[row], ids[row])):
+            slipped[row] = bool(same[row, there].any())
+            if not slipped[row]:
+                there.append(row)
+        return slipped
+
     def remember(self, retired: RetiredPeople, people: TrackedPeople) -> RetiredPeople:
         """Add people to those who are retired; the earliest are forgotten where they are too many."""
         everybody = RetiredPeople.concat([retired, RetiredPeople(people.ids.cpu(), people.looks.cpu())])
