@@ -48,6 +48,7 @@ IN_A_CHECKOUT = (
     "requirements.txt",
     "run_bmp.py",
 )
+PICTURES = ("grace_hopper.jpg", "parts_portrait.jpg")
 # Programs of others: that their options are right, the pages have to know themselves.
 OTHERS = {"cd", "docker", "git", "pip", "source", "tensorboard", "pre-commit"}
 
@@ -156,7 +157,13 @@ def check(words, monkeypatch):
 def checkout(tmp_path, monkeypatch):
     """A folder with what a fresh clone has, where the programs find the package of this checkout."""
     for name in IN_A_CHECKOUT:
-        (tmp_path / name).symlink_to(ROOT / name)
+        if name != "docs":
+            (tmp_path / name).symlink_to(ROOT / name)
+    # Of the pictures two: the pages let people be found in all of them, and drawn crowds take a minute a time.
+    for path in [*(ROOT / "docs").glob("*.py"), *(ROOT / "docs" / "images" / name for name in PICTURES)]:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # else the generator starts a process for each core
