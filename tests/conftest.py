@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import atexit
 import ctypes
 import gc
 import io
@@ -69,19 +70,14 @@ def _has_cuda():
 
 def pytest_collection_finish():
     """Leave what is there by now to the end: else the garbage collector goes through all of it again and again."""
-    gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # what the end of the process does not find, libraries in C++ report as leaked
     gc.enable()
     gc.set_threshold(20_000)  # tests make much and keep little: the usual 700 takes a twentieth of their time
     # PyTorch has sixty loggers that hand nothing on. Pytest adds two handlers to each of those six times a test, which
     # takes as long as a short test does; where they hand on, the root's are enough.
     for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]:
         logging.getLogger(name).propagate = True
-
-
-def pytest_unconfigure():
-    """Let the end of the process find everything again: what it misses, libraries in C++ report as leaked."""
-    gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

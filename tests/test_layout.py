@@ -102,6 +102,7 @@ def breaches(package):
     ]
 
 
+@pytest.mark.slow
 def test_no_import_goes_where_none_may():
     assert breaches(PACKAGE) == []
 

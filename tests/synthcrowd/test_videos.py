@@ -135,6 +135,7 @@ def test_the_camera_moves_the_background_as_it_says(monkeypatch: pytest.MonkeyPa
     )
 
 
+@pytest.mark.slow
 def test_points_are_seen_where_nothing_is_in_front(eventful: tuple[Video, list[VideoFrame]]) -> None:
     video, frames = eventful
     assert 30 <= len(video.tracks) <= 34

@@ -92,6 +92,7 @@ def test_cached_levels_are_those_of_the_encoder(batch, sam, tmp_path):
         torch.testing.assert_close(first, again, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_linear_baseline_has_no_mask_and_no_edges(batch, sam):
     settings = MODEL | dict(level_channels=(channels(sam),) * 3, width=0, tokens=0, semantics="", head=0)
     model = ParserTraining(settings, str(sam), "random")
