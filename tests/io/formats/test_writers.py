@@ -247,3 +247,21 @@ def test_all_formats_are_written_into_one_folder(tmp_path: Path, video: VideoRow
     assert export(tmp_path / "some", video, ["mot"]) == [tmp_path / "some" / "mot" / "street.txt"]
     with pytest.raises(UserError, match="there is no format 'mott'"):
         export(tmp_path, video, ["mott"])
+
+
+def test_frames_may_have_sizes_of_their_own(tmp_path: Path) -> None:
+    larger = torch.zeros(1, 30, 50, dtype=torch.bool)
+    larger[0, 10:28, 20:45] = True
+    somebody = {**_person(1, 20, 10, 25, 18), "segmentation": to_rle(larger)[0]}
+    rows: list[Any] = [ROWS[0], {"frame": 9, "time": 0.36, "cut": True, "people": [somebody]}]
+    video = VideoRows("street", WIDTH, HEIGHT, 25.0, RowsList(rows))
+    export(tmp_path, video, ["coco", "mots", "mot", "posetrack"])
+    for file in (tmp_path / "people.json", tmp_path / "posetrack" / "street.json"):
+        sizes = [(image["height"], image["width"]) for image in json.loads(file.read_text())["images"]]
+        assert sizes == [(HEIGHT, WIDTH), (30, 50)]
+    last = (tmp_path / "mots" / "street.txt").read_text().splitlines()[-1].split(" ")
+    assert last[3:5] == ["30", "50"]
+    assert coco_mask.area({"size": [30, 50], "counts": last[5].encode()}) == 18 * 25
+    with pytest.raises(UserError, match="street: has frames of 50x30 pixels behind the first one of 32x24"):
+        export(tmp_path, video, ["vis"])
+    assert not (tmp_path / "vis.json").exists()

@@ -40,11 +40,12 @@ def write_coco(
         for number, video in enumerate(videos):
             for row in video.rows():
                 image_id += 1
+                height, width = video.size(row)
                 image = {
                     "id": image_id,
                     "file_name": video.file_name(row),
-                    "height": video.height,
-                    "width": video.width,
+                    "height": height,
+                    "width": width,
                     "video_id": number + 1,
                     "frame_id": counts[number],
                     "time": row["time"],

@@ -55,11 +55,11 @@ def write_mots(path: Path, video: VideoRows, *, first_frame: int = 1) -> None:
     numbers = _numbers(video)
     with writing(path), replacing(path) as file:
         for frame, row in enumerate(video.rows(), first_frame):
-            people = row["people"]
-            for person, mask in zip(people, _disjoint(people, video), strict=True):
+            people, size = row["people"], video.size(row)
+            for person, mask in zip(people, _disjoint(people, size), strict=True):
                 if mask is not None:
                     track_id = PEDESTRIAN * _PER_CLASS + numbers[person["track_id"]]
-                    file.write(f"{frame} {track_id} {PEDESTRIAN} {video.height} {video.width} {mask['counts']}\n")
+                    file.write(f"{frame} {track_id} {PEDESTRIAN} {size[0]} {size[1]} {mask['counts']}\n")
 
 
 def write_boxes(path: Path, video: VideoRows) -> None:
@@ -72,7 +72,7 @@ def write_boxes(path: Path, video: VideoRows) -> None:
             for person in row["people"]:
                 left, top, width, height = person["bbox"]
                 numbers = (left + 1, top + 1, width, height, person.get("score", 1.0))
-                values = ",".join(f"{value:.6g}" for value in (*numbers, 1, _visibility(person, video)))
+                values = ",".join(f"{value:.6g}" for value in (*numbers, 1, _visibility(person, video.size(row))))
                 file.write(f"{frame},{person['track_id']},{values}\n")
 
 
@@ -116,9 +116,8 @@ def _numbers(video: VideoRows) -> dict[int, int]:
     return {own: own for own in found} if all(0 <= own < _PER_CLASS for own in found) else found
 
 
-def _disjoint(people: list[PersonRow], video: VideoRows) -> list[RunLengths | None]:
+def _disjoint(people: list[PersonRow], size: tuple[int, int]) -> list[RunLengths | None]:
     """Return masks without common pixels, which go to the higher score; None for people who have none."""
-    size = video.height, video.width
     shapes = [checked_segmentation(person.get("segmentation"), *size) for person in people]
     bits = torch.zeros(len(people), *size, dtype=torch.bool)
     for row, shape in enumerate(shapes):
@@ -128,8 +127,8 @@ def _disjoint(people: list[PersonRow], video: VideoRows) -> list[RunLengths | No
     return [run if mask.any() else None for mask, run in zip(bits, to_rle(bits), strict=True)]
 
 
-def _visibility(person: PersonRow, video: VideoRows) -> float:
+def _visibility(person: PersonRow, size: tuple[int, int]) -> float:
     whole, seen = person.get("amodal_segmentation"), person.get("segmentation")
     if whole is None or seen is None:
         return 1.0
-    return mask_area(seen, video.height, video.width) / max(mask_area(whole, video.height, video.width), 1)
+    return mask_area(seen, *size) / max(mask_area(whole, *size), 1)

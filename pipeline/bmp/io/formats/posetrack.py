@@ -28,6 +28,7 @@ def write_poses(path: Path, video: VideoRows, keypoints: KeypointSet = COCO_KEYP
     with writing(path), replacing(path) as file:
         file.write(f'{{"categories": {json.dumps([category(POSETRACK)])},\n"images": [')
         for position, row in enumerate(video.rows()):
+            height, width = video.size(row)
             image = {
                 "id": row["frame"],
                 "frame_id": row["frame"],
@@ -35,8 +36,8 @@ def write_poses(path: Path, video: VideoRows, keypoints: KeypointSet = COCO_KEYP
                 "vid_id": video.name,
                 "nframes": length,
                 "is_labeled": True,
-                "width": video.width,
-                "height": video.height,
+                "width": width,
+                "height": height,
             }
             file.write(f"{',' if position else ''}\n{json.dumps(image)}")
         file.write('\n],\n"annotations": [')

@@ -46,8 +46,9 @@ class FrameRow(TypedDict):
 class VideoRows:
     """A video and everybody in it.
 
-    name: without extension; folders and files are called by it. width, height: in pixels. rate: frames a second, None
-    where it is unknown. rows: gives the frames in order, anew each time it is called, from a position on.
+    name: without extension; folders and files are called by it. width, height: of the first frame in pixels; those
+    behind it may have sizes of their own. rate: frames a second, None where it is unknown. rows: gives the frames in
+    order, anew each time it is called, from a position on.
     """
 
     name: str
@@ -59,6 +60,14 @@ class VideoRows:
     def file_name(self, row: FrameRow) -> str:
         """Return what a frame is called as a picture."""
         return f"{self.name}/{row['frame']:06}.jpg"
+
+    def size(self, row: FrameRow) -> tuple[int, int]:
+        """Return height and width of a frame, as its masks say; those of the video where there is none."""
+        for person in row["people"]:
+            shape = person.get("segmentation")
+            if isinstance(shape, dict):
+                return shape["size"][0], shape["size"][1]
+        return self.height, self.width
 
 
 class RowsFile:

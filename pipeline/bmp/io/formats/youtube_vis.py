@@ -13,6 +13,7 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import TextIO
 
+from bmp.errors import UserError
 from bmp.io.annotations import CATEGORY_ID
 from bmp.io.atomic import replacing, writing
 from bmp.io.formats.video_rows import PersonRow, VideoRows
@@ -130,5 +131,11 @@ def _masks(video: VideoRows, identity: int, track: _Track, length: int) -> Itera
     """Yield the mask of a person in each frame, None where there is none."""
     for person in _appearances(video, identity, track, length):
         shape = person.get("segmentation") if person else None
+        if isinstance(shape, dict) and tuple(shape["size"]) != (video.height, video.width):
+            height, width = shape["size"]
+            raise UserError(
+                f"{video.name}: has frames of {width}x{height} pixels behind the first one of {video.width}x"
+                f"{video.height}, and YouTube-VIS has one size a video; leave it out of --formats"
+            )
         checked = checked_segmentation(shape, video.height, video.width)
         yield None if checked is None else to_run_lengths(checked, video.height, video.width)
