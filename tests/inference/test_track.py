@@ -219,6 +219,18 @@ def test_what_cannot_be_decoded_is_counted_by_a_run_that_is_gone_on_with_too(fil
 
 
 @pytest.mark.slow
+def test_frames_of_another_size_do_not_end_the_run(film, tmp_path):
+    shutil.copytree(film / "frames", tmp_path / "frames")
+    with PIL.Image.open(tmp_path / "frames" / "003.png") as picture:
+        picture.resize((131, 90)).save(tmp_path / "frames" / "003.png")
+    given = ("--masks", film / "first.png", "--quiet")
+    assert track(film, tmp_path / "out", *given, source=[str(tmp_path / "frames")]) == 0
+    sizes = [read_index_mask(path).shape for path in sorted((tmp_path / "out" / "masks").iterdir())]
+    assert sizes == [(80, 100)] * 3 + [(90, 131)] + [(80, 100)] * 2
+    assert [each.shape[:2] for each in pictures(tmp_path / "out")] == [(80, 100)] * 6
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 4, 6])
 def test_a_killed_run_goes_on_to_the_same_result(film, whole, tmp_path, capsys, kept):
     shutil.copytree(whole, tmp_path / "killed")

@@ -207,6 +207,7 @@ class _Run:
         self._rate = min(max(rate or 25.0, 1.0), 1000.0)
         self._stack = ExitStack()
         self._write: Callable[..., None] | None = None
+        self._size: tuple[int, int] | None = None
         self._count = 0
         self._scores: dict[int, tuple[int, float]] = {}  # of each object the frames with a mask, and the sum of scores
 
@@ -290,6 +291,9 @@ class _Run:
             objects.points,
             torch.where(objects.seen, objects.labels, -1),
         )
+        self._size = self._size or picture.size
+        if picture.size != self._size:  # of a stream that changes, or pictures of several sizes
+            picture = picture.resize(self._size)
         self._write(np.asarray(picture), frame.time)
 
 
