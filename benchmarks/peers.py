@@ -26,8 +26,12 @@ Forward = Callable[[], object]
 _CROPS = 8  # four people and their mirror images
 
 
-def ours() -> Iterator[tuple[str, nn.Module, Forward]]:
-    """Yield name, network and call of those of bmp_v2."""
+Peer = tuple[str, str, nn.Module, Forward]
+"""Which of ``bmp.loop.STAGES`` a network could do the work of, its name, the network, and a call of it."""
+
+
+def ours() -> Iterator[Peer]:
+    """Yield those of bmp_v2."""
     from bmp.config import load_config
     from bmp.detectors.mmdet import MMDetDetector
     from bmp.models.sam2 import ImageFeatures, build_sam2, prepare_encoder
@@ -35,28 +39,30 @@ def ours() -> Iterator[tuple[str, nn.Module, Forward]]:
 
     pipeline = load_config("bmp_v2.py").pipeline
     detector = MMDetDetector(pipeline.detector.config, "random")
-    yield "RTMDet-Ins-L, 640 (ours)", detector._graph.module, lambda: detector._graph.module(torch.rand(1, 3, 640, 640))
+    dense = detector._graph.module
+    yield "detector", "RTMDet-Ins-L, 640 (ours)", dense, _call(dense, torch.rand(1, 3, 640, 640))
     pose = MMPoseEstimator(pipeline.pose.config, "random")
     crops = torch.rand(_CROPS, 3, pose._height, pose._width)
-    yield f"PMPose-b, {_CROPS} crops (ours)", pose._graph.module, lambda: pose._graph.module(crops)
+    yield "pose", f"PMPose-b, {_CROPS} crops (ours)", pose._graph.module, _call(pose._graph.module, crops)
     network = build_sam2("sam2.1_hiera_b+", "random")
     prepare_encoder(network.image_encoder, channels_last=False, compiled=False)
     features = ImageFeatures(network)
-    yield "SAM 2.1 b+ encoder, 1024 (ours, sam2)", features.encoder, lambda: features(torch.rand(1, 3, 1024, 1024))
+    square = torch.rand(1, 3, 1024, 1024)
+    yield "segmenter: encode", "SAM 2.1 b+ encoder, 1024 (ours, sam2)", features.encoder, _call(features, square)
 
 
-def transformers() -> Iterator[tuple[str, nn.Module, Forward]]:
+def transformers() -> Iterator[Peer]:
     """Yield those of transformers in the same sizes."""
     hf: Any = import_module("transformers")
     detector = hf.RTDetrV2ForObjectDetection(hf.RTDetrV2Config()).eval()
-    yield "RT-DETR v2 r50, 640 (transformers)", detector, lambda: detector(torch.rand(1, 3, 640, 640))
+    yield "detector", "RT-DETR v2 r50, 640 (transformers)", detector, _call(detector, torch.rand(1, 3, 640, 640))
     backbone = hf.VitPoseBackboneConfig(
         hidden_size=768, num_hidden_layers=12, num_attention_heads=12, out_indices=[12], image_size=[256, 192]
     )
     pose = hf.VitPoseForPoseEstimation(
         hf.VitPoseConfig(backbone_config=backbone, num_labels=17, use_simple_decoder=False)
     ).eval()
-    yield f"ViTPose-b, {_CROPS} crops (transformers)", pose, lambda: pose(torch.rand(_CROPS, 3, 256, 192))
+    yield "pose", f"ViTPose-b, {_CROPS} crops (transformers)", pose, _call(pose, torch.rand(_CROPS, 3, 256, 192))
     trunk = hf.Sam2HieraDetConfig(
         hidden_size=112,
         num_attention_heads=2,
@@ -68,15 +74,16 @@ def transformers() -> Iterator[tuple[str, nn.Module, Forward]]:
     )
     vision = hf.Sam2VisionConfig(backbone_config=trunk, backbone_channel_list=[896, 448, 224, 112])
     encoder = hf.Sam2VisionModel(vision).eval()
-    yield "SAM 2.1 b+ encoder, 1024 (transformers)", encoder, lambda: encoder(torch.rand(1, 3, 1024, 1024))
+    square = torch.rand(1, 3, 1024, 1024)
+    yield "segmenter: encode", "SAM 2.1 b+ encoder, 1024 (transformers)", encoder, _call(encoder, square)
 
 
-def ultralytics() -> Iterator[tuple[str, nn.Module, Forward]]:
+def ultralytics() -> Iterator[Peer]:
     """Yield ultralytics' large models, which join boxes and masks, or boxes and poses."""
     package = import_module("ultralytics")
-    for name in ("yolo11l-seg", "yolo11l-pose"):
+    for name, found in (("yolo11l-seg", "boxes and masks"), ("yolo11l-pose", "boxes and poses")):
         network: Any = package.YOLO(f"{name}.yaml").model.eval()
-        yield f"{name}, 640 (ultralytics)", network, _call(network, torch.rand(1, 3, 640, 640))
+        yield "detector", f"{name}, 640, {found} (ultralytics)", network, _call(network, torch.rand(1, 3, 640, 640))
 
 
 def _call(network: nn.Module, pixels: Tensor) -> Forward:
@@ -91,7 +98,7 @@ def main() -> None:
     rows = []
     sources = [ours, *(each for each in (transformers, ultralytics) if find_spec(each.__name__))]
     for source in sources:
-        for name, network, forward in source():
+        for part, name, network, forward in source():
             with torch.inference_mode():
                 forward()
                 seconds = []
@@ -101,11 +108,15 @@ def main() -> None:
                     seconds.append(time.process_time() - started)
             parameters = sum(each.numel() for each in network.parameters()) / 1e6
             print(f"{name}: {min(seconds):.2f} s of CPU, {parameters:.1f} M parameters")
-            rows.append({"network": name, "seconds": min(seconds), "parameters": parameters})
+            rows.append({"part": part, "network": name, "seconds": min(seconds), "parameters": parameters})
             if options.output:
                 write(
                     options.output,
-                    {"settings": vars(options), "machine": machine("cpu") | {"load": load}, "rows": rows},
+                    {
+                        "settings": vars(options) | {"clock": "processors"},
+                        "machine": machine("cpu") | {"load": load},
+                        "rows": rows,
+                    },
                 )
 
 

@@ -1,11 +1,12 @@
-"""Draws the cost of what lies around the networks over people, pixels and rounds; writes the tables of docs/speed.md.
+"""Draws the cost of what lies around the networks over people, pixels and rounds; writes the tables of speed.
 
     python benchmarks/overhead.py --people 2 10 20 50 100 200 --output benchmarks/results/overhead_people.json
     python benchmarks/overhead.py --megapixels 1 2 4 8 12 24 --output benchmarks/results/overhead_pixels.json
     python benchmarks/overhead.py --rounds 1 2 3 4 --output benchmarks/results/overhead_rounds.json
     python docs/draw_speed.py
 
-It measures nothing itself. The tables lie between marks ``speed: NAME`` and come from the same folder.
+It measures nothing itself. The tables lie between marks ``speed: NAME`` in docs/speed.md and README.md and come from
+the same folder.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "images" / "speed_curves.png"
+PAGES = (ROOT / "docs" / "speed.md", ROOT / "README.md")
 STAGES = {
     "pose": "crops",
     "detector": "detector: input, masks",
@@ -39,6 +40,8 @@ def main() -> None:
     argparse.ArgumentParser(
         "python docs/draw_speed.py", description="Draw the curves and tables of speed."
     ).parse_args()
+    from matplotlib.figure import Figure  # slow to import, and not needed for the tables
+
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     measured = {key: label for key, label in CURVES.items() if (RESULTS / f"{FILES[key]}.json").exists()}
     for axes, (key, label) in zip(figure.subplots(1, len(measured)), measured.items(), strict=True):
@@ -51,8 +54,8 @@ def main() -> None:
     figure.axes[0].set_ylabel("seconds of CPU")
     figure.axes[0].legend(loc="upper left", fontsize=8)
     figure.savefig(PICTURE, dpi=110)
-    page = ROOT / "docs" / "speed.md"
-    page.write_text(_with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
@@ -68,7 +71,7 @@ def _part(row: dict[str, Any], name: str) -> float:
     return seconds["whole loop"] - named
 
 
-def _with_tables(text: str) -> str:
+def with_tables(text: str) -> str:
     """Return a page with its tables written anew; each lies between two marks."""
 
     def table(found: re.Match[str]) -> str:
@@ -86,27 +89,92 @@ def _overhead() -> Iterator[str]:
         yield f"| {row['people']} | {seconds:.2f} | {each:.0f} | {row['peak'] / 2**20:.0f} MiB |"
 
 
-def _engines() -> Iterator[str]:
-    content = json.loads((RESULTS / "cpu_bmp_v2_engines.json").read_text(encoding="utf-8"))
-    sides = list(content["timings"])
-    yield f"| seconds | {' | '.join(sides)} |"
-    yield f"| --- |{' ---: |' * len(sides)}"
-    for name in ("detector", "pose", "segmenter: encode", "segmenter: decode", "loop"):
-        values = (content["timings"][side].get(name) for side in sides)
-        yield f"| {name} | {' | '.join('' if each is None else format(each['median'], '.2f') for each in values)} |"
-    ratios = ("" if side == "published" else format(content["ratios"][side], ".2f") for side in sides)
-    yield f"| **published / ours** | {' | '.join(ratios)} |"
+_SIDES = {
+    "published": "published schedule",
+    "torch": "ours",
+    "openvino": "ours, OpenVINO",
+    "onnxruntime": "ours, ONNX Runtime",
+    "modern.py": "`modern.py`",
+}
+_PARTS = ("detector", "pose", "segmenter: encode", "segmenter: decode")
 
 
-def _peers() -> Iterator[str]:
-    content = json.loads((RESULTS / "cpu_peers.json").read_text(encoding="utf-8"))
-    yield "| network | seconds of CPU | parameters, millions |"
+def _measured(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _sides() -> Iterator[tuple[str, dict[str, float], str]]:
+    """Yield the name of each side of the whole measurement, its seconds by part, and its ratio to the published one."""
+    content = _measured("cpu_bmp_v2_engines")
+    for side, label in _SIDES.items():
+        if side in content["timings"]:
+            seconds = {name: timing["median"] for name, timing in content["timings"][side].items()}
+            yield label, seconds, "" if side == "published" else f"{content['ratios'][side]:.2f}"
+
+
+def _conditions(content: dict[str, Any]) -> str:
+    """Say what a measurement is worth: on what it was made, by which clock, and beside how much other work."""
+    machine = content["machine"]
+    threads, load = machine["threads"], machine["load"]
+    told = f"{_unit(content['settings'])}, {threads} thread{'s' * (threads > 1)}, {machine['processor']}"
+    if _unit(content["settings"]) == "seconds of CPU" or load < 0.3:
+        return told
+    return f"{told}, beside other work for {load:.1f} times its cores, so that ratios say a little and seconds nothing"
+
+
+def _unit(settings: dict[str, Any]) -> str:
+    return "seconds of time" if settings.get("clock", "time") == "time" else "seconds of CPU"
+
+
+def _networks() -> Iterator[str]:
+    content, peers = _measured("cpu_bmp_v2_engines"), _measured("cpu_peers")
+    told = f'The first lines: {_conditions(content)}. Lines with "once", single passes: {_conditions(peers)}.'
+    if "modern.py" in content["timings"]:
+        told += " `modern.py` is RF-DETR at 384 pixels, ViTPose+-b and SAM 2.1 b+ of transformers."
+    yield from textwrap.wrap(told, 120)
+    yield ""
+    yield "| | detector | pose | image encoder | mask decoder | whole loop | published / this |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for label, seconds, ratio in _sides():
+        parts = (f"{seconds[name]:.2f}" if seconds.get(name, 0) >= 0.005 else "" for name in _PARTS)
+        yield f"| {label} | {' | '.join(parts)} | {seconds['loop']:.2f} | {ratio} |"
+    for row in peers["rows"]:
+        parts = (f"{row['seconds']:.2f}" if row["part"] == name else "" for name in _PARTS)
+        yield f"| once: {row['network']} | {' | '.join(parts)} | | |"
+
+
+_GFLOP = {"detector": 2 * 193.0, "pose": 10 / 8 * 350, "segmenter: encode": 647.0, "segmenter: decode": 5 / 4 * 14.7}
+"""Of two looks, ten crops, one image, five people: counted by torch's own counter."""
+
+
+def _profile() -> Iterator[str]:
+    content = _measured("cpu_bmp_v2_engines")
+    seconds = {name: timing["median"] for name, timing in content["timings"]["torch"].items()}
+    yield f"| part | {_unit(content['settings'])} | share | GFLOP | GFLOP a second |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for name in (*_PARTS, "suppressor", "loop itself"):
+        share, work = seconds[name] / seconds["loop"], _GFLOP.get(name)
+        counted = ("", "") if work is None else (f"{work:.0f}", f"{work / seconds[name]:.0f}")
+        yield f"| {name} | {seconds[name]:.2f} | {share:.1%} | {' | '.join(counted)} |"
+
+
+def _in_short() -> Iterator[str]:
+    unit = _unit(_measured("cpu_bmp_v2_engines")["settings"])
+    yield from textwrap.wrap(f"In {_conditions(_measured('cpu_bmp_v2_engines'))}.", 120)
+    yield ""
+    yield f"| one photo, 4 people and one more in round 2 | {unit} | published / this |"
     yield "| --- | ---: | ---: |"
-    for row in content["rows"]:
-        yield f"| {row['network']} | {row['seconds']:.2f} | {row['parameters']:.1f} |"
+    for label, seconds, ratio in _sides():
+        yield f"| {label} | {seconds['loop']:.1f} | {ratio} |"
 
 
-TABLES: dict[str, Callable[[], Iterator[str]]] = {"overhead": _overhead, "engines": _engines, "peers": _peers}
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "overhead": _overhead,
+    "networks": _networks,
+    "profile": _profile,
+    "in short": _in_short,
+}
 
 if __name__ == "__main__":
     main()
