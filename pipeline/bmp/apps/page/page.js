@@ -12,7 +12,7 @@ let model = { photos: [], keypoints: [], skeleton: [], takes_points: true, limit
 let doc = null, picture = null, people = new Map(), base = new Map(), revision = 0;
 let selected = [], keypoint = null, mode = "select", placing = null;
 let past = [], future = [], conflicts = new Map();
-let view = { scale: 1, x: 0, y: 0 };
+let view = { scale: 1, x: 0, y: 0 }, whole = true;
 let rounds = null, stage = null, opening = 0;
 const tab = unique(), masks = new WeakMap(), moved = new Map();
 const pointers = new Map();
@@ -58,7 +58,7 @@ async function loadQueue() {
   $("note").textContent = `The segmenter of this preset (${model.preset}) takes no points: masks follow keypoints and boxes.`;
   for (const name of ["positive", "negative"]) document.querySelector(`[data-mode=${name}]`).disabled = !model.takes_points;
   const waiting = model.photos.filter((photo) => photo.state === "waiting").length;
-  $("measure").textContent = `${model.photos.length} photos, the least sure first` + (waiting ? `; people are being found in ${waiting}` : "");
+  $("measure").textContent = `${model.photos.length} photo${model.photos.length === 1 ? "" : "s"}, the least sure first` + (waiting ? `; people are being found in ${waiting}` : "");
   $("photos").replaceChildren(...model.photos.map((photo) => {
     const item = document.createElement("li"), button = document.createElement("button"), small = document.createElement("small");
     button.textContent = photo.name;
@@ -229,7 +229,8 @@ async function addPerson(box) {
 }
 
 async function merge() {
-  if (selected.length !== 2) { say("select two people to merge: click one, Shift+click the other"); return; }
+  if (selected.length === 1) { mode = "merge"; say("click the other person"); refresh(); return; }
+  if (selected.length !== 2) { say("select a person to merge with another"); return; }
   const [first, second] = selected, key = doc.key;
   try {
     const row = await ask(api("/merge"), "POST", { people: [people.get(first), people.get(second)] });
@@ -238,6 +239,12 @@ async function merge() {
     select([first]);
     save();
   } catch (error) { say(error.message); }
+}
+
+function toggle() {
+  if (selected.length !== 1 || keypoint === null) return;
+  const [x, y, v] = people.get(selected[0]).keypoints.slice(3 * keypoint);
+  editKeypoint(selected[0], keypoint, x, y, v === 2 ? 1 : 2, "visibility");
 }
 
 function remove() {
@@ -437,7 +444,7 @@ function list() {
     swatch.className = "swatch"; swatch.style.background = css(colour(name));
     small.textContent = [`score ${Number(person.score ?? 1).toFixed(2)}`, person.agreement === undefined ? "" : `agreement ${person.agreement.toFixed(2)}`, person.edited?.length ? `edited: ${person.edited.join(", ")}` : ""].filter(Boolean).join("; ");
     button.append(swatch, `person ${number + 1}`, small);
-    button.onclick = (event) => select(event.shiftKey ? [...selected, name] : [name]);
+    button.onclick = (event) => choose(name, event.shiftKey);
     item.setAttribute("aria-current", String(selected.includes(name)));
     item.append(button);
     return item;
@@ -447,7 +454,12 @@ function list() {
     const item = document.createElement("li"), button = document.createElement("button"), v = person.keypoints[3 * number + 2];
     button.textContent = `${name}: ${["absent, click to place", "hidden", "visible"][v]}`;
     button.className = v ? "" : "absent";
-    button.onclick = () => { keypoint = number; if (!v) { placing = number; say(`click where the ${name} is`); } refresh(); };
+    button.onclick = () => {
+      if (v && keypoint === number) { toggle(); return; }
+      keypoint = number;
+      if (!v) { placing = number; say(`click where the ${name} is`); }
+      refresh();
+    };
     item.setAttribute("aria-current", String(number === keypoint));
     item.append(button);
     return item;
@@ -466,8 +478,16 @@ function list() {
     return line;
   }));
   $("undo").disabled = !past.length; $("redo").disabled = !future.length;
-  $("delete").disabled = !selected.length; $("merge").disabled = selected.length !== 2;
+  $("delete").disabled = !selected.length; $("merge").disabled = !selected.length;
   for (const button of document.querySelectorAll("[data-mode]")) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+}
+
+// Of those who are to be merged, this is the second one.
+function choose(name, further) {
+  const second = mode === "merge" && name && !selected.includes(name);
+  if (mode === "merge") mode = "select";
+  select(!name ? [] : second || further ? [...selected, name] : [name]);
+  if (second) merge();
 }
 
 function select(names) { selected = [...new Set(names)].slice(-2); keypoint = placing = null; refresh(); }
@@ -480,6 +500,7 @@ function fit() {
   view.scale = Math.min(rect.width * ratio / picture.width, rect.height * ratio / picture.height) * 0.98;
   view.x = (rect.width * ratio - picture.width * view.scale) / 2;
   view.y = (rect.height * ratio - picture.height * view.scale) / 2;
+  whole = true;
   refresh();
 }
 
@@ -488,6 +509,7 @@ function zoom(factor, at) {
   view.x = at[0] - (at[0] - view.x) * next / view.scale;
   view.y = at[1] - (at[1] - view.y) * next / view.scale;
   view.scale = next;
+  whole = false;
   refresh();
 }
 
@@ -545,7 +567,7 @@ canvas.addEventListener("pointerdown", (event) => {
   }
   const found = hit(point, reach);
   if (found?.kind === "keypoint") {
-    if (event.shiftKey) { select([...selected, found.name]); return; }
+    if (event.shiftKey || mode === "merge") { choose(found.name, event.shiftKey); return; }
     selected = [found.name]; keypoint = found.number;
     drag = { ...found, before: people.get(found.name), from: at, moving: false };
   } else if (found?.kind === "corner") drag = { ...found, before: people.get(found.name), moving: false, from: at };
@@ -566,7 +588,7 @@ canvas.addEventListener("pointermove", (event) => {
     return;
   }
   const point = inPicture(at).map((value, axis) => clamp(value, (axis ? picture.height : picture.width) - 1));
-  if (drag.kind === "pan") { view.x += at[0] - drag.at[0]; view.y += at[1] - drag.at[1]; drag.at = at; }
+  if (drag.kind === "pan") { view.x += at[0] - drag.at[0]; view.y += at[1] - drag.at[1]; drag.at = at; whole = false; }
   else if (drag.kind === "new") drag.to = point;
   else {
     drag.moving ||= Math.hypot(at[0] - drag.from[0], at[1] - drag.from[1]) > 3;
@@ -604,13 +626,14 @@ canvas.addEventListener("pointerup", (event) => {
     mode = "select";
     if (w > 2 && h > 2) addPerson([x, y, x + w, y + h]);
   } else if (done.kind === "pan" && done.from && Math.hypot(done.at[0] - done.from[0], done.at[1] - done.from[1]) < 4) {
-    select(done.name ? (done.shift ? [...selected, done.name] : [done.name]) : []);
+    choose(done.name, done.shift);
   }
   refresh();
 });
 canvas.addEventListener("pointercancel", (event) => { pointers.delete(event.pointerId); putBack(); refresh(); });
 canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), onCanvas(event)); }, { passive: false });
-new ResizeObserver(() => refresh()).observe(canvas);
+// A photo that is shown whole stays so in a window of another size, and on a phone that is turned.
+new ResizeObserver(() => (picture && whole ? fit() : refresh())).observe(canvas);
 
 // --- rounds of the loop
 
@@ -626,7 +649,7 @@ async function trace() {
   $("round").hidden = false;
   $("round").onchange = () => { stage = stages[Number($("round").value)]; refresh(); };
   stage = stages[0];
-  say("the loop, run anew; edits are not part of it. Dashed: dropped as found twice. Press Rounds again to go on editing");
+  say("the loop, run anew, without edits; dashed: found twice. Rounds ends it");
   refresh();
 }
 
@@ -667,7 +690,7 @@ const KEYS = {
   h: () => { show.masks = !show.masks; document.querySelector("[data-show=masks]").checked = show.masks; refresh(); },
   0: () => picture && fit(), "+": () => zoom(1.25, [canvas.width / 2, canvas.height / 2]), "-": () => zoom(0.8, [canvas.width / 2, canvas.height / 2]),
   "?": () => $("keys").showModal(),
-  v: () => { if (selected.length === 1 && keypoint !== null) { const [x, y, v] = people.get(selected[0]).keypoints.slice(3 * keypoint); editKeypoint(selected[0], keypoint, x, y, v === 2 ? 1 : 2, "visibility"); } },
+  v: toggle,
 };
 addEventListener("keydown", (event) => {
   if ($("keys").open || event.altKey || event.target.matches("select, input")) return;
