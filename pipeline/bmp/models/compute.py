@@ -160,7 +160,7 @@ def _can_fold(first: nn.Module, second: nn.Module) -> bool:
 
 def _folded(convolution: Any, norm: Any) -> nn.Module:
     transposed = isinstance(convolution, nn.ConvTranspose2d)
-    folded: nn.Module = fuse_conv_bn_eval(convolution, norm, transpose=transposed)  # type: ignore[type-var]
+    folded: nn.Module = fuse_conv_bn_eval(convolution, norm, transpose=transposed)
     return folded
 
 
