@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -417,7 +417,7 @@ class VideoReader:
             self._say("of high dynamic range, its colours look pale here; convert it to SDR")
         # Films that do not say how colours are coded follow the custom of their size.
         unsaid = frame.colorspace == _UNSPECIFIED and frame.height >= _HIGH_DEFINITION
-        pixels = frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if unsaid else None)
+        pixels = np.asarray(frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if unsaid else None), np.uint8)
         upright = _upright(pixels, frame)
         if upright is None:
             self._say(f"is to be turned by {frame.rotation} degrees, which is left undone")
@@ -439,7 +439,7 @@ def _upright(pixels: npt.NDArray[np.uint8], frame: av.VideoFrame) -> npt.NDArray
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels
-    steps = np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+    steps = np.frombuffer(cast("bytes", matrix), np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
     steps[np.abs(steps) <= _NO_TURN * np.abs(steps).max()] = 0
     # Rows are what becomes of a step to the right, and of one down.
     (across, down), (right, below) = steps.tolist()
