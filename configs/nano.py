@@ -44,4 +44,7 @@ pipeline = dict(
 # chance, and costs twice the looks.
 video = dict(prompts=dict(_delete_=True, type="SAMPTPrompts", refinements=1), keyframe_every=12, mask_every=2)
 
+# Points of other objects as negative ones, as SAM-PT has them, cost four points of J&F in the first five videos of val.
+sam_pt = dict(others=False)
+
 dataset = dict(type="SynthCrowd", split="test-hard")
