@@ -460,7 +460,7 @@ def test_load_builds_from_a_file(tmp_path):
 
 @pytest.mark.slow
 def test_importing_bmp_is_quick_and_loads_no_network_library(tmp_path):
-    """Step by step in one process: the package and its command, its API, what quietens OpenMMLab, reading weights, the lite preset."""
+    """Step by step in one process: the package and its command, its API, what quietens OpenMMLab, reading weights, all stages, and those that need nothing but the base."""
     torch.save({"model": torch.nn.Linear(1, 1).state_dict()}, tmp_path / "a.pth")
     code = """
         import sys
@@ -477,8 +477,13 @@ def test_importing_bmp_is_quick_and_loads_no_network_library(tmp_path):
         from bmp.checkpoints.loading import load_state_dict
         load_state_dict(sys.argv[1])
         loaded(*openmmlab)
-        import bmp.build, bmp.detectors.lite, bmp.poses.lite, bmp.segmenters.lite
+        import bmp.build, bmp.detectors, bmp.poses, bmp.segmenters
         loaded("torchvision", "torch._dynamo", "scipy", "matplotlib", "supervision", "sam2", *openmmlab[1:])
+        from bmp.detectors.torchvision import TorchvisionDetector
+        from bmp.poses.torchvision import TorchvisionPose
+        small = dict(layers=(1, 1, 1, 1), channels=16)
+        TorchvisionDetector("random", small), TorchvisionPose("random", small)
+        loaded("transformers", "ai_edge_litert", "supervision", "sam2", *openmmlab[1:])
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "a.pth")], check=True)
 

@@ -137,6 +137,33 @@ def _pose_section(family: str) -> dict[str, Any]:
     return section
 
 
+RCNN_SIDES = (64, 107)
+
+
+def torchvision_detector(**options: Any) -> Any:
+    """A detector on a small Mask R-CNN, which is the same one each time."""
+    from bmp.detectors.torchvision import TorchvisionDetector
+
+    network = dict(layers=(1, 1, 1, 1), channels=16, classes=3)
+    return _sure(TorchvisionDetector("random", network, sides=RCNN_SIDES, score_threshold=0.5, **options))
+
+
+def torchvision_pose() -> Any:
+    """A pose estimator on a small Keypoint R-CNN."""
+    from bmp.poses.torchvision import TorchvisionPose
+
+    return _sure(TorchvisionPose("random", dict(layers=(1, 1, 1, 1), channels=16), sides=RCNN_SIDES))
+
+
+def _sure(stage: Any) -> Any:
+    """Let made-up weights tell one thing from another: as they are made, all scores are nearly the same."""
+    heads = stage._network.roi_heads
+    heads.box_predictor.cls_score.weight.mul_(30)
+    if heads.mask_predictor is not None:
+        heads.mask_predictor.mask_fcn_logits.weight.mul_(100)
+    return stage
+
+
 def transformers_config(architecture: str) -> dict[str, Any]:
     """The config of a small network of transformers."""
     names = {"0": "dog", "1": "person", "2": "cat"}

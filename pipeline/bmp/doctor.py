@@ -23,7 +23,8 @@ from bmp.errors import UserError, how_to_install
 
 DEFAULT = "lite.py"
 _EXTRAS = {"lite": ("ai_edge_litert",), "modern": ("transformers",), "openmmlab": ("mmdet", "mmpose", "sam2")}
-_LIBRARIES = {"LiteDetector": "lite", "LitePoseEstimator": "lite", "LiteSegmenter": "lite"}
+_LIBRARIES: dict[str, str | None] = {"TorchvisionDetector": None, "TorchvisionPose": None}
+_LIBRARIES |= {"LiteDetector": "lite", "LitePoseEstimator": "lite", "LiteSegmenter": "lite"}
 _LIBRARIES |= {f"Transformers{role}": "modern" for role in ("Detector", "Pose", "Segmenter")}
 _PACKAGES = (
     "torch",
@@ -171,7 +172,7 @@ def _parts(node: object) -> Iterator[ConfigSection]:
 
 def _extra(part: ConfigSection) -> str | None:
     """Return the extra that a part needs; those of OpenMMLab and Meta are one, and have a checkpoint."""
-    return _LIBRARIES.get(part["type"]) or ("openmmlab" if "checkpoint" in part else None)
+    return _LIBRARIES.get(part["type"], "openmmlab" if "checkpoint" in part else None)
 
 
 def has_two_opencvs() -> bool:

@@ -246,7 +246,7 @@ def test_the_table_covers_the_official_files():
     assert sources["PMPose/PMPose-b-1.0.0.pth"] == "hf://vrg-prague/BBoxMaskPose/PMPose/PMPose-b-1.0.0.pth"
     assert sources["sam2.1_hiera_base_plus.pt"] == "hf://facebook/sam2.1-hiera-base-plus/sam2.1_hiera_base_plus.pt"
     assert all(weight.licence for weight in table())
-    assert all(re.fullmatch("[0-9a-f]{64}", weight.sha256) for weight in table() if weight.sha256)
+    assert all(re.fullmatch("[0-9a-f]{64}|[0-9a-f]{8}", weight.sha256) for weight in table() if weight.sha256)
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
@@ -286,6 +286,17 @@ def test_a_wrong_file_put_in_place_by_hand_is_named_and_stays(register, cache, t
     with pytest.raises(UserError, match=f"expected sha256 {SHA256}, got .*; remove {place} and run again"):
         resolve("a.pth")
     assert place.read_bytes() == own.read_bytes() == b"x"
+
+
+def test_of_a_sha256_the_first_digits_may_be_known(register, cache):
+    source = Url("http://127.0.0.1:9/a.pth")
+    cache.mkdir()
+    (cache / "a.pth").write_bytes(CONTENT)
+    register(Weight("a.pth", source, "MIT", sha256=SHA256[:8]))
+    assert resolve("a.pth").read_bytes() == CONTENT
+    register(Weight("a.pth", source, "MIT", sha256="0" * 8))
+    with pytest.raises(UserError, match=rf"expected sha256 00000000\.\.\., got {SHA256};"):
+        resolve("a.pth")
 
 
 # Files that come with the package

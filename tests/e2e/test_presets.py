@@ -24,7 +24,9 @@ pytest.importorskip("mmpose", reason="needs the extra openmmlab")
 
 RELEASED = "bmp_v2_released.py"
 PAPER = [
-    name for name in config_names() if not name.startswith(("lite", "modern", "nano", "samp")) and name != RELEASED
+    name
+    for name in config_names()
+    if not name.startswith(("lite", "modern", "nano", "samp", "torchvision")) and name != RELEASED
 ]
 RANDOM = {f"pipeline.{stage}.checkpoint": "random" for stage in ("detector", "pose", "segmenter")}
 PHOTO = cbook._get_data_path("sample_data/grace_hopper.jpg")

@@ -35,9 +35,10 @@ class DetectedMasks:
     def _segment(self, image: Image, people: Detections) -> Masks:
         if not len(people):
             return Masks.empty(image.height, image.width, people.device)
-        if people.masks is None:
+        windows = people.windows
+        if windows is None:
             raise UserError(
                 "DetectedMasks: expected people with masks, got boxes only; choose a detector that makes masks, or "
                 "another segmenter"
             )
-        return Masks(people.masks, people.scores)
+        return Masks(windows, people.scores)
