@@ -137,19 +137,21 @@ def _pose_section(family: str) -> dict[str, Any]:
     return section
 
 
-RCNN_SIDES = (64, 107)
+RCNN_SIDES = (32, 53)
 
 
+@cache
 def torchvision_detector(**options: Any) -> Any:
-    """A detector on a small Mask R-CNN, which is the same one each time."""
+    """A detector on a small Mask R-CNN, the same for all tests of a process."""
     from bmp.detectors.torchvision import TorchvisionDetector
 
     network = dict(layers=(1, 1, 1, 1), channels=16, classes=3)
     return _sure(TorchvisionDetector("random", network, sides=RCNN_SIDES, score_threshold=0.5, **options))
 
 
+@cache
 def torchvision_pose() -> Any:
-    """A pose estimator on a small Keypoint R-CNN."""
+    """A pose estimator on a small Keypoint R-CNN, the same for all tests of a process."""
     from bmp.poses.torchvision import TorchvisionPose
 
     return _sure(TorchvisionPose("random", dict(layers=(1, 1, 1, 1), channels=16), sides=RCNN_SIDES))

@@ -115,10 +115,6 @@ def _transformers(role, name, architecture, *first, **options):
     return make
 
 
-_torchvision_detector = functools.cache(tiny_models.torchvision_detector)
-_torchvision_pose = functools.cache(tiny_models.torchvision_pose)
-
-
 @functools.cache
 def _sam1():
     segment_anything = pytest.importorskip("segment_anything")
@@ -183,7 +179,7 @@ DETECTORS = {
     "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
     "mmdet with masks": _mmdet("rtmdet-ins"),
     "on sam's features": _on_sam,
-    "torchvision": _torchvision_detector,
+    "torchvision": tiny_models.torchvision_detector,
     "mmdet by an engine": _by_engine("rtmdet-ins"),
     "mmdet without masks": pytest.param(_mmdet("rtmdet"), marks=pytest.mark.slow),
     **{
@@ -204,7 +200,7 @@ POSES = {
     "mmpose by an engine": _by_engine("pmpose"),
     "as released": lambda: FilledContours(FakePose()),
     "samp, shared": _samp,
-    "torchvision": _torchvision_pose,
+    "torchvision": tiny_models.torchvision_pose,
     "mmpose, heatmaps": pytest.param(
         _mmpose("maskpose", visibility_from="score", presence_from="score"), marks=pytest.mark.slow
     ),

@@ -3,6 +3,7 @@
 import pytest
 import tiny_models
 import torch
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from bmp.detectors.torchvision import TorchvisionDetector, drawn
 from bmp.errors import UserError
@@ -35,8 +36,6 @@ def test_people_are_those_of_the_librarys_own_network():
     [(3.0, 4.0, 60.0, 40.0), (-0.0, 0.0, 70.0, 50.0), (0.2, 30.0, 9.0, 50.0), (69.5, 49.2, 70.0, 50.0), (5, 5, 5, 5)],
 )
 def test_masks_are_drawn_as_the_library_draws_them_within_windows(box):
-    from torchvision.models.detection.roi_heads import paste_masks_in_image
-
     soft = torch.rand(2, 28, 28, generator=torch.Generator().manual_seed(0))
     soft[1] = 0.9
     boxes = torch.tensor([box, box], dtype=torch.float32)
@@ -46,6 +45,7 @@ def test_masks_are_drawn_as_the_library_draws_them_within_windows(box):
     assert high * wide <= (box[2] - box[0] + 9) * (box[3] - box[1] + 9)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32():
     image = noise(90, 130)
     exact, rough = (tiny_models.torchvision_detector(dtype=each).detect([image])[0] for each in ("float32", "bfloat16"))

@@ -3,6 +3,7 @@
 import pytest
 import tiny_models
 import torch
+from torchvision.models.detection import KeypointRCNN
 
 from bmp.poses.torchvision import certainty
 from bmp.structures import Detections, Image
@@ -16,10 +17,11 @@ def noise(seed):
 BOXES = torch.tensor([[10.0, 5.0, 70.0, 80.0], [60.0, 0.0, 130.0, 90.0]])
 
 
-def test_keypoints_are_those_of_the_library_for_its_own_boxes():
+def test_keypoints_are_those_of_the_library_for_its_own_boxes(monkeypatch):
     stage, image = tiny_models.torchvision_pose(), noise(0)
     network = stage._network
-    network.roi_heads.detections_per_img = 4
+    assert isinstance(network, KeypointRCNN)
+    monkeypatch.setattr(network.roi_heads, "detections_per_img", 4)
     with torch.no_grad():
         (expected,) = network([image.pixels.permute(2, 0, 1) / 255])
     assert len(expected["boxes"]) == 4

@@ -85,7 +85,7 @@ class TorchvisionPose:
         inside = heads.keypoint_roi_pool(features(self._network, shown, self._dtype), boxes, sizes)
         maps = heads.keypoint_predictor(heads.keypoint_head(inside))
         locations, _ = keypointrcnn_inference(maps, boxes)
-        shares = certainty(maps).split([len(each) for each in boxes])
+        shares = torch.split(certainty(maps), [len(each) for each in boxes])
         return [
             Poses(found[:, :, :2] / factors, scores, scores, scores)
             for found, scores in zip(locations, shares, strict=True)
