@@ -1,5 +1,7 @@
 """Networks of torchvision: those that its weights belong to, images of any shape, and a preset that needs nothing else."""
 
+import sys
+
 import pytest
 import tiny_models
 import torch
@@ -63,6 +65,16 @@ def test_scales_of_the_levels_do_not_depend_on_the_first_image():
     heads = tiny_models.torchvision_detector()._network.roi_heads
     for pool in (heads.box_roi_pool, heads.mask_roi_pool):
         assert pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+@pytest.mark.slow
+def test_stages_are_built_and_run_where_only_the_base_is_installed(monkeypatch):
+    for library in ("mmcv", "mmdet", "mmpose", "mmpretrain", "sam2", "segment_anything", "transformers"):
+        monkeypatch.setitem(sys.modules, library, None)  # to import it is an error from here on
+    image = scene()
+    (people,) = tiny_models.torchvision_detector.__wrapped__().detect([image])
+    (poses,) = tiny_models.torchvision_pose.__wrapped__().estimate([image], [people])
+    assert len(poses) == len(people)
 
 
 @pytest.mark.parametrize(
