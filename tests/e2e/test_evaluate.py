@@ -32,6 +32,10 @@ class Slow(FakeDetector):
 class Dying(FakeDetector):
     def detect(self, images):
         if os.environ.get("RANK") == "1":
+            for _ in range(1200):  # the other process has written what it found by then
+                if os.path.exists("dead/journal.0.jsonl"):
+                    break
+                time.sleep(0.05)
             os._exit(9)
         return super().detect(images)
 """

@@ -285,7 +285,7 @@ def _listen(options: argparse.Namespace, app: Gate, token: str | None) -> int:
     console = open_console(quiet=False)
 
     def say(line: str) -> None:
-        console.print(plain(line))
+        console.print(plain(line), soft_wrap=True)  # an address is not broken
         sys.stdout.flush()
 
     settings = uvicorn.Config(
