@@ -454,7 +454,7 @@ def test_the_command_says_where_the_page_is_and_ends_when_it_is_told_to(tmp_path
     code, out, err = main_in(tmp_path, "serve", *arguments)
     ending.join()
     assert (code, err) == (0, "")
-    assert out == f"open http://127.0.0.1:{port}/?token=a%26b  (Ctrl-C ends it; everything is saved)\n"
+    assert out == f"open http://127.0.0.1:{port}/?token=a%26b (Ctrl-C ends it; everything is saved)\n"
     assert saved_file(tmp_path)["annotations"] == []
 
 

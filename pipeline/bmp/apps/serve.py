@@ -279,13 +279,13 @@ def _listen(options: argparse.Namespace, app: Gate, token: str | None) -> int:
             await super().startup(sockets)
             if self.started:
                 host, port, *_ = self.servers[0].sockets[0].getsockname()
-                say(f"open {page_address(host, port, token)}  (Ctrl-C ends it; everything is saved)")
+                say(f"open {page_address(host, port, token)} (Ctrl-C ends it; everything is saved)")
 
     # Also with --quiet: nobody could find a page whose port or token was chosen here.
     console = open_console(quiet=False)
 
     def say(line: str) -> None:
-        console.print(plain(line), soft_wrap=True)  # an address is not broken
+        console.print(plain(line))
         sys.stdout.flush()
 
     settings = uvicorn.Config(
