@@ -285,8 +285,11 @@ def poses_of(people):
 ODD = [(1, 1), (1, 40), (33, 7), (151, 128)]
 
 
-def same(first, second):
-    """All tensors of two records are equal, masks but for two pixels in a million; without rows nothing can be told of optional ones."""
+def same(first, second, edges=0.0):
+    """All tensors of two records are equal, masks but for a share ``edges`` of their pixels.
+
+    Without rows nothing can be told of optional ones.
+    """
     assert len(first) == len(second)
     if not len(first):
         return
@@ -295,11 +298,11 @@ def same(first, second):
             value, other = value.whole(), other.whole()
         if isinstance(value, torch.Tensor):
             assert value.dtype == other.dtype
-            if value.dtype == torch.bool and (value != other).sum() <= 2e-6 * value.numel():
-                continue  # a pixel right on the edge of a mask
+            if value.dtype == torch.bool and (value != other).sum() <= edges * value.numel():
+                continue
             torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
         elif value is not None:
-            same(value, other)
+            same(value, other, edges)
         else:
             assert other is None
 
@@ -335,7 +338,8 @@ class TestDetector:
     def test_a_batch_gives_what_its_images_give_alone(self, detector):
         batch = [photo(), noise(61, 83), Image(photo().pixels.flip(1).contiguous())]
         for image, together in zip(batch, detector.detect(batch), strict=True):
-            same(together, *detector.detect([image]))
+            # Networks round differently in a batch, and a pixel may lie right on the edge of a mask.
+            same(together, *detector.detect([image]), edges=2e-6)
 
     @pytest.mark.slow
     def test_copies_give_the_same(self, detector):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,9 @@ def providers(device: torch.device, folder: Path | None = None) -> list[Any]:
     return [*((name, settings[name]) for name in usable), "CPUExecutionProvider"]
 
 
+_ALONE = Lock()
+
+
 @cache
 def _openvino_core() -> Any:
     """Return the one core of this process, which lives as long as it does.
@@ -106,7 +110,9 @@ def open_openvino(file: Path, device: torch.device, dtype: torch.dtype) -> Sessi
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    model = _openvino_core().compile_model(str(file), "CPU", settings)
+    with _ALONE:  # two threads that open their first networks would make a core each
+        core = _openvino_core()
+    model = core.compile_model(str(file), "CPU", settings)
 
     def run(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
         arrays = [value.contiguous().numpy() for value in values]
