@@ -273,9 +273,10 @@ class MaxSpreadPoints:
 
 def _any_error(ground_truth: Tensor, prediction: Tensor, generator: torch.Generator) -> Points:
     """Draw a pixel of each person's error region, or of the background if nothing is wrong."""
-    error = ground_truth ^ prediction
-    right = ~error.flatten(1).any(dim=1)
-    x, y, found = _any_pixel(torch.where(right[:, None, None], ~ground_truth, error), generator)
+    region = ground_truth ^ prediction
+    right = ~region.flatten(1).any(dim=1)
+    region[right] = ~ground_truth[right]
+    x, y, found = _any_pixel(region, generator)
     points = torch.where(found[:, None], torch.stack((x, y), dim=1) + 0.5, 0.0)
     labels = (
         ground_truth[torch.arange(len(ground_truth), device=ground_truth.device), y, x].to(torch.int8).where(found, -1)
