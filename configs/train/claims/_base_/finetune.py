@@ -10,7 +10,7 @@ iterations = 3000
 learning_rate = 2e-4
 
 model = dict(checkpoint="output/claims/weights/base.safetensors")
-# Up to six people a step, three of either image: what a core can do 18 times in a night.
+# Up to six people a step, three of either image: with four images, a core would need a day for all arms.
 train_dataloader = dict(batch_size=2)
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=learning_rate, fused=True))
