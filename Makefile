@@ -90,7 +90,7 @@ train-nano-segmenter: train-nano-base train-nano-keypoints
 $(RECIPES:%=train-nano-%): train-nano-%: train-nano-base train-nano-keypoints
 	$(TRAIN) train/sam_nano_$*.py --resume --export output/nano/$*.safetensors
 
-# The papers' claims, tested: most of a day on one core, in pieces that are kept; call it again to go on. For what is left, in
+# The papers' claims, tested: a day on one core, in pieces that are kept; call it again to go on. For what is left, in
 # hours, or a part of it: $(RUN) benchmarks/claims.py --plan, --only CLAIM, --count SCENES.
 CLAIMS := output/claims/synthcrowd
 

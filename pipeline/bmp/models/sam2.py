@@ -23,7 +23,6 @@ from bmp.config import packaged
 from bmp.errors import MissingExtraError, UserError
 from bmp.models.compute import autocast, prepare
 from bmp.models.engines import Function, Graph, Shapes, run_by
-from bmp.models.sam2_cells import CellDecoder
 from bmp.models.sam2_memory import MaskMemory
 from bmp.ops.resize import squeezed
 from bmp.structures import Image
@@ -313,25 +312,6 @@ class SAM2Network:
                 high_res_features=[stride4, stride8],
             )
         return logits.float(), ious.float(), object_scores.float()
-
-    def decode_cells(
-        self,
-        features: Sequence[Tensor],
-        points: Tensor,
-        labels: Tensor,
-        previous: Tensor | None = None,
-        multimask: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Do as ``decode`` does, to float rounding and in half the time where gradients are computed as well.
-
-        features: of ``bmp.models.sam2_cells.to_cells``. The other arguments, and what is returned, as for ``decode``.
-        """
-        decoder = CellDecoder(self.prompt_encoder, self.mask_decoder)
-        positions = self._positions
-        tokens, dense = decoder.embed(points, labels, previous)
-        with self._autocast():
-            logits, ious, anybody = decoder.decode(features, positions, tokens, dense, multimask)
-        return logits.float(), ious.float(), anybody.float()
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.dtype)

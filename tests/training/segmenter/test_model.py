@@ -308,12 +308,9 @@ def test_the_seed_of_the_program_decides(posesam):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-3), ("bfloat16", 1e-2)])
-def test_the_network_is_asked_as_the_segmenter_asks_it(dtype, tolerance, posesam, tiny):
-    """Without augmentation a sample's keypoints are half a pixel further than the points of a prompt.
-
-    The two round in different places, as training computes in rows of cells.
-    """
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_network_is_asked_as_the_segmenter_asks_it(dtype, posesam, tiny):
+    """Without augmentation a sample's keypoints are half a pixel further than the points of a prompt."""
     model = posesam(dtype=dtype).eval()
     image = picture(SIDE, SIDE)
     segmenter = SAM2Segmenter(MaxVisibility(3), "random", tiny, dtype=dtype, hole_area=0, speck_area=0)
@@ -325,8 +322,8 @@ def test_the_network_is_asked_as_the_segmenter_asks_it(dtype, tolerance, posesam
     features = [level.expand(2, -1, -1, -1) for level in model.features(model.encode(data["inputs"]))]
     with torch.no_grad():
         answer = model.decode(features, points + 0.5, labels)
-    torch.testing.assert_close(answer.logits[:, 0], expected, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(answer.ious[:, 0], scores, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(answer.logits[:, 0], expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(answer.ious[:, 0], scores, rtol=1e-3, atol=1e-3)
 
 
 def posed(height, width, seed=0):

@@ -26,7 +26,6 @@ from training.optimizer import construct_optimizer
 
 from bmp.config import load_config
 from bmp.models.sam2 import build_sam2
-from bmp.models.sam2_cells import to_cells
 from bmp.segmenters.point_sampling import Keypoints, MaskRefine
 from bmp.training.segmenter import losses as own_losses
 from bmp.training.segmenter import optim  # noqa: F401 - registers SAM2Parameters
@@ -159,7 +158,7 @@ def test_the_decoder_answers_as_sam2s_heads_do(scale, multimask, appears, posesa
         seeing(network, 50.0 if appears else -50.0)
     try:
         with torch.no_grad():
-            own = posesam.decode(to_cells([*features, embedding]), points + 0.5, labels, previous, multimask)
+            own = posesam.decode([*features, embedding], points + 0.5, labels, previous, multimask)
             low, _, ious, *_, scores = sam2train._forward_sam_heads(
                 embedding,
                 {"point_coords": points, "point_labels": labels.int()},

@@ -26,7 +26,6 @@ from bmp.evaluation.pose_to_mask import segment_poses
 from bmp.io.annotations import Annotation
 from bmp.models.compute import dtype_of
 from bmp.models.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2Network, build_sam2
-from bmp.models.sam2_cells import to_cells
 from bmp.registry import POINT_SAMPLERS, PROMPTERS
 from bmp.segmenters.detected import DetectedMasks
 from bmp.segmenters.mask_prompted import MaskPromptedSegmenter
@@ -199,14 +198,14 @@ class PoseSAM(BaseModel):  # type: ignore[misc,unused-ignore]
             previous: logits (N, h, w) of an earlier answer, which the points are to correct.
             multimask: three masks instead of one.
         """
-        logits, ious, object_scores = self._network.decode_cells(features, points - _HALF, labels, previous, multimask)
+        logits, ious, object_scores = self._network.decode(features, points - _HALF, labels, previous, multimask)
         # As in SAM 2's training: who is said not to be there has no mask, and no gradient passes through it.
         logits = logits.where(object_scores[:, :, None, None] > 0, _NOBODY)
         return Prediction(logits, ious, object_scores)
 
     def features(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Turn the output of ``encode`` into the input of ``decode``, by the decoder's own first layers."""
-        return to_cells(self._network.features(embeddings))
+        """Turn the output of ``encode`` into the input of the mask decoder, by the decoder's own first layers."""
+        return self._network.features(embeddings)
 
     def _losses(self, images: Tensor, people: Sequence[PosedMasks]) -> dict[str, Tensor]:
         features = self.features(self._embeddings(images, people))
