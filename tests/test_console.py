@@ -65,6 +65,13 @@ def test_words_may_stand_between_options():
     assert (found.words, found.level) == (["a", "b", "c"], 0.5)
 
 
+@pytest.mark.parametrize("value", ["-20,10,50,60", "-.5,3", "-3"])
+def test_a_value_may_begin_with_a_minus(value):
+    parser = _parser()
+    parser.add_argument("--boxes", nargs="+")
+    assert parser.parse_args(["in.jpg", "--boxes", value, "1,2,3,4"]).boxes == [value, "1,2,3,4"]
+
+
 @pytest.mark.parametrize(("arguments", "shown"), [([], ["warning"]), (["-q"], []), (["-v"], ["note", "warning"])])
 def test_the_logger_follows_the_volume(capsys, arguments, shown):
     logger = logging.getLogger("bmp.any")

@@ -37,6 +37,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, elsewhere: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(prog=prog, allow_abbrev=False, **options)
+        # No option begins with a digit, so "-20,10,50,60" is a value, as "-20" is to argparse already.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
         self._elsewhere = elsewhere or {}
 
     @property
