@@ -1,6 +1,10 @@
-"""PMPose nano trains on SynthCrowd from its MMPose config: it learns something, two processes resume exactly."""
+"""PMPose nano trains on SynthCrowd from its MMPose config: it learns something, two processes resume exactly.
+
+SAMP's crop mode takes two steps at full size.
+"""
 
 import json
+import resource
 
 import pytest
 import torch
@@ -36,6 +40,25 @@ val_evaluator = [
     dict(type="CocoMetric", ann_file="output/synthcrowd/train.json", score_mode="keypoint", nms_mode="none"),
     dict(type="ExOKSMetric", ann_file="output/synthcrowd/train.json"),
 ]
+"""
+
+CROP_MODE = """
+_base_ = ["mmpose/samp_crop_b.py"]
+model = dict(backbone=dict(checkpoint="random"))
+data_root = "output/synthcrowd"
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, ann_file="train.json", data_prefix=dict(img=""), part=None),
+)
+train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=2)
+default_hooks = dict(
+    logger=dict(interval=1),
+    checkpoint=dict(_delete_=True, type="CheckpointHook", by_epoch=False, interval=2, save_optimizer=False),
+)
+log_processor = dict(by_epoch=False)
+val_dataloader = val_evaluator = val_cfg = test_dataloader = test_evaluator = test_cfg = None
 """
 
 
@@ -90,3 +113,21 @@ def test_two_processes_train_and_resume_exactly(tmp_path):
     assert [line["iter"] for line in losses] == [1, 2, 3, 4]
     assert [line["step"] for line in numbers] == [2, 4]
     assert (tmp_path / "resumed.safetensors").is_file()
+
+
+def test_two_steps_of_samps_crop_mode_at_full_size(tmp_path):
+    """SAM's ViT-B with made-up weights on crops of 256 x 192; seconds and memory are printed with ``pytest -s``."""
+    pytest.importorskip("segment_anything", reason="the package segment_anything is not installed")
+    render(tmp_path, "train", 2)
+    (tmp_path / "crop.py").write_text(CROP_MODE)
+    code, _, err = main_in(tmp_path, "crop.py", "--work-dir", "work", main=training)
+    assert code == 0, err
+    losses, _ = logged(tmp_path / "work")
+    assert len(losses) == 2
+    assert all(0 < line["loss"] < 100 and line["grad_norm"] > 0 for line in losses)
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\nseconds a step: {[round(line['time'], 1) for line in losses]}, peak memory {gigabytes:.1f} GB")
+    assert gigabytes < 8
+    state = torch.load(tmp_path / "work" / "iter_2.pth", weights_only=False)["state_dict"]
+    assert state["backbone.layers.11.attn.qkv.weight"].shape == (3 * 768, 768)
+    assert float(state["backbone.adapter.with_coarser.0.scale"].abs().max()) > 0  # starts at zero

@@ -85,11 +85,18 @@ class SAMPTraining(BaseModel):  # type: ignore[misc,unused-ignore]
         return SharedSAMPose(self.network, self._encoder)
 
     def _losses(self, images: Sequence[Image], people: Sequence[PeopleWindows]) -> dict[str, Tensor]:
+        # The encoder's levels have one size, whatever the image's is.
+        levels = [torch.cat(level) for level in zip(*self._levels(images), strict=True)]
+        projected = self.network.project(levels)
         sampled = [
             self.network.sampled(
-                self.network.project(levels), each.centers, each.sizes, (image.height, image.width), each.turns
+                [level[row, None] for level in projected],
+                each.centers,
+                each.sizes,
+                (image.height, image.width),
+                each.turns,
             )
-            for image, levels, each in zip(images, self._levels(images), people, strict=True)
+            for row, (image, each) in enumerate(zip(images, people, strict=True))
         ]
         features = [torch.cat(level) for level in zip(*sampled, strict=True)]
         crops = torch.cat([each.crops for each in people])
