@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bmp.errors import UserError
 from bmp.evaluation.timing import Stopwatch
 from bmp.models.lite import landmarks
 
@@ -63,6 +65,31 @@ def repeat(
         key: {name: Timing.of([run.get(name, 0.0) for run in rows]) for name in names[key]}
         for key, rows in runs.items()
     }
+
+
+def train(config: str, weights: Path, settings: Mapping[str, object]) -> float:
+    """Train by a config of configs/train into the file ``weights``, or go on with that; return the seconds it took.
+
+    The log and the checkpoints lie beside the weights, under their name. 0 seconds if there are weights already.
+
+    Raises:
+        UserError: where the training ends in another way.
+    """
+    if weights.exists():
+        return 0.0
+    folder = weights.with_suffix("")
+    log = weights.with_suffix(".log")
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "bmp.training", config, "--resume", "--work-dir", str(folder)]
+    words = [f"--set={key}={value}" for key, value in settings.items()]
+    start = time.perf_counter()
+    with log.open("a", encoding="utf-8") as file:
+        code = subprocess.run(
+            [*command, *words, "--export", str(weights)], stdout=file, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code:
+        raise UserError(f"{config}: the training of {weights} ended with exit code {code}; see {log}")
+    return time.perf_counter() - start
 
 
 def warn_of_load() -> float:

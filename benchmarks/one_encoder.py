@@ -162,15 +162,17 @@ def _seconds(model: BMP, image: Image, people: Detections | None = None) -> dict
     return seconds
 
 
-def _curve(models: Mapping[str, BMP], scene: Image) -> dict[str, dict[int, float]]:
-    """Return the seconds of an image in which so many people are given, the median of three runs."""
-    curve: dict[str, dict[int, float]] = {}
+def _curve(models: Mapping[str, BMP], scene: Image) -> dict[str, dict[int, dict[str, float]]]:
+    """Return the seconds of an image in which so many people are given, by stage: the medians of three runs."""
+    curve: dict[str, dict[int, dict[str, float]]] = {}
     for name in (SEPARATE, "nano_samp.py"):
         curve[name] = {}
         for count in PEOPLE:
             people = _crowd(count, scene)
             runs = [_seconds(models[name], Image(scene.pixels), people) for _ in range(3)]
-            curve[name][count] = Timing.of([run["all"] for run in runs]).median
+            medians = {stage: Timing.of([run[stage] for run in runs]).median for stage in runs[0]}
+            curve[name][count] = medians
+            print(f"{name:24} {count:3} people: " + ", ".join(f"{key} {value:.3f}" for key, value in medians.items()))
     return curve
 
 
@@ -185,7 +187,7 @@ def _crowd(count: int, scene: Image) -> Detections:
     return Detections(boxes, torch.ones(count), apart < 1)
 
 
-def _draw(curve: Mapping[str, Mapping[int, float]], path: Path) -> None:
+def _draw(curve: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -193,10 +195,13 @@ def _draw(curve: Mapping[str, Mapping[int, float]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     for name, seconds in curve.items():
-        axes.plot(list(seconds), list(seconds.values()), marker="o", label=name)
+        for stage, words, style in (("all", "all", "-"), ("pose", "poses", "--")):
+            values = [own[stage] for own in seconds.values()]
+            colour = axes.lines[-1].get_color() if stage == "pose" else None
+            axes.plot(list(seconds), values, style, marker="o", label=f"{name}, {words}", color=colour)
     axes.set(xscale="log", yscale="log", xlabel="people", ylabel="seconds an image, one thread")
     axes.set_xticks(PEOPLE, [str(count) for count in PEOPLE])
-    marks = (0.1, 0.2, 0.5, 1, 2, 5)
+    marks = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
     axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)

@@ -1,0 +1,178 @@
+"""Trains the arms of SAMP's ablation and measures each on scenes that nothing was trained or chosen on.
+
+    python benchmarks/samp_arms.py --arms full no_adapter --seeds 0 1 2 --output benchmarks/results/samp_arms.json
+
+An arm is a config of configs/train/samp_arms: 1000 steps on the levels of SAM nano's frozen encoder. Finished trainings
+are kept in --folder and not done again; one that was stopped goes on. Poses are of labelled people, with their boxes
+and masks, so that nothing but the arm decides. Runs whatever is missing and prints the table of all that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import train, write
+
+from bmp.build import build_part
+from bmp.config import load_config
+from bmp.datasets.posed import labelled_images
+from bmp.datasets.synthcrowd import SynthCrowd
+from bmp.evaluation.metrics.coco import evaluate_coco, to_results
+from bmp.evaluation.timing import machine
+from bmp.io.annotations import Annotation, CocoDataset, labelled_mask, labelled_people, to_annotations
+from bmp.models.sam2_encoder import SAM2Encoder
+from bmp.poses.samp import SAMPose
+from bmp.registry import POSES
+from bmp.stages import PoseEstimator
+from bmp.structures import Detections, Image, Instances, Masks
+from bmp.training.settings import read_config
+
+ARMS = (
+    "full",
+    "no_adapter",
+    "no_auxiliary",
+    "no_stem",
+    "no_fusion",
+    "stride16",
+    "stride16_8",
+    "alpha_0",
+    "alpha_1",
+    "no_mask_channel",
+    "random_encoder",
+)
+SPLITS = ("test", "test-hard", "test-clear")
+_BATCH = 8
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(1)
+    results = json.loads(options.output.read_text()) if options.output.exists() else {"arms": {}}
+    results |= {"settings": {"scenes": options.scenes, "steps": options.steps}, "machine": machine("cpu")}
+    for name, make in PACKAGED.items():
+        if name not in results["arms"]:
+            results["arms"][name] = {"package": _measured(make(), options.scenes)}
+    for seed in options.seeds:
+        for arm in options.arms:
+            known = results["arms"].setdefault(arm, {})
+            if str(seed) in known:
+                continue
+            settings = _settings(seed, options)
+            seconds = train(f"train/samp_arms/{arm}.py", _weights(arm, seed, options), settings)
+            known[str(seed)] = {"training_seconds": seconds} | _measured(_estimator(arm, seed, options), options.scenes)
+            write(options.output, results)
+    write(options.output, results)
+    print(_table(results["arms"]))
+
+
+def _weights(arm: str, seed: int, options: argparse.Namespace) -> Path:
+    return Path(options.folder) / f"{arm}-seed{seed}.safetensors"
+
+
+def _settings(seed: int, options: argparse.Namespace) -> dict[str, object]:
+    settings: dict[str, object] = {
+        "data_root": str(options.data),
+        "model.cache": str(options.levels),
+        "randomness.seed": seed,
+        "train_dataloader.dataset.seed": seed,
+    }
+    if options.steps is not None:
+        settings |= {"train_cfg.max_iters": options.steps}
+    # Measured here, on other scenes.
+    return settings | {"train_cfg.val_begin": 10**9}
+
+
+def _estimator(arm: str, seed: int, options: argparse.Namespace) -> PoseEstimator:
+    config = read_config(f"train/samp_arms/{arm}.py", _settings(seed, options))
+    encoder = _encoder(**config.model.encoder)
+    return SAMPose(encoder, checkpoint=str(_weights(arm, seed, options)), model=config.model.network.to_dict())
+
+
+@functools.cache
+def _encoder(**settings: str) -> SAM2Encoder:
+    """Return the encoder of these arguments; one for all arms, so that an image is encoded once."""
+    return SAM2Encoder(**settings)
+
+
+def _packaged_samp() -> PoseEstimator:
+    pipeline = load_config("nano_samp.py").pipeline.to_dict()
+    encoder = _encoder(**{key: value for key, value in pipeline["shared"]["sam"].items() if key != "type"})
+    return build_part({**pipeline["pose"], "encoder": encoder}, POSES)
+
+
+def _packaged_pmpose() -> PoseEstimator:
+    return build_part(load_config("nano.py").pipeline.to_dict()["pose"], POSES)
+
+
+PACKAGED = {"PMPose nano of the package": _packaged_pmpose, "SAMP nano of the package": _packaged_samp}
+
+
+@functools.cache
+def _scenes(split: str, count: int) -> tuple[CocoDataset, list[tuple[list[int | str], list[Image], list[Detections]]]]:
+    """Return the ground truth of a split's first scenes, and their ids, images and labelled people in batches."""
+    dataset = SynthCrowd(split, count)
+    batches = [
+        (
+            [rows[0]["image_id"] for _, rows in batch],
+            [image for image, _ in batch],
+            [
+                replace(labelled_people(rows), masks=torch.stack([labelled_mask(row, image) for row in rows]))
+                for image, rows in batch
+            ],
+        )
+        for batch in labelled_images(dataset, _BATCH)
+    ]
+    return dataset.ground_truth, batches
+
+
+def _measured(estimator: PoseEstimator, scenes: int) -> dict[str, Any]:
+    """Return the AP of poses of labelled people on the first scenes of each split."""
+    found = {}
+    for split in SPLITS:
+        ground_truth, batches = _scenes(split, scenes)
+        found_rows: list[Annotation] = []
+        for numbers, images, people in batches:
+            for number, own, poses in zip(numbers, people, estimator.estimate(images, people), strict=True):
+                assert own.masks is not None
+                masks = Masks(own.masks, torch.ones(len(own)))
+                whole = Instances(own, poses.to("cpu"), masks, torch.ones(len(own), dtype=torch.int64))
+                found_rows += to_annotations(whole, number, estimator.keypoints, exact=True)
+        scored = evaluate_coco(ground_truth, to_results(found_rows, "keypoints"), "keypoints")
+        found[split] = {"AP": scored.ap, "AP50": scored.ap50, "AP75": scored.ap75, "AR": scored.ar}
+    return found
+
+
+def _table(arms: dict[str, dict[str, Any]]) -> str:
+    """Return a table in Markdown: the mean of the seeds, and how far the lowest and the highest are apart."""
+    lines = ["| arm | seeds | " + " | ".join(SPLITS) + " |", "| --- | ---: |" + " ---: |" * len(SPLITS)]
+    for arm, seeds in arms.items():
+        cells = []
+        for split in SPLITS:
+            values = [100 * own[split]["AP"] for own in seeds.values()]
+            spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+            cells.append(f"{sum(values) / len(values):.1f}{spread}")
+        lines.append(f"| {arm} | {len(seeds)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="which (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of each arm (default: 0)")
+    parser.add_argument("--scenes", type=int, default=100, help="the first so many of each split (default: 100)")
+    parser.add_argument("--steps", type=int, help="fewer than the configs say, to see whether everything is in place")
+    parser.add_argument("--data", type=Path, default=Path("output/synthcrowd"), help="SynthCrowd's training scenes")
+    parser.add_argument("--levels", type=Path, default=Path("output/train/samp_nano_levels"), help="cache of levels")
+    parser.add_argument("--folder", type=Path, default=Path("output/samp_arms"), help="for trainings and weights")
+    parser.add_argument("--output", type=Path, default=Path("output/samp_arms/results.json"), help="JSON file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The ablations of SAMP and of the parser: every arm can be built, and their tables tell seeds apart."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bmp.models.schnet.network import settings_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def benchmark_named() -> Iterator[Any]:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield importlib.import_module
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
+def test_every_config_of_samp_is_an_arm(benchmark_named: Any) -> None:
+    configs = {path.stem for path in (ROOT / "configs" / "train" / "samp_arms").glob("*.py")}
+    assert configs == set(benchmark_named("samp_arms").ARMS)
+
+
+def test_every_arm_of_the_parser_is_a_network_of_its_own(benchmark_named: Any) -> None:
+    arms = benchmark_named("parts_arms").ARMS
+    described = [repr((settings_of(model), changes)) for model, changes in arms.values()]
+    assert len(set(described)) == len(arms)
+
+
+def test_tables_have_the_mean_and_the_ends_of_several_seeds(benchmark_named: Any) -> None:
+    samp_arms = benchmark_named("samp_arms")
+
+    def measured(ap: float) -> dict[str, Any]:
+        return {split: {"AP": ap} for split in samp_arms.SPLITS}
+
+    table = samp_arms._table({"full": {"0": measured(0.2), "1": measured(0.3)}, "no_stem": {"0": measured(0.1)}})
+    assert "| full | 2 | 25.0 (20.0 to 30.0) | 25.0 (20.0 to 30.0) | 25.0 (20.0 to 30.0) |" in table
+    assert "| no_stem | 1 | 10.0 | 10.0 | 10.0 |" in table
