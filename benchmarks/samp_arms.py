@@ -14,7 +14,7 @@ import functools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from common import train, write
@@ -95,7 +95,7 @@ def _estimator(arm: str, seed: int, options: argparse.Namespace) -> PoseEstimato
 
 
 @functools.cache
-def _encoder(**settings: str) -> SAM2Encoder:
+def _encoder(**settings: Any) -> SAM2Encoder:
     """Return the encoder of these arguments; one for all arms, so that an image is encoded once."""
     return SAM2Encoder(**settings)
 
@@ -103,11 +103,11 @@ def _encoder(**settings: str) -> SAM2Encoder:
 def _packaged_samp() -> PoseEstimator:
     pipeline = load_config("nano_samp.py").pipeline.to_dict()
     encoder = _encoder(**{key: value for key, value in pipeline["shared"]["sam"].items() if key != "type"})
-    return build_part({**pipeline["pose"], "encoder": encoder}, POSES)
+    return cast(PoseEstimator, build_part({**pipeline["pose"], "encoder": encoder}, POSES))
 
 
 def _packaged_pmpose() -> PoseEstimator:
-    return build_part(load_config("nano.py").pipeline.to_dict()["pose"], POSES)
+    return cast(PoseEstimator, build_part(load_config("nano.py").pipeline.to_dict()["pose"], POSES))
 
 
 PACKAGED = {"PMPose nano of the package": _packaged_pmpose, "SAMP nano of the package": _packaged_samp}
