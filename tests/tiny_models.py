@@ -16,22 +16,22 @@ DETECTOR_SIDE = 320
 VIT = {"embed_dims": 32, "num_layers": 1, "num_heads": 2, "feedforward_channels": 32}
 
 
-def sam2_config(folder: Path) -> str:
-    """Write the config of a SAM 2.1 of 128 x 128 pixels: that of the smallest one, shrunk. Returns its path."""
+def sam2_config(folder: Path, side: int = SAM_SIDE) -> str:
+    """Write the config of a SAM 2.1 of so many pixels: that of the smallest one, shrunk. Returns its path."""
     path = folder / "tiny.yaml"
-    path.write_text(_sam2_yaml())
+    path.write_text(_sam2_yaml(side))
     return str(path)
 
 
 @cache
-def _sam2_yaml() -> str:
+def _sam2_yaml(side: int) -> str:
     from omegaconf import OmegaConf
 
     from bmp.models.sam2 import _config_file, _import_sam2
 
     config: Any = OmegaConf.load(_config_file(_import_sam2(), "sam2.1_hiera_t"))
     encoder = config.model.image_encoder
-    config.model.image_size = SAM_SIDE
+    config.model.image_size = side
     encoder.trunk.update(embed_dim=16, stages=[1, 1, 2, 1], global_att_blocks=[3])
     encoder.neck.update(d_model=64, backbone_channel_list=[128, 64, 32, 16])
     encoder.neck.position_encoding.num_pos_feats = 64
@@ -61,14 +61,14 @@ SCHNET_INSIDE = dict(
 )
 
 
-def sam1() -> Any:
-    """A SAM 1 of 128 x 128 pixels and two layers."""
+def sam1(side: int = SAM_SIDE) -> Any:
+    """A SAM 1 of two layers, of 128 x 128 pixels or of another side."""
     from segment_anything import modeling
 
     encoder = modeling.ImageEncoderViT(
         depth=2,
         embed_dim=32,
-        img_size=SAM_SIDE,
+        img_size=side,
         mlp_ratio=2,
         norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
         num_heads=2,
@@ -80,7 +80,7 @@ def sam1() -> Any:
         out_chans=64,
     )
     prompts = modeling.PromptEncoder(
-        embed_dim=64, image_embedding_size=(8, 8), input_image_size=(SAM_SIDE, SAM_SIDE), mask_in_chans=16
+        embed_dim=64, image_embedding_size=(side // 16,) * 2, input_image_size=(side, side), mask_in_chans=16
     )
     decoder = modeling.MaskDecoder(
         num_multimask_outputs=3,

@@ -130,12 +130,13 @@ def test_corrections_equal_those_of_the_predictor(tiny, boxes):
 
 
 @pytest.mark.slow
-def test_masks_equal_those_of_the_predictor_at_full_size(shared):
+def test_masks_equal_those_of_the_predictor_at_full_size(shared, tmp_path):
+    """On 1024 x 1024 pixels; the network is as shrunk as elsewhere."""
     from bmp.io.images import load
 
     image = load(shared / "data" / "ochuman_mini" / "000817.jpg")
     people, poses = crowd(3, image.height, image.width)
-    assert_equal_to_predictor("sam2.1_hiera_t", image, PosePrompter(boxes=True), people, poses)
+    assert_equal_to_predictor(tiny_models.sam2_config(tmp_path, 1024), image, PosePrompter(boxes=True), people, poses)
 
 
 @pytest.mark.slow
