@@ -171,6 +171,7 @@ FORMS = {
 CONSTANTS = "NAME = '{0}'; TABLE = {{'key': '{0}'}}; OWN = '{2}'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=[rule.row for rule in RULES])
 def test_whatever_a_row_forbids_is_caught(copied, rule):
     """From each room to each room, one import a line."""
@@ -188,6 +189,7 @@ def test_whatever_a_row_forbids_is_caught(copied, rule):
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=[rule.row for rule in RULES])
 def test_it_is_caught_in_whatever_way_it_is_imported(copied, rule):
     importer = _rooms(rule.importers)[0]
@@ -203,6 +205,7 @@ def test_it_is_caught_in_whatever_way_it_is_imported(copied, rule):
     assert not missed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "home"), [("load", "build"), ("BMP", "api")])
 def test_names_that_the_package_hands_on_count_for_where_they_come_from(copied, name, home):
     """``from bmp import load`` is an import of ``bmp.build``, also where it is an attribute."""
@@ -211,6 +214,7 @@ def test_names_that_the_package_hands_on_count_for_where_they_come_from(copied, 
             assert any(f"imports bmp.{home}; never" in line for line in breaches(copied)), text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["from bmp import UserError", "import math, torch", "from bmp.ops import boxes", "'bmp.cli'"]
 )
@@ -225,9 +229,11 @@ class TestArchitecture:
     def test_every_room_is_on_the_page_and_no_other(self):
         assert sorted(draw_architecture.ROOMS) == sorted(room.name for room in draw_architecture.rooms())
 
+    @pytest.mark.slow
     def test_no_import_goes_backwards(self):
         assert draw_architecture.backward() == []
 
+    @pytest.mark.slow
     def test_the_table_of_imports_is_that_of_the_code(self):
         assert draw_architecture.imports_table() in draw_architecture.PAGE.read_text()
 

@@ -55,6 +55,7 @@ def test_who_copies_reaches_the_ceiling(numbers):
     assert 0.8 * numbers["IoU with_errors"] < numbers["IoU corrected"] < numbers["IoU with_errors"] + 0.01
 
 
+@pytest.mark.slow
 def test_the_worth_of_a_ranking(numbers):
     by_nothing, by_predicted, by_actual = (
         numbers[f"AP ranked by {name}"] for name in ("nothing", "predicted IoU", "actual IoU")
@@ -64,6 +65,7 @@ def test_the_worth_of_a_ranking(numbers):
         assert numbers["worth of the ranking"] == pytest.approx((by_predicted - by_nothing) / (by_actual - by_nothing))
 
 
+@pytest.mark.slow
 def test_the_table_has_every_number(program, numbers):
     columns = program.table("test", numbers).columns
     cells = [cell for column in columns[1:] for cell in column.cells]

@@ -9,7 +9,6 @@ from bmp.label_sets.part_sets import CIHP
 from bmp.models.schnet import prepare
 from bmp.models.schnet.semantics import TEMPLATES, CLIPSemantics
 
-open_clip = pytest.importorskip("open_clip")
 TINY = dict(
     embed_dim=16,
     vision_cfg=dict(image_size=32, layers=4, width=32, head_width=16, patch_size=8),
@@ -20,6 +19,7 @@ TINY = dict(
 @pytest.fixture
 def whole(tmp_path, monkeypatch):
     """A CLIP of the smallest size, and the file of its weights."""
+    open_clip = pytest.importorskip("open_clip")  # slow to import
     tokenizer = open_clip.SimpleTokenizer()
     monkeypatch.setattr(open_clip, "get_model_config", lambda _: TINY)
     monkeypatch.setattr(open_clip, "get_tokenizer", lambda _: tokenizer)
@@ -49,6 +49,7 @@ def test_a_prepared_file_is_what_a_parser_loads(whole, tmp_path):
     torch.testing.assert_close(left_arm, expected / expected.norm(), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_archives_are_refused(whole, tmp_path):
     (tmp_path / "ViT-B-16.pt").write_bytes(b"PK")
     code, _, err = main_in(tmp_path, "--clip", "ViT-B-16.pt", "--output", "out.safetensors", main=prepare.main)
