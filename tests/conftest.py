@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections import OrderedDict
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,6 +41,7 @@ _SHARED = _ROOT / ".." / "shared"
 def pytest_configure(config):
     """Try fewer examples where the slow tests are left out, too; write to memory; import without collecting garbage."""
     gc.disable()
+    logging.root.addHandler(logging.NullHandler())  # else warnings that nobody handles are printed
     # Tests write and remove thousands of small files, which on a disk takes longer than what they compute.
     if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOMY:
         os.environ.setdefault("TMPDIR", str(_MEMORY))
@@ -74,10 +76,6 @@ def pytest_collection_finish():
     atexit.register(gc.unfreeze)  # what the end of the process does not find, libraries in C++ report as leaked
     gc.enable()
     gc.set_threshold(20_000)  # tests make much and keep little: the usual 700 takes a twentieth of their time
-    # PyTorch has sixty loggers that hand nothing on. Pytest adds two handlers to each of those six times a test, which
-    # takes as long as a short test does; where they hand on, the root's are enough.
-    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]:
-        logging.getLogger(name).propagate = True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -229,6 +227,56 @@ def instantiate_anew():
         patch.setattr(hydra.utils, "instantiate", instantiate)
         patch.setattr(OmegaConf, "load", staticmethod(read))
         yield anew
+
+
+class Log(logging.Handler):
+    """Keeps what is logged, see ``caplog``."""
+
+    def __init__(self):
+        super().__init__()
+        self.records, self.levels = [], []
+
+    def emit(self, record):
+        """Keep a record."""
+        self.records.append(record)
+
+    @property
+    def messages(self):
+        """What was said, in order."""
+        return [record.getMessage() for record in self.records]
+
+    @property
+    def text(self):
+        """All messages, a line each."""
+        return "\n".join(self.messages)
+
+    def set_level(self, level, logger=None):
+        """Let a logger, by default the root, speak from this level on until the end of the test."""
+        logger = logging.getLogger(logger)
+        self.levels.append((logger, logger.level))
+        logger.setLevel(level)
+
+    @contextmanager
+    def at_level(self, level, logger=None):
+        """Let a logger speak from this level on within a block."""
+        self.set_level(level, logger)
+        yield
+        named, before = self.levels.pop()
+        named.setLevel(before)
+
+
+@pytest.fixture
+def caplog():
+    """What is logged in a test, by the names that pytest's own fixture has.
+
+    Pytest's goes through all loggers of all packages, a thousand, six times a test, also where no test asks for it.
+    """
+    log = Log()
+    logging.root.addHandler(log)
+    yield log
+    logging.root.removeHandler(log)
+    for logger, level in reversed(log.levels):
+        logger.setLevel(level)
 
 
 class Mould:
