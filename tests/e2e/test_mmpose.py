@@ -31,17 +31,6 @@ def call(folder, *arguments):
     assert code == 0, out + err
 
 
-def start(folder, text, code=0):
-    """Run a program in a process of its own; return what it printed, both streams."""
-    (folder / "script.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout
-    return done.stdout
-
-
 def numbers_of_mmpose(folder, config, **options):
     """Evaluate with MMPose's own tools/test.py, with images drawn."""
     settings = [f"{key}={value}" for key, value in ({"load_from": None} | options).items()]
@@ -197,11 +186,12 @@ def test_several_processes_share_a_test(workplace):
 
 
 IMPORT = """
-import json, logging, os, random, sys, warnings
+import json, logging, multiprocessing, os, random, sys, warnings
 import mmpretrain.utils.dependency
 mmpretrain.utils.dependency.WITH_MULTIMODAL = False  # mmpretrain itself does not start beside transformers 5
 import cv2, matplotlib, mmcv, mmdet.models, mmengine, mmpose.apis, mmpose.models, mmpose.visualization, numpy, torch
 import mmpretrain.models, torchvision, scipy, PIL.Image
+from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry, root
 from mmengine.logging import MMLogger, MessageHub
 
@@ -228,6 +218,15 @@ def state():
         pixels=PIL.Image.MAX_IMAGE_PIXELS, mm=mmcv.imread.__globals__["imread_backend"],
     )
 
+def taken():
+    mmpose.registry.KEYPOINT_CODECS.register_module("ProbMap", module=type("ProbMap", (), {}))
+    Config.fromfile("config.py")
+
+other = multiprocessing.get_context("fork").Process(target=taken)
+other.start()
+other.join()
+assert other.exitcode == 1
+
 before = state()
 import bmp.plugins.mmpose
 after = state()
@@ -247,25 +246,16 @@ assert all(module.startswith("bmp.") for module in added.values()), added
 """
 
 
-def test_the_import_registers_and_changes_nothing_else(tmp_path):
-    start(tmp_path, IMPORT)
-
-
-TAKEN = """
-from mmpose.registry import KEYPOINT_CODECS
-
-@KEYPOINT_CODECS.register_module()
-class ProbMap:
-    pass
-
-from mmengine.config import Config
-Config.fromfile("config.py")
-"""
-
-
-def test_a_name_that_another_package_took(tmp_path):
+def test_the_import_registers_and_changes_nothing_else_and_a_name_that_another_package_took_is_told(tmp_path):
+    """In a process of its own, which has forked one for the name by then: importing MMPose takes it seconds."""
     (tmp_path / "config.py").write_text("custom_imports = dict(imports=['bmp.plugins.mmpose'])")
-    lines = start(tmp_path, TAKEN, code=1).splitlines()
+    (tmp_path / "script.py").write_text(IMPORT)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
     assert lines[-1].startswith("bmp.errors.UserError: bmp.plugins.mmpose: ProbMap is already registered in")
     assert lines[-1].endswith("take the other one out of custom_imports, or use it in another process")
 

@@ -72,22 +72,14 @@ def test_transformers_is_not_imported_along_with_openmmlab(monkeypatch, tmp_path
 
 
 @pytest.mark.slow
-def test_openmmlab_starts_from_its_own_configs_beside_transformers():
-    for package in ("transformers", "mmpretrain", "mmdet", "mmpose"):
+def test_openmmlab_starts_from_its_own_configs_beside_transformers_and_importing_everything_says_nothing():
+    """Both in one process of its own: importing these packages anew takes seconds."""
+    for package in ("transformers", "mmcv.ops", "mmdet", "mmpose", "mmpretrain", "sam2"):
         pytest.importorskip(package, reason=f"{package} is not installed")
     code = (
         "import bmp.training.detector, bmp.plugins.mmpose, sys\n"  # what custom_imports of such configs name
         "import bmp; bmp.load('nano.py')\n"
-        "assert 'transformers' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.slow
-def test_importing_everything_says_nothing():
-    for package in ("mmcv.ops", "mmdet", "mmpose", "mmpretrain", "sam2"):
-        pytest.importorskip(package, reason=f"{package} is not installed")
-    code = (
+        "assert 'transformers' not in sys.modules\n"
         "from bmp.models.openmmlab import quiet_imports\n"
         "with quiet_imports():\n"
         "    import mmcv.ops, mmdet.apis, mmpose.apis, mmpretrain, sam2.build_sam\n"
