@@ -4,15 +4,13 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tarfile
 from types import SimpleNamespace
 
 import pytest
 from fakes import FakeDetector, scene
 from PIL import Image
-from program import CONFIG, ENVIRONMENT
+from program import CONFIG, ENVIRONMENT, begin, together
 from pycocotools.coco import COCO
 
 from bmp.cli import main
@@ -338,7 +336,7 @@ def test_what_a_killed_worker_left_beside_the_shards_is_no_shard(photos):
 
 @pytest.mark.slow  # Ray takes 10 s and more to start, twice
 @pytest.mark.timeout(300)
-def test_on_ray_nothing_is_lost_or_twice_when_a_worker_and_the_driver_are_killed(photos):
+def test_on_ray_nothing_is_lost_or_twice_when_a_worker_and_the_driver_are_killed(photos, monkeypatch):
     pytest.importorskip("ray")
     assert label(photos, "--set", "label.photos=1") == 1
     folder = photos.parent / "labels"
@@ -348,18 +346,20 @@ def test_on_ray_nothing_is_lost_or_twice_when_a_worker_and_the_driver_are_killed
     orders.mkdir()
     killers = CONFIG.replace('"fakes.FakeDetector"', f'"fakes.MortalDetector", orders="{orders}", labels="{folder}"')
     (photos.parent / "config.py").write_text(killers + SMALL)
-    command = ["label", str(photos), "-o", str(folder), "-c", f"{photos.parent}/config.py", "--set", "label.photos=1"]
-    code = "import sys; from bmp.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *command, "--engine", "ray", "--workers", "2", "--quiet"]
-    with subprocess.Popen(command, env=ENVIRONMENT) as driver:
-        (orders / "2").write_text("worker")  # once there are so many shards
-        (orders / "5").write_text(str(driver.pid))
-        assert driver.wait(150) == -signal.SIGKILL
+    command = ["label", photos, "-o", folder, "-c", "config.py", "--set", "label.photos=1", "--engine", "ray"]
+    command += ["--workers", "2", "--quiet"]
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])  # of the workers, which Ray starts
+    driver = begin(photos.parent, *command, main=main)
+    (orders / "2").write_text("worker")  # once there are so many shards
+    (orders / "5").write_text(str(driver.pid))
+    driver.join(150)
+    driver.kill()
+    assert driver.exitcode == -signal.SIGKILL
+    assert not list(orders.iterdir())  # it was the order that killed it
     before = {path.name: path.stat().st_mtime_ns for path in shards_in(folder)}
-    assert not list(orders.iterdir())
     assert 5 <= len(before) < 10
-    # 1 where the photo that fails was left to this run.
-    assert subprocess.run(command, env=ENVIRONMENT, timeout=150, check=False).returncode in (0, 1)
+    ((code, _, err),) = together(photos.parent, *command, main=main, count=1)
+    assert code in (0, 1), err  # 1 where the photo that fails was left to this run
     after = {path.name: path.stat().st_mtime_ns for path in shards_in(folder)}
     assert before.items() <= after.items()  # none was done again
     rows = [row for path in shards_in(folder) for row in read_shard(path)]
