@@ -15,8 +15,8 @@ pytest.importorskip("mmpose.models", reason="needs the extra openmmlab", exc_typ
 from bmp.synthcrowd.__main__ import main as synthcrowd
 from bmp.training.__main__ import main as training
 
-UNTRAINED, TRAINED = 0.03, 0.06
-"""Mean Ex-OKS: it was 0.016 before any training, and 0.24 after 60 steps."""
+TRAINED = 0.04
+"""Mean Ex-OKS: it was 0.016 before any training, 0.06 after 40 steps, and 0.24 after 60 with four photos."""
 
 pytestmark = pytest.mark.slow
 
@@ -77,23 +77,23 @@ def logged(work_dir):
 
 def test_training_lowers_the_loss_and_raises_the_numbers(tmp_path):
     """On the few people that it is trained with: what an epoch of thousands teaches takes minutes."""
-    render(tmp_path, "train", 4)
+    render(tmp_path, "train", 2)
     render(tmp_path, "val", 1)
-    (tmp_path / "short.py").write_text(SHORT.format(batch=4, steps=60, interval=30) + ON_WHAT_IT_WAS_TRAINED_WITH)
+    (tmp_path / "short.py").write_text(SHORT.format(batch=4, steps=40, interval=20) + ON_WHAT_IT_WAS_TRAINED_WITH)
     code, _, err = main_in(tmp_path, "short.py", "--work-dir", "work", main=training)
     assert code == 0, err
     losses, (half, whole) = logged(tmp_path / "work")
     values = torch.tensor([line["loss"] for line in losses])
-    assert len(values) == 60
+    assert len(values) == 40
     assert values[-15:].mean() < 0.85 * values[:5].mean()
-    assert 0 <= half["coco/AP"] <= whole["coco/AP"]  # sixty steps from nothing bring no pose within its thresholds
-    assert UNTRAINED < half["ex_oks_edge/mean"] < whole["ex_oks_edge/mean"] > TRAINED
+    assert 0 <= half["coco/AP"] <= whole["coco/AP"]  # forty steps from nothing bring no pose within its thresholds
+    assert half["ex_oks_edge/mean"] < whole["ex_oks_edge/mean"] > TRAINED
 
 
 def test_two_processes_train_and_resume_exactly(tmp_path):
     """Stopped after a checkpoint and gone on with, they end with the weights of two that were not disturbed."""
-    render(tmp_path, "train", 6)
-    render(tmp_path, "val", 3)
+    render(tmp_path, "train", 3)
+    render(tmp_path, "val", 2)
     (tmp_path / "short.py").write_text(SHORT.format(batch=2, steps=4, interval=2))
 
     def train(work_dir, *options):
