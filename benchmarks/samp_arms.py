@@ -3,8 +3,9 @@
     python benchmarks/samp_arms.py --arms full no_adapter --seeds 0 1 2 --output benchmarks/results/samp_arms.json
 
 An arm is a config of configs/train/samp_arms: 1000 steps on the levels of SAM nano's frozen encoder. Finished trainings
-are kept in --folder and not done again; one that was stopped goes on. Poses are of labelled people, with their boxes
-and masks, so that nothing but the arm decides. Runs whatever is missing and prints the table of all that is there.
+are kept in --folder and not done again; one that was stopped goes on. Poses are of labelled people in their boxes, with
+true masks, so that nothing but the arm decides, and with those that nano.py's detector makes of them. Runs whatever is
+missing and prints the table of all that is there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,14 +23,14 @@ from common import train, write
 
 from bmp.build import build_part
 from bmp.config import load_config
-from bmp.datasets.posed import labelled_images
+from bmp.datasets.posed import labelled_images, with_detected_masks
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.timing import machine
 from bmp.io.annotations import Annotation, CocoDataset, labelled_mask, labelled_people, to_annotations
 from bmp.models.sam2_encoder import SAM2Encoder
 from bmp.poses.samp import SAMPose
-from bmp.registry import POSES
+from bmp.registry import DETECTORS, POSES
 from bmp.stages import PoseEstimator
 from bmp.structures import Detections, Image, Instances, Masks
 from bmp.training.settings import read_config
@@ -47,6 +49,8 @@ ARMS = (
     "random_encoder",
 )
 SPLITS = ("test", "test-hard", "test-clear")
+MASKS = ("true", "detected")
+_Batch = tuple[list[int | str], list[Image], Mapping[str, list[Detections]]]
 _BATCH = 8
 
 
@@ -114,47 +118,49 @@ PACKAGED = {"PMPose nano of the package": _packaged_pmpose, "SAMP nano of the pa
 
 
 @functools.cache
-def _scenes(split: str, count: int) -> tuple[CocoDataset, list[tuple[list[int | str], list[Image], list[Detections]]]]:
-    """Return the ground truth of a split's first scenes, and their ids, images and labelled people in batches."""
+def _scenes(split: str, count: int) -> tuple[CocoDataset, list[_Batch]]:
+    """Return the ground truth of a split's first scenes and, in batches, ids, images, and labelled people by masks."""
     dataset = SynthCrowd(split, count)
-    batches = [
-        (
-            [rows[0]["image_id"] for _, rows in batch],
-            [image for image, _ in batch],
-            [
-                replace(labelled_people(rows), masks=torch.stack([labelled_mask(row, image) for row in rows]))
-                for image, rows in batch
-            ],
-        )
-        for batch in labelled_images(dataset, _BATCH)
-    ]
+    detector = build_part(load_config("nano.py").pipeline.to_dict()["detector"], DETECTORS)
+    batches: list[_Batch] = []
+    for batch in labelled_images(dataset, _BATCH):
+        images = [image for image, _ in batch]
+        labelled = [
+            replace(labelled_people(rows), masks=torch.stack([labelled_mask(row, image) for row in rows]))
+            for image, rows in batch
+        ]
+        people = {"true": labelled, "detected": with_detected_masks(images, labelled, detector)}
+        batches.append(([rows[0]["image_id"] for _, rows in batch], images, people))
     return dataset.ground_truth, batches
 
 
 def _measured(estimator: PoseEstimator, scenes: int) -> dict[str, Any]:
-    """Return the AP of poses of labelled people on the first scenes of each split."""
-    found = {}
+    """Return the AP of poses of labelled people on the first scenes of each split, with true and detected masks."""
+    found: dict[str, Any] = {}
     for split in SPLITS:
         ground_truth, batches = _scenes(split, scenes)
-        found_rows: list[Annotation] = []
-        for numbers, images, people in batches:
-            for number, own, poses in zip(numbers, people, estimator.estimate(images, people), strict=True):
-                assert own.masks is not None
-                masks = Masks(own.masks, torch.ones(len(own)))
-                whole = Instances(own, poses.to("cpu"), masks, torch.ones(len(own), dtype=torch.int64))
-                found_rows += to_annotations(whole, number, estimator.keypoints, exact=True)
-        scored = evaluate_coco(ground_truth, to_results(found_rows, "keypoints"), "keypoints")
-        found[split] = {"AP": scored.ap, "AP50": scored.ap50, "AP75": scored.ap75, "AR": scored.ar}
+        for kind in MASKS:
+            rows: list[Annotation] = []
+            for numbers, images, people in batches:
+                poses = estimator.estimate(images, people[kind])
+                for number, own, estimated in zip(numbers, people[kind], poses, strict=True):
+                    assert own.masks is not None
+                    masks = Masks(own.masks, torch.ones(len(own)))
+                    whole = Instances(own, estimated.to("cpu"), masks, torch.ones(len(own), dtype=torch.int64))
+                    rows += to_annotations(whole, number, estimator.keypoints, exact=True)
+            scored = evaluate_coco(ground_truth, to_results(rows, "keypoints"), "keypoints")
+            found[f"{split}, {kind}"] = {"AP": scored.ap, "AP50": scored.ap50, "AP75": scored.ap75, "AR": scored.ar}
     return found
 
 
 def _table(arms: dict[str, dict[str, Any]]) -> str:
     """Return a table in Markdown: the mean of the seeds, and how far the lowest and the highest are apart."""
-    lines = ["| arm | seeds | " + " | ".join(SPLITS) + " |", "| --- | ---: |" + " ---: |" * len(SPLITS)]
+    columns = [f"{split}, {kind}" for split in SPLITS for kind in MASKS]
+    lines = ["| arm | seeds | " + " | ".join(columns) + " |", "| --- | ---: |" + " ---: |" * len(columns)]
     for arm, seeds in arms.items():
         cells = []
-        for split in SPLITS:
-            values = [100 * own[split]["AP"] for own in seeds.values()]
+        for column in columns:
+            values = [100 * own[column]["AP"] for own in seeds.values()]
             spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
             cells.append(f"{sum(values) / len(values):.1f}{spread}")
         lines.append(f"| {arm} | {len(seeds)} | {' | '.join(cells)} |")

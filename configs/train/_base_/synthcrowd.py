@@ -3,7 +3,7 @@
 data_root = "output/synthcrowd"
 
 _generate = "python -m bmp.synthcrowd --output {data_root} --extras --overwrite --splits"
-_estimate = "python -m bmp.inference.keypoints --config nano.py --images {data_root}"
+_estimate = "python -m bmp.inference.keypoints --config nano.py --masks --images {data_root}"
 made_by = [
     *(
         dict(file=f"{data_root}/{name}.json", command=f"{_generate} {name.removesuffix('_pieces')}")
