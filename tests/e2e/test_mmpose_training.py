@@ -127,7 +127,7 @@ def test_two_steps_of_samps_crop_mode_at_full_size(tmp_path):
     assert all(0 < line["loss"] < 100 and line["grad_norm"] > 0 for line in losses)
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\nseconds a step: {[round(line['time'], 1) for line in losses]}, peak memory {gigabytes:.1f} GB")
-    assert gigabytes < 8
+    assert gigabytes < 16  # of the whole process, which has run other tests
     state = torch.load(tmp_path / "work" / "iter_2.pth", weights_only=False)["state_dict"]
     assert state["backbone.layers.11.attn.qkv.weight"].shape == (3 * 768, 768)
     assert float(state["backbone.adapter.with_coarser.0.scale"].abs().max()) > 0  # starts at zero
