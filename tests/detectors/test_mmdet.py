@@ -108,7 +108,7 @@ def scaled(config, pixels):
         heads = model.roi_head
         for layer in heads.bbox_head.shared_fcs:
             layer.weight *= 3
-        redraw(heads.bbox_head.fc_cls, generator, 1.5, 0.0)
+        redraw(heads.bbox_head.fc_cls, generator, 0.15, 0.0)  # scores below 1: among ties, rounding would decide
         redraw(heads.bbox_head.fc_reg, generator, 0.5, 0.0)
         if heads.with_mask:
             redraw(heads.mask_head.conv_logits, generator, 10.0, 0.0)
@@ -192,7 +192,7 @@ def assert_alike(people, boxes, scores, masks):
 @pytest.mark.slow
 def test_people_are_those_of_mmdet(model, photos):
     name, config, checkpoint = model
-    # The other memory layout rounds differently, and the scores of random networks are full of ties at 1.
+    # The other memory layout rounds differently.
     detector = MMDetDetector(config, str(checkpoint), channels_last=False)
     # Networks of random weights magnify differences of 1 of 255, so both have to see the very same pixels;
     # that ours are as close as that is tested below.
