@@ -76,7 +76,7 @@ train-nano-base: $(SYNTHCROWD)/train.json $(SYNTHCROWD)/val.json
 	$(TRAIN) train/sam_nano.py --resume --export $(NANO)/sam2-nano.safetensors
 
 # The heads on the encoder's features, of nano_samp.py and nano_one.py.
-train-nano-samp: train-nano-base train-nano-keypoints
+train-nano-samp: train-nano-base
 	$(TRAIN) train/samp_nano.py --resume --export $(NANO)/samp-nano.safetensors
 	$(TRAIN) train/people_head_nano.py --resume --export $(NANO)/people-head-nano.safetensors
 

@@ -53,7 +53,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     models = {name: _model(name, options) for name in LOOPS}
-    results: dict[str, Any] = {"settings": vars(options), "machine": machine("cpu"), "accuracy": {}}
+    settings = {name: getattr(options, name) for name in ("splits", "scenes", "repeats", "weights", "threshold")}
+    results: dict[str, Any] = {"settings": settings, "machine": machine("cpu"), "accuracy": {}}
     results["seconds"] = _times(models, SynthCrowd("test-hard", 60), options.repeats)
     for name, stages in results["seconds"].items():
         share = stages["all"].median / results["seconds"][SEPARATE]["all"].median

@@ -169,7 +169,9 @@ def _table(arms: dict[str, dict[str, Any]]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="which (default: all)")
+    parser.add_argument(
+        "--arms", nargs="*", default=list(ARMS), help="which, none for the networks of the package alone (default: all)"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of each arm (default: 0)")
     parser.add_argument("--scenes", type=int, default=100, help="the first so many of each split (default: 100)")
     parser.add_argument("--steps", type=int, help="fewer than the configs say, to see whether everything is in place")
@@ -177,7 +179,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--levels", type=Path, default=Path("output/train/samp_nano_levels"), help="cache of levels")
     parser.add_argument("--folder", type=Path, default=Path("output/samp_arms"), help="for trainings and weights")
     parser.add_argument("--output", type=Path, default=Path("output/samp_arms/results.json"), help="JSON file")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := [arm for arm in options.arms if arm not in ARMS]:
+        parser.error(f"there is no arm {unknown[0]}; there are {', '.join(ARMS)}")
+    return options
 
 
 if __name__ == "__main__":

@@ -31,8 +31,6 @@ train_dataloader = dict(
             dataset=dict(type="PeopleDataset", annotations=f"{data_root}/train.json", images=data_root),
             crop=(128, 96),
             limit=3000,
-            # In use it is the detector's masks that tell whom a pose is of, and their errors are like no others.
-            keypoints=f"{data_root}/keypoints/train.json",
         ),
     ),
 )

@@ -96,45 +96,6 @@ def test_masks_with_errors_are_not_empty_and_stay_masks():
     assert torch.equal(MaskErrors(0, 0, 0, 0).apply(masks, others), masks)
 
 
-def _estimated(dataset, folder, shapes):
-    """Write what an estimator found: no keypoint, and for the people of ``shapes``, by id, a mask."""
-    nothing = dict(
-        keypoints=[0.0] * 51, **{f"keypoint_{name}": [0.0] * 17 for name in ("scores", "visibility", "presence")}
-    )
-    rows = [
-        {"id": row["id"], "image_id": row["image_id"], **nothing}
-        | ({"segmentation": shapes[row["id"]]} if row["id"] in shapes else {})
-        for row in dataset.ground_truth["annotations"]
-    ]
-    (folder / "found.json").write_text(json.dumps({"annotations": rows}))
-    return folder / "found.json"
-
-
-@pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_a_detectors_mask_is_taken_as_it_is(dataset, tmp_path, flip):
-    """Of the first person it is the upper half; the second one of the image was not found."""
-    first = dataset.ground_truth["annotations"][0]
-    x, y, width, height = first["bbox"]
-    mask = np.zeros((96, 120), np.uint8, order="F")
-    mask[y : y + height // 2, x : x + width] = 1
-    shape = rle.encode(mask)
-    found = _estimated(dataset, tmp_path, {first["id"]: {"size": [96, 120], "counts": shape["counts"].decode()}})
-    errors = dict(none=1.0)  # of whoever has no mask of the detector's
-    people = WindowedPeople(dataset, CROP, STILL, errors, flip=flip, keypoints=found, detected=1.0)[0]["data_samples"]
-    own, other = people.crops[:, 3]
-    assert bool((other == 255).all())
-    share = float((own == 255).float().mean()) / (1 / 1.25**2)  # of the padded box, which is a square of its height
-    assert share == pytest.approx(width / height / 2, rel=0.1)
-    assert not own[CROP[0] // 2 + 1 :].any()
-    never = WindowedPeople(dataset, CROP, STILL, errors, keypoints=found, detected=0.0)[0]["data_samples"]
-    assert bool((never.crops[:, 3] == 255).all())
-
-
-def test_a_file_without_masks_is_refused(dataset, tmp_path):
-    with pytest.raises(UserError, match=r"has no masks; make it with python -m bmp\.inference\.keypoints --masks"):
-        WindowedPeople(dataset, CROP, keypoints=_estimated(dataset, tmp_path, {}))
-
-
 def test_only_images_with_poses_are_trained_on(dataset):
     assert len(WindowedPeople(dataset, CROP)) == 2
     assert len(WindowedPeople(dataset, CROP, limit=1)) == 1

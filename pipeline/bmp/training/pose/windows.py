@@ -7,10 +7,8 @@ Randomness comes from torch's generator, which a ``PositionedDataset`` seeds.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +27,6 @@ from bmp.io.annotations import Annotation, labelled_mask, labelled_people
 from bmp.models.samp import grid_points, sample
 from bmp.ops.boxes import fit_aspect, iou
 from bmp.structures import Image
-from bmp.training.segmenter.data import Estimates
 
 _PADDING = 1.25
 _VISIBLE = 2
@@ -127,12 +124,9 @@ class WindowedPeople(Dataset):  # type: ignore[type-arg]
         errors: arguments of ``MaskErrors``.
         limit: only so many images, the first ones that have people with keypoints; None for all.
         flip: chance of a mirrored image. Its features are others than those of the image, so a cache holds both.
-        keypoints: file that ``python -m bmp.inference.keypoints --masks`` wrote for the data set; the masks in it are
-            those that a detector made of these people. None for none.
-        detected: chance that a person has the detector's mask, and no other errors, where there is one.
 
     Raises:
-        UserError: for a data set that cannot be had or in which nobody has keypoints, and a file that is not of it.
+        UserError: for a data set that cannot be had or in which nobody has keypoints.
     """
 
     def __init__(
@@ -143,14 +137,8 @@ class WindowedPeople(Dataset):  # type: ignore[type-arg]
         errors: ConfigSection | None = None,
         limit: int | None = None,
         flip: float = 0.0,
-        keypoints: str | os.PathLike[str] | None = None,
-        detected: float = 0.7,
     ) -> None:
         self._images = _PosedPhotos(dataset, limit)
-        self._estimates = None if keypoints is None else Estimates(Path(keypoints), self._images.dataset)
-        if self._estimates is not None and not self._estimates.has_masks:
-            raise UserError(f"{keypoints}: has no masks; make it with python -m bmp.inference.keypoints --masks")
-        self._detected = detected
         self._crop = tuple(crop)
         self._jitter = WindowJitter(**(jitter or {}))
         self._errors = MaskErrors(**(errors or {}))
@@ -170,11 +158,6 @@ class WindowedPeople(Dataset):  # type: ignore[type-arg]
         image, rows = self._images.load(index)
         boxes = labelled_people(rows).boxes
         masks = torch.stack([labelled_mask(row, image) for row in rows])
-        given = None if self._estimates is None else self._estimates.masks(rows, image)
-        real = torch.zeros(len(rows), dtype=torch.bool)
-        if given is not None:
-            real = given.flatten(1).any(1) & (torch.rand(len(rows)) < self._detected)
-            masks = torch.where(real[:, None, None], given, masks)
         labels = torch.tensor([row["keypoints"] for row in rows], dtype=torch.float32).reshape(len(rows), -1, 3)
         keypoints, flags = labels[..., :2], labels[..., 2].long()
         if float(torch.rand(())) < self._flip:
@@ -187,20 +170,12 @@ class WindowedPeople(Dataset):  # type: ignore[type-arg]
         posed = (flags > 0).any(1)
         return {
             "inputs": image,
-            "data_samples": self._windows(image, boxes, masks, real, keypoints, flags, posed),
+            "data_samples": self._windows(image, boxes, masks, keypoints, flags, posed),
         }
 
     def _windows(
-        self,
-        image: Image,
-        boxes: Tensor,
-        masks: Tensor,
-        real: Tensor,
-        keypoints: Tensor,
-        flags: Tensor,
-        posed: Tensor,
+        self, image: Image, boxes: Tensor, masks: Tensor, keypoints: Tensor, flags: Tensor, posed: Tensor
     ) -> PeopleWindows:
-        """Return the windows of all who are ``posed``; masks that are a detector's, ``real``, stay as they are."""
         height, width = self._crop
         centers, sizes = fit_aspect(boxes, width / height, _PADDING)
         people, jitter = len(boxes), self._jitter
@@ -217,7 +192,7 @@ class WindowedPeople(Dataset):  # type: ignore[type-arg]
         alone = overlap.amax(1) == 0
         both = torch.stack((masks, masks[nearest] & ~alone[:, None, None]), dim=1).float()
         own, others = F.grid_sample(both, places, align_corners=False).unbind(1)
-        noisy = torch.where(real[:, None, None], own, self._errors.apply(own, others))
+        noisy = self._errors.apply(own, others)
         return PeopleWindows(
             centers[posed],
             sizes[posed],
@@ -272,15 +247,15 @@ class _PosedPhotos:
     """The images of a data set in which somebody has keypoints, and everybody in them who has a mask and keypoints."""
 
     def __init__(self, dataset: PeopleDataset | ConfigSection, limit: int | None) -> None:
-        self.dataset: PeopleDataset = (
+        self._dataset: PeopleDataset = (
             build_part(dataset, registry.DATASETS) if isinstance(dataset, Mapping) else dataset
         )
-        self.flip_indices = self.dataset.keypoints.flip_indices
+        self.flip_indices = self._dataset.keypoints.flip_indices
         people = {
             image_id: [row for row in rows if row.get("keypoints") and row.get("segmentation")]
-            for image_id, rows in self.dataset.people().items()
+            for image_id, rows in self._dataset.people().items()
         }
-        images = self.dataset.ground_truth["images"]
+        images = self._dataset.ground_truth["images"]
         posed = [
             index
             for index, image in enumerate(images)
@@ -288,12 +263,12 @@ class _PosedPhotos:
         ]
         self._indices = posed[:limit]
         if not self._indices:
-            raise UserError(f"{self.dataset.name}: nobody has both keypoints and a mask; choose another data set")
+            raise UserError(f"{self._dataset.name}: nobody has both keypoints and a mask; choose another data set")
         self._people = people
 
     @property
     def ground_truth(self) -> Any:
-        whole = self.dataset.ground_truth
+        whole = self._dataset.ground_truth
         images = [whole["images"][index] for index in self._indices]
         known = {image["id"] for image in images}
         rows = [row for row in whole["annotations"] if row["image_id"] in known]
@@ -304,7 +279,7 @@ class _PosedPhotos:
 
     def load(self, index: int) -> tuple[Image, list[Annotation]]:
         place = self._indices[index]
-        return self.dataset.load(place), self._people[self.dataset.ground_truth["images"][place]["id"]]
+        return self._dataset.load(place), self._people[self._dataset.ground_truth["images"][place]["id"]]
 
 
 def _in_windows(keypoints: Tensor, centers: Tensor, sizes: Tensor, turns: Tensor) -> Tensor:

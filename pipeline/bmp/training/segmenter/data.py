@@ -174,7 +174,7 @@ class PosedPeople:
         self._indices = [
             index for index, image in enumerate(self.dataset.ground_truth["images"]) if image["id"] in people
         ]
-        self._estimates = None if keypoints is None else Estimates(Path(keypoints), self.dataset)
+        self._estimates = None if keypoints is None else _Estimates(Path(keypoints), self.dataset)
 
     def __len__(self) -> int:
         """Return the number of images with people."""
@@ -199,18 +199,8 @@ class PosedPeople:
         return len(self._people[self.entry(index)["id"]])
 
 
-class Estimates:
-    """What a file of ``bmp.inference.keypoints`` has of everybody in a data set: poses, and masks where it has any.
-
-    Poses are one tensor: lists would take ten times the room.
-
-    Args:
-        path: of the file.
-        dataset: whose people are wanted, by their ids.
-
-    Raises:
-        UserError: for a file that is not one, and one that lacks somebody.
-    """
+class _Estimates:
+    """The poses in a file of ``bmp.inference.keypoints`` as one tensor: lists would take ten times the room."""
 
     def __init__(self, path: Path, dataset: PeopleDataset) -> None:
         wanted = {row["id"]: row["image_id"] for rows in dataset.people().values() for row in rows}
@@ -233,19 +223,13 @@ class Estimates:
         self._values = torch.stack(values) if values else torch.empty(0, _COUNT, 5)
 
     def poses(self, annotations: Sequence[Annotation]) -> Poses:
-        """Return the poses of people."""
         values = self._values[[self._index[row["id"]] for row in annotations]]
         scores, visibility, presence = values[:, :, 2:].unbind(dim=2)
         return Poses(values[:, :, :2], scores, visibility, presence)
 
-    @property
-    def has_masks(self) -> bool:
-        """Whether anybody has a mask."""
-        return bool(self._masks)
-
     def masks(self, annotations: Sequence[Annotation], image: Image) -> Tensor | None:
         """Return the masks of people in an image, bool (N, H, W), empty for those without; None if nobody has any."""
-        if not self.has_masks:
+        if not self._masks:
             return None
         masks = torch.zeros(len(annotations), image.height, image.width, dtype=torch.bool)
         for mask, row in zip(masks, annotations, strict=True):
