@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,28 @@ def repeat(
         key: {name: Timing.of([run.get(name, 0.0) for run in rows]) for name in names[key]}
         for key, rows in runs.items()
     }
+
+
+def begun(path: Path, settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return the results of arms in a file, with none where there is no file yet.
+
+    Raises:
+        UserError: for results of other settings, which would stand beside the new ones as if they were alike.
+    """
+    if not path.exists():
+        return {"arms": {}, "settings": dict(settings)}
+    results: dict[str, Any] = json.loads(path.read_text())
+    if results["settings"] != settings:
+        raise UserError(
+            f"{path}: has results of {results['settings']}, not of {dict(settings)}; choose another --output"
+        )
+    return results
+
+
+def mean_and_ends(values: Sequence[float]) -> str:
+    """Return the mean, and of several values the lowest and the highest."""
+    ends = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{ends}"
 
 
 def train(config: str, weights: Path, settings: Mapping[str, object]) -> float:

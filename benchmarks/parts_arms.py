@@ -10,13 +10,13 @@ done again; one that was stopped goes on. Parts are those of labelled people wit
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import train, write
+from common import begun, mean_and_ends, train, write
 
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.parsing import compare_parts
@@ -25,6 +25,7 @@ from bmp.io.annotations import Annotation, to_annotations, to_instances
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.sam2_encoder import SAM2Encoder
 from bmp.parsers.schnet import SAMCLIPParser
+from bmp.structures import Image, Instances
 
 _SAM = "models/sam2_nano.yaml"
 _NANO = {"base": "nano"}
@@ -51,16 +52,14 @@ ARMS: Mapping[str, tuple[dict[str, Any], dict[str, object]]] = {
     "no_edge": (_NANO, {"model.edge": 0}),
     "no_person": (_NANO, {"model.person": 0}),
 }
-FIRST = ("linear", "head", "ftm", "srm", "both")
 SPLITS = ("test", "test-hard")
 
 
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    results = json.loads(options.output.read_text()) if options.output.exists() else {"arms": {}}
     settings = {name: getattr(options, name) for name in ("scenes", "steps", "batch", "encoder")}
-    results |= {"settings": settings, "machine": machine("cpu")}
+    results = begun(options.output, settings) | {"machine": machine("cpu")}
     semantics = options.folder / "semantics.safetensors"
     data = {"data_root": str(options.data)}
     limited = data | ({} if options.semantics_steps is None else {"train_cfg.max_iters": options.semantics_steps})
@@ -88,18 +87,33 @@ def main() -> None:
     print(_table(results["arms"]))
 
 
+@functools.cache
+def _encoder(checkpoint: str) -> SAM2Encoder:
+    """Return the encoder; one for all arms, so that an image is encoded once."""
+    return SAM2Encoder(model=_SAM, checkpoint=checkpoint)
+
+
+@functools.cache
+def _scenes(split: str, count: int) -> tuple[SynthCrowd, list[tuple[int | str, Image, Instances]]]:
+    """Return a split's first scenes: their data set, and the id, the image and the labelled people of each."""
+    dataset = SynthCrowd(split, count)
+    scenes = []
+    for index, entry in enumerate(dataset.ground_truth["images"]):
+        image = dataset.load(index)
+        scenes.append((entry["id"], image, to_instances(dataset.people().get(entry["id"], []), image)))
+    return dataset, scenes
+
+
 def _measured(weights: Path, model: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Return the numbers on the first scenes of each split, and how many parameters the network has."""
-    parser = SAMCLIPParser(str(weights), SAM2Encoder(model=_SAM, checkpoint=options.encoder), model, way="image")
+    parser = SAMCLIPParser(str(weights), _encoder(options.encoder), model, way="image")
     found: dict[str, Any] = {"parameters": sum(each.numel() for each in parser.network.parameters())}
     for split in SPLITS:
-        dataset = SynthCrowd(split, options.scenes)
+        dataset, scenes = _scenes(split, options.scenes)
         rows: list[Annotation] = []
-        for index in range(options.scenes):
-            image, entry = dataset.load(index), dataset.ground_truth["images"][index]
-            people = to_instances(dataset.people().get(entry["id"], []), image)
+        for image_id, image, people in scenes:
             (parts,) = parser.parse([image], [people])
-            rows += to_annotations(people, entry["id"], COCO_KEYPOINTS, exact=True, parts=parts)
+            rows += to_annotations(people, image_id, COCO_KEYPOINTS, exact=True, parts=parts)
         numbers = compare_parts(dataset, options.scenes, rows, parser.label_set).numbers()
         assert numbers["people"] is not None
         found[split] = {"miou": numbers["maps"]["miou"], "ap_vol": numbers["people"]["ap_vol"]}
@@ -117,9 +131,7 @@ def _table(arms: Mapping[str, Mapping[str, Any]]) -> str:
     for arm, seeds in arms.items():
         cells = []
         for split, number in columns:
-            values = [100 * own[split][number] for own in seeds.values()]
-            spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-            cells.append(f"{sum(values) / len(values):.1f}{spread}")
+            cells.append(mean_and_ends([100 * own[split][number] for own in seeds.values()]))
         parameters = next(iter(seeds.values()))["parameters"]
         lines.append(f"| {arm} | {len(seeds)} | {parameters} | {' | '.join(cells)} |")
     return "\n".join(lines)

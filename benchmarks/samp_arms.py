@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from common import train, write
+from common import begun, mean_and_ends, train, write
 
 from bmp.build import build_part
 from bmp.config import load_config
@@ -57,8 +56,8 @@ _BATCH = 8
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    results = json.loads(options.output.read_text()) if options.output.exists() else {"arms": {}}
-    results |= {"settings": {"scenes": options.scenes, "steps": options.steps}, "machine": machine("cpu")}
+    settings = {"scenes": options.scenes, "steps": options.steps}
+    results = begun(options.output, settings) | {"machine": machine("cpu")}
     for name, make in PACKAGED.items():
         if name not in results["arms"]:
             results["arms"][name] = {"package": _measured(make(), options.scenes)}
@@ -158,11 +157,7 @@ def _table(arms: dict[str, dict[str, Any]]) -> str:
     columns = [f"{split}, {kind}" for split in SPLITS for kind in MASKS]
     lines = ["| arm | seeds | " + " | ".join(columns) + " |", "| --- | ---: |" + " ---: |" * len(columns)]
     for arm, seeds in arms.items():
-        cells = []
-        for column in columns:
-            values = [100 * own[column]["AP"] for own in seeds.values()]
-            spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-            cells.append(f"{sum(values) / len(values):.1f}{spread}")
+        cells = [mean_and_ends([100 * own[column]["AP"] for own in seeds.values()]) for column in columns]
         lines.append(f"| {arm} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bmp.errors import UserError
 from bmp.models.schnet.network import settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,3 +43,12 @@ def test_tables_have_the_mean_and_the_ends_of_several_seeds(benchmark_named: Any
     table = samp_arms._table({"full": {"0": measured(0.2), "1": measured(0.3)}, "no_stem": {"0": measured(0.1)}})
     assert "| full | 2" + 6 * " | 25.0 (20.0 to 30.0)" + " |" in table
     assert "| no_stem | 1" + 6 * " | 10.0" + " |" in table
+
+
+def test_results_of_other_settings_are_not_gone_on_with(benchmark_named: Any, tmp_path: Path) -> None:
+    common, path = benchmark_named("common"), tmp_path / "results.json"
+    assert common.begun(path, {"scenes": 3}) == {"arms": {}, "settings": {"scenes": 3}}
+    path.write_text('{"arms": {"full": {}}, "settings": {"scenes": 3}}')
+    assert common.begun(path, {"scenes": 3})["arms"] == {"full": {}}
+    with pytest.raises(UserError, match="choose another --output"):
+        common.begun(path, {"scenes": 4})
