@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import io
@@ -12,7 +13,6 @@ import shutil
 import sys
 import tempfile
 from collections import OrderedDict
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,6 +41,10 @@ _SHARED = _ROOT / ".." / "shared"
 def pytest_configure(config):
     """Try fewer examples where the slow tests are left out, too; write to memory; import without collecting garbage."""
     gc.disable()
+    if hasattr(config, "workerinput"):
+        # A process of pytest-xdist has said everything by then, and taking a million objects apart takes it 5 s. Of what
+        # is done at exit the first that was asked for is the last.
+        atexit.register(os._exit, 0)
     logging.root.addHandler(logging.NullHandler())  # else warnings that nobody handles are printed
     # Tests write and remove thousands of small files, which on a disk takes longer than what they compute.
     if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOMY:
@@ -50,8 +54,8 @@ def pytest_configure(config):
     # Tests import OpenMMLab's packages themselves, which has to go beside transformers as it does in the program. The
     # process that only hands tests to others imports none of it, which would keep them waiting for seconds.
     if hasattr(config, "workerinput") or config.option.dist == "no":
-        with quiet_imports():
-            pass
+        with quiet_imports(), contextlib.suppress(ImportError):
+            import mmdet.models  # noqa: F401
 
 
 def pytest_collection_modifyitems(items):
@@ -256,7 +260,7 @@ class Log(logging.Handler):
         self.levels.append((logger, logger.level))
         logger.setLevel(level)
 
-    @contextmanager
+    @contextlib.contextmanager
     def at_level(self, level, logger=None):
         """Let a logger speak from this level on within a block."""
         self.set_level(level, logger)

@@ -252,9 +252,8 @@ def scenes():
     return first + bright
 
 
-@pytest.mark.parametrize(
-    "delay", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(40, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [1, 2, 40])
 def test_a_tracker_that_answers_late_gives_the_same(delay):
     late = video_loop(keyframe_every=5)
     late.tracker = LateTracker({0: (1, 0)}, delay=delay)

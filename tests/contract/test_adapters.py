@@ -171,20 +171,24 @@ def _by_engine(name):
         pytest.importorskip("onnxruntime")
         return RUN_BY_ENGINES[name](engine="onnxruntime")
 
+    return _slow(make)
+
+
+def _slow(make):
     return pytest.param(make, marks=pytest.mark.slow)
 
 
 DETECTORS = {
     "fake": FakeDetector,
-    "lite": pytest.param(_lite("detectors", "LiteDetector"), marks=pytest.mark.slow),
+    "lite": _slow(_lite("detectors", "LiteDetector")),
     "mmdet with masks": _mmdet("rtmdet-ins"),
     "on sam's features": _on_sam,
     "torchvision": tiny_models.torchvision_detector,
     "mmdet by an engine": _by_engine("rtmdet-ins"),
-    "mmdet without masks": pytest.param(_mmdet("rtmdet"), marks=pytest.mark.slow),
+    "mmdet without masks": _slow(_mmdet("rtmdet")),
     **{
-        f"transformers, {architecture}": _transformers(
-            "detectors", "TransformersDetector", architecture, side=64, score_threshold=threshold
+        f"transformers, {architecture}": _slow(
+            _transformers("detectors", "TransformersDetector", architecture, side=64, score_threshold=threshold)
         )
         for architecture, threshold in (
             ("RTDetrV2ForObjectDetection", 0.005),
@@ -201,24 +205,20 @@ POSES = {
     "as released": lambda: FilledContours(FakePose()),
     "samp, shared": _samp,
     "torchvision": tiny_models.torchvision_pose,
-    "mmpose, heatmaps": pytest.param(
-        _mmpose("maskpose", visibility_from="score", presence_from="score"), marks=pytest.mark.slow
-    ),
-    "transformers, experts": _transformers("poses", "TransformersPose", "VitPoseForPoseEstimation, experts"),
+    "mmpose, heatmaps": _slow(_mmpose("maskpose", visibility_from="score", presence_from="score")),
+    "transformers, experts": _slow(_transformers("poses", "TransformersPose", "VitPoseForPoseEstimation, experts")),
 }
 SEGMENTERS = {
     "fake": FakeSegmenter,
-    "transformers": _transformers("segmenters", "TransformersSegmenter", "Sam2Model", MaxVisibility()),
+    "transformers": _slow(_transformers("segmenters", "TransformersSegmenter", "Sam2Model", MaxVisibility())),
     "the detector's own": DetectedMasks,
     "lite": _lite("segmenters", "LiteSegmenter"),
     "as released": lambda: ExchangedColours(FakeSegmenter()),
     "sam 2.1": _sam2,
     "sam 2.1 by an engine": _by_engine("sam 2.1"),
-    "sam 1": _sam1,
+    "sam 1": _slow(_sam1),
     "sam 2.1, prompted with masks": lambda: MaskPromptedSegmenter(_sam2(), DetectedMasks()),
-    "sam 1, prompted with masks": pytest.param(
-        lambda: MaskPromptedSegmenter(_sam1(), DetectedMasks()), marks=pytest.mark.slow
-    ),
+    "sam 1, prompted with masks": _slow(lambda: MaskPromptedSegmenter(_sam1(), DetectedMasks())),
     "sam 2.1 on crops": lambda: CroppedSegmenter(_sam2()),
 }
 PROMPTERS = {
@@ -282,7 +282,7 @@ def poses_of(people):
     return Poses(poses.keypoints, poses.scores, visibility, poses.presence)
 
 
-ODD = [(1, 1), (1, 40), (33, 7), (151, 128)]
+ODD = [(1, 1), (33, 7), *(pytest.param(*size, marks=pytest.mark.slow) for size in ((1, 40), (151, 128)))]
 
 
 def same(first, second, edges=0.0):

@@ -215,6 +215,7 @@ def test_what_is_written_as_mots_is_read_in_either_layout(drawn: Path, tmp_path:
         list(challenge.frames(0))
 
 
+@pytest.mark.slow
 def test_mots_has_regions_that_count_for_nothing(drawn: Path, tmp_path: Path) -> None:
     line = (drawn / "small_mots/000000.txt").read_text().splitlines()[0].split()
     others = [" ".join(["1", "1000", "1", *line[3:]]), " ".join(["1", "10000", "10", *line[3:]])]

@@ -136,8 +136,8 @@ def test_a_run_whose_photos_changed_is_not_gone_on_with(tmp_path):
     assert not work(tmp_path, job).detector.calls
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, pytest.param(5, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("later", [1, pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("count", [*(pytest.param(count, marks=pytest.mark.slow) for count in (1, 2, 5)), 3])
+@pytest.mark.parametrize("later", [*(pytest.param(later, marks=pytest.mark.slow) for later in (1, 2)), 4])
 def test_processes_share_and_any_number_of_them_goes_on(tmp_path, count, later):
     (tmp_path / "one").mkdir()
     work(tmp_path / "one", task())

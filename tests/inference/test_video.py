@@ -138,16 +138,17 @@ def decoded(monkeypatch):
     return stamps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "numbers"),
     [
-        pytest.param({}, range(COUNT), marks=pytest.mark.slow),
+        ({}, range(COUNT)),
         ({"every": 2}, range(0, COUNT, 2)),
         ({"start": 6, "every": 3}, range(6, COUNT, 3)),
         ({"start": 0.2, "end": 0.36}, range(5, 9)),
     ],
 )
-@pytest.mark.parametrize("mask_every", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mask_every", [1, 2])
 def test_no_frame_is_decoded_or_encoded_twice(walk, tmp_path, decoded, part, numbers, mask_every):
     loop = model(mask_every=mask_every)
     assert follow(walk, tmp_path, loop, overlay=False, formats=(), **part) == []
@@ -176,6 +177,7 @@ def test_a_resumed_run_decodes_and_encodes_what_is_left_once(walk, undisturbed, 
     assert len(loop.segmenter.opened) == COUNT - 1 - last
 
 
+@pytest.mark.slow
 def test_what_was_done_is_not_done_again(walk, undisturbed, tmp_path, capsys):
     folder = shutil.copytree(undisturbed[0], tmp_path / "found")
     detector = FakeDetector()
@@ -233,7 +235,8 @@ def test_a_part_is_resumed_in_its_own_rhythm(walk, tmp_path):
     assert [line["frame"] for line in read_lines(tmp_path / "killed" / "people.jsonl")] == expected
 
 
-@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
 def test_a_film_that_is_cut_short_is_said_to_be_and_what_there_is_of_it_is_done(walk, tmp_path, monkeypatch, killed):
     monkeypatch.setattr("bmp.io.video._INACCURATE", 0.1)
     with av.open(walk) as container:

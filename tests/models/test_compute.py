@@ -175,7 +175,7 @@ def _detector(**options):
 @pytest.mark.parametrize("option", ["channels_last", "compile"])
 @pytest.mark.parametrize("stage", ["detector", "pose", "segmenter"])
 def test_every_network_takes_the_options(stage, option, tmp_path, monkeypatch):
-    """All are traced and run as graphs; one of them is made C++ of, too, which takes a minute of compiling for each."""
+    """All are traced and run as graphs; to make C++ of one of them, as below, would take a minute."""
 
     def answer(**options):
         if stage == "segmenter":
@@ -183,12 +183,23 @@ def test_every_network_takes_the_options(stage, option, tmp_path, monkeypatch):
         return (_pose if stage == "pose" else _detector)(**options)
 
     from torch._dynamo.utils import counters  # slow to import
-    from torch._inductor import config
 
     counters.clear()
-    if stage != "pose":
-        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    with config.patch("aot_inductor.debug_compile", True):  # the compiler's optimisations are not ours
-        found = answer(**{option: True})
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    found = answer(**{option: True})
     assert (counters["stats"]["unique_graphs"] > 0) == (option == "compile")
     torch.testing.assert_close(found, answer(**{option: False}), atol=2e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_network_is_compiled_for_the_processor():
+    from torch._inductor import config, metrics  # slow to import
+
+    network = nn.Sequential(nn.Linear(8, 4), nn.GELU())
+    values = torch.rand(2, 8)
+    with torch.inference_mode(), config.patch("aot_inductor.debug_compile", True):  # its optimisations are not ours
+        before = network(values)
+        metrics.reset()
+        prepare(network, channels_last=False, compiled=True)
+        torch.testing.assert_close(network(values), before)
+    assert metrics.generated_kernel_count > 0

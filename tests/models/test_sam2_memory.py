@@ -106,6 +106,7 @@ def test_what_is_remembered_does_not_grow(network, features, film):
     assert len({id(each["maskmem_pos_enc"]) for each in memory.frames.values() if "maskmem_pos_enc" in each}) == 1
 
 
+@pytest.mark.slow
 def test_a_mask_that_is_given_anew_replaces_what_was_drawn_in_its_frame(network, features, film):
     masks = film[1]
     tracked, memory = MaskMemory(network, torch.float32), ObjectMemory()

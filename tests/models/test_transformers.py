@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_file_in_it_give_the_network_that_was_saved(folder):
     made = build_transformers("x", "random", tiny_models.transformers_config(POSE), [POSE]).state_dict()
     for checkpoint in (folder, folder / "model.safetensors"):

@@ -421,6 +421,7 @@ def things_of(scene: Scene) -> int:
     return int((counts >= MIN_PIXELS).sum())
 
 
+@pytest.mark.slow
 def test_pieces_are_read_as_any_data_set(extras: Path) -> None:
     pieces, people = (PeopleDataset(extras / name, extras) for name in ("val_pieces.json", "val.json"))
     assert len(pieces) == len(people) == 3

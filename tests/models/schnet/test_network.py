@@ -118,8 +118,10 @@ def test_a_plain_sum_ignores_the_gate():
         (dict(base="nano", mixing="gates"), "model.mixing: there is no 'gates'; did you mean 'gate'"),
         (dict(base="nano", labels="chip"), "model.labels: there is no 'chip'"),
         (dict(base="nano", semantics="", cosine=True), "no names to compare with"),
-        (dict(base="b+", semantics="ViT-B-17"), "no vision transformer of open_clip"),
-        (dict(base="b+", semantics="RN50"), "no vision transformer of open_clip"),
+        *(
+            pytest.param(dict(base="b+", semantics=name), "no vision transformer of open_clip", marks=pytest.mark.slow)
+            for name in ("ViT-B-17", "RN50")
+        ),
     ],
 )
 def test_mistakes_are_one_line(model, words):

@@ -99,6 +99,7 @@ def test_the_linear_baseline_has_no_mask_and_no_edges(batch, sam):
     assert set(losses_of(model, batch)) == {"loss_labels", "loss_lovasz"}
 
 
+@pytest.mark.slow
 def test_images_without_people_train_the_background(batch, sam):
     settings = WITHOUT_SEMANTICS | dict(level_channels=(channels(sam),) * 3)
     model = ParserTraining(settings, str(sam), "random")
