@@ -54,7 +54,7 @@ param_scheduler = [
 ]
 custom_hooks = [
     dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.002, gamma=200, update_buffers=True, priority=49),
-    dict(type="ComputeOptions", dtype="bfloat16", channels_last=True),
+    dict(type="ComputeOptions", dtype="auto", channels_last=True),
 ]
 
 val_dataloader = dict(

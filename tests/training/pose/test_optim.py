@@ -19,7 +19,7 @@ def _wrapper(model, **changes):
 
 @pytest.mark.parametrize(
     ("changes", "dtype"),
-    [({}, torch.bfloat16), ({"dtype": "bfloat16"}, torch.bfloat16), ({"dtype": "float32"}, torch.float32)],
+    [({"dtype": "bfloat16"}, torch.bfloat16), ({"dtype": "float32"}, torch.float32)],
 )
 def test_the_network_computes_in_the_format_and_learns_in_float32(changes, dtype):
     model = torch.nn.Linear(2, 2)
@@ -34,6 +34,22 @@ def test_the_network_computes_in_the_format_and_learns_in_float32(changes, dtype
     assert model(torch.ones(1, 2)).dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("able", "dtype"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_the_format_is_one_that_the_processor_has(able, dtype, monkeypatch):
+    """One that it has to imitate takes ten times as long."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    model = torch.nn.Linear(2, 2)
+    with _wrapper(model).optim_context(model):
+        assert model(torch.ones(1, 2)).dtype == dtype
+
+
 def test_an_unknown_format_is_refused():
-    with pytest.raises(UserError, match="dtype: expected one of float32, bfloat16, got 'float8'"):
+    with pytest.raises(UserError, match="dtype: expected one of float32, bfloat16, auto, got 'float8'"):
         _wrapper(torch.nn.Linear(1, 1), dtype="float8")

@@ -8,7 +8,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from bmp.models.compute import compute_in, dtype_of, prepare
+from bmp.models.compute import compute_in, prepare, training_dtype
 from bmp.models.mmdet import dense_layers
 
 
@@ -19,12 +19,13 @@ class ComputeOptions(Hook):  # type: ignore[misc,unused-ignore]
     Losses and weights are in float32.
 
     Args:
-        dtype: "float32", or "bfloat16" for autocast.
+        dtype: "float32", "bfloat16" for autocast, or "auto": see ``bmp.models.compute.training_dtype``.
         channels_last: see ``bmp.models.compute.prepare``.
     """
 
     def __init__(self, dtype: str = "float32", channels_last: bool = True) -> None:
-        self._dtype = dtype_of(dtype)
+        training_dtype(dtype, "cpu")  # refuses unknown ones before anything is computed
+        self._dtype = dtype
         self._channels_last = channels_last
 
     def before_train(self, runner: Any) -> None:
@@ -32,5 +33,6 @@ class ComputeOptions(Hook):  # type: ignore[misc,unused-ignore]
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         layers = dense_layers(model)
         prepare(*layers, channels_last=self._channels_last, compiled=False)
+        dtype = training_dtype(self._dtype, next(model.parameters()).device)
         for layer in layers:
-            compute_in(layer, self._dtype)
+            compute_in(layer, dtype)

@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmpose.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from bmp.models.compute import autocast, dtype_of
+from bmp.models.compute import autocast, training_dtype
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -20,16 +20,18 @@ class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc,unused-ignore]
     Weights, gradients and the losses of the probabilistic head are in float32.
 
     Args:
-        dtype: "float32" or "bfloat16".
+        dtype: "float32", "bfloat16", or "auto": see ``bmp.models.compute.training_dtype``.
         **kwargs: the arguments of OptimWrapper.
     """
 
-    def __init__(self, dtype: str = "bfloat16", **kwargs: Any) -> None:
+    def __init__(self, dtype: str = "auto", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._dtype = dtype_of(dtype)
+        training_dtype(dtype, "cpu")  # refuses unknown ones before anything is computed
+        self._dtype = dtype
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Compute with autocast inside the context, on the device of the model."""
-        with super().optim_context(model), autocast(next(model.parameters()).device, self._dtype):
+        device = next(model.parameters()).device
+        with super().optim_context(model), autocast(device, training_dtype(self._dtype, device)):
             yield
