@@ -6,7 +6,8 @@ default_scope = "mmpose"
 custom_imports = dict(imports=["bmp.training.loops", "bmp.models.pmpose", "bmp.training.pose"])
 data_root = "output/synthcrowd"
 
-iterations = 6000
+iterations = 14000
+restart = 6000
 batch_size = 32
 learning_rate = 1e-3
 people = dict(type="PeopleKeypoints", data_root=data_root)
@@ -50,8 +51,15 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=200),
+    # At the full rate again from the restart on: until then it fits its own scenes no better than others.
     dict(
-        type="CosineAnnealingLR", by_epoch=False, begin=200, end=iterations, T_max=iterations - 200, eta_min_ratio=0.01
+        type="CosineRestartLR",
+        by_epoch=False,
+        begin=200,
+        end=iterations,
+        periods=[restart - 200, iterations - restart],
+        restart_weights=[1, 1],
+        eta_min_ratio=0.01,
     ),
 ]
 default_hooks = dict(checkpoint=dict(interval=100))
@@ -69,4 +77,4 @@ test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 test_cfg = dict()
 # These were shorthands; as entries they could be overridden without any effect.
-del iterations, batch_size, learning_rate, people, codec, train_pipeline, val_pipeline
+del iterations, restart, batch_size, learning_rate, people, codec, train_pipeline, val_pipeline
