@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from common import write
+from torch import Tensor
 
 import bmp
 from bmp.checkpoints.sources import RANDOM
@@ -32,7 +33,7 @@ def main() -> None:
     size = (options.height, options.width)
     image = Image(torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=generator))
     before = peak_memory()
-    (result,) = model.run([image], [_boxes(options.people, *size)])
+    (result,) = model.run([image], [_people(options.people, *size, masked=options.masks)])
     found = len(result.people)
     sizes = {"before": before, "peak": peak_memory(), "masks": found * options.height * options.width}
     print(f"{options.config}: {found} people in {options.width} x {options.height} pixels")
@@ -42,12 +43,19 @@ def main() -> None:
         write(options.output, {"settings": vars(options), "machine": machine("cpu"), "bytes": sizes})
 
 
-def _boxes(count: int, height: int, width: int) -> Detections:
-    """``count`` boxes of a third of the height, scattered with a fixed seed."""
+def _people(count: int, height: int, width: int, *, masked: bool) -> Detections:
+    """``count`` boxes of a third of the height, scattered with a fixed seed; masks fill them."""
     generator = torch.Generator().manual_seed(1)
     size = torch.tensor([height / 6, height / 3])
     corners = torch.rand(count, 2, generator=generator) * (torch.tensor([width, height]) - size)
-    return Detections(torch.cat([corners, corners + size], dim=1), torch.ones(count))
+    boxes = torch.cat([corners, corners + size], dim=1)
+    return Detections(boxes, torch.ones(count), _filled(boxes, height, width) if masked else None)
+
+
+def _filled(boxes: Tensor, height: int, width: int) -> Tensor:
+    left, top, right, bottom = boxes[:, :, None, None].unbind(1)
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    return (left <= columns) & (columns < right) & (top <= rows) & (rows < bottom)
 
 
 def _options() -> argparse.Namespace:
@@ -55,6 +63,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--config", default="bmp_v2.py")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--people", type=int, default=100)
+    parser.add_argument(
+        "--masks", action="store_true", help="as detectors with masks find them, for presets that use these"
+    )
     parser.add_argument("--height", type=int, default=2160)
     parser.add_argument("--width", type=int, default=3840)
     parser.add_argument("--random-weights", action="store_true", help="make up the weights instead of fetching them")

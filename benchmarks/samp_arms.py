@@ -1,6 +1,7 @@
 """Trains the arms of SAMP's ablation and measures each on scenes that nothing was trained or chosen on.
 
     python benchmarks/samp_arms.py --arms full no_adapter --seeds 0 1 2 --output benchmarks/results/samp_arms.json
+    python benchmarks/samp_arms.py --arms full no_adapter --steps 100 --folder output/samp_probe --measure OKS
 
 An arm is a config of configs/train/samp_arms: 1000 steps on the levels of SAM nano's frozen encoder. Finished trainings
 are kept in --folder and not done again; one that was stopped goes on. Poses are of labelled people in their boxes, with
@@ -19,6 +20,7 @@ from typing import Any, cast
 
 import torch
 from common import begun, mean_and_ends, train, write
+from torch import Tensor
 
 from bmp.build import build_part
 from bmp.config import load_config
@@ -26,8 +28,16 @@ from bmp.datasets.posed import labelled_images, with_detected_masks
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.metrics.coco import evaluate_coco, to_results
 from bmp.evaluation.timing import machine
-from bmp.io.annotations import Annotation, CocoDataset, labelled_mask, labelled_people, to_annotations
+from bmp.io.annotations import (
+    Annotation,
+    CocoDataset,
+    labelled_mask,
+    labelled_people,
+    labelled_poses,
+    to_annotations,
+)
 from bmp.models.sam2_encoder import SAM2Encoder
+from bmp.ops.oks import oks
 from bmp.poses.samp import SAMPose
 from bmp.registry import DETECTORS, POSES
 from bmp.stages import PoseEstimator
@@ -49,7 +59,16 @@ ARMS = (
 )
 SPLITS = ("test", "test-hard", "test-clear")
 MASKS = ("true", "detected")
-_Batch = tuple[list[int | str], list[Image], Mapping[str, list[Detections]]]
+MEASURES = {
+    "AP": "of poses, COCO's",
+    "AP50": "at OKS .5",
+    "AP75": "at OKS .75",
+    "AR": "of poses, COCO's",
+    "OKS": "mean of the people with labelled keypoints",
+    "half": "share of them above OKS .5",
+    "visibility": "share of labelled keypoints that are told seen from hidden",
+}
+_Batch = tuple[list[list[Annotation]], list[Image], Mapping[str, list[Detections]]]
 _BATCH = 8
 
 
@@ -71,7 +90,7 @@ def main() -> None:
             known[str(seed)] = {"training_seconds": seconds} | _measured(_estimator(arm, seed, options), options.scenes)
             write(options.output, results)
     write(options.output, results)
-    print(_table(results["arms"]))
+    print(_table(results["arms"], options.measure))
 
 
 def _weights(arm: str, seed: int, options: argparse.Namespace) -> Path:
@@ -118,7 +137,7 @@ PACKAGED = {"PMPose nano of the package": _packaged_pmpose, "SAMP nano of the pa
 
 @functools.cache
 def _scenes(split: str, count: int) -> tuple[CocoDataset, list[_Batch]]:
-    """Return the ground truth of a split's first scenes and, in batches, ids, images, and labelled people by masks."""
+    """Return the ground truth of a split's first scenes and, in batches, labels, images, and these people by masks."""
     dataset = SynthCrowd(split, count)
     detector = build_part(load_config("nano.py").pipeline.to_dict()["detector"], DETECTORS)
     batches: list[_Batch] = []
@@ -129,37 +148,66 @@ def _scenes(split: str, count: int) -> tuple[CocoDataset, list[_Batch]]:
             for image, rows in batch
         ]
         people = {"true": labelled, "detected": with_detected_masks(images, labelled, detector)}
-        batches.append(([rows[0]["image_id"] for _, rows in batch], images, people))
+        batches.append(([rows for _, rows in batch], images, people))
     return dataset.ground_truth, batches
 
 
 def _measured(estimator: PoseEstimator, scenes: int) -> dict[str, Any]:
-    """Return the AP of poses of labelled people on the first scenes of each split, with true and detected masks."""
+    """Return the measures of labelled people's poses on each split's first scenes, with true and detected masks."""
     found: dict[str, Any] = {}
     for split in SPLITS:
         ground_truth, batches = _scenes(split, scenes)
         for kind in MASKS:
             rows: list[Annotation] = []
-            for numbers, images, people in batches:
+            similar: list[Tensor] = []
+            told: list[Tensor] = []
+            for labels, images, people in batches:
                 poses = estimator.estimate(images, people[kind])
-                for number, own, estimated in zip(numbers, people[kind], poses, strict=True):
+                for labelled, own, estimated in zip(labels, people[kind], poses, strict=True):
                     assert own.masks is not None
                     masks = Masks(own.masks, torch.ones(len(own)))
                     whole = Instances(own, estimated.to("cpu"), masks, torch.ones(len(own), dtype=torch.int64))
-                    rows += to_annotations(whole, number, estimator.keypoints, exact=True)
+                    rows += to_annotations(whole, labelled[0]["image_id"], estimator.keypoints, exact=True)
+                    expected, areas = (
+                        labelled_poses(labelled, hidden=0),
+                        torch.tensor([float(row["area"]) for row in labelled]),
+                    )
+                    there = expected.presence > 0
+                    sigmas = torch.tensor(estimator.keypoints.sigmas)
+                    similarity = oks(expected.keypoints, estimated.keypoints, areas, sigmas, there).diagonal()
+                    similar.append(similarity[there.any(1)])
+                    told.append(((estimated.visibility > 0.5) == (expected.visibility > 0.5))[there])
             scored = evaluate_coco(ground_truth, to_results(rows, "keypoints"), "keypoints")
-            found[f"{split}, {kind}"] = {"AP": scored.ap, "AP50": scored.ap50, "AP75": scored.ap75, "AR": scored.ar}
+            by_person = torch.cat(similar)
+            found[f"{split}, {kind}"] = {
+                "AP": scored.ap,
+                "AP50": scored.ap50,
+                "AP75": scored.ap75,
+                "AR": scored.ar,
+                "OKS": by_person.mean().item(),
+                "half": (by_person > 0.5).float().mean().item(),
+                "visibility": torch.cat(told).float().mean().item(),
+            }
     return found
 
 
-def _table(arms: dict[str, dict[str, Any]]) -> str:
-    """Return a table in Markdown: the mean of the seeds, and how far the lowest and the highest are apart."""
+def _table(arms: dict[str, dict[str, Any]], measure: str) -> str:
+    """Return a table of a measure, in per cent, in Markdown: the mean of the seeds, their lowest and their highest."""
     columns = [f"{split}, {kind}" for split in SPLITS for kind in MASKS]
     lines = ["| arm | seeds | " + " | ".join(columns) + " |", "| --- | ---: |" + " ---: |" * len(columns)]
     for arm, seeds in arms.items():
-        cells = [mean_and_ends([100 * own[column]["AP"] for own in seeds.values()]) for column in columns]
+        cells = [_cell([own[column] for own in seeds.values()], measure) for column in columns]
         lines.append(f"| {arm} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(seeds: list[dict[str, float]], measure: str) -> str:
+    values = [100 * own[measure] for own in seeds if measure in own]  # older results have fewer
+    return mean_and_ends(values) if values else "-"
+
+
+def _each(measures: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {what}" for name, what in measures.items())
 
 
 def _options() -> argparse.Namespace:
@@ -168,6 +216,7 @@ def _options() -> argparse.Namespace:
         "--arms", nargs="*", default=list(ARMS), help="which, none for the networks of the package alone (default: all)"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of each arm (default: 0)")
+    parser.add_argument("--measure", choices=MEASURES, default="AP", help=f"that the table has: {_each(MEASURES)}")
     parser.add_argument("--scenes", type=int, default=100, help="the first so many of each split (default: 100)")
     parser.add_argument("--steps", type=int, help="fewer than the configs say, to see whether everything is in place")
     parser.add_argument("--data", type=Path, default=Path("output/synthcrowd"), help="SynthCrowd's training scenes")

@@ -40,9 +40,12 @@ def test_tables_have_the_mean_and_the_ends_of_several_seeds(benchmark_named: Any
     def measured(ap: float) -> dict[str, Any]:
         return {f"{split}, {masks}": {"AP": ap} for split in samp_arms.SPLITS for masks in samp_arms.MASKS}
 
-    table = samp_arms._table({"full": {"0": measured(0.2), "1": measured(0.3)}, "no_stem": {"0": measured(0.1)}})
+    table = samp_arms._table({"full": {"0": measured(0.2), "1": measured(0.3)}, "no_stem": {"0": measured(0.1)}}, "AP")
     assert "| full | 2" + 6 * " | 25.0 (20.0 to 30.0)" + " |" in table
     assert "| no_stem | 1" + 6 * " | 10.0" + " |" in table
+    assert "| full | 2" + 6 * " | -" + " |" in samp_arms._table(
+        {"full": {"0": measured(0.2), "1": measured(0.3)}}, "OKS"
+    )
 
 
 def test_results_of_other_settings_are_not_gone_on_with(benchmark_named: Any, tmp_path: Path) -> None:
