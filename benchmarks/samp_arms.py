@@ -1,7 +1,7 @@
 """Trains the arms of SAMP's ablation and measures each on scenes that nothing was trained or chosen on.
 
     python benchmarks/samp_arms.py --arms full no_adapter --seeds 0 1 2 --output benchmarks/results/samp_arms.json
-    python benchmarks/samp_arms.py --arms full no_adapter --steps 100 --folder output/samp_probe --measure OKS
+    python benchmarks/samp_arms.py --arms full no_adapter --steps 200 --measure OKS --folder output/samp_probe
 
 An arm is a config of configs/train/samp_arms: 1000 steps on the levels of SAM nano's frozen encoder. Finished trainings
 are kept in --folder and not done again; one that was stopped goes on. Poses are of labelled people in their boxes, with
@@ -105,7 +105,8 @@ def _settings(seed: int, options: argparse.Namespace) -> dict[str, object]:
         "train_dataloader.dataset.seed": seed,
     }
     if options.steps is not None:
-        settings |= {"train_cfg.max_iters": options.steps}
+        # The average over a few hundred steps would be that of the weights at their beginning, mostly.
+        settings |= {"train_cfg.max_iters": options.steps, "custom_hooks": []}
     # Measured here, on other scenes.
     return settings | {"train_cfg.val_begin": 10**9}
 
