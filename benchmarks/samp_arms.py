@@ -169,10 +169,8 @@ def _measured(estimator: PoseEstimator, scenes: int) -> dict[str, Any]:
                     masks = Masks(own.masks, torch.ones(len(own)))
                     whole = Instances(own, estimated.to("cpu"), masks, torch.ones(len(own), dtype=torch.int64))
                     rows += to_annotations(whole, labelled[0]["image_id"], estimator.keypoints, exact=True)
-                    expected, areas = (
-                        labelled_poses(labelled, hidden=0),
-                        torch.tensor([float(row["area"]) for row in labelled]),
-                    )
+                    expected = labelled_poses(labelled, hidden=0)
+                    areas = torch.tensor([float(row["area"]) for row in labelled])
                     there = expected.presence > 0
                     sigmas = torch.tensor(estimator.keypoints.sigmas)
                     similarity = oks(expected.keypoints, estimated.keypoints, areas, sigmas, there).diagonal()

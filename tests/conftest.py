@@ -42,20 +42,28 @@ def pytest_configure(config):
     """Try fewer examples where the slow tests are left out, too; write to memory; import without collecting garbage."""
     gc.disable()
     if hasattr(config, "workerinput"):
-        # A process of pytest-xdist has said everything by then, and taking a million objects apart takes it 5 s. Of what
-        # is done at exit the first that was asked for is the last.
-        atexit.register(os._exit, 0)
+        # Of what is done at exit the first that was asked for is the last.
+        atexit.register(_end_at_once, os.getpid())
     logging.root.addHandler(logging.NullHandler())  # else warnings that nobody handles are printed
     # Tests write and remove thousands of small files, which on a disk takes longer than what they compute.
     if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOMY:
         os.environ.setdefault("TMPDIR", str(_MEMORY))
         tempfile.tempdir = None  # forgets what was found before
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "bmp")
-    # Tests import OpenMMLab's packages themselves, which has to go beside transformers as it does in the program. The
-    # process that only hands tests to others imports none of it, which would keep them waiting for seconds.
+    # Tests import OpenMMLab's packages themselves, which has to go beside transformers as it does in the program; mmdet
+    # would bring all of that with it, too. The process that only hands tests to others imports none of it, which would keep them waiting for seconds.
     if hasattr(config, "workerinput") or config.option.dist == "no":
         with quiet_imports(), contextlib.suppress(ImportError):
             import mmdet.models  # noqa: F401
+
+
+def _end_at_once(process):
+    """End a process of pytest-xdist, which has said everything by then: taking a million objects apart takes it 5 s.
+
+    Not one that was forked from it, whose exit code may tell something.
+    """
+    if os.getpid() == process:
+        os._exit(0)
 
 
 def pytest_collection_modifyitems(items):
