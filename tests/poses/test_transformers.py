@@ -67,6 +67,7 @@ def test_each_expert_of_vitpose_plus_answers_for_itself():
     assert not torch.allclose(first.scores, second.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experts", "index"), [(True, 3), (True, -1), (False, 1)])
 def test_an_expert_that_is_not_there_is_told(experts, index):
     with pytest.raises(UserError, match="dataset_index"):

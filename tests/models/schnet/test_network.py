@@ -164,6 +164,7 @@ def test_the_small_encoder_gives_four_taps():
     assert encoder.similarities(patches).abs().max() <= 1 + 1e-5
 
 
+@pytest.mark.slow
 def test_clip_is_that_of_open_clip():
     """Taps and image embedding against open_clip's own forward pass, on a model of the smallest size."""
     open_clip = pytest.importorskip("open_clip")
