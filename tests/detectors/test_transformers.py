@@ -12,6 +12,8 @@ from bmp.detectors.transformers import TransformersDetector
 from bmp.errors import UserError
 from bmp.structures import Image
 
+pytestmark = pytest.mark.slow  # transformers takes a second to import
+
 IMAGE = Image(torch.zeros(40, 80, 3, dtype=torch.uint8))
 
 
@@ -23,7 +25,6 @@ def outputs(**values):
     return lambda pixel_values: values
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("masks", [False, True])
 def test_the_person_column_alone_counts_and_boxes_are_shares_of_the_image(masks):
     stage = detector(score_threshold=0.4)
@@ -45,7 +46,6 @@ def test_the_person_column_alone_counts_and_boxes_are_shares_of_the_image(masks)
         assert not found.masks[1].any()  # an empty mask stays beside its box
 
 
-@pytest.mark.slow
 def test_masks_are_kept_in_windows_and_are_those_of_the_whole_image():
     stage = detector(score_threshold=0.4)
     generator = torch.Generator().manual_seed(0)
@@ -61,7 +61,6 @@ def test_masks_are_kept_in_windows_and_are_those_of_the_whole_image():
     assert torch.equal(found.masks, whole)
 
 
-@pytest.mark.slow
 def test_masks_of_queries_that_have_no_boxes_give_them():
     stage = detector(score_threshold=0.3)
     stage._softmax = True
@@ -74,7 +73,6 @@ def test_masks_of_queries_that_have_no_boxes_give_them():
     assert found.masks.any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -90,7 +88,6 @@ def test_wrong_options_are_told(options, told):
         detector(**options)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "bare"), [("RTDetrV2ForObjectDetection", True), ("RfDetrForObjectDetection", False)])
 def test_colours_are_normalised_as_in_training(name, bare):
     stage = detector(name)

@@ -186,6 +186,7 @@ def test_what_was_done_is_not_done_again(walk, undisturbed, tmp_path, capsys):
     assert "was done before, 12 frames" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [{"every": 2}, {"start": 1}, {"min_score": 0.5}, {"overlay": False}])
 def test_other_settings_are_not_mixed(walk, undisturbed, tmp_path, changed):
     folder = shutil.copytree(undisturbed[1] / "5", tmp_path / "found")

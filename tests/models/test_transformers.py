@@ -17,6 +17,8 @@ from bmp.segmenters.prompting import MaxVisibility
 from bmp.segmenters.transformers import TransformersSegmenter
 from bmp.structures import Image, Prompts
 
+pytestmark = pytest.mark.slow  # transformers takes a second to import
+
 POSE = "VitPoseForPoseEstimation"
 NANO = "nano/sam-pose2seg-nano.safetensors"
 
@@ -29,7 +31,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_a_folder_and_a_file_in_it_give_the_network_that_was_saved(folder):
     made = build_transformers("x", "random", tiny_models.transformers_config(POSE), [POSE]).state_dict()
     for checkpoint in (folder, folder / "model.safetensors"):
@@ -77,7 +78,6 @@ def segmenters():
     return TransformersSegmenter(MaxVisibility(), NANO, model), SAM2Segmenter(MaxVisibility(), NANO, model)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("kind", ["points", "boxes", "both", "masks"])
 def test_sam_pose2seg_gives_equal_masks_in_both_packages(segmenters, kind, multimask):
@@ -106,7 +106,6 @@ def test_files_under_the_names_of_sam2_have_to_say_which_model_they_are():
         TransformersSegmenter(MaxVisibility(), NANO, copy.deepcopy(settings))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["sam2.1_hiera_t", "sam2.1_hiera_s", "sam2.1_hiera_b+", "sam2.1_hiera_l"])
 def test_sizes_and_names_of_the_published_models_are_those_of_sam2(model, monkeypatch):
     pytest.importorskip("sam2", reason="sam2 is not installed")

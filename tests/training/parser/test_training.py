@@ -199,6 +199,7 @@ class TestCrops:
         loaded = build_schnet(tiny_models.SCHNET_INSIDE, str(tmp_path / "parts.safetensors"))
         torch.testing.assert_close(loaded.head.fuse.weight, model.parser.head.fuse.weight, rtol=1e-2, atol=1e-3)
 
+    @pytest.mark.slow
     def test_images_without_people_teach_nothing(self, batch):
         model = CropParserTraining(tiny_models.SCHNET_INSIDE, tuned=0)
         empty = {
