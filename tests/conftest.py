@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections import OrderedDict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def pytest_configure(config):
     # would bring all of that with it, too. The process that only hands tests to others imports none of it, which would keep them waiting for seconds.
     if hasattr(config, "workerinput") or config.option.dist == "no":
         with quiet_imports(), contextlib.suppress(ImportError):
-            import mmdet.models  # noqa: F401
+            import_module("mmdet.models")
 
 
 def _end_at_once(process):
