@@ -144,12 +144,13 @@ def test_masks_between_drawn_ones_move_with_the_points():
         assert int(each.people.instances.masks.bits.sum()) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden", "looks"),
     [
         ((1, 2), [0, 6, 18]),  # lost while doubts do not lead to a look
-        pytest.param((1, 8), [0, 6, 12], marks=pytest.mark.slow),
-        pytest.param((5, 6), [0, 5, 11, 23], marks=pytest.mark.slow),  # in doubt, and nobody there
+        ((1, 8), [0, 6, 12]),
+        ((5, 6), [0, 5, 11, 23]),  # in doubt, and nobody there
     ],
 )
 def test_people_are_looked_for_twice_as_often_while_somebody_is_lost(hidden, looks):

@@ -59,13 +59,15 @@ def test_people_by_hand(root):
     assert len(CIHP_PARTS) == 20
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(data=st.data())
 @pytest.mark.parametrize(
     ("dtype", "mode", "highest"),
     [
         ("uint8", None, 255),
-        *(pytest.param(*kind, marks=pytest.mark.slow) for kind in (("uint8", "P", 7), ("uint16", None, 65535))),
+        ("uint8", "P", 7),
+        ("uint16", None, 65535),
     ],
 )
 def test_masks_boxes_and_parts_are_exact(tmp_path_factory, data, dtype, mode, highest):

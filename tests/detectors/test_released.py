@@ -17,6 +17,7 @@ def detectors():
     return [kind(network, "random", nms_iou=0.3) for kind in (MMDetDetector, ReleasedMMDetDetector)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("second", "ours", "theirs"),
     [

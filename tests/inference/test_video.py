@@ -194,6 +194,7 @@ def test_other_settings_are_not_mixed(walk, undisturbed, tmp_path, changed):
         follow(walk, folder, resume=True, **changed)
 
 
+@pytest.mark.slow
 def test_another_film_of_the_same_name_is_not_mixed_in(undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed[1] / "5", tmp_path / "found")
     other = write_film(tmp_path / "walk.mkv", film(RIGHT, count=COUNT))

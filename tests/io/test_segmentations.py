@@ -1,6 +1,7 @@
 """COCO's segmentations as masks: whole, and within the windows that hold them."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from bmp.io.segmentations import to_mask, to_windows
 from bmp.ops.masks import to_rle
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(npst.arrays(np.bool_, st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7))))
 def test_windows_are_the_tightest_ones_of_the_whole_masks(pixels):

@@ -96,7 +96,8 @@ def test_what_was_encoded_in_inference_mode_can_be_used_outside(encoder):
     assert not any(level.is_inference() for level in levels)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_segmenter_gives_the_same_masks_with_it(tiny, dtype):
     images = [picture(60, 80), picture(33, 97), picture(20, 20)]
     people, poses = zip(*(crowd(3, image.height, image.width) for image in images), strict=True)
@@ -140,7 +141,8 @@ def test_a_fingerprint_is_of_the_weights_alone(tiny):
     assert weights_digest(one) != weights_digest(two)
 
 
-@pytest.mark.parametrize("trace", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("trace", [False, True])
 def test_the_loop_encodes_once_for_two_segmenters_and_keeps_nothing(tiny, encoder, trace):
     """Both parts of MaskPromptedSegmenter open the image; rounds, traces and the caller's pictures outlive it."""
     seen = count_encoded(encoder)
