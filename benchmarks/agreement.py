@@ -10,12 +10,14 @@ resembles most, 0 for whoever is left over.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
+from common import as_command
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
@@ -168,4 +170,4 @@ def draw(path: Path, table: Table, orders: dict[str, Array]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from claims_arms import fingerprint
+from common import run_training
 
 from bmp.errors import UserError
 from bmp.training.settings import provenance, read_config
@@ -110,26 +109,18 @@ class Trainings:
             return 0.0
         return (self.total(training) - self.done(training)) * self.seconds_a_step(training) / 3600
 
-    def command(self, training: Training) -> list[str]:
-        """Return the command that trains, or goes on."""
+    def arguments(self, training: Training) -> list[str]:
+        """Return those of ``python -m bmp.training`` that train, or go on."""
         settings = [f"{key}={value}" for key, value in self._overrides(training).items()]
         return [
-            *("-m", "bmp.training", f"train/claims/{training.recipe}.py", "--resume"),
+            *(f"train/claims/{training.recipe}.py", "--resume"),
             *("--work-dir", str(self._work_dir(training)), "--export", str(self.weights(training))),
             *(word for setting in settings for word in ("--set", setting)),
         ]
 
     def run(self, training: Training) -> None:
         """Train until it is done; ``UserError`` where it ends in another way."""
-        log = self._work_dir(training).with_suffix(".log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.weights(training).parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            code = subprocess.run(
-                [sys.executable, *self.command(training)], stdout=file, stderr=subprocess.STDOUT, check=False
-            ).returncode
-        if code or not self.weights(training).is_file():
-            raise UserError(f"the training {training.name} ended with exit code {code}; see {log}")
+        run_training(self.arguments(training), self.weights(training), self._work_dir(training).with_suffix(".log"))
 
     def _work_dir(self, training: Training) -> Path:
         return self.folder / "train" / f"{training.name}-{self._fingerprint(training)[:16]}"

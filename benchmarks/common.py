@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bmp.console import complain
 from bmp.errors import UserError
 from bmp.evaluation.timing import Stopwatch
 from bmp.models.lite import landmarks
@@ -67,6 +68,20 @@ def repeat(
     }
 
 
+def as_command(work: Callable[[], object]) -> int:
+    """Run a whole benchmark; return 0, or 2 and 130 with one line for what its caller can mend and for Ctrl-C."""
+    name = Path(sys.argv[0]).name
+    try:
+        work()
+    except UserError as error:
+        complain(name, str(error))
+        return 2
+    except KeyboardInterrupt:
+        complain(name, "interrupted")
+        return 130
+    return 0
+
+
 def begun(path: Path, settings: Mapping[str, object]) -> dict[str, Any]:
     """Return the results of arms in a file, with none where there is no file yet.
 
@@ -92,26 +107,42 @@ def mean_and_ends(values: Sequence[float]) -> str:
 def train(config: str, weights: Path, settings: Mapping[str, object]) -> float:
     """Train by a config of configs/train into the file ``weights``, or go on with that; return the seconds it took.
 
-    The log and the checkpoints lie beside the weights, under their name. 0 seconds if there are weights already.
+    The log, the checkpoints and a record of ``settings`` lie beside the weights, under their name. 0 seconds if there
+    are weights already.
 
     Raises:
-        UserError: where the training ends in another way.
+        UserError: where the training ends in another way, and for one that was begun or done with other settings.
     """
+    record = weights.with_suffix(".json")
+    asked = json.loads(json.dumps({"config": config, **settings}))
+    if weights.exists() or record.exists():
+        done = json.loads(record.read_text()) if record.exists() else "settings that nobody wrote down"
+        if done != asked:
+            raise UserError(f"{weights}: is from {done}, not from {asked}; choose another folder")
     if weights.exists():
         return 0.0
+    write(record, asked, say=False)
     folder = weights.with_suffix("")
-    log = weights.with_suffix(".log")
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "bmp.training", config, "--resume", "--work-dir", str(folder)]
     words = [f"--set={key}={value}" for key, value in settings.items()]
     start = time.perf_counter()
-    with log.open("a", encoding="utf-8") as file:
-        code = subprocess.run(
-            [*command, *words, "--export", str(weights)], stdout=file, stderr=subprocess.STDOUT, check=False
-        ).returncode
-    if code:
-        raise UserError(f"{config}: the training of {weights} ended with exit code {code}; see {log}")
+    run_training([config, "--resume", "--work-dir", str(folder), "--export", str(weights), *words], weights)
     return time.perf_counter() - start
+
+
+def run_training(arguments: Sequence[str], weights: Path, log: Path | None = None) -> None:
+    """Run ``python -m bmp.training`` until it has written ``weights``; the log lies beside them unless named.
+
+    Raises:
+        UserError: where it ends in another way.
+    """
+    log = log or weights.with_suffix(".log")
+    for path in (log, weights):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "bmp.training", *arguments]
+    with log.open("a", encoding="utf-8") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if code or not weights.is_file():
+        raise UserError(f"the training of {weights} ended with exit code {code}; see {log}")
 
 
 def warn_of_load() -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
+from common import as_command
 from numpy.typing import NDArray
 
 from bmp.evaluation.metrics.coco import Kind
@@ -181,4 +183,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from common import as_command
 from numpy.typing import NDArray
 
 from bmp.checkpoints.sources import resolve
@@ -372,4 +374,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write
+from common import as_command, write
 
 from bmp.build import load
 from bmp.config import load_config
@@ -226,4 +226,4 @@ def _descends(process: int, ancestor: int) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

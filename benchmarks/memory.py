@@ -8,10 +8,11 @@ Prints what the process held before the photo (networks, libraries), the peak, a
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
-from common import write
+from common import as_command, write
 from torch import Tensor
 
 import bmp
@@ -74,4 +75,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

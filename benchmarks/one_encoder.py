@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 
 import cv2
 import torch
-from common import Timing, write
+from common import Timing, as_command, write
 
 import bmp
 from bmp.api import BMP
@@ -226,4 +227,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write
+from common import as_command, write
 from torch import Tensor
 
 from bmp.api import People
@@ -264,4 +264,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

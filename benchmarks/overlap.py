@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from unittest.mock import patch
 
 import PIL.Image
 import torch
-from common import write
+from common import as_command, write
 
 from bmp.api import BMP, People
 from bmp.evaluation import run as evaluation
@@ -144,4 +145,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

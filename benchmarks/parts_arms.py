@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import begun, mean_and_ends, train, write
+from common import as_command, begun, mean_and_ends, train, write
 
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.parsing import compare_parts
@@ -153,4 +154,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

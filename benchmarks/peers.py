@@ -9,6 +9,7 @@ anything here: install it elsewhere and name the folder in PYTHONPATH.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import warn_of_load, write
+from common import as_command, warn_of_load, write
 from torch import Tensor, nn
 
 from bmp.evaluation.timing import machine
@@ -129,4 +130,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

@@ -13,6 +13,7 @@ worth of the ranking is the share of what the last gains over the second that th
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import write
+from common import as_command, write
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -200,4 +201,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

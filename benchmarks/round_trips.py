@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from common import as_command
 
 from bmp.errors import UserError
 from bmp.io.annotations import Annotation
@@ -128,4 +130,4 @@ def differences(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

@@ -2,24 +2,27 @@
 
     python benchmarks/samp_arms.py --arms full no_adapter --seeds 0 1 2 --output benchmarks/results/samp_arms.json
     python benchmarks/samp_arms.py --arms full no_adapter --steps 200 --measure OKS --folder output/samp_probe
+    python benchmarks/samp_arms.py --arms --splits train test --output output/samp_arms/trained_on.json
 
 An arm is a config of configs/train/samp_arms: 1000 steps on the levels of SAM nano's frozen encoder. Finished trainings
 are kept in --folder and not done again; one that was stopped goes on. Poses are of labelled people in their boxes, with
-true masks, so that nothing but the arm decides, and with those that nano.py's detector makes of them. Runs whatever is
-missing and prints the table of all that is there.
+true masks, so that nothing but the arm decides, and with those that nano.py's detector makes of them. The third command
+asks how well the package's networks fit the scenes that they were trained on. Runs whatever is missing and prints the
+table of all that is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from common import begun, mean_and_ends, train, write
+from common import as_command, begun, mean_and_ends, train, write
 from torch import Tensor
 
 from bmp.build import build_part
@@ -76,10 +79,12 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     settings = {"scenes": options.scenes, "steps": options.steps}
+    if tuple(options.splits) != SPLITS:
+        settings["splits"] = options.splits
     results = begun(options.output, settings) | {"machine": machine("cpu")}
     for name, make in PACKAGED.items():
         if name not in results["arms"]:
-            results["arms"][name] = {"package": _measured(make(), options.scenes)}
+            results["arms"][name] = {"package": _measured(make(), options)}
     for seed in options.seeds:
         for arm in options.arms:
             known = results["arms"].setdefault(arm, {})
@@ -87,10 +92,10 @@ def main() -> None:
                 continue
             settings = _settings(seed, options)
             seconds = train(f"train/samp_arms/{arm}.py", _weights(arm, seed, options), settings)
-            known[str(seed)] = {"training_seconds": seconds} | _measured(_estimator(arm, seed, options), options.scenes)
+            known[str(seed)] = {"training_seconds": seconds} | _measured(_estimator(arm, seed, options), options)
             write(options.output, results)
     write(options.output, results)
-    print(_table(results["arms"], options.measure))
+    print(_table(results["arms"], options.measure, options.splits))
 
 
 def _weights(arm: str, seed: int, options: argparse.Namespace) -> Path:
@@ -153,11 +158,11 @@ def _scenes(split: str, count: int) -> tuple[CocoDataset, list[_Batch]]:
     return dataset.ground_truth, batches
 
 
-def _measured(estimator: PoseEstimator, scenes: int) -> dict[str, Any]:
+def _measured(estimator: PoseEstimator, options: argparse.Namespace) -> dict[str, Any]:
     """Return the measures of labelled people's poses on each split's first scenes, with true and detected masks."""
     found: dict[str, Any] = {}
-    for split in SPLITS:
-        ground_truth, batches = _scenes(split, scenes)
+    for split in options.splits:
+        ground_truth, batches = _scenes(split, options.scenes)
         for kind in MASKS:
             rows: list[Annotation] = []
             similar: list[Tensor] = []
@@ -190,9 +195,9 @@ def _measured(estimator: PoseEstimator, scenes: int) -> dict[str, Any]:
     return found
 
 
-def _table(arms: dict[str, dict[str, Any]], measure: str) -> str:
+def _table(arms: dict[str, dict[str, Any]], measure: str, splits: Sequence[str] = SPLITS) -> str:
     """Return a table of a measure, in per cent, in Markdown: the mean of the seeds, their lowest and their highest."""
-    columns = [f"{split}, {kind}" for split in SPLITS for kind in MASKS]
+    columns = [f"{split}, {kind}" for split in splits for kind in MASKS]
     lines = ["| arm | seeds | " + " | ".join(columns) + " |", "| --- | ---: |" + " ---: |" * len(columns)]
     for arm, seeds in arms.items():
         cells = [_cell([own[column] for own in seeds.values()], measure) for column in columns]
@@ -216,6 +221,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of each arm (default: 0)")
     parser.add_argument("--measure", choices=MEASURES, default="AP", help=f"that the table has: {_each(MEASURES)}")
+    parser.add_argument("--splits", nargs="+", default=list(SPLITS), help="of SynthCrowd (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=100, help="the first so many of each split (default: 100)")
     parser.add_argument("--steps", type=int, help="fewer than the configs say, to see whether everything is in place")
     parser.add_argument("--data", type=Path, default=Path("output/synthcrowd"), help="SynthCrowd's training scenes")
@@ -229,4 +235,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

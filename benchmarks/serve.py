@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import httpx
-from common import write
+from common import as_command, write
 
 CLIENTS = (1, 2, 4, 8, 16, 32)
 
@@ -91,4 +91,4 @@ def load(address: str, photos: list[bytes], clients: int, seconds: float) -> dic
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

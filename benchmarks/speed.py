@@ -20,6 +20,7 @@ engine, in the same run.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Timing, repeat, warn_of_load, write
+from common import Timing, as_command, repeat, warn_of_load, write
 
 from bmp.api import People
 from bmp.build import build, resolve_device
@@ -289,4 +290,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

@@ -8,12 +8,13 @@ Seconds are those that the processor worked for this process, so that other work
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 import cv2
 import torch
-from common import Timing, write
+from common import Timing, as_command, write
 
 from bmp.evaluation.timing import machine
 from bmp.synthcrowd.files import render
@@ -49,4 +50,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

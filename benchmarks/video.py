@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write
+from common import as_command, write
 from scipy.optimize import linear_sum_assignment
 
 import bmp
@@ -329,8 +329,4 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"video: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(as_command(main))

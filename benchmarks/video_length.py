@@ -16,6 +16,7 @@ import argparse
 import functools
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write
+from common import as_command, write
 
 import bmp
 from bmp.build import build_sam_pt
@@ -205,4 +206,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(as_command(main))

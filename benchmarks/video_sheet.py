@@ -19,6 +19,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import torch
+from common import as_command
 
 import bmp
 from bmp.build import build_sam_pt
@@ -142,8 +143,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"video_sheet: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(as_command(main))
