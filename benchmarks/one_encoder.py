@@ -6,7 +6,7 @@ By round: precision and recall of boxes at IoU 0.5, recall at the precision of t
 average precision. Known people are taken out of the one encoder's features in three ways, see ``bmp.detectors.sam``.
 Then the time of a scene with five people, by stage, and of given people from 1 to 100. Seconds are those that the
 processor worked for this process, on one thread, so that other work on the machine does not count. People are kept in
-output/one_encoder, so that a run that was stopped goes on where it was.
+output/one_encoder by what found them, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from typing import Any
 
 import cv2
 import torch
+from claims_arms import fingerprint
 from common import Timing, as_command, write
 
 import bmp
 from bmp.api import BMP
+from bmp.config import load_config
 from bmp.datasets.synthcrowd import SynthCrowd
 from bmp.evaluation.metrics.coco import Kind, evaluate_coco, to_results
 from bmp.evaluation.metrics.matching import Matches, match, precision, recall, recall_at_equal_precision
@@ -53,7 +55,7 @@ def main() -> None:
     options = _options()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    models = {name: _model(name, options) for name in LOOPS}
+    models = {name: bmp.load(LOOPS[name][0], device="cpu", overrides=_overrides(name, options)) for name in LOOPS}
     settings = {name: getattr(options, name) for name in ("splits", "scenes", "repeats", "weights", "threshold")}
     results: dict[str, Any] = {"settings": settings, "machine": machine("cpu"), "accuracy": {}}
     results["seconds"] = _times(models, SynthCrowd("test-hard", 60), options.repeats)
@@ -63,7 +65,7 @@ def main() -> None:
         print(f"{name:24} {100 * share:4.0f} % of {SEPARATE}'s time; {listed}", flush=True)
     for split in options.splits:
         dataset = SynthCrowd(split, options.scenes)
-        found = {name: _people(name, model, dataset, options.folder / split) for name, model in models.items()}
+        found = {name: _people(name, model, dataset, options) for name, model in models.items()}
         results["accuracy"][split] = _compare(dataset, found)
         _show(split, results["accuracy"][split])
     if options.curve:
@@ -73,19 +75,21 @@ def main() -> None:
         write(options.output, results)
 
 
-def _model(name: str, options: argparse.Namespace) -> BMP:
-    config, overrides = LOOPS[name]
+def _overrides(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    overrides = LOOPS[name][1]
     if options.weights and "nano_one" in name:
         overrides = overrides | {"pipeline.detector.checkpoint": str(options.weights)}
     if "nano_one" in name and options.threshold is not None:
         overrides = overrides | {"pipeline.detector.score_threshold": options.threshold}
-    return bmp.load(config, device="cpu", overrides=overrides)
+    return overrides
 
 
-def _people(name: str, model: BMP, dataset: SynthCrowd, folder: Path) -> list[list[Annotation]]:
+def _people(name: str, model: BMP, dataset: SynthCrowd, options: argparse.Namespace) -> list[list[Annotation]]:
     """Return the rows of everybody known after each round, from a file where it was done before."""
     count = len(dataset.ground_truth["images"])
-    file = folder / f"{name.replace(', ', '_')}-{count}.json"
+    pipeline = load_config(LOOPS[name][0], _overrides(name, options)).pipeline.to_dict()
+    digest = fingerprint([pipeline, dataset.ground_truth["info"], count])[:16]
+    file = options.folder / f"{name.replace(', ', '_')}-{digest}.json"
     if file.exists():
         return json.loads(file.read_text())  # type: ignore[no-any-return]
     rounds: list[list[Annotation]] = [[] for _ in range(ROUNDS)]

@@ -14,7 +14,7 @@ pipeline = dict(
         encoder="sam",
         model="models/people_head_nano.py",
         checkpoint="nano/people-head-nano.safetensors",
-        score_threshold=0.2,
+        score_threshold=0.25,
         nms_iou=0.3,
     ),
 )
