@@ -59,6 +59,7 @@ ARMS = (
     "alpha_1",
     "no_mask_channel",
     "random_encoder",
+    "heatmaps",
 )
 SPLITS = ("test", "test-hard", "test-clear")
 MASKS = ("true", "detected")

@@ -45,7 +45,7 @@ def test_nobody():
     features, crops = inputs(network, 0)
     found = network(features, crops)
     assert found.scores[0].shape == (0, 17, 8, 8)
-    assert found.presence.shape == (0, 17)
+    assert found.scalars.shape == (3, 0, 17)
 
 
 def test_it_begins_as_the_plain_features():
@@ -88,9 +88,17 @@ def test_the_mask_counts_by_its_channel_and_by_the_features(alpha, mask_channel,
 def test_expected_oks_does_not_change_the_features():
     network = small().train()
     features, crops = inputs(network)
-    network(features, crops).expected_oks.sum().backward()
+    network(features, crops).scalars[2].sum().backward()
     assert not network.projections[0].weight.grad.any()
     assert network.scalars.out.weight.grad.any()
+
+
+def test_heatmaps_tell_nothing_else():
+    network = small(head="heatmaps").train()
+    found = network(*inputs(network))
+    assert found.scalars is None
+    assert [scores.shape[-1] for scores in found.scores] == [8, 4, 2]
+    assert not [name for name in network.state_dict() if name.startswith("scalars")]
 
 
 def test_the_fingerprint_is_kept_with_the_weights():
@@ -131,6 +139,7 @@ def test_the_packaged_networks_are_as_large_as_said():
         ({**SMALL, "crop": (100, 96)}, "crop: expected height and width, multiples of 16 from 32 on"),
         ({**SMALL, "taps": (0, 1, 3)}, "taps: expected three of the 3 levels"),
         ({**SMALL, "alpha": 2}, "alpha: expected a number in"),
+        ({**SMALL, "head": "simple"}, "head: expected 'probabilistic' or 'heatmaps', got 'simple'"),
         ({**SMALL, "fusion": "blend"}, "fusion: expected 'blocks' or 'sum', got 'blend'"),
         ({**SMALL, "stem_channels": (4, 4)}, "stem_channels: expected 4 numbers"),
         ({**SMALL, "chanels": 3}, "SharedSAMP has no argument 'chanels'"),
@@ -160,7 +169,7 @@ _ARMS = sorted(path.stem for path in packaged("train/samp_arms/full.py").parent.
 @pytest.mark.slow
 def test_every_arm_of_the_ablations_builds_a_network_of_its_own():
     models = {arm: load_config(f"train/samp_arms/{arm}.py").model for arm in _ARMS}
-    assert len(_ARMS) == 11
-    assert len({str(model) for model in models.values()}) == 11
+    assert len(_ARMS) == 12
+    assert len({str(model) for model in models.values()}) == 12
     for model in models.values():
         assert samp_network(model.network).crop == (128, 96)

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks, find_maxima, oks_targets, oks_variances
+from bmp.ops.heatmaps import (
+    decode_dark_udp,
+    decode_expected_oks,
+    find_maxima,
+    gaussian_targets,
+    oks_targets,
+    oks_variances,
+)
 
 _inside = st.tuples(st.floats(16, 31), st.floats(16, 47))
 
@@ -97,3 +104,13 @@ def test_the_codec_is_its_own_inverse():
     places, _ = decode_expected_oks(oks_targets(keypoints, 64, 48))
     # A parabola through cells one apart misses a narrow peak by up to a tenth of a cell.
     torch.testing.assert_close(places, keypoints, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize(("sigma", "kernel"), [(2.0, 11), (1.0, 5)])
+def test_a_drawn_gaussian_is_found_where_it_was_drawn(sigma, kernel):
+    keypoints = torch.tensor([[[20.3, 30.8], [11.0, 12.0], [40.5, 50.25]]])
+    maps = gaussian_targets(keypoints, 64, 48, sigma)
+    assert maps[0, 1].max() == maps[0, 1, 12, 11] == 1
+    assert maps[0, 0].max() < 1
+    places, _ = decode_dark_udp(maps, blur_kernel_size=kernel)
+    torch.testing.assert_close(places, keypoints, atol=0.02, rtol=0)

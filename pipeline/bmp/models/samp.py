@@ -40,14 +40,13 @@ _STRIDES = 4  # convolutions of the stem
 class SAMPOutput:
     """The answer of the network for P people and K keypoints, float32.
 
-    scores: (P, K, h, w), the input of the sparsemax over the cells of a map, a level each, the finest first; only the
-    first is used after training. presence, visibility, expected_oks: logits (P, K).
+    scores: (P, K, h, w), the input of the sparsemax over the cells of a map, or plain heatmaps; a level each, the
+    finest first; only the first is used after training. scalars: logits (3, P, K) of presence, visibility and expected
+    OKS; None of a network of heatmaps.
     """
 
     scores: tuple[Tensor, ...]
-    presence: Tensor
-    visibility: Tensor
-    expected_oks: Tensor
+    scalars: Tensor | None
 
 
 def grid_points(centers: Tensor, sizes: Tensor, height: int, width: int, turns: Tensor | None = None) -> Tensor:
@@ -253,6 +252,8 @@ class SharedSAMP(EncoderBound):
         channels: C of the adapter.
         stem_channels, fusion: see ``DetailAdapter``.
         taps: which of the encoder's levels feed the maps of a quarter, an eighth and a sixteenth of the crop.
+        head: "probabilistic" for the probability of each cell, presence, visibility and expected OKS, as ProbPose has
+            them; "heatmaps" for plain unbiased ones, whose highest value is all that is known of a keypoint.
         auxiliary: also supervise the two coarser levels.
         mask_channel: the stem sees the person's mask beside the colours.
         alpha: in [0, 1]; features outside the person's mask are multiplied by 1 - alpha.
@@ -267,6 +268,7 @@ class SharedSAMP(EncoderBound):
         stem_channels: Sequence[int] | None = (32, 48, 96, 128),
         fusion: Literal["blocks", "sum"] = "blocks",
         taps: Sequence[int] = (0, 1, 2),
+        head: Literal["probabilistic", "heatmaps"] = "probabilistic",
         auxiliary: bool = True,
         mask_channel: bool = True,
         alpha: float = 0.25,
@@ -276,6 +278,8 @@ class SharedSAMP(EncoderBound):
             raise UserError(f"crop: expected height and width, multiples of 16 from 32 on, got {tuple(crop)}")
         if len(taps) != 3 or any(not 0 <= tap < len(level_channels) for tap in taps):
             raise UserError(f"taps: expected three of the {len(level_channels)} levels, from 0, got {tuple(taps)}")
+        if head not in ("probabilistic", "heatmaps"):
+            raise UserError(f"head: expected 'probabilistic' or 'heatmaps', got {head!r}")
         if not 0 <= alpha <= 1:
             raise UserError(f"alpha: expected a number in [0, 1], got {alpha}")
         self.level_channels = tuple(level_channels)
@@ -289,11 +293,11 @@ class SharedSAMP(EncoderBound):
         self.adapter = DetailAdapter(channels, stem_channels, 4 if mask_channel else 3, fusion)
         heads = [nn.Conv2d(channels, keypoints, 1) for _ in range(3 if auxiliary else 1)]
         self.heads = nn.ModuleList(heads)
-        self.scalars = KeypointScalars(channels, keypoints)
-        for head in heads:
+        self.scalars = KeypointScalars(channels, keypoints) if head == "probabilistic" else None
+        for each in heads:
             # Flat maps, from which the expected OKS has a gradient everywhere.
-            nn.init.normal_(head.weight, std=1e-3)
-            nn.init.constant_(cast(Tensor, head.bias), 0.0)
+            nn.init.normal_(each.weight, std=1e-3)
+            nn.init.constant_(cast(Tensor, each.bias), 0.0)
 
     def project(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Turn an image's levels (1, C_i, h_i, w_i) into what ``sampled`` takes: three maps (1, C, ., .)."""
@@ -340,10 +344,11 @@ class SharedSAMP(EncoderBound):
         fused = self.adapter(features, crops if self.mask_channel else crops[:, :3])
         # After training, the coarser levels are not asked.
         heads = self.heads if self.training else self.heads[:1]
-        scores = tuple(head(level).float() / TEMPERATURE for head, level in zip(heads, fused, strict=False))
-        maps = probabilities(scores[0])
-        presence, visibility, expected_oks = self.scalars(fused[0].float(), maps)
-        return SAMPOutput(scores, presence, visibility, expected_oks)
+        scores = tuple(head(level).float() for head, level in zip(heads, fused, strict=False))
+        if self.scalars is None:
+            return SAMPOutput(scores, None)
+        scores = tuple(each / TEMPERATURE for each in scores)
+        return SAMPOutput(scores, self.scalars(fused[0].float(), probabilities(scores[0])))
 
 
 def samp_network(model: str | Path | ConfigSection) -> SharedSAMP:
@@ -368,6 +373,11 @@ def normalized(colours: Tensor, masks: Tensor) -> Tensor:
     """Join crops uint8 (P, 3, H, W), RGB, and masks float (P, H, W) in [0, 1] to what the network takes."""
     mean, deviation = (colours.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (PIXEL_MEAN, PIXEL_STD))
     return torch.cat(((colours.float() / 255 - mean) / deviation, masks[:, None]), dim=1)
+
+
+def heatmap_sigma(height: int) -> float:
+    """Return the standard deviation, in cells, of the heatmaps of so many rows: 2 of ViTPose's 64, and at least 1."""
+    return max(1.0, height / 32)
 
 
 def probabilities(scores: Tensor) -> Tensor:

@@ -117,13 +117,32 @@ def oks_targets(keypoints: Tensor, height: int, width: int, sigmas: Sequence[flo
         float32 (..., K, H, W) in [0, 1].
     """
     variances = keypoints.new_tensor(oks_variances(sigmas, height, width))[:, None]
+    maps = _bells(keypoints, height, width, variances)
+    highest = maps.amax((-2, -1), keepdim=True)
+    return (maps / torch.where(highest > _LEAST_TARGET, highest, 1)).float()
+
+
+def gaussian_targets(keypoints: Tensor, height: int, width: int, sigma: float) -> Tensor:
+    """Draw the plain map of a keypoint: a Gaussian about its exact place, which is between cells mostly (UDP).
+
+    Args:
+        keypoints: float (..., K, 2), in map pixels.
+        height: of the maps.
+        width: of the maps.
+        sigma: of the Gaussian, in cells.
+
+    Returns:
+        float32 (..., K, H, W) in [0, 1]; 1 only where a keypoint is at the middle of a cell.
+    """
+    return _bells(keypoints, height, width, keypoints.new_tensor(sigma**2)).float()
+
+
+def _bells(keypoints: Tensor, height: int, width: int, variances: Tensor) -> Tensor:
     xs = torch.arange(width, dtype=keypoints.dtype, device=keypoints.device)
     ys = torch.arange(height, dtype=keypoints.dtype, device=keypoints.device)
     along_x = torch.exp(-((xs - keypoints[..., :1]) ** 2) / (2 * variances))
     along_y = torch.exp(-((ys - keypoints[..., 1:]) ** 2) / (2 * variances))
-    maps = along_y[..., :, None] * along_x[..., None, :]
-    highest = maps.amax((-2, -1), keepdim=True)
-    return (maps / torch.where(highest > _LEAST_TARGET, highest, 1)).float()
+    return along_y[..., :, None] * along_x[..., None, :]
 
 
 def _neighbourhood(maps: Tensor, places: Tensor) -> Tensor:

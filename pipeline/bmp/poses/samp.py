@@ -20,8 +20,8 @@ from bmp.errors import UserError
 from bmp.label_sets import COCO_KEYPOINTS, KeypointSet
 from bmp.models.compute import autocast, dtype_of
 from bmp.models.sam2_encoder import SAM2Encoder
-from bmp.models.samp import SharedSAMP, normalized, probabilities, samp_network
-from bmp.ops.heatmaps import decode_expected_oks
+from bmp.models.samp import SharedSAMP, heatmap_sigma, normalized, probabilities, samp_network
+from bmp.ops.heatmaps import decode_dark_udp, decode_expected_oks
 from bmp.poses.crops import Windows, crop, crop_masks, windows_around
 from bmp.registry import POSES
 from bmp.stages import ImageEncoder, PoseEstimator
@@ -62,7 +62,7 @@ class SharedSAMPose:
 
     @property
     def _device(self) -> torch.device:
-        return self.network.scalars.names.device
+        return self.network.encoder_digest.device
 
     def estimate(self, images: Sequence[Image], people: Sequence[Detections]) -> list[Poses]:
         """Estimate a pose for each person, conditioned on the mask where there is one; see ``PoseEstimator``.
@@ -116,19 +116,19 @@ class SharedSAMPose:
     def _to_poses(self, features: Sequence[Tensor], crops: Tensor, windows: Windows) -> Poses:
         with autocast(self._device, self._dtype):
             found = self.network(features, crops)
-        maps = probabilities(found.scores[0])
-        locations, _ = decode_expected_oks(maps, self.keypoints.sigmas)
+        scores, scalars = found.scores[0], None if found.scalars is None else found.scalars.float().sigmoid()
         # The centres of the first and the last cell lie on the window's edges.
-        rows, columns = maps.shape[-2:]
-        keypoints = locations / locations.new_tensor((columns - 1, rows - 1))
-        expected_oks = found.expected_oks.float().sigmoid()
-        return Poses(
-            keypoints=windows.to_image(keypoints, 1, 1),
-            scores=expected_oks,
-            visibility=found.visibility.float().sigmoid(),
-            presence=found.presence.float().sigmoid(),
-            expected_oks=expected_oks,
-        )
+        rows, columns = scores.shape[-2:]
+        last = scores.new_tensor((columns - 1, rows - 1))
+        if scalars is None:
+            kernel = 2 * round((heatmap_sigma(rows) - 0.8) / 0.3 + 1) + 1  # whose Gaussian is as wide, by OpenCV's rule
+            locations, peaks = decode_dark_udp(scores, blur_kernel_size=kernel)
+            peaks = peaks.clamp(0, 1)
+            # A heatmap knows no more of a keypoint than how high it is.
+            return Poses(windows.to_image(locations / last, 1, 1), peaks, peaks, peaks)
+        locations, _ = decode_expected_oks(probabilities(scores), self.keypoints.sigmas)
+        presence, visibility, expected_oks = scalars
+        return Poses(windows.to_image(locations / last, 1, 1), expected_oks, visibility, presence, expected_oks)
 
 
 @POSES.register_module()

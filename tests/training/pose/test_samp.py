@@ -113,9 +113,11 @@ def _batch(dataset):
     return [each["inputs"] for each in samples], [each["data_samples"] for each in samples]
 
 
+@pytest.mark.parametrize("head", ["probabilistic", "heatmaps"])
 @pytest.mark.slow  # seconds of training
-def test_it_learns_and_what_it_learned_is_what_the_stage_does(dataset, sam, tmp_path):
-    model = SAMPTraining(SMALL, sam).train()
+def test_it_learns_and_what_it_learned_is_what_the_stage_does(dataset, sam, tmp_path, head):
+    settings = {**SMALL, "head": head}
+    model = SAMPTraining(settings, sam).train()
     encoder = {name: value.clone() for name, value in model._encoder.module.state_dict().items()}
     assert not any("trunk" in name for name in model.state_dict())
     images, people = _batch(dataset)
@@ -142,8 +144,11 @@ def test_it_learns_and_what_it_learned_is_what_the_stage_does(dataset, sam, tmp_
 
     file = tmp_path / "samp.safetensors"
     save_file(model.network.state_dict(), file)
-    stage = SAMPose(SAM2Encoder(**sam), str(file), SMALL)
+    stage = SAMPose(SAM2Encoder(**sam), str(file), settings)
     found = stage.estimate([each.image for each in posed], [each.people for each in posed])
+    wrist = COCO_KEYPOINTS.names.index("left_wrist")
+    assert all((poses.scores[:, wrist] > 0.3).all() for poses in found)
+    assert all((poses.expected_oks is None) == (head == "heatmaps") for poses in found)
     for poses, image in zip(found, rows, strict=True):
         expected = torch.tensor([row["keypoints"] for row in image]).reshape(len(image), 17, 3)[..., :2]
         torch.testing.assert_close(poses.keypoints, expected, atol=1e-3, rtol=1e-4)

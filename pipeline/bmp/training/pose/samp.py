@@ -24,14 +24,15 @@ from bmp.io.annotations import Annotation, to_annotations
 from bmp.label_sets import COCO_KEYPOINTS
 from bmp.models.pmpose.losses import ExpectedOKSLoss, SparsemaxLoss
 from bmp.models.sam2_encoder import SAM2Encoder
-from bmp.models.samp import SAMPOutput, normalized, probabilities, samp_network
-from bmp.ops.heatmaps import find_maxima, oks_targets, oks_variances
+from bmp.models.samp import SAMPOutput, heatmap_sigma, normalized, probabilities, samp_network
+from bmp.ops.heatmaps import find_maxima, gaussian_targets, oks_targets, oks_variances
 from bmp.poses.samp import SharedSAMPose
 from bmp.structures import Image, Instances, Masks
 from bmp.training.frozen_levels import FrozenLevels
 from bmp.training.pose.windows import PeopleWindows
 
 _LEVEL_WEIGHTS = (1.0, 0.5, 0.25)
+_PEAK_WEIGHT = 20.0  # of a heatmap's peak, where an empty cell has 1
 _SCORE_WEIGHT = 0.5  # of the sparsemax loss beside the expected OKS, as PMPose nano's
 
 
@@ -107,8 +108,7 @@ class SAMPTraining(BaseModel):  # type: ignore[misc,unused-ignore]
 
     def _compared(self, found: SAMPOutput, locations: Tensor, flags: Tensor) -> dict[str, Tensor]:
         """Return the losses of an answer; locations (P, K, 2) in shares of the windows, flags as COCO's."""
-        maps = probabilities(found.scores[0])
-        rows, columns = maps.shape[-2:]
+        rows, columns = found.scores[0].shape[-2:]
         cells = locations * locations.new_tensor((columns - 1, rows - 1))
         # A keypoint in the outer half of the outermost cell is inside, as for PMPose.
         inside = ((cells > -0.5) & (cells < cells.new_tensor((columns - 0.5, rows - 0.5)))).all(-1)
@@ -118,19 +118,32 @@ class SAMPTraining(BaseModel):  # type: ignore[misc,unused-ignore]
         for level, (scores, share) in enumerate(zip(found.scores, _LEVEL_WEIGHTS, strict=False)):
             # Each level is compared in cells of its own: to enlarge its maps first costs more, and tells no more.
             height, width = scores.shape[-2:]
-            targets = oks_targets(locations * locations.new_tensor((width - 1, height - 1)), height, width)
-            own = maps if level == 0 else probabilities(scores)
-            loss = self._oks_loss(own, targets, weights) + self._score_loss(scores, targets, weights, own)
-            losses[f"loss_maps{level}"] = share * loss
-        seen = (flags == 2).float()
-        losses["loss_presence"] = _mean(_cross_entropy(found.presence, inside.float()), labelled)
-        losses["loss_visibility"] = _mean(_cross_entropy(found.visibility, seen), _balanced(seen, weights))
-        variances = maps.new_tensor(oks_variances(COCO_KEYPOINTS.sigmas, rows, columns))
-        distance = (find_maxima(maps.detach())[0] - cells).square().sum(-1)
+            places = locations * locations.new_tensor((width - 1, height - 1))
+            loss = self._of_maps if found.scalars is not None else _of_heatmaps
+            losses[f"loss_maps{level}"] = share * loss(scores, places, weights)
+        variances = cells.new_tensor(oks_variances(COCO_KEYPOINTS.sigmas, rows, columns))
+        distance = (find_maxima(found.scores[0].detach())[0] - cells).square().sum(-1)
         achieved = torch.exp(-distance / (2 * variances))
-        losses["loss_oks"] = _mean((found.expected_oks.sigmoid() - achieved) ** 2, weights)
         losses["expected_oks"] = (achieved * weights).sum() / weights.sum().clamp_min(1)  # to be looked at
+        if found.scalars is not None:
+            presence, visibility, expected_oks = found.scalars
+            seen = (flags == 2).float()
+            losses["loss_presence"] = _mean(_cross_entropy(presence, inside.float()), labelled)
+            losses["loss_visibility"] = _mean(_cross_entropy(visibility, seen), _balanced(seen, weights))
+            losses["loss_oks"] = _mean((expected_oks.sigmoid() - achieved) ** 2, weights)
         return losses
+
+    def _of_maps(self, scores: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+        maps, targets = probabilities(scores), oks_targets(places, *scores.shape[-2:])
+        loss: Tensor = self._oks_loss(maps, targets, weights) + self._score_loss(scores, targets, weights, maps)
+        return loss
+
+
+def _of_heatmaps(heatmaps: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+    height, width = heatmaps.shape[-2:]
+    targets = gaussian_targets(places, height, width, heatmap_sigma(height))
+    # Nearly all cells are empty: without a weight, an empty map is a good answer for a long time.
+    return _mean(((heatmaps - targets) ** 2 * (1 + _PEAK_WEIGHT * targets)).mean((-2, -1)), weights)
 
 
 @METRICS.register_module()
