@@ -57,6 +57,7 @@ def arms(model: Any, parser: SAMCLIPParser) -> list[Arm]:
         Arm("by person, the loop's masks", False, changed(_way="person")),
         Arm("by image, true masks", True, changed(_way="image")),
         Arm("by person, true masks", True, changed(_way="person")),
+        Arm("by image, true masks, mirrored too", True, changed(_way="image", _flip=True)),
         Arm("by person, true masks, nothing filled", True, changed(_way="person", _fill=False)),
         Arm("by person, true masks, specks left", True, changed(_way="person", _smallest=1)),
         Arm("skeletons alone, the loop's masks", False, lambda: SkeletonParts(model.pose.keypoints)),

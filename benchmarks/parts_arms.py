@@ -2,9 +2,10 @@
 
     python benchmarks/parts_arms.py --arms linear head ftm srm both --seeds 0 1 2
 
-The semantic encoder is trained once, then each arm on it and on the frozen levels of an image encoder: --encoder names
-another one than SAM nano's, which has learnt from part maps itself. Finished trainings are kept in --folder and not
-done again; one that was stopped goes on. Parts are those of labelled people within their masks, by image.
+The semantic encoder is trained once, and once for each other text; then each arm on it and on the frozen levels of an
+image encoder: --encoder names another one than SAM nano's, which has learnt from part maps itself. Finished trainings
+are kept in --folder and not done again; one that was stopped goes on. Parts are those of labelled people within their
+masks, by image.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ ARMS: Mapping[str, tuple[dict[str, Any], dict[str, object]]] = {
     "no_lovasz": (_NANO, {"model.lovasz": 0}),
     "no_edge": (_NANO, {"model.edge": 0}),
     "no_person": (_NANO, {"model.person": 0}),
+    "shuffled_text": (_NANO, {}),
+    "one_hot_text": (_NANO, {}),
 }
+TEXTS = {"shuffled_text": "shuffled", "one_hot_text": "one_hot"}
+"""Arms whose semantic encoder has learned other embeddings of the labels' names, each with one of its own."""
 SPLITS = ("test", "test-hard")
 
 
@@ -61,10 +66,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {name: getattr(options, name) for name in ("scenes", "steps", "batch", "encoder")}
     results = begun(options.output, settings) | {"machine": machine("cpu")}
-    semantics = options.folder / "semantics.safetensors"
     data = {"data_root": str(options.data)}
-    limited = data | ({} if options.semantics_steps is None else {"train_cfg.max_iters": options.semantics_steps})
-    train("train/semantics_nano.py", semantics, limited)
     for seed in options.seeds:
         for arm in options.arms:
             known = results["arms"].setdefault(arm, {})
@@ -75,7 +77,7 @@ def main() -> None:
             whole = data | {
                 "model.model": model,
                 "model.encoder": options.encoder,
-                "model.semantics": str(semantics),
+                "model.semantics": str(_semantics(TEXTS.get(arm, "words"), options)),
                 "model.cache": str(options.folder / "levels"),
                 "randomness.seed": seed,
                 "train_dataloader.dataset.seed": seed,
@@ -86,6 +88,16 @@ def main() -> None:
             known[str(seed)] = {"training_seconds": seconds} | _measured(weights, model, options)
             write(options.output, results)
     print(_table(results["arms"]))
+
+
+def _semantics(text: str, options: argparse.Namespace) -> Path:
+    """Return the weights of the semantic encoder that has learned this text, trained where there are none yet."""
+    weights = Path(options.folder) / ("semantics.safetensors" if text == "words" else f"semantics-{text}.safetensors")
+    settings: dict[str, object] = {"data_root": str(options.data), "model.text": text}
+    if options.semantics_steps is not None:
+        settings["train_cfg.max_iters"] = options.semantics_steps
+    train("train/semantics_nano.py", weights, settings)
+    return weights
 
 
 @functools.cache

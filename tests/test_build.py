@@ -116,8 +116,10 @@ class Pair:
         many: Sequence[Prompter] = (),
         named: Mapping[str, Prompter] | None = None,
         settings: Mapping[str, Any] | None = None,
+        model: str | Path | Mapping[str, Any] = "",
     ):
-        self.first, self.encoder, self.many, self.named, self.settings = first, encoder, many, named, settings
+        self.first, self.encoder, self.many, self.named = first, encoder, many, named
+        self.settings, self.model = settings, model
 
     def detect(self, images):
         return self.first.detect(images)
@@ -154,6 +156,9 @@ def test_annotations_say_what_a_part_is_for():
     assert [prompter.count for prompter in found.many] == [2, 2]
     assert found.named["a"].count == 2
     assert found.settings == raw  # a dict is wanted, so none of it is built
+    # A path can `resolve`, as a rule of overlaps can, and is none.
+    for plain in (raw, {"channels": 8}, "models/samp_nano.py"):
+        assert build(_config(detector=pair(model=plain))).detector.model == plain
 
 
 @pytest.mark.parametrize("encoder", [ENCODER | dict(size=7), dict(type=f"{__name__}.made_by_a_function")])

@@ -377,13 +377,20 @@ class _Assembly:
 
 
 def _registries_of(hint: Hint) -> list[Registry]:
-    """Return the registries of the roles that an annotation names: protocols, or classes that implement one."""
+    """Return the registries of the roles that an annotation names: protocols, or classes that implement one.
+
+    Classes of Python's own are no parts, whatever their methods are called: a ``Path`` can ``resolve``, too.
+    """
     return [
         registry
         for option in alternatives(hint)
         for role, registry in _ROLES.items()
-        if option is role or (isinstance(option, type) and implements(option, role))
+        if option is role or (isinstance(option, type) and not _comes_with_python(option) and implements(option, role))
     ]
+
+
+def _comes_with_python(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in sys.stdlib_module_names
 
 
 def _in_role(factory: Factory, make: _Maker, hint: Hint, where: str) -> _Maker:

@@ -29,9 +29,11 @@ def test_every_config_of_samp_is_an_arm(benchmark_named: Any) -> None:
 
 
 def test_every_arm_of_the_parser_is_a_network_of_its_own(benchmark_named: Any) -> None:
-    arms = benchmark_named("parts_arms").ARMS
-    described = [repr((settings_of(model), changes)) for model, changes in arms.values()]
+    parts_arms = benchmark_named("parts_arms")
+    arms, texts = parts_arms.ARMS, parts_arms.TEXTS
+    described = [repr((settings_of(model), changes, texts.get(arm))) for arm, (model, changes) in arms.items()]
     assert len(set(described)) == len(arms)
+    assert arms.keys() >= texts.keys()
 
 
 def test_tables_have_the_mean_and_the_ends_of_several_seeds(benchmark_named: Any) -> None:

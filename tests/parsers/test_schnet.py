@@ -51,6 +51,18 @@ def test_parts_tile_masks_either_way(way):
     assert (parts.scores.sum(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize("way", ["image", "person"])
+def test_with_the_flip_a_mirrored_image_has_mirrored_parts(way):
+    parser = SAMCLIPParser("random", Levels(), TINY, way=way, grid=(16, 12), flip=True)
+    mirrored = people(40, 60, (40, 2, 58, 38), (10, 4, 30, 40))
+    (parts,), (others,) = parser.parse([IMAGE], [TWO]), parser.parse([Image(IMAGE.pixels.flip(1))], [mirrored])
+    sides = torch.tensor(parser.label_set.flip_indices)
+    assert torch.equal(sides[others.labels.flip(1).long()], parts.labels.long())
+    torch.testing.assert_close(others.scores[:, sides], parts.scores)
+    (once,) = SAMCLIPParser("random", Levels(), TINY, way=way, grid=(16, 12)).parse([IMAGE], [TWO])
+    assert not torch.equal(once.scores, parts.scores)
+
+
 def certain_of_background(parser):
     with torch.no_grad():
         parser.network.head.classify.bias[0] = 100

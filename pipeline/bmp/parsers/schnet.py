@@ -40,6 +40,7 @@ class SAMCLIPParser:
             number of people. "person": a grid of ``grid`` cells for each person's window, with the mask as input.
             "auto": by person for up to 8 people, else by image.
         grid: rows and columns of cells, of the finest level.
+        flip: also ask of the mirrored image, and take the mean; this encodes every image once more.
         fill: pixels of a mask whose best label is the background get their best other one, so that parts tile it.
         smallest: connected parts of fewer pixels go to a neighbour.
         person_batch: people in the network at a time.
@@ -59,6 +60,7 @@ class SAMCLIPParser:
         *,
         way: Way = "auto",
         grid: tuple[int, int] = GRID,
+        flip: bool = False,
         fill: bool = True,
         smallest: int = SMALLEST,
         person_batch: int = 8,
@@ -79,7 +81,7 @@ class SAMCLIPParser:
         # A linear layer on each level has no input for a mask.
         self._way: Way = way if self.network.head is not None else "image"
         self._grid = (grid[0], grid[1])
-        self._fill, self._smallest, self._person_batch = fill, smallest, person_batch
+        self._flip, self._fill, self._smallest, self._person_batch = flip, fill, smallest, person_batch
 
     def parse(self, images: Sequence[Image], people: Sequence[Instances]) -> list[Parts]:
         """Return parts row by row for ``people``; an image without people costs nothing."""
@@ -94,27 +96,47 @@ class SAMCLIPParser:
 
     def _of_image(self, image: Image, people: Instances, parts: Parts, levels: Sequence[Tensor]) -> Parts:
         by_person = self._way == "person" or (self._way == "auto" and len(people) <= _FEW)
-        semantics = self.network.semantics
-        with autocast(self.device, self._dtype):
-            inputs = None if semantics is None else semantics.of_images([image], self.device)
-            refined = self.network.refine([level.to(self.device) for level in levels], inputs)
+        views = [self._refined(image, levels)]
+        if self._flip:
+            mirrored = Image(image.pixels.flip(1))
+            views.append(self._refined(mirrored, *self.encoder.levels([mirrored])))
         if not by_person:
             whole = torch.tensor([[0.0, 0.0, image.width, image.height]])
-            (image_map,) = self._probabilities(refined)
+            (image_map,) = self._mean([self._probabilities(refined) for refined in views])
             return _filled_in(
                 parts, range(len(people)), whole.expand(len(people), 4), lambda _: image_map, self._fill, self._smallest
             )
         size = (float(image.height), float(image.width))
         for rows in _batches(len(people), self._person_batch):
             windows = windows_of(people.detections.boxes[rows.start : rows.stop].cpu(), self._grid)
-            inside = _masks(parts, rows, windows, self._grid).to(self.device, refined[0].dtype)
-            maps = self._probabilities(person_levels(refined, windows, size, self._grid), inside)
+            inside = _masks(parts, rows, windows, self._grid).to(self.device, views[0][0].dtype)
+            left, top, right, bottom = windows.unbind(1)
+            across = torch.stack((image.width - right, top, image.width - left, bottom), dim=1)  # in the mirror image
+            places = ((windows, inside), (across, inside.flip(-1)))
+            found = [
+                self._probabilities(person_levels(refined, areas, size, self._grid), masks)
+                for refined, (areas, masks) in zip(views, places, strict=False)
+            ]
+            maps = self._mean(found)
             parts = _filled_in(parts, rows, windows, maps.__getitem__, self._fill, self._smallest)
         return parts
+
+    def _refined(self, image: Image, levels: Sequence[Tensor]) -> list[Tensor]:
+        semantics = self.network.semantics
+        with autocast(self.device, self._dtype):
+            inputs = None if semantics is None else semantics.of_images([image], self.device)
+            return self.network.refine([level.to(self.device) for level in levels], inputs)
 
     def _probabilities(self, levels: Sequence[Tensor], masks: Tensor | None = None) -> Tensor:
         with autocast(self.device, self._dtype):
             return _classified(self.network, levels, masks)
+
+    def _mean(self, views: Sequence[Tensor]) -> Tensor:
+        """Return the mean of maps (B, labels, h, w) of an image and, where there is one, of its mirror image."""
+        first, *mirrored = views
+        for maps in mirrored:
+            return (first + maps[:, list(self.label_set.flip_indices)].flip(-1)) / 2
+        return first
 
 
 @PARSERS.register_module()

@@ -150,6 +150,14 @@ class TestText:
         assert min(near) > 0.3 > abs(cosine[number["left arm"], number["hat"]])
         assert torch.equal(text, word_embeddings(CIHP.names))
 
+    def test_other_texts_know_nothing_of_names(self):
+        words, shuffled, one_hot = (word_embeddings(CIHP.names, text=text) for text in ("words", "shuffled", "one_hot"))
+        assert sorted(map(tuple, words.tolist())) == sorted(map(tuple, shuffled.tolist()))
+        assert (words == shuffled).all(dim=1).sum() < 5
+        assert torch.equal(one_hot @ one_hot.T, torch.eye(20))
+        with pytest.raises(UserError, match="text: there is no 'latin'"):
+            word_embeddings(CIHP.names, text="latin")
+
     def test_they_are_stored_with_the_weights(self):
         assert "semantics.text" in build_schnet(TINY, "random").state_dict()
 

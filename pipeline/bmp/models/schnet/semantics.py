@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize, resize
 
-from bmp.errors import MissingExtraError, UserError
+from bmp.errors import MissingExtraError, UserError, choices
 from bmp.models.schnet.modules import similarity
 from bmp.structures import Image
 
@@ -62,12 +62,23 @@ class SemanticEncoder(nn.Module):
         return similarity(patches, self.text)
 
 
-def word_embeddings(names: Sequence[str], size: int = 64) -> Tensor:
-    """Return made-up text embeddings, (N, size): each word has a random direction, a name is the sum of its words.
+Text = Literal["words", "shuffled", "one_hot"]
 
-    So "left arm" is near "right arm" and "left leg", as it is for a real text encoder.
+
+def word_embeddings(names: Sequence[str], size: int = 64, text: Text = "words") -> Tensor:
+    """Return made-up text embeddings, (N, size).
+
+    text: "words" gives each word a random direction and a name the sum of its words', so "left arm" is near "right arm"
+    and "left leg", as it is for a real text encoder; "shuffled" gives each name what is another's; in "one_hot" no name
+    is nearer to another than any. The last two are for comparison. Raises ``UserError`` for any other.
     """
     random = torch.Generator().manual_seed(0)
+    if text == "one_hot":
+        return torch.eye(len(names), size)
+    if text == "shuffled":
+        return word_embeddings(names, size)[torch.randperm(len(names), generator=random)]
+    if text != "words":
+        raise UserError(f"text: there is no {text!r}; {choices(str(text), get_args(Text))}")
     words = sorted({word for name in names for word in re.findall(r"\w+", name)})
     directions = {word: F.normalize(torch.randn(size, generator=random), dim=0) for word in words}
     return F.normalize(
@@ -83,9 +94,10 @@ class NanoSemantics(SemanticEncoder):
         names: of the labels.
         width: channels of a token.
         joint: size of the space of the text.
+        text: see ``word_embeddings``; weights bring their own.
     """
 
-    def __init__(self, names: Sequence[str], width: int = 96, joint: int = 64) -> None:
+    def __init__(self, names: Sequence[str], width: int = 96, joint: int = 64, text: Text = "words") -> None:
         super().__init__()
         self.size = (256, 256)
         self.channels = width
@@ -104,7 +116,7 @@ class NanoSemantics(SemanticEncoder):
             for _ in range(4)
         )
         self.to_text = nn.Linear(width, joint)
-        self.register_buffer("text", word_embeddings(names, joint))
+        self.register_buffer("text", word_embeddings(names, joint, text))
 
     def forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return four taps (B, width, 16, 16), and patches (B, joint, 16, 16)."""

@@ -21,7 +21,7 @@ from bmp.models.schnet.inside import STRIDE, InsideSCHNet, Tuned, crops_of
 from bmp.models.schnet.losses import IGNORED, cross_entropy, edge_loss, lovasz_softmax
 from bmp.models.schnet.modules import similarity
 from bmp.models.schnet.network import SCHNet, load_weights, made_up, settings_of
-from bmp.models.schnet.semantics import NanoSemantics
+from bmp.models.schnet.semantics import NanoSemantics, Text
 from bmp.models.schnet.windows import MARGIN, person_levels, sample_windows, windows_of
 from bmp.ops.masks import to_boxes
 from bmp.training.segmenter.cache import EmbeddingCache, image_key
@@ -44,13 +44,16 @@ class SemanticTraining(BaseModel):  # type: ignore[misc,unused-ignore]
     """Teaches ``NanoSemantics`` which names a patch deserves: CLIP's loss of images and texts in small.
 
     The tensors of the encoder are below "semantics.".
+
+    Args:
+        text: what the names are, see ``bmp.models.schnet.semantics.word_embeddings``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, text: Text = "words") -> None:
         super().__init__(data_preprocessor=_Pixels())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.semantics = NanoSemantics(CIHP.names)
+            self.semantics = NanoSemantics(CIHP.names, text=text)
         self.bias = nn.Parameter(torch.tensor(-3.0))
 
     def forward(self, inputs: Tensor, data_samples: Sequence[PartGroundTruth], mode: str = "loss") -> dict[str, Tensor]:
