@@ -70,7 +70,15 @@ def test_pose2segs_numbers_are_those_without_a_ranking():
 
 def test_numbers_of_poses_stand_once_and_name_what_they_are():
     assert {n.dataset for n in POSE_NUMBERS} == set(POSE_DATASETS)
-    assert all(n.kind == "keypoints" and n.verified and 10 < n.value < 100 for n in POSE_NUMBERS)
+    assert all(n.kind == "keypoints" and 10 < n.value < 100 for n in POSE_NUMBERS)
+    # Its abstract was read in what others write of it.
+    assert {n.method for n in (*NUMBERS, *POSE_NUMBERS) if n.dataset != "ochuman_test" and not n.verified} == {
+        "SAMP, ViT-B"
+    }
+    assert [value(key, "SAMP, ViT-B", "", "loop", "keypoints") for key in ("coco_val", "crowdpose_test")] == [
+        78.1,
+        70.5,
+    ]
     keys = [(n.method, n.dataset, n.protocol, n.measure) for n in POSE_NUMBERS]
     assert len(set(keys)) == len(keys)
     assert [n.value for n in published("crowdpose_test", "keypoints", "loop") if n.measure == "AP hard"] == [
@@ -80,11 +88,18 @@ def test_numbers_of_poses_stand_once_and_name_what_they_are():
     ]
 
 
-ZOO = {"crowdpose_test": "crowdpose", "aic_val": "aic", "mpii_val": "mpii", "humanart_val": "humanart"}
+ZOO = {
+    "coco_val": "coco",
+    "crowdpose_test": "crowdpose",
+    "aic_val": "aic",
+    "mpii_val": "mpii",
+    "humanart_val": "humanart",
+}
+OF_THE_ZOO = [number for number in (*NUMBERS, *POSE_NUMBERS) if number.source.startswith("model zoo")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", POSE_NUMBERS, ids=lambda n: f"{n.dataset}-{n.method}-{n.protocol}-{n.measure}")
+@pytest.mark.parametrize("number", OF_THE_ZOO, ids=lambda n: f"{n.dataset}-{n.method}-{n.protocol}-{n.measure}")
 def test_numbers_of_poses_are_in_mmposes_own_files(number):
     mmpose = pytest.importorskip("mmpose", reason="MMPose, whose model zoo the numbers are from")
     configs = Path(mmpose.__file__).parent / ".mim" / "configs"

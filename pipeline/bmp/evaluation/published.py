@@ -96,6 +96,13 @@ def _zoo(
     ]
 
 
+def _samp(dataset: str, value: float) -> Published:
+    note = "detector, size of the input and flips are not named"
+    return Published(
+        "SAMP, ViT-B", "", dataset, "keypoints", "loop", value, "abstract of SAMP", verified=False, note=note
+    )
+
+
 _ZOO = "model zoo of MMPose 1.3.2"
 _NMS = "top-down, without a loop; alike poses suppressed at OKS 0.9 where boxes are detected"
 
@@ -235,6 +242,8 @@ NUMBERS: tuple[Published, ...] = (
             ("BMPv2", 50.0, f"above; {_SPLIT}"),
         )
     ),
+    *_zoo("coco_val", "loop", ("AP",), ViTPose_b=(75.7,)),
+    _samp("coco_val", 78.1),
 )
 """Everything that is known of the paper's data sets, table by table."""
 
@@ -247,6 +256,7 @@ POSE_NUMBERS: tuple[Published, ...] = (
         HRNet_w32=(67.5, 77.0, 68.7, 55.3),
         RTMPose_m=(70.6, 79.9, 71.9, 58.2),
     ),
+    _samp("crowdpose_test", 70.5),
     *_zoo("aic_val", "detected_poses", ("AP",), ResNet_101=(29.4,), HRNet_w32=(32.3,)),
     *_zoo("mpii_val", "detected_poses", ("PCKh", "PCKh@0.1"), HRNet_w32=(90.0, 33.4), HRNet_w48=(90.1, 33.7)),
     *_zoo("humanart_val", "loop", ("AP",), ViTPose_s=(38.1,), ViTPose_b=(41.0,), ViTPose_l=(45.9,), ViTPose_h=(46.8,)),
@@ -267,7 +277,7 @@ POSE_NUMBERS: tuple[Published, ...] = (
         HRNet_w48=(70.1, 67.5, 65.6, 53.5, 57.9),
     ),
 )
-"""Numbers of poses on other keypoint sets, from MMPose's model zoo."""
+"""Numbers of poses on other keypoint sets, from MMPose's model zoo and of SAMP."""
 
 
 @dataclass(frozen=True)
