@@ -110,13 +110,11 @@ class SAMCLIPParser:
         for rows in _batches(len(people), self._person_batch):
             windows = windows_of(people.detections.boxes[rows.start : rows.stop].cpu(), self._grid)
             inside = _masks(parts, rows, windows, self._grid).to(self.device, views[0][0].dtype)
-            left, top, right, bottom = windows.unbind(1)
-            across = torch.stack((image.width - right, top, image.width - left, bottom), dim=1)  # in the mirror image
-            places = ((windows, inside), (across, inside.flip(-1)))
-            found = [
-                self._probabilities(person_levels(refined, areas, size, self._grid), masks)
-                for refined, (areas, masks) in zip(views, places, strict=False)
-            ]
+            found = [self._probabilities(person_levels(views[0], windows, size, self._grid), inside)]
+            if self._flip:
+                left, top, right, bottom = windows.unbind(1)
+                across = torch.stack((image.width - right, top, image.width - left, bottom), dim=1)
+                found.append(self._probabilities(person_levels(views[1], across, size, self._grid), inside.flip(-1)))
             maps = self._mean(found)
             parts = _filled_in(parts, rows, windows, maps.__getitem__, self._fill, self._smallest)
         return parts
@@ -133,10 +131,10 @@ class SAMCLIPParser:
 
     def _mean(self, views: Sequence[Tensor]) -> Tensor:
         """Return the mean of maps (B, labels, h, w) of an image and, where there is one, of its mirror image."""
-        first, *mirrored = views
-        for maps in mirrored:
-            return (first + maps[:, list(self.label_set.flip_indices)].flip(-1)) / 2
-        return first
+        if len(views) == 1:
+            return views[0]
+        straight, mirrored = views
+        return (straight + mirrored[:, list(self.label_set.flip_indices)].flip(-1)) / 2
 
 
 @PARSERS.register_module()
